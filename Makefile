@@ -1,0 +1,53 @@
+# A fresh machine needs Python >= 3.11 and make; everything else is installed into .venv.
+#   make demo    train on handwritten digits through the whole real path, print what came out
+#   make test    run the test suite (ARGS="tests/flow -x" narrows it)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+UV := $(BIN)/uv pip
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+ARGS ?=
+
+.PHONY: help demo test lint format lock clean
+
+help:  ## show the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
+
+demo: $(STAMP)  ## train on handwritten digits, end to end, and print what came out
+	$(BIN)/python jobs/train.py $(ARGS)
+
+test: $(STAMP)  ## run the test suite; ARGS="tests/flow -x" narrows it
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)  ## check style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(STAMP)  ## rewrite the code in the house style
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+lock: $(STAMP)  ## resolve pyproject.toml into requirements.lock again (keeps what still fits)
+	$(UV) compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
+
+clean:  ## remove the virtual environment and caches (runs/ stays)
+	rm -rf $(VENV) .pytest_cache .ruff_cache platform/unite.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is written last, so an interrupted installation is taken up again. A virtual
+# environment made by venv keeps pip and uv through `uv pip sync`.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "unite needs Python 3.11 or newer; '$(PYTHON)' is" \
+			"$$($(PYTHON) --version 2>/dev/null || echo missing)." \
+			"Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing requirements.lock into $(VENV) (at first several GB: torch brings CUDA)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(UV) sync --compile-bytecode --require-hashes requirements.lock
+	$(UV) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@

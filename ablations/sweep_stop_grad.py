@@ -1,0 +1,24 @@
+"""Section 4: should the flow loss reach the tokenizer through its latent? Two by two with sharing.
+
+    python ablations/sweep_stop_grad.py                     digits: all four
+    python ablations/sweep_stop_grad.py --values "shared, stop-grad" "shared, no stop-grad"
+    python ablations/sweep_stop_grad.py --dry-run           what would be trained, and for how long
+    python ablations/sweep_stop_grad.py --scale gpu --data DIR      CIFAR-10
+
+The flow loss asks the denoiser to predict the clean latent. Without stop-gradient the latent also
+moves towards what is easy to predict: good for separate weights in the paper (gFID 2.60 to 2.24,
+rFID 1.30 to 0.85), and one step from collapse (a constant latent is easiest), so latent/std stands
+beside the distances. Shared weights are coupled already and do best with it in place (2.12).
+
+The same command again finishes an interrupted sweep and trains nothing twice.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
+
+from unite.cluster.sweep import main
+
+if __name__ == "__main__":
+    sys.exit(main("stop_grad", __doc__))

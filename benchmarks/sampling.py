@@ -1,0 +1,297 @@
+"""Our samplers against a plain one: python benchmarks/sampling.py [--run RUN] [--help]
+
+Headline: images/s of our 50-step Heun / images/s of the plain arm, at the default setting (no
+guidance); goal: at least 1.8 on a CPU, 2.5 on a GPU. The other rows are ours with dopri5, and both
+with guidance. Noise of the machine cannot move the ratios much: all arms run in one process on the
+same model, noise and batches in alternating rounds, the median of the per-round ratios counts, and
+the rows that the network evaluates per sample, an exact count, stand beside them.
+
+Arms:
+  plain   as a straightforward implementation does it: torchdiffeq's dopri5 with one step size for
+          the whole batch, on 50 shifted output times, conditional and unconditional pass always
+          computed, in one batch of twice the size
+  heun    ours, 50 fixed steps; the unconditional pass only where guidance acts
+  dopri5  ours, step sizes per sample, the unconditional pass only where guidance acts
+All with atol 1e-6, rtol 1e-3, float32. "Error" is the root mean square distance, in units of the
+pixel range, of the first batch's images to those of the same flow at rtol 1e-6. With the data of
+--run at hand, FD-pixels to its training images says whether speed was bought with quality.
+
+  python benchmarks/sampling.py                             # a random model of the digits' size
+  python benchmarks/sampling.py --run latest --num 1000 --cfg-scales 1 1.5
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+import tyro
+from torch import Tensor
+from torchdiffeq import odeint
+
+from unite.checkpoints.load import load
+from unite.checkpoints.resolve import read_run_config, resolve_run
+from unite.config.recipes import recipe
+from unite.config.schema import SamplingConfig
+from unite.data.loader import sequential_batches
+from unite.data.shards import ShardSet
+from unite.domains import build_domain
+from unite.metrics.extractors import Pixels
+from unite.metrics.frechet import Gaussian
+from unite.metrics.moments import Moments
+from unite.models.unite import UNITE
+from unite.sampling.generator import draw
+from unite.sampling.seeds import sample_noise, sample_seeds
+from unite.training.runs import data_uri, default_storage
+
+OUTPUT_TIMES = 50
+REFERENCE_IMAGES = 2000
+EXACT = SamplingConfig(solver="dopri5", atol=1e-9, rtol=1e-6)
+ARMS = ("plain", "heun", "dopri5")
+GOALS = {"cpu": 1.8, "cuda": 2.5}
+
+Images = Tensor
+"""uint8 (B, H, W, C)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to measure."""
+
+    run: str = ""
+    """Model: what `jobs/generate.py --run` takes; empty = a random one of the digits' size."""
+    storage: str = ""
+    """Where the runs are; empty = UNITE_STORAGE, else ./runs."""
+    num: int = 128
+    """Samples per round and arm."""
+    batch: int = 64
+    """Samples drawn at once."""
+    cfg_scales: tuple[float, ...] = (1.0, 2.0)
+    """Guidance scales, one group of rows each; the first one is the headline's."""
+    cfg_interval: tuple[float, float] = (0.1, 1.0)
+    """Guidance interval of every arm."""
+    rounds: int = 3
+    """Measurements of each arm."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    out: str = ""
+    """Folder for a dated report; empty = print only."""
+
+
+@dataclass
+class Arm:
+    """What one arm did at one guidance scale."""
+
+    seconds: list[float] = field(default_factory=list)
+    rows_per_sample: float = 0.0
+    error: float = math.nan
+    frechet: float = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What all arms share."""
+
+    model: UNITE
+    labels: Tensor
+    noise: Tensor
+    options: Options
+    reference: Gaussian | None
+
+    def batches(self) -> list[tuple[Tensor, Tensor]]:
+        size = self.options.batch
+        return list(zip(self.labels.split(size), self.noise.split(size), strict=True))
+
+    def sampler(self, arm: str, scale: float) -> Callable[[Tensor, Tensor], tuple[Images, int]]:
+        config = SamplingConfig(cfg_scale=scale, cfg_interval=self.options.cfg_interval)
+        if arm == "plain":
+            return lambda labels, noise: plain(self.model, labels, noise, config)
+        config = replace(config, solver=arm)
+        return lambda labels, noise: ours(self.model, labels, noise, config)
+
+
+def ours(
+    model: UNITE, labels_B: Tensor, noise_BKD: Tensor, config: SamplingConfig
+) -> tuple[Images, int]:
+    """The platform's sampler: images, and network rows of the whole batch."""
+    samples = draw(model, labels_B, config, noise_BKD=noise_BKD)
+    return model.domain.render(samples.reconstruction), int(samples.network_rows_B.sum())
+
+
+@torch.inference_mode()
+def plain(
+    model: UNITE, labels_B: Tensor, noise_BKD: Tensor, config: SamplingConfig
+) -> tuple[Images, int]:
+    """The reference arm: what one writes down first (METHOD 4)."""
+    labels_B = labels_B.to(noise_BKD.device)
+    both = torch.cat([labels_B, torch.full_like(labels_B, model.null_label)])
+    low, high = config.cfg_interval
+    rows = 0
+
+    def derivative(t: Tensor, z_BKD: Tensor) -> Tensor:
+        nonlocal rows
+        rows += len(both)
+        conditional, unconditional = model.denoise(
+            torch.cat([z_BKD, z_BKD]), t.expand(len(both)), both
+        ).chunk(2)
+        scale = config.cfg_scale if low < t < high else 1.0
+        z_hat_BKD = unconditional + scale * (conditional - unconditional)
+        return (z_hat_BKD - z_BKD) / (1 - t).clamp_min(model.flow.t_clamp)
+
+    times = torch.linspace(0, 1, OUTPUT_TIMES, device=noise_BKD.device)
+    alpha = model.flow.shift or 1.0
+    times = alpha * times / (1 + (alpha - 1) * times)
+    z_BKD = odeint(
+        derivative, noise_BKD, times, method="dopri5", atol=config.atol, rtol=config.rtol
+    )[-1]
+    return model.domain.render(model.decode(z_BKD)), rows
+
+
+def main(options: Options) -> None:
+    """Measure every scale and print, and write, the table."""
+    setting = build_setting(options)
+    name = options.run or "a random model of the digits' size"
+    lines = [
+        f"# Sampling, {name} on {_describe(setting.noise.device)}",
+        f"{datetime.now(UTC):%Y-%m-%d}, torch {torch.__version__}; {options.rounds} rounds of "
+        f"{options.num} samples in batches of {options.batch}",
+        "",
+        "| guidance | arm | images/s | ratio to plain | rows per sample | error | FD-pixels |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    headline = math.nan
+    for scale in options.cfg_scales:
+        arms = measure(setting, scale)
+        for arm in ARMS:
+            ratio = ratio_to_plain(arms, arm)
+            headline = ratio if arm == "heun" and scale == options.cfg_scales[0] else headline
+            lines.append(row(scale, arm, arms[arm], ratio, options.num))
+            print(lines[-1], flush=True)
+    goal = GOALS.get(setting.noise.device.type)
+    report = "\n".join([*lines, "", f"Headline: {headline:.2f} (goal: at least {goal})."])
+    print("\n" + report)
+    if options.out:
+        file = f"{datetime.now(UTC):%Y-%m-%d}_sampling_{setting.noise.device.type}.md"
+        path = Path(options.out) / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(report + "\n")
+
+
+def measure(setting: Setting, scale: float) -> dict[str, Arm]:
+    """Alternating rounds of all arms on the same noise."""
+    arms = {arm: Arm() for arm in ARMS}
+    exact = exact_images(setting, scale)
+    for round_ in range(setting.options.rounds):
+        # Who goes first alternates, so that no arm always finds warm caches.
+        for name in sorted(ARMS, reverse=round_ % 2 == 1):
+            _round(setting, scale, name, arms[name], exact)
+    return arms
+
+
+def _round(setting: Setting, scale: float, name: str, arm: Arm, exact: Images) -> None:
+    sampler = setting.sampler(name, scale)
+    pictures, rows = [], 0
+    _synchronize(setting.noise.device)
+    start = time.perf_counter()
+    for labels_B, noise_BKD in setting.batches():
+        images, batch_rows = sampler(labels_B, noise_BKD)
+        pictures.append(images)
+        rows += batch_rows
+    _synchronize(setting.noise.device)
+    arm.seconds.append(time.perf_counter() - start)
+    images = torch.cat(pictures)
+    arm.rows_per_sample = rows / len(images)
+    difference = (images[: len(exact)].float() - exact.float()) / 255
+    arm.error = difference.square().mean().sqrt().item()
+    if setting.reference is not None:
+        arm.frechet = setting.reference.distance(gaussian(images))
+
+
+def exact_images(setting: Setting, scale: float) -> Images:
+    """The first batch at a tolerance that leaves no visible error."""
+    labels_B, noise_BKD = setting.batches()[0]
+    config = replace(EXACT, cfg_scale=scale, cfg_interval=setting.options.cfg_interval)
+    return ours(setting.model, labels_B, noise_BKD, config)[0]
+
+
+def ratio_to_plain(arms: dict[str, Arm], name: str) -> float:
+    """Median over the rounds of the plain arm's time / this arm's time."""
+    pairs = zip(arms["plain"].seconds, arms[name].seconds, strict=True)
+    return statistics.median(slow / fast for slow, fast in pairs)
+
+
+def row(scale: float, name: str, arm: Arm, ratio: float, num: int) -> str:
+    """One line of the table."""
+    rate = num / statistics.median(arm.seconds)
+    distance = "-" if math.isnan(arm.frechet) else f"{arm.frechet:.3f}"
+    return (
+        f"| {scale:g} | {name} | {rate:.1f} | **{ratio:.2f}** | {arm.rows_per_sample:.1f} | "
+        f"{arm.error:.1e} | {distance} |"
+    )
+
+
+def build_setting(options: Options) -> Setting:
+    """The model, the samples' labels and noise, and the training images' statistics."""
+    device = torch.device(options.device)
+    path = resolve_run(options.run, options.storage or default_storage()) if options.run else ""
+    model = load(path, map_location=device) if path else random_model().to(device)
+    num_classes = model.domain.num_classes
+    seeds = sample_seeds(0, torch.arange(options.num))
+    return Setting(
+        model=model.eval(),
+        labels=torch.arange(options.num) % num_classes,
+        noise=sample_noise(seeds.to(device), model.noise_shape),
+        options=options,
+        reference=training_statistics(path) if path else None,
+    )
+
+
+def random_model() -> UNITE:
+    """The digits' architecture with every weight moved: a fresh one predicts a constant."""
+    torch.manual_seed(0)
+    config = recipe("digits")
+    model = UNITE(config.model, build_domain(config.domain), config.flow)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+def training_statistics(path: str) -> Gaussian | None:
+    """Pixel statistics of a run's training images; None where the run names no data."""
+    config = read_run_config(path)
+    if config is None or not config.data.train:
+        return None
+    shards = ShardSet.open(data_uri(config, "train"), split="train")
+    domain = build_domain(config.domain)
+    batches = sequential_batches(shards, domain, batch_size=256, limit=REFERENCE_IMAGES)
+    return gaussian(torch.cat([torch.from_numpy(batch.fields["image"]) for batch in batches]))
+
+
+def gaussian(images: Images) -> Gaussian:
+    """Mean and covariance of the pixels in [0, 1]."""
+    images_BCHW = images.cpu().permute(0, 3, 1, 2)
+    extractor = Pixels(tuple(images_BCHW.shape[1:]))
+    moments = Moments.of(extractor.features(images_BCHW)["features"])
+    return Gaussian(moments.mean(), moments.covariance())
+
+
+def _synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def _describe(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

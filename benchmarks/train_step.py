@@ -1,0 +1,430 @@
+"""Our training step against a plain one: python benchmarks/train_step.py [--help]
+
+Headline: time of the plain step / time of ours, per optimiser step at F = 14 (goal: at least 1.3 on
+a CPU, 2.0 on a GPU with UNITE-B). Noise of the machine cannot move it much: both arms run in one
+process on the same batches in alternating blocks, and the median of the per-block ratios counts.
+
+Arms, with the same initial weights, batches, addressed noise, precision and recompute setting:
+  ours    the platform's Trainer.train_step: batched noisings (`chunk` at a time), batched Muon,
+          fused AdamW, foreach EMA; one table row eager and one with compiled blocks
+  plain   as a straightforward implementation does it: eager, a Python loop of F passes, one graph
+          and one backward, torch.optim.Muon and AdamW, gradient clipping and EMA tensor by tensor
+Both arms' losses are printed: they follow each other to rounding.
+
+  OMP_NUM_THREADS=1 python benchmarks/train_step.py                     # digits, CPU
+  python benchmarks/train_step.py --recipe unite-b --device cuda --noisings 3 14 --batch 128 \
+      --chunk 0 --recompute
+Small models on a CPU want few noisings at a time, so that activations stay in its caches. LPIPS,
+where the recipe has it, runs on random VGG weights: the cost is the same.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import tyro
+from torch import Tensor
+
+from unite.config.recipes import recipe
+from unite.config.schema import RunConfig
+from unite.domains import build_domain
+from unite.models.groups import optimizer_group
+from unite.models.unite import UNITE
+from unite.training.ema import Ema
+from unite.training.flops import measure_matmul_rate, mfu, training_flops
+from unite.training.loop import Plan, Trainer
+from unite.training.losses import VGG_FILE, Perceptual
+from unite.training.muon import build_optimizers
+from unite.training.parallelize import World, parallelize
+from unite.training.schedule import learning_rate
+from unite.training.step import Address, TrainingStep
+
+EPOCH_IMAGES = 50_000
+GOALS = {"cpu": 1.3, "cuda": 2.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What to measure."""
+
+    recipe: str = "digits"
+    """Recipe of model, losses and optimisers."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    noisings: tuple[int, ...] = (14,)
+    """Values of F."""
+    compiled: tuple[bool, ...] = (False, True)
+    """Whether the blocks of our arm are compiled; one table row each, for every F."""
+    batch: int = 0
+    """Images per step; 0 = the recipe's."""
+    chunk: int = 2
+    """Noisings per pass of our arm, lowered to a divisor of F; 0 = all."""
+    recompute: bool = False
+    """Gradient checkpointing in both arms."""
+    warmup: int = 3
+    """Steps of each arm before the clock runs (they compile)."""
+    rounds: int = 10
+    """Blocks of each arm."""
+    block: int = 4
+    """Steps per block."""
+    out: str = ""
+    """Folder for a dated report; empty = print only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One row: the config and what both arms share."""
+
+    config: RunConfig
+    device: torch.device
+    weights: dict[str, Tensor]
+    perceptual: Callable[[Tensor, Tensor], Tensor] | None
+    plan: Plan
+
+    def model(self) -> UNITE:
+        model = UNITE(self.config.model, build_domain(self.config.domain), self.config.flow)
+        model.load_state_dict(self.weights)
+        return model
+
+    def step(self, model: UNITE, perceptual: Any) -> TrainingStep:
+        return TrainingStep(model, self.config, perceptual)
+
+
+class Ours:
+    """The platform's step."""
+
+    def __init__(self, setting: Setting) -> None:
+        config = setting.config
+        model = parallelize(setting.model(), config.training, setting.device)
+        unused: Any = None
+        self.trainer = Trainer(
+            config=config,
+            plan=setting.plan,
+            world=World(device=setting.device),
+            model=model,
+            ema=Ema(model, config.optim.ema_decay),
+            optimizers=build_optimizers(model, config.optim),
+            step=setting.step(model, setting.perceptual),
+            stream=unused,
+            eval_batches=unused,
+            writer=unused,
+            tracker=unused,
+            progress=unused,
+            should_stop=lambda: False,
+            flops_per_image=0.0,
+            device_flops=1.0,
+            manifest_digest="",
+        )
+
+    def __call__(self, batch: Any) -> float:
+        """One optimiser step; the loss."""
+        values, _ = self.trainer.train_step(batch)
+        self.trainer.images += self.trainer.plan.batch_size
+        return values["loss/total"]
+
+
+class Plain:
+    """The reference arm: what one writes down first."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting, self.config = setting, setting.config
+        self.model = parallelize(
+            setting.model(), replace(self.config.training, compile=False), setting.device
+        )
+        lpips = plain_lpips(setting.perceptual) if setting.perceptual else None
+        self.losses = setting.step(self.model, lpips)
+        self.average = copy.deepcopy(self.model)
+        optim = self.config.optim
+        groups: dict[str, list[Tensor]] = {"muon": [], "adamw": []}
+        for name, parameter in self.model.named_parameters():
+            groups[optimizer_group(name, parameter)].append(parameter)
+        self.optimizers = [
+            torch.optim.Muon(
+                groups["muon"],
+                momentum=optim.muon_momentum,
+                weight_decay=optim.weight_decay,
+                adjust_lr_fn="match_rms_adamw",
+            ),
+            torch.optim.AdamW(
+                groups["adamw"],
+                betas=optim.betas,
+                eps=optim.eps,
+                weight_decay=optim.weight_decay,
+                foreach=False,
+            ),
+        ]
+        self.images = 0
+
+    def __call__(self, batch: Any) -> float:
+        """One optimiser step; the loss."""
+        loss = self.loss(batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(
+            self.model.parameters(), self.config.optim.grad_clip, foreach=False
+        )
+        lr = learning_rate(
+            self.images,
+            self.config.optim,
+            batch_size=self.setting.plan.batch_size,
+            images_per_epoch=self.setting.plan.images_per_epoch,
+            total_images=self.setting.plan.total_images,
+        )
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
+            optimizer.zero_grad()
+        self.update_average()
+        self.images += self.setting.plan.batch_size
+        return loss.item()
+
+    def loss(self, batch: Any) -> Tensor:
+        """The whole loss with its graph: F passes, one after another (METHOD 3)."""
+        device, flow, step = self.setting.device, self.config.flow, self.losses
+        fields = {name: torch.from_numpy(v).to(device) for name, v in batch.fields.items()}
+        sample, labels_B = self.model.domain.to_sample(fields)
+        address = Address(
+            seed=self.config.training.seed,
+            epochs_B=torch.from_numpy(batch.epochs_B).to(device),
+            rows_B=torch.from_numpy(batch.rows_B).to(device),
+        )
+        with self.autocast():
+            latent_BKD = step.tokenize(sample, address)
+            terms = step.reconstruction(sample, latent_BKD, address, None)
+        total = self.model.domain.reconstruction_loss(terms, self.config.loss)
+        scale = flow.weight / (flow.steps if flow.reduction == "mean" else 1)
+        for noising in range(flow.steps):
+            one = range(noising, noising + 1)
+            total = total + scale * step.flow(latent_BKD.detach(), labels_B, address, None, one)
+        return total
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """EMA, tensor by tensor."""
+        decay = self.config.optim.ema_decay
+        for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
+            average.mul_(decay).add_(value, alpha=1 - decay)
+
+    def autocast(self) -> Any:
+        """bfloat16 autocast where the recipe has it."""
+        if self.config.training.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.setting.device.type, dtype=torch.bfloat16)
+
+
+def plain_lpips(perceptual: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """lpips' own forward pass on a float32 copy of the same weights, below autocast."""
+    network = copy.deepcopy(perceptual.network).float()
+    return lambda a, b: network(a, b, normalize=perceptual.input_range == "-1..1").flatten()
+
+
+def main(options: Options) -> None:
+    """Measure every F and print, and write, the report."""
+    device = torch.device(options.device)
+    rate = measure_matmul_rate(device, _precision(recipe(options.recipe)))
+    lines = [
+        f"# Training step, {options.recipe} on {_describe(device)}",
+        f"{datetime.now(UTC):%Y-%m-%d}, torch {torch.__version__}, matmul rate "
+        f"{rate / 1e12:.3g} TFLOP/s; {options.rounds} blocks of {options.block} steps per arm",
+        "",
+        "| F | our blocks | batch | plain, ms | ours, ms | ratio (quartiles) | ours: images/s | "
+        "MFU, ours (plain) | peak GiB, ours (plain) | largest loss difference |",
+        "|" + " --- |" * 10,
+    ]
+    losses = []
+    for noisings, compiled in itertools.product(options.noisings, options.compiled):
+        torch.compiler.reset()
+        result = measure(build_setting(options, noisings, compiled, device), options)
+        lines.append(result.row(rate))
+        losses.append(result.loss_lines())
+        print("\n".join([lines[-1], losses[-1]]), flush=True)
+    goal = GOALS.get(device.type)
+    report = "\n".join([*lines, "", f"Goal: ratio of at least {goal} at F = 14.", "", *losses])
+    print("\n" + report)
+    if options.out:
+        path = Path(options.out) / f"{datetime.now(UTC):%Y-%m-%d}_train_step_{device.type}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(report + "\n")
+        print(f"\nwritten to {path}")
+
+
+def build_setting(options: Options, noisings: int, compiled: bool, device: torch.device) -> Setting:
+    """The recipe with F noisings and the full flow weight from the first step.
+
+    The learning rate warms up as the recipe says: rounding differences then stay small for longer.
+    """
+    base = recipe(options.recipe)
+    batch = options.batch or base.training.batch_size
+    chunk = max((n for n in range(1, options.chunk + 1) if noisings % n == 0), default=0)
+    config = replace(
+        base,
+        flow=replace(base.flow, steps=noisings, chunk=chunk, warmup_fraction=0.0),
+        training=replace(
+            base.training,
+            batch_size=batch,
+            gradient_checkpointing=options.recompute,
+            compile=compiled,
+        ),
+        # The plain arm has no flip of its own.
+        domain=replace(base.domain, flip=False),
+    )
+    torch.manual_seed(0)
+    model = UNITE(config.model, build_domain(config.domain), config.flow)
+    return Setting(
+        config=config,
+        device=device,
+        weights=model.state_dict(),
+        perceptual=random_perceptual(config, device),
+        plan=Plan.of(config, EPOCH_IMAGES),
+    )
+
+
+def random_perceptual(config: RunConfig, device: torch.device) -> Perceptual | None:
+    """LPIPS on random VGG weights, or None where the recipe has no LPIPS."""
+    if not config.loss.perceptual.weight:
+        return None
+    from torchvision.models import vgg16
+
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / VGG_FILE
+        features = vgg16(weights=None).features.state_dict()
+        torch.save({f"features.{name}": value for name, value in features.items()}, file)
+        return Perceptual(
+            str(file),
+            input_range=config.loss.perceptual.input_range,
+            dtype=_precision(config),
+            compile=config.training.compile,
+        ).to(device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What one F gave: seconds per step of each block, losses of each step, peak memory."""
+
+    config: RunConfig
+    seconds: dict[str, list[float]]
+    losses: dict[str, list[float]]
+    peak_gib: dict[str, float]
+
+    def row(self, rate: float) -> str:
+        """The table row."""
+        plain, ours = (statistics.median(self.seconds[arm]) for arm in ("plain", "ours"))
+        pairs = zip(self.seconds["plain"], self.seconds["ours"], strict=True)
+        low, middle, high = statistics.quantiles([a / b for a, b in pairs], n=4)
+        batch = self.config.training.batch_size
+        flops = training_flops(self.config).model
+        used = [f"{mfu(flops, batch / seconds, rate):.1%}" for seconds in (ours, plain)]
+        blocks = "compiled" if self.config.training.compile else "eager"
+        memory = "-"
+        if self.peak_gib:
+            memory = f"{self.peak_gib['ours']:.1f} ({self.peak_gib['plain']:.1f})"
+        return (
+            f"| {self.config.flow.steps} | {blocks} | {batch} | {1e3 * plain:.1f} | "
+            f"{1e3 * ours:.1f} | **{middle:.2f}** ({low:.2f}..{high:.2f}) | {batch / ours:.0f} | "
+            f"{used[0]} ({used[1]}) | {memory} | {self.difference():.1e} |"
+        )
+
+    def difference(self) -> float:
+        """Largest relative difference of the two arms' losses over all steps."""
+        pairs = zip(self.losses["plain"], self.losses["ours"], strict=True)
+        return max(abs(a - b) / abs(a) for a, b in pairs)
+
+    def loss_lines(self) -> str:
+        """Losses of a few steps, both arms."""
+        count = len(self.losses["ours"])
+        steps = sorted({0, 1, count // 4, count // 2, count - 1})
+        values = ", ".join(
+            f"step {s}: {self.losses['plain'][s]:.6f} / {self.losses['ours'][s]:.6f}" for s in steps
+        )
+        blocks = "compiled" if self.config.training.compile else "eager"
+        return f"Losses at F = {self.config.flow.steps}, plain / ours ({blocks}): {values}.\n"
+
+
+def measure(setting: Setting, options: Options) -> Result:
+    """Alternating blocks of both arms on the same batches."""
+    stream = list(batches(setting, options.warmup + options.rounds * options.block))
+    warming, timed = stream[: options.warmup], stream[options.warmup :]
+    arms: dict[str, Callable[[Any], float]] = {}
+    curves: dict[str, list[float]] = {}
+    resident: dict[str, int] = {}
+    for name, build in (("plain", Plain), ("ours", Ours)):
+        before = _allocated(setting.device)
+        arms[name] = build(setting)
+        curves[name] = [arms[name](batch) for batch in warming]
+        resident[name] = _allocated(setting.device) - before
+    seconds: dict[str, list[float]] = {name: [] for name in arms}
+    peaks = {name: 0.0 for name in arms}
+    for start in range(0, len(timed), options.block):
+        block = timed[start : start + options.block]
+        # Who goes first alternates, so that neither always finds warm caches.
+        for name in sorted(arms, reverse=start // options.block % 2 == 1):
+            taken, losses, peak = _timed_block(arms[name], block, setting.device)
+            seconds[name].append(taken / len(block))
+            curves[name] += losses
+            other = resident["ours" if name == "plain" else "plain"]
+            peaks[name] = max(peaks[name], (peak - other) / 2**30)
+    measured = peaks if setting.device.type == "cuda" else {}
+    return Result(config=setting.config, seconds=seconds, losses=curves, peak_gib=measured)
+
+
+def batches(setting: Setting, count: int) -> Iterator[Any]:
+    """The first `count` batches: addressed rows with random pixels, as the data stream gives."""
+    domain, size = setting.config.domain, setting.config.training.batch_size
+    shape = (size, domain.size, domain.size, domain.channels)
+    generator = torch.Generator().manual_seed(0)
+    for step in range(count):
+        image = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+        label = torch.randint(0, domain.num_classes, (size,), generator=generator)
+        rows = torch.arange(step * size, (step + 1) * size)
+        yield SimpleNamespace(
+            fields={"image": image.numpy(), "label": label.numpy()},
+            rows_B=rows.numpy(),
+            epochs_B=torch.zeros_like(rows).numpy(),
+        )
+
+
+def _timed_block(
+    arm: Callable[[Any], float], block: list[Any], device: torch.device
+) -> tuple[float, list[float], int]:
+    """Seconds, losses and peak device bytes of a few steps. The losses wait for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+    start = time.perf_counter()
+    losses = [arm(batch) for batch in block]
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    taken = time.perf_counter() - start
+    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else 0
+    return taken, losses, peak
+
+
+def _allocated(device: torch.device) -> int:
+    return torch.cuda.memory_allocated() if device.type == "cuda" else 0
+
+
+def _precision(config: RunConfig) -> torch.dtype:
+    return torch.float32 if config.training.precision == "float32" else torch.bfloat16
+
+
+def _describe(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name()
+    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options))

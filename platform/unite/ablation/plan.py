@@ -1,0 +1,232 @@
+"""What a run or a sweep will cost, before it is started: FLOPs, time, storage.
+
+FLOPs are counted from the config. Time needs a rate: given, or measured by timing real training
+steps on this machine.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from unite.ablation.results import is_finished
+from unite.ablation.trials import Sweep, Trial
+from unite.config.recipes import IMAGENET_TRAIN_IMAGES
+from unite.config.schema import FlowConfig, RunConfig, SamplingConfig
+from unite.data.shards import ShardSet
+from unite.domains import build_domain
+from unite.models import UNITE, optimizer_group
+from unite.training.flops import measure_matmul_rate, sampling_flops, training_flops
+from unite.training.loop import Plan
+from unite.training.muon import build_optimizers
+from unite.training.parallelize import parallelize
+from unite.training.runs import DIGITS, data_uri
+from unite.training.setup import build_model
+from unite.training.step import Address, TrainingStep
+
+# Training images by the first word of a recipe's name, for plans made before the data is there.
+KNOWN_SIZES = {"digits": 1500, "smoke": 1500, "cifar10": 50_000, "unite": IMAGENET_TRAIN_IMAGES}
+DOPRI5_EVALUATIONS = 108
+"""What the paper counts (Table 4)."""
+STAGES = {"euler": 1, "heun": 2, "midpoint": 2}
+FLOAT_BYTES = 4
+MEASURED_IMAGES = 32
+MEASURED_STEPS = 3
+LONGEST_MEASUREMENT_S = 60.0
+TYPICAL_SHARE = 0.25
+"""Of the matmul rate that a step reaches; only to refuse hopeless measurements."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """Of one training run and its measurements."""
+
+    images: int
+    """Training images seen."""
+    steps: int
+    """Optimiser steps."""
+    parameters: int
+    """Trained parameters."""
+    training_flops: float
+    """Recompute included."""
+    sampling_flops: float
+    """Of the samples that are measured; 0 for a run alone."""
+    storage_bytes: int
+    """Of the checkpoints that are kept."""
+
+    @property
+    def flops(self) -> float:
+        """Everything."""
+        return self.training_flops + self.sampling_flops
+
+    def seconds(self, rate: float) -> float:
+        """Wall time of one device at `rate` FLOP/s."""
+        return self.flops / rate
+
+
+def run_cost(config: RunConfig, trials: tuple[Trial, ...] = ()) -> Cost:
+    """Cost of a run and of measuring `trials` on it."""
+    plan = Plan.of(config, training_images(config))
+    with torch.device("meta"):
+        model = UNITE(config.model, build_domain(config.domain), FlowConfig())
+    return Cost(
+        images=plan.total_images,
+        steps=plan.total_images // plan.batch_size,
+        parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        training_flops=training_flops(config).total * plan.total_images,
+        sampling_flops=sum(_sampling_flops(config, trial) for trial in trials),
+        storage_bytes=_kept_checkpoints(config) * _checkpoint_bytes(model, muon=config.optim.muon),
+    )
+
+
+def training_images(config: RunConfig) -> int:
+    """Size of the training set: counted where it is at hand, else what is known of the recipe's."""
+    if config.data.train and config.data.train != DIGITS:
+        return ShardSet.open(data_uri(config, "train"), split="train").num_rows
+    return KNOWN_SIZES[config.recipe.split("-")[0]]
+
+
+def evaluations(sampling: SamplingConfig) -> int:
+    """Velocity evaluations per sample."""
+    if sampling.solver == "dopri5":
+        return DOPRI5_EVALUATIONS
+    return STAGES[sampling.solver] * sampling.num_steps
+
+
+def sweep_lines(sweep: Sweep, *, rate: float, slots: int) -> list[str]:
+    """A sweep as text: each trial, what is finished, and the rest in FLOPs, hours and bytes."""
+    rows = [("trial", "images", "parameters", "PFLOP", "minutes", "state")]
+    left, storage = [], 0
+    for work in sweep.works:
+        cost, finished = run_cost(work.config, work.trials), is_finished(work)
+        storage += cost.storage_bytes
+        if not finished:
+            left.append(cost)
+        minutes = f"{cost.seconds(rate) / 60:.1f}" if rate else "?"
+        state = "finished" if finished else "to do"
+        figures = (f"{cost.images:,}", f"{cost.parameters:,}", f"{cost.flops / 1e15:.3g}", minutes)
+        label = sweep.label(work.trials[0])
+        more = f" (and {len(work.trials) - 1} more values)" if len(work.trials) > 1 else ""
+        rows.append((label + more, *figures, state))
+    flops = sum(cost.flops for cost in left)
+    lines = _aligned(rows)
+    lines.append(
+        f"{len(left)} of {len(sweep.works)} runs to do: {flops:.3g} FLOP, "
+        f"{storage / 1e9:.3g} GB of checkpoints in all"
+    )
+    if rate:
+        hours = flops / rate / 3600
+        lines.append(
+            f"about {clock(flops / rate / slots)} with {slots} at once, {hours:.3g} device hours, "
+            f"at {rate:.3g} FLOP/s each"
+        )
+    return lines
+
+
+def measure_rate(config: RunConfig, *, threads: int = 0) -> float:
+    """FLOP/s of real training steps of `config` on this machine (GPU if the config uses one).
+
+    `threads` of the CPU, 0 = all. LPIPS is left out. ValueError when a GPU is asked for and absent,
+    or when a step would take minutes.
+    """
+    if config.cluster.use_gpu and not torch.cuda.is_available():
+        raise ValueError(
+            f"recipe {config.recipe} trains on GPUs and there is none here: give --rate"
+        )
+    device = torch.device("cuda" if config.cluster.use_gpu else "cpu")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        return _timed_steps(config, device)
+    finally:
+        torch.set_num_threads(before)
+
+
+def clock(seconds: float) -> str:
+    """A duration as people say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
+def _timed_steps(config: RunConfig, device: torch.device) -> float:
+    flops = training_flops(config)
+    per_image = sum(term.total for name, term in flops.terms.items() if name != "lpips")
+    images = min(config.training.batch_size // config.training.accumulation, MEASURED_IMAGES)
+    guess = per_image * images / (TYPICAL_SHARE * measure_matmul_rate(device))
+    if guess > LONGEST_MEASUREMENT_S:
+        raise ValueError(
+            f"a step of {images} images of recipe {config.recipe} takes about {clock(guess)} here: "
+            "give --rate instead of --measure"
+        )
+    one_step = _step(config, device, images)
+    one_step()
+    started = time.perf_counter()
+    for _ in range(MEASURED_STEPS):
+        one_step()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return per_image * images * MEASURED_STEPS / (time.perf_counter() - started)
+
+
+def _step(config: RunConfig, device: torch.device, images: int) -> Any:
+    """A training step on random images, as a function."""
+    model = parallelize(build_model(config), config.training, device)
+    optimizers, step = build_optimizers(model, config.optim), TrainingStep(model, config, None)
+    domain, generator = config.domain, torch.Generator().manual_seed(0)
+    shape = (images, domain.size, domain.size, domain.channels)
+    fields = {
+        "image": torch.randint(256, shape, generator=generator, dtype=torch.uint8).to(device),
+        "label": torch.zeros(images, dtype=torch.int64, device=device),
+    }
+    rows_B = torch.arange(images, device=device)
+    sample, labels_B = build_domain(domain).to_sample(fields)
+
+    def one_step() -> None:
+        optimizers.zero_grad()
+        address = Address(seed=0, epochs_B=torch.zeros_like(rows_B), rows_B=rows_B)
+        step.backward(sample, labels_B, address, flow_weight=1.0, scale=1.0)
+        optimizers.set_lr(0.0)
+        optimizers.step()
+
+    return one_step
+
+
+def _sampling_flops(config: RunConfig, trial: Trial) -> float:
+    sampling = trial.protocol.sampling
+    count = evaluations(sampling)
+    guided = count if sampling.cfg_scale != 1 else 0
+    return trial.protocol.num_samples * sampling_flops(config, count, guided=guided)
+
+
+def _kept_checkpoints(config: RunConfig) -> int:
+    """The ones that retention keeps, and the one being written."""
+    return config.checkpoint.keep_last + config.checkpoint.keep_best + 1
+
+
+def _checkpoint_bytes(model: UNITE, *, muon: bool) -> int:
+    """Weights, their average, and one (Muon) or two (AdamW) moments."""
+    weights = sum(tensor.numel() for tensor in model.state_dict().values())
+    moments = sum(
+        parameter.numel() * (1 if muon and optimizer_group(name, parameter) == "muon" else 2)
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    )
+    return math.ceil(FLOAT_BYTES * (2 * weights + moments))
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if number in (0, len(row) - 1) else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

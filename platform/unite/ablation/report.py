@@ -1,0 +1,88 @@
+"""The files of a sweep: figure, CSV with a row per trial, verdict in plain text."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from unite.ablation.figure import draw
+from unite.ablation.trials import Sweep
+from unite.ablation.verdict import Measured, paper_value, verdict
+from unite.storage import Store
+
+FACTS = (
+    "axis", "value", "arm", "seed", "digest", "mlflow_run_id", "run", "images", "parameters",
+    "training_flops", "paper_generation", "paper_reconstruction",
+)  # fmt: skip
+
+
+def write_report(
+    sweep: Sweep, measured: Sequence[Measured], missing: Sequence[str], out: Store
+) -> list[str]:
+    """Write <figure>.png, .svg, .csv and -verdict.txt into `out`; returns the verdict's lines.
+
+    `missing`: what is not there and why, a line each.
+    """
+    lines = [*verdict(sweep.axis, measured), *missing]
+    files = report_files(sweep, measured, lines)
+    for name, data in files.items():
+        out.write(name, data)
+    return lines
+
+
+def report_files(
+    sweep: Sweep, measured: Sequence[Measured], lines: Sequence[str]
+) -> dict[str, bytes]:
+    """Contents by file name; no figure without trials."""
+    stem = sweep.axis.figure
+    head = f"{sweep.axis.title} ({sweep.axis.source})\n{caption(sweep, measured)}\n\n"
+    files = {
+        f"{stem}.csv": table(sweep, measured).encode(),
+        f"{stem}-verdict.txt": (head + "\n".join(lines) + "\n").encode(),
+    }
+    if measured:
+        picture = draw(sweep.axis, measured, caption(sweep, measured))
+        files |= {f"{stem}.png": picture.png, f"{stem}.svg": picture.svg}
+    return files
+
+
+def caption(sweep: Sweep, measured: Sequence[Measured]) -> str:
+    """What the figure rests on."""
+    options = sweep.options
+    config = sweep.trials[0].config
+    sampling = config.sampling
+    images = [each.result.images for each in measured] or [0]
+    low, high = min(images), max(images)
+    seen = f"{low:,}" if low == high else f"{low:,} to {high:,}"
+    equal = "images" if options.equal == "images" else "training FLOPs"
+    guidance = f"guidance {sampling.cfg_scale:g}, " if sweep.axis.trains else ""
+    return (
+        f"recipe {config.recipe}, equal {equal}: {seen} training images per "
+        f"trial, {options.seeds} seed(s), bars are one standard deviation; {options.samples:,} "
+        f"samples, {sampling.solver}, {guidance}averaged weights"
+    )
+
+
+def table(sweep: Sweep, measured: Sequence[Measured]) -> str:
+    """CSV with a row per trial: identity, run, cost, every metric, the paper's figures."""
+    metrics = list(dict.fromkeys(name for each in measured for name in each.result.metrics))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*FACTS, *metrics, "remarks"])
+    for each in measured:
+        values = [each.result.metrics.get(name, "") for name in metrics]
+        writer.writerow([*_facts(sweep, each), *values, " ".join(each.result.remarks)])
+    return text.getvalue()
+
+
+def _facts(sweep: Sweep, each: Measured) -> list[object]:
+    trial, result = each.trial, each.result
+    paper = [
+        paper_value(cells[trial.point]) if trial.point in cells else ""
+        for cells in (sweep.axis.paper.get(role, {}) for role in ("generation", "reconstruction"))
+    ]
+    return [
+        sweep.axis.name, trial.value, trial.arm, trial.seed, trial.digest, each.run_id, each.run,
+        result.images, result.parameters, result.flops, *paper,
+    ]  # fmt: skip

@@ -1,0 +1,95 @@
+"""What a trial found, kept in its run's folder; and whether there is anything left to do.
+
+<run>/ablation/<trial>.json is written once, whole, after the run's last checkpoint was measured.
+It counts only while that checkpoint is the run's newest: a run that trained on is measured anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from unite.ablation.trials import Trial, Work
+from unite.checkpoints.store import checkpoint_digest, latest
+from unite.config.serialise import digest
+from unite.data.shards import ShardSet
+from unite.storage import StorageError, Store
+from unite.training.loop import Plan
+from unite.training.runs import Run, data_uri, open_run
+
+logger = logging.getLogger(__name__)
+
+FOLDER = "ablation"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """Numbers of one trial."""
+
+    metrics: Mapping[str, float]
+    """By name eval/<suite>/<metric>, as they go to MLflow."""
+    images: int
+    """Training images that the measured checkpoint has seen."""
+    parameters: int
+    """Trained parameters."""
+    flops: float
+    """Of its whole training, recompute included."""
+    checkpoint: str
+    """Digest of the measured checkpoint."""
+    remarks: tuple[str, ...] = ()
+    """What could not be measured, and why."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """Wall time of training and measuring, where they were done in one go."""
+
+
+def is_trained(run: Run) -> bool:
+    """Whether the run's newest checkpoint is its last."""
+    folder = latest(run.folder)
+    return folder is not None and int(folder.name) >= total_images(run)
+
+
+def total_images(run: Run) -> int:
+    """Length of a run; ShardError when its data is not there."""
+    shards = ShardSet.open(data_uri(run.config, "train"), split="train")
+    return Plan.of(run.config, shards.num_rows).total_images
+
+
+def is_finished(work: Work) -> bool:
+    """Whether every trial of a run has its result: the storage alone knows."""
+    run = open_run(work.config)
+    return all(read_result(run, trial) is not None for trial in work.trials)
+
+
+def read_result(run: Run, trial: Trial) -> Result | None:
+    """A finished trial's result; None when it is not finished, not whole, or out of date."""
+    place = result_file(run.folder, trial)
+    folder = latest(run.folder)
+    if folder is None or not place.exists() or not is_trained(run):
+        return None
+    try:
+        content = _read(place)
+    except (StorageError, TypeError) as error:
+        logger.warning("%s is not a whole result and is made again: %s", place, error)
+        return None
+    return content if content.checkpoint == checkpoint_digest(folder) else None
+
+
+def write_result(run: Run, trial: Trial, result: Result) -> None:
+    """Keep a result; with it the trial is finished."""
+    place = result_file(run.folder, trial)
+    folder, _, name = place.uri.rpartition("/")
+    Store(folder).write_json(name, dataclasses.asdict(result))
+
+
+def result_file(run: Store, trial: Trial) -> Store:
+    """Where a trial's result is: another protocol is another file."""
+    return run / FOLDER / f"{trial.digest}-{digest(trial.protocol)}.json"
+
+
+def _read(place: Store) -> Result:
+    folder, _, name = place.uri.rpartition("/")
+    content: dict[str, Any] = Store(folder).read_json(name)
+    return Result(**{**content, "remarks": tuple(content["remarks"])})

@@ -1,0 +1,213 @@
+"""From an axis and a scale to trials: full configs, each known by its digest.
+
+A trial is what one point of a figure needs from one seed. Its identity is the digest of its config,
+as the run's folder is named, so that a sweep finds what any earlier command has trained, and two
+sweeps share the points that they have in common. Trials that differ in sampling alone share a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from unite.ablation.matching import matched_encoder, trained_parameters
+from unite.ablation.options import SweepOptions, check
+from unite.config.axes import Arm, Axis
+from unite.config.recipes import recipe
+from unite.config.scales import SCALES, Fields
+from unite.config.schema import RunConfig, SamplingConfig
+from unite.config.serialise import digest
+from unite.config.serialise import replace as replace_fields
+from unite.config.validate import validate
+from unite.storage import Store
+from unite.training.flops import training_flops
+from unite.training.runs import DIGITS, default_storage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How a trial's checkpoint is measured."""
+
+    sampling: SamplingConfig
+    num_samples: int
+    extractors: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """One point of a figure, for one seed."""
+
+    value: str
+    arm: str
+    seed: int
+    config: RunConfig
+    """The run that is trained."""
+    protocol: Protocol
+
+    @property
+    def digest(self) -> str:
+        """Identity: the config, with the sampling that is measured."""
+        return digest(replace(self.config, sampling=self.protocol.sampling))
+
+    @property
+    def point(self) -> tuple[str, str]:
+        """(arm, value)."""
+        return self.arm, self.value
+
+    @property
+    def parameters(self) -> int:
+        """Trained parameters."""
+        return trained_parameters(self.config.domain, self.config.model)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A training run and every trial that is measured on it: what one Tune trial does."""
+
+    config: RunConfig
+    trials: tuple[Trial, ...]
+
+    @property
+    def digest(self) -> str:
+        """Identity of the run."""
+        return digest(self.config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """An axis at a scale, expanded."""
+
+    axis: Axis
+    options: SweepOptions
+    trials: tuple[Trial, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the sweep's folder and of its MLflow run."""
+        suffix = "" if self.options.equal == "images" else f"-equal-{self.options.equal}"
+        return f"sweep-{self.axis.name}-{self.options.scale}{suffix}"
+
+    @property
+    def storage(self) -> Store:
+        """Where the runs are."""
+        return Store.open(self.options.storage)
+
+    @property
+    def folder(self) -> Store:
+        """What belongs to the sweep rather than to a run."""
+        return self.storage / "sweeps" / self.name
+
+    @property
+    def works(self) -> tuple[Work, ...]:
+        """The distinct runs, all points of a seed before the next, the dear ones first.
+
+        So an interrupted sweep has whole seeds, and no long run is left over for the end.
+        """
+        runs: dict[str, list[Trial]] = {}
+        for trial in self.trials:
+            runs.setdefault(digest(trial.config), []).append(trial)
+        works = [Work(config=trials[0].config, trials=tuple(trials)) for trials in runs.values()]
+        return tuple(sorted(works, key=lambda work: (work.trials[0].seed, -_cost(work.config))))
+
+    def label(self, trial: Trial) -> str:
+        """A trial in words."""
+        value = f"{self.axis.label.split(',')[0]} = {trial.value}"
+        words = value if self.axis.is_numeric else trial.value
+        return ", ".join(filter(None, [words, trial.arm, f"seed {trial.seed}"]))
+
+    def tags(self, trial: Trial) -> dict[str, str]:
+        """What MLflow finds a trial by."""
+        tags = {
+            "axis": self.axis.name,
+            "value": trial.value,
+            "arm": trial.arm,
+            "seed": str(trial.seed),
+            "figure": self.axis.figure,
+            "scale": self.options.scale,
+            "equal": self.options.equal,
+            "digest": trial.digest,
+        }
+        return {name: value for name, value in tags.items() if value}
+
+
+def expand(axis: Axis, options: SweepOptions) -> Sweep:
+    """All trials of a sweep; ValueError for options or configs that cannot run."""
+    check(options)
+    scale = SCALES[options.scale]
+    options = replace(
+        options,
+        seeds=options.seeds or scale.seeds,
+        samples=options.samples or scale.num_samples,
+        extractor=options.extractor or scale.extractors,
+        storage=Store.open(options.storage or default_storage()).uri,
+    )
+    base = _base(options)
+    trials = tuple(
+        _trial(axis, options, base, arm, value, seed)
+        for seed in range(options.seeds)
+        for arm in axis.arms
+        for value in _values(axis, options, arm)
+    )
+    return Sweep(axis=axis, options=options, trials=trials)
+
+
+def _base(options: SweepOptions) -> RunConfig:
+    """The config at the recipe's own setting."""
+    scale = SCALES[options.scale]
+    data = options.data or recipe(scale.recipe).data.train
+    changes: dict[str, object] = {
+        **scale.fields,
+        "training.epochs": options.epochs or scale.epochs,
+        "storage": options.storage,
+        "data.train": data if data in ("", DIGITS) else Store.open(data).uri,
+        "tracking": options.tracking,
+    }
+    if options.workers:
+        changes["cluster.num_workers"] = options.workers
+    return replace_fields(recipe(scale.recipe), changes)
+
+
+def _values(axis: Axis, options: SweepOptions, arm: Arm) -> Iterator[str]:
+    chosen = axis.chosen(options.scale, options.values)
+    wanted = arm.values.get(options.scale, chosen) if not options.values else chosen
+    return (value for value in chosen if value in wanted)
+
+
+def _trial(
+    axis: Axis, options: SweepOptions, base: RunConfig, arm: Arm, value: str, seed: int
+) -> Trial:
+    point = replace_fields(base, {**_point_fields(axis, base, arm, value), "training.seed": seed})
+    sampling = point.sampling
+    if not axis.trains:
+        point = replace(point, sampling=base.sampling)
+    if options.equal == "compute":
+        share = _flops(base) / _flops(point)
+        point = replace_fields(point, {"training.epochs": base.training.epochs * share})
+    return Trial(
+        value=value,
+        arm=arm.name,
+        seed=seed,
+        config=validate(point),
+        protocol=Protocol(
+            sampling=sampling, num_samples=options.samples, extractors=options.extractor
+        ),
+    )
+
+
+def _point_fields(axis: Axis, base: RunConfig, arm: Arm, value: str) -> Fields:
+    fields = {**arm.fields, **axis.fields[value]}
+    if not arm.as_large_as:
+        return fields
+    other = next(each for each in axis.arms if each.name == arm.as_large_as)
+    model = replace_fields(base, fields).model
+    larger = replace_fields(base, {**fields, **other.fields}).model
+    target = trained_parameters(base.domain, larger)
+    return {**fields, **matched_encoder(base.domain, model, target)}
+
+
+def _flops(config: RunConfig) -> float:
+    return training_flops(config).total
+
+
+def _cost(config: RunConfig) -> float:
+    return _flops(config) * config.training.epochs

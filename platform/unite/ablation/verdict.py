@@ -1,0 +1,186 @@
+"""Points over seeds, and whether they agree with what the paper found.
+
+The rule: a claim compares the means of two points. A difference beyond twice its standard error,
+sqrt(s1^2 / n1 + s2^2 / n2) with sample standard deviations over seeds, agrees or disagrees with the
+paper; a smaller one decides nothing. One seed has no spread, so it decides nothing either.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from unite.ablation.results import Result
+from unite.ablation.trials import Trial
+from unite.config.axes import Axis, Cell, Claim, Point, Role
+from unite.paper import TABLES
+
+RULE = (
+    "Rule: means over seeds differ beyond twice the standard error of their difference, "
+    "sqrt(s1^2/n1 + s2^2/n2); otherwise, or with one seed, nothing is decided."
+)
+DECISIVE = 2.0
+"""Standard errors."""
+PSNR = "eval/reconstruction/psnr"
+LATENT_STD = "eval/latent/std"
+GENERATION = "eval/generation/"
+HIGHER_IS_BETTER = (PSNR,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A finished trial."""
+
+    trial: Trial
+    result: Result
+    run: str
+    """Folder of its run."""
+    run_id: str = ""
+    """Its run in MLflow."""
+    link: str = ""
+    """Where a browser finds that run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A metric at one point, over seeds."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean over seeds."""
+        return statistics.fmean(self.values)
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation over seeds; None for one seed."""
+        return statistics.stdev(self.values) if len(self.values) > 1 else None
+
+    def __str__(self) -> str:
+        spread = "" if self.std is None else f" +- {self.std:.2g}"
+        return f"{self.mean:.4g}{spread} (n = {len(self.values)})"
+
+
+def estimate(measured: Iterable[Measured], point: Point, metric: str) -> Estimate | None:
+    """A metric at a point; None where no trial has it."""
+    values = tuple(
+        each.result.metrics[metric]
+        for each in measured
+        if each.trial.point == point and metric in each.result.metrics
+    )
+    return Estimate(values=values) if values else None
+
+
+def distances(measured: Iterable[Measured]) -> list[str]:
+    """Names of the Frechet distances of samples, in the order of the extractors."""
+    names = (name for each in measured for name in each.result.metrics)
+    found = (name for name in names if name.startswith(GENERATION))
+    short = ((name, name.removeprefix(GENERATION)) for name in found)
+    return list(dict.fromkeys(name for name, s in short if s == "fid" or s.startswith("fd-")))
+
+
+def metric_of(role: Role, measured: Sequence[Measured]) -> str:
+    """The metric that a role is judged by: the first extractor's distance, or PSNR."""
+    if role == "reconstruction":
+        return PSNR
+    return next(iter(distances(measured)), GENERATION + "fd")
+
+
+def paper_value(cell: Cell) -> float:
+    """A figure of the paper."""
+    return TABLES[cell.table].rows[cell.row][cell.metric]
+
+
+def verdict(axis: Axis, measured: Sequence[Measured]) -> list[str]:
+    """Lines of plain text: each claim, our best point, collapsed latents, what is missing."""
+    lines = [_judge(axis, claim, measured) for claim in axis.claims]
+    lines += _best(axis, measured)
+    lines += _collapsed(axis, measured)
+    if axis.remark:
+        lines.append(axis.remark)
+    return [*lines, RULE]
+
+
+def name_of(axis: Axis, point: Point) -> str:
+    """A point in words: its value, and its arm."""
+    arm, value = point
+    words = f"{axis.label.split(',')[0]} = {value}" if axis.is_numeric else value
+    return f"{words}, {arm}" if arm else words
+
+
+def _judge(axis: Axis, claim: Claim, measured: Sequence[Measured]) -> str:
+    metric = metric_of(claim.role, measured)
+    short = _name(metric)
+    better, worse = (estimate(measured, point, metric) for point in (claim.better, claim.worse))
+    first, second = name_of(axis, claim.better), name_of(axis, claim.worse)
+    paper = _paper_words(axis, claim)
+    if better is None or worse is None:
+        missing = first if better is None else second
+        return f"NOT MEASURED: {short} at {missing}. {paper}"
+    sign = -1.0 if metric in HIGHER_IS_BETTER else 1.0
+    word = decide(better, worse, sign)
+    return f"{word}: {short} is {better} at {first}, and {worse} at {second}. {paper}"
+
+
+def decide(better: Estimate, worse: Estimate, sign: float) -> str:
+    """AGREES, DISAGREES or UNDECIDED by the rule; `sign` is 1 where lower values are better."""
+    gain = sign * (worse.mean - better.mean)
+    if better.std is None or worse.std is None:
+        direction = "the paper's" if gain > 0 else "the opposite of the paper's"
+        return f"UNDECIDED (one seed; the direction is {direction})"
+    error = math.sqrt(better.std**2 / len(better.values) + worse.std**2 / len(worse.values))
+    if abs(gain) <= DECISIVE * error:
+        return f"UNDECIDED (a difference of {abs(gain):.2g}, its standard error is {error:.2g})"
+    return "AGREES with the paper" if gain > 0 else "DISAGREES with the paper"
+
+
+def _paper_words(axis: Axis, claim: Claim) -> str:
+    cells = axis.paper[claim.role]
+    better, worse = cells[claim.better], cells[claim.worse]
+    sources = "; ".join(dict.fromkeys(TABLES[cell.table].source for cell in (better, worse)))
+    return (
+        f"Paper ({sources}): {better.metric} {paper_value(better):g} against "
+        f"{paper_value(worse):g}, lower is better."
+    )
+
+
+def _best(axis: Axis, measured: Sequence[Measured]) -> list[str]:
+    """Our best point by each role, and the paper's."""
+    lines = []
+    points = list(dict.fromkeys(each.trial.point for each in measured))
+    roles: tuple[Role, ...] = ("generation", "reconstruction") if axis.trains else ("generation",)
+    for role in roles:
+        metric = metric_of(role, measured)
+        found = {point: estimate(measured, point, metric) for point in points}
+        means = {point: each.mean for point, each in found.items() if each is not None}
+        if not means:
+            continue
+        choose = max if metric in HIGHER_IS_BETTER else min
+        ours = choose(means, key=means.__getitem__)
+        line = f"Best {_name(metric)}: {found[ours]} at {name_of(axis, ours)}."
+        cells = axis.paper.get(role, {})
+        if cells:
+            theirs = min(cells, key=lambda point: paper_value(cells[point]))
+            best = f"{cells[theirs].metric} {paper_value(cells[theirs]):g}"
+            line += f" The paper's: {best} at {name_of(axis, theirs)}."
+        lines.append(line)
+    return lines
+
+
+def _name(metric: str) -> str:
+    """A metric's own name; which way is better is said where it is not a distance."""
+    short = metric.rsplit("/", 1)[-1]
+    return f"{short} (higher is better)" if metric in HIGHER_IS_BETTER else short
+
+
+def _collapsed(axis: Axis, measured: Iterable[Measured]) -> list[str]:
+    return [
+        f"COLLAPSED: latent/std is {std:.3g} at {name_of(axis, each.trial.point)}, seed "
+        f"{each.trial.seed}; its other figures mean little."
+        for each in measured
+        if (std := each.result.metrics.get(LATENT_STD, 1.0))
+        < each.trial.config.training.collapse_std
+    ]

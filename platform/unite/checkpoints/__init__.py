@@ -1,0 +1,1 @@
+"""Checkpoints: the training store, the released layout, loading and export."""

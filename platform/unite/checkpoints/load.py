@@ -1,0 +1,219 @@
+"""`load(path)`: a model from anything that holds one, local or on S3.
+
+Understood: a checkpoint folder, a run's folder (its newest committed checkpoint), an export folder,
+and single .safetensors or .pt files in our layout or the authors'. No file can run code.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from unite.checkpoints.authors import (
+    find_state,
+    is_authors,
+    strip_prefixes,
+    to_ours,
+)
+from unite.checkpoints.infer import ROTARY_KEY, Hints, hints_from_config, infer_configs
+from unite.checkpoints.store import MARKER, STATE_FILE, CheckpointError, latest, read_checkpoint
+from unite.config.schema import FlowConfig, ImagesConfig, ModelConfig, RunConfig
+from unite.config.serialise import from_dict
+from unite.domains import build_domain
+from unite.models.positions import rotary_table
+from unite.models.unite import UNITE
+from unite.storage import Store
+
+EXPORT_WEIGHTS = "model.safetensors"
+EXPORT_CONFIG = "config.json"
+AUTHORS_WEIGHTS = "state_dict.safetensors"
+TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
+LISTED_KEYS = 8
+"""Mismatching keys that an error message spells out, per kind."""
+
+
+def load(
+    path: str,
+    *,
+    ema: bool = True,
+    map_location: str | torch.device = "cpu",
+    encoder_heads: int | None = None,
+    decoder_heads: int | None = None,
+    in_context_start: int | None = None,
+) -> UNITE:
+    """The model at `path` in evaluation mode.
+
+    `ema` takes the averaged weights where both kinds are there. The last three arguments are needed
+    only for a bare state dict whose shapes leave them open. Raises CheckpointError (no such path,
+    not committed, damaged, another architecture) or StorageError.
+    """
+    given = {
+        "encoder_heads": encoder_heads,
+        "decoder_heads": decoder_heads,
+        "in_context_start": in_context_start,
+    }
+    hints = {name: value for name, value in given.items() if value is not None}
+    place = Store.open(path)
+    if not place.exists():
+        raise CheckpointError(f"there is nothing at {place}")
+    model = _load_file(place, ema, hints) if place.is_file() else _load_folder(place, ema, hints)
+    return model.to(map_location).eval()
+
+
+def build_model(
+    domain: ImagesConfig, model: ModelConfig, flow: FlowConfig, state: Mapping[str, Tensor]
+) -> UNITE:
+    """A UNITE of these configs that holds `state`; CheckpointError lists every key that differs.
+
+    No memory is spent on initial weights.
+    """
+    with torch.device("meta"):
+        built = UNITE(model, build_domain(domain), flow)
+    _check_state(built.state_dict(), state)
+    built.load_state_dict(dict(state), assign=True)
+    return built
+
+
+def _load_folder(folder: Store, ema: bool, hints: Mapping[str, Any]) -> UNITE:
+    """A checkpoint, run, export or authors' folder, told apart by the files in it."""
+    if folder.exists(STATE_FILE) or folder.exists(MARKER):
+        return _load_checkpoint(folder, ema)
+    if folder.exists("checkpoints"):
+        newest = latest(folder)
+        if newest is None:
+            raise CheckpointError(
+                f"the run {folder} has no committed checkpoint yet: a checkpoint counts once its "
+                f"{MARKER} file is written"
+            )
+        return _load_checkpoint(newest, ema)
+    for name in (EXPORT_WEIGHTS, AUTHORS_WEIGHTS):
+        if folder.is_file(name):
+            return _load_file(folder / name, ema, hints)
+    raise CheckpointError(
+        f"{folder} holds no model: expected a run, a checkpoint ({STATE_FILE}, {MARKER}) or an "
+        f"export ({EXPORT_WEIGHTS}, {EXPORT_CONFIG}); it has: "
+        f"{', '.join(folder.list()) or 'no files'}"
+    )
+
+
+def _load_checkpoint(folder: Store, ema: bool) -> UNITE:
+    part = "ema" if ema else "model"
+    checkpoint = read_checkpoint(folder, (part,))
+    config = from_dict(RunConfig, checkpoint.state["config"])
+    return build_model(config.domain, config.model, config.flow, checkpoint.parts[part])
+
+
+def _load_file(file: Store, ema: bool, hints: Mapping[str, Any]) -> UNITE:
+    """A single file, with the config beside it when there is one."""
+    state = find_state(read_tensors(file), ema=ema)
+    config = _config_beside(file)
+    if is_authors(state):
+        return _from_authors(state, replace(hints_from_config(config), **hints))
+    state = {strip_prefixes(name): tensor for name, tensor in state.items()}
+    if "model" in config and "domain" in config:
+        run = from_dict(RunConfig, config)
+        return build_model(run.domain, run.model, run.flow, state)
+    return build_model(*infer_configs(state, Hints(**hints)), state)
+
+
+def _from_authors(state: Mapping[str, Tensor], hints: Hints) -> UNITE:
+    ours, report = to_ours(state)
+    _raise_problems({"unexpected": report.unknown, "missing": report.missing})
+    cosines_SE = {strip_prefixes(name): value for name, value in state.items()}.get(ROTARY_KEY)
+    width = None if cosines_SE is None else cosines_SE.shape[-1]
+    model = build_model(*infer_configs(ours, hints, width), ours)
+    if cosines_SE is not None:
+        _check_rotary(model, cosines_SE)
+    return model
+
+
+def _check_rotary(model: UNITE, cosines_SE: Tensor) -> None:
+    """Their rotary table is dropped, so it has to be ours (each pair's angle stands twice)."""
+    encoder = model.config.encoder
+    head_width = encoder.width // encoder.num_heads
+    expected, _ = rotary_table(len(cosines_SE), head_width)
+    if not torch.allclose(expected, cosines_SE[:, ::2].to(expected), atol=1e-4):
+        raise CheckpointError(f"{ROTARY_KEY} holds other rotary angles than METHOD 1's")
+
+
+def read_tensors(file: Store) -> dict[str, Any]:
+    """The content of a .safetensors or PyTorch file; CheckpointError when it cannot be trusted."""
+    suffix = "." + file.name.rsplit(".", 1)[-1]
+    if suffix == ".safetensors":
+        return _read_safetensors(file)
+    if suffix in TORCH_SUFFIXES:
+        return _read_torch(file)
+    raise CheckpointError(
+        f"{file} is no weights file: use .safetensors or one of {', '.join(TORCH_SUFFIXES)}"
+    )
+
+
+def _read_safetensors(file: Store) -> dict[str, Tensor]:
+    try:
+        if file.is_local:
+            return safetensors.torch.load_file(file.path())
+        return safetensors.torch.load(file.read())
+    except SafetensorError as error:
+        raise CheckpointError(f"{file} is damaged: {error}") from error
+
+
+def _read_torch(file: Store) -> dict[str, Any]:
+    """A PyTorch file, restricted to tensors and plain containers: it never runs code."""
+    source = file.path() if file.is_local else io.BytesIO(file.read())
+    try:
+        # Mapped files cost no memory for the optimiser states that come along.
+        mapped = file.is_local and zipfile.is_zipfile(source)
+        return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{file} is damaged or holds more than tensors. It was not opened, because that could "
+            f"run code: {str(error).splitlines()[0]}. Save the state dict alone as .safetensors."
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise CheckpointError(f"{file} is damaged: {error}") from error
+
+
+def _config_beside(file: Store) -> dict[str, Any]:
+    """The config that belongs to a file: of its export, its checkpoint, or the authors' JSON."""
+    folder = Store(file.uri.rsplit("/", 1)[0])
+    if folder.is_file(STATE_FILE):
+        return folder.read_json(STATE_FILE)["config"]
+    config = folder.read_json(EXPORT_CONFIG) if folder.is_file(EXPORT_CONFIG) else {}
+    return config if isinstance(config, dict) else {}
+
+
+def _check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    wanted = {name: tuple(tensor.shape) for name, tensor in expected.items()}
+    both = wanted.keys() & shapes.keys()
+    differing = (name for name in sorted(both) if shapes[name] != wanted[name])
+    _raise_problems(
+        {
+            "missing": sorted(wanted.keys() - shapes.keys()),
+            "unexpected": sorted(shapes.keys() - wanted.keys()),
+            "of another shape": [
+                f"{name} {shapes[name]}, not {wanted[name]}" for name in differing
+            ],
+        }
+    )
+
+
+def _raise_problems(problems: Mapping[str, Sequence[str]]) -> None:
+    """CheckpointError that lists keys by what is wrong with them, if there are any."""
+    if any(problems.values()):
+        text = "; ".join(f"{kind}: {_listed(names)}" for kind, names in problems.items() if names)
+        raise CheckpointError(f"the weights belong to another architecture. {text}")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED_KEYS} more" if len(names) > LISTED_KEYS else ""
+    return ", ".join(names[:LISTED_KEYS]) + more

@@ -1,0 +1,84 @@
+"""What people call a run (`latest`, a name, an MLflow id, a path) to where its model is."""
+
+from __future__ import annotations
+
+from unite.checkpoints.store import MARKER, STATE_FILE, CheckpointError, committed, folder_of
+from unite.config.schema import RunConfig
+from unite.config.serialise import from_dict
+from unite.storage import Store
+
+CONFIG_FILE = "config.json"
+RUN_FILE = "run.json"
+LATEST = "latest"
+LISTED_RUNS = 8
+"""Runs that an error message names."""
+
+
+def resolve_run(reference: str, storage: str) -> str:
+    """The path or URI that `unite.load` reads for a reference to a run or a model.
+
+    `latest` is the run under `storage` whose newest checkpoint was committed last. Otherwise the
+    reference is, in this order: the name of a run under `storage`; a path or URI of a run,
+    checkpoint, export or weights file; the MLflow id of a run under `storage`. CheckpointError
+    lists the runs that there are when it is none of them.
+    """
+    root = Store.open(storage)
+    if reference == LATEST:
+        return _latest_run(root).uri
+    if "/" not in reference and _is_run(root / reference):
+        return (root / reference).uri
+    place = Store.open(reference)
+    if place.exists():
+        return place.uri
+    for run in _runs(root):
+        if run.is_file(RUN_FILE) and run.read_json(RUN_FILE).get("mlflow_run_id") == reference:
+            return run.uri
+    raise CheckpointError(
+        f"there is no run {reference!r}: it is no run's name or MLflow id under {root}, and "
+        f"nothing is at {place}. {_available(root)}"
+    )
+
+
+def read_run_config(path: str) -> RunConfig | None:
+    """The config stored with a run, checkpoint or export; None for bare weights."""
+    place = Store.open(path)
+    folder = Store(place.uri.rsplit("/", 1)[0]) if place.is_file() else place
+    if folder.is_file(STATE_FILE):
+        return from_dict(RunConfig, folder.read_json(STATE_FILE)["config"])
+    if not folder.is_file(CONFIG_FILE):
+        return None
+    config = folder.read_json(CONFIG_FILE)
+    # The authors' checkpoints have a config.json of another kind beside them.
+    return from_dict(RunConfig, config) if "model" in config and "domain" in config else None
+
+
+def _is_run(folder: Store) -> bool:
+    return folder.is_file(CONFIG_FILE)
+
+
+def _runs(root: Store) -> list[Store]:
+    return [root / name for name in root.list() if _is_run(root / name)]
+
+
+def _latest_run(root: Store) -> Store:
+    finished = [run for run in _runs(root) if committed(run)]
+    if not finished:
+        raise CheckpointError(
+            f"no run under {root} has a committed checkpoint yet; train one (python "
+            "jobs/train.py), or name the storage folder that holds your runs"
+        )
+    return max(finished, key=_committed_at)
+
+
+def _committed_at(run: Store) -> int:
+    """Time of the newest checkpoint's commit, in nanoseconds."""
+    marker = folder_of(run, committed(run)[-1]).path(MARKER)
+    return run.filesystem.get_file_info(marker).mtime_ns
+
+
+def _available(root: Store) -> str:
+    names = [run.name for run in _runs(root)]
+    if not names:
+        return "There are no runs there; name another storage folder or a path."
+    more = f" and {len(names) - LISTED_RUNS} more" if len(names) > LISTED_RUNS else ""
+    return f"Runs there: {', '.join(names[:LISTED_RUNS])}{more}."

@@ -1,0 +1,234 @@
+"""Checkpoints: written to a numbered folder, valid once COMMITTED exists, never half-read.
+
+Layout: <run>/checkpoints/<images seen>/{model,ema,optimizer}.safetensors, state.json, COMMITTED.
+COMMITTED holds the SHA-256 of every file and is written last; folders without it are ignored
+and overwritten. Everything is data: safetensors and JSON, no pickles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from unite.config.schema import CheckpointConfig
+from unite.storage import StorageError, Store
+
+logger = logging.getLogger(__name__)
+
+MARKER = "COMMITTED"
+STATE_FILE = "state.json"
+PARTS = ("model", "ema", "optimizer")
+WRITE_ATTEMPTS = 3
+RETRY_SECONDS = 1.0
+
+Parts = dict[str, dict[str, Tensor]]
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written or does not hold what its marker says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """One committed checkpoint: tensors by part and name, and the state (JSON)."""
+
+    parts: Parts
+    state: dict[str, Any]
+
+    @property
+    def images(self) -> int:
+        """Images seen when it was taken."""
+        return int(self.state["images"])
+
+
+def read_checkpoint(folder: Store, parts: tuple[str, ...] = PARTS) -> Checkpoint:
+    """Read and verify a committed checkpoint; CheckpointError names a missing or altered file."""
+    digests = read_marker(folder)
+    files = {name: folder.read(name) for name in (STATE_FILE, *(_file(part) for part in parts))}
+    for name, data in files.items():
+        if hashlib.sha256(data).hexdigest() != digests.get(name):
+            raise CheckpointError(
+                f"{folder}/{name} does not match the digest in {MARKER}: the file was changed or "
+                "cut short. Use another checkpoint of this run (unite inspect shows them)."
+            )
+    tensors = {part: load_tensors(files[_file(part)]) for part in parts}
+    return Checkpoint(parts=tensors, state=json.loads(files[STATE_FILE]))
+
+
+def read_marker(folder: Store) -> dict[str, str]:
+    """File name -> SHA-256 of a committed checkpoint; CheckpointError when it has no marker."""
+    if not folder.exists(MARKER):
+        raise CheckpointError(f"{folder} is not a committed checkpoint: it has no {MARKER} file")
+    return folder.read_json(MARKER)["sha256"]
+
+
+def checkpoint_digest(folder: Store) -> str:
+    """16 hex digits that identify a checkpoint by its content."""
+    text = json.dumps(read_marker(folder), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def committed(run: Store) -> list[int]:
+    """Images seen of every committed checkpoint of a run, ascending."""
+    found = []
+    for name in run.list("checkpoints"):
+        if name.isdigit() and run.exists(f"checkpoints/{name}/{MARKER}"):
+            found.append(int(name))
+    return sorted(found)
+
+
+def folder_of(run: Store, images: int) -> Store:
+    """The folder of the checkpoint taken after `images` images."""
+    return run / "checkpoints" / f"{images:012d}"
+
+
+def latest(run: Store) -> Store | None:
+    """The newest committed checkpoint of a run, if any."""
+    found = committed(run)
+    return folder_of(run, found[-1]) if found else None
+
+
+@dataclass(kw_only=True)
+class CheckpointWriter:
+    """Saves snapshots of a run, in the background when asked to, at most one in flight."""
+
+    run: Store
+    config: CheckpointConfig
+    pending: threading.Thread | None = None
+    error: Exception | None = None
+    lag_seconds: float = 0.0
+    _buffers: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+
+    def save(self, parts: Parts, state: dict[str, Any]) -> None:
+        """Snapshot the tensors and write them; returns at once when asynchronous.
+
+        A failed background save leaves earlier checkpoints intact, is logged, and is raised by
+        `close` when no later save succeeded.
+        """
+        self.wait()
+        snapshot, ready = self._snapshot(parts)
+        if not self.config.asynchronous:
+            ready()
+            self._write(snapshot, state)
+            return
+        self.pending = threading.Thread(
+            target=self._write_logged, args=(snapshot, state, ready), name="checkpoint"
+        )
+        self.pending.start()
+
+    def wait(self) -> None:
+        """Block until no save is in flight."""
+        if self.pending is not None:
+            self.pending.join()
+            self.pending = None
+
+    def close(self) -> None:
+        """Finish the save in flight; CheckpointError when the last one failed."""
+        self.wait()
+        if self.error is not None:
+            raise CheckpointError(
+                f"the last checkpoint could not be written: {self.error}. Earlier ones under "
+                f"{self.run}/checkpoints are intact; free the place and run the same command."
+            ) from self.error
+
+    def _snapshot(self, parts: Parts) -> tuple[Parts, Callable[[], None]]:
+        """Host copies in reused buffers, and a function that waits until they are complete."""
+        on_gpu = False
+        copies: Parts = {part: {} for part in parts}
+        for part, tensors in parts.items():
+            for name, tensor in tensors.items():
+                on_gpu |= tensor.is_cuda
+                buffer = self._buffer(part, name, tensor)
+                copies[part][name] = buffer.copy_(tensor.detach(), non_blocking=True)
+        if not on_gpu:
+            return copies, lambda: None
+        event = torch.cuda.Event()
+        event.record()
+        return copies, event.synchronize
+
+    def _buffer(self, part: str, name: str, tensor: Tensor) -> Tensor:
+        buffer = self._buffers.get((part, name))
+        if buffer is None or buffer.shape != tensor.shape or buffer.dtype != tensor.dtype:
+            buffer = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+            self._buffers[part, name] = buffer
+        return buffer
+
+    def _write_logged(self, parts: Parts, state: dict[str, Any], ready: Callable[[], None]) -> None:
+        ready()
+        try:
+            self._write(parts, state)
+            self.error = None
+        except (OSError, CheckpointError) as error:
+            self.error = error
+            logger.error("checkpoint at %d images not written: %s", state["images"], error)
+
+    def _write(self, parts: Parts, state: dict[str, Any]) -> None:
+        started = time.monotonic()
+        folder = folder_of(self.run, state["images"])
+        folder.delete(MARKER)
+        text = (json.dumps(state, indent=1, sort_keys=True) + "\n").encode()
+        try:
+            digests = {STATE_FILE: _write_file(folder, STATE_FILE, text)}
+            for part, tensors in parts.items():
+                data = save_tensors(tensors)
+                digests[_file(part)] = _write_file(folder, _file(part), data)
+            folder.write_json(MARKER, {"sha256": digests})
+        except OSError:
+            _discard(folder)
+            raise
+        self.lag_seconds = time.monotonic() - started
+        self._prune()
+
+    def _prune(self) -> None:
+        """Delete checkpoints that are neither among the last nor among the best."""
+        found = committed(self.run)
+        keep = set(found[-self.config.keep_last :]) | set(self._best(found))
+        for images in found:
+            if images not in keep:
+                folder = folder_of(self.run, images)
+                folder.delete(MARKER)
+                folder.delete()
+
+    def _best(self, found: list[int]) -> list[int]:
+        scores = {}
+        for images in found if self.config.keep_best else ():
+            metrics = folder_of(self.run, images).read_json(STATE_FILE)["metrics"]
+            if "eval/psnr" in metrics:
+                scores[images] = metrics["eval/psnr"]
+        return sorted(scores, key=lambda images: scores[images])[-self.config.keep_best :]
+
+
+def _write_file(folder: Store, name: str, data: bytes) -> str:
+    """Write with retries (object stores hiccup) and return the SHA-256."""
+    for attempt in range(1, WRITE_ATTEMPTS + 1):
+        try:
+            folder.write(name, data)
+            return hashlib.sha256(data).hexdigest()
+        except StorageError as error:
+            if attempt == WRITE_ATTEMPTS or folder.is_local:
+                raise
+            logger.warning("retrying %s/%s: %s", folder, name, error)
+            time.sleep(RETRY_SECONDS * attempt)
+    raise AssertionError("unreachable")
+
+
+def _discard(folder: Store) -> None:
+    try:
+        folder.delete()
+    except OSError as error:
+        logger.warning("could not remove the unfinished checkpoint %s: %s", folder, error)
+
+
+def _file(part: str) -> str:
+    return f"{part}.safetensors"

@@ -1,0 +1,161 @@
+"""The `unite` command: look at recipes and checkpoints, convert, and check what runs depend on.
+
+Training, sampling and evaluation are scripts: python jobs/train.py --help, and so on.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+from tyro.extras import SubcommandApp
+
+# Everything heavy is imported inside the subcommands, so that help and typos answer at once.
+
+app = SubcommandApp()
+mlflow = SubcommandApp()
+cluster = SubcommandApp()
+app.command(mlflow, name="mlflow", help="Check the tracking server; send what it missed.")
+app.command(cluster, name="cluster", help="Check a Ray cluster file before `ray up`.")
+
+Name = Annotated[Positional[str], arg(metavar="NAME")]
+Path = Annotated[Positional[str], arg(metavar="PATH")]
+
+
+@app.command
+def recipes() -> None:
+    """List the named runs: what each reproduces, and its true parameter counts in millions."""
+    from unite.commands.recipes import list_recipes
+
+    list_recipes()
+
+
+@app.command
+def diff(first: Name, second: Name, recipe: str = "unite-b") -> None:
+    """Show, field by field, where two recipes or two variants of one recipe differ.
+
+    For example `unite diff paper released` or `unite diff digits cifar10`.
+
+    Args:
+        first: A variant (paper, released) or the name of a recipe.
+        second: What to compare it with.
+        recipe: The base recipe whose variants are meant.
+    """
+    from unite.commands.recipes import diff_recipes
+
+    diff_recipes(first, second, recipe)
+
+
+@app.command
+def inspect(checkpoint: Path) -> None:
+    """Show what a run, checkpoint, export or weights file holds, and whether it is intact.
+
+    Nothing is executed from the file. Exits with status 1 when a digest does not match.
+
+    Args:
+        checkpoint: A run's folder, a checkpoint folder or a file; local or an s3:// URI.
+    """
+    from unite.commands.checkpoints import inspect as run
+
+    run(checkpoint)
+
+
+@app.command(name="import-authors")
+def import_authors(file: Path, out: str, ema: bool = True) -> None:
+    """Convert a checkpoint in the UNITE authors' layout into safetensors and a config.
+
+    Prints what became of every key. `unite.load` also reads such files directly.
+
+    Args:
+        file: Their .pt file (or a bare state dict); local or an s3:// URI.
+        out: Folder or s3:// URI for model.safetensors and config.json.
+        ema: Take the averaged weights where the file holds both kinds.
+    """
+    from unite.commands.checkpoints import import_authors as run
+
+    run(file, out, ema=ema)
+
+
+@app.command
+def plan(
+    name: Name,
+    scale: Literal["smoke", "laptop", "gpu", "paper"] = "laptop",
+    seeds: int = 0,
+    rate: float = 0.0,
+    measure: bool = False,
+    gpus: int = 1,
+) -> None:
+    """Show what a recipe or an ablation costs: FLOPs, storage, device hours, wall time.
+
+    For example `unite plan unite-b --rate 1.2e14 --gpus 8` or `unite plan sweep_flow_ratio`.
+
+    Args:
+        name: A recipe, or an ablation such as flow_ratio.
+        scale: Of an ablation.
+        seeds: Of an ablation; 0 = the scale's own number.
+        rate: FLOP/s of one device.
+        measure: Time a few training steps on this machine instead.
+        gpus: Devices that share the work.
+    """
+    from unite.commands.plan import plan as run
+
+    run(name, scale=scale, seeds=seeds, rate=rate, measure=measure, gpus=gpus)
+
+
+@mlflow.command
+def push(file: Path) -> None:
+    """Send metrics that a run kept in a file, because its MLflow server was away, to MLflow.
+
+    Args:
+        file: The file that the run's log names.
+    """
+    from unite.commands.tracking import push as run
+
+    run(file)
+
+
+@mlflow.command
+def doctor(uri: str = "") -> None:
+    """Check that the tracking server answers, can be written to, and suits many metrics.
+
+    Args:
+        uri: Tracking URI; empty = MLFLOW_TRACKING_URI, else the local default.
+    """
+    from unite.commands.tracking import doctor as run
+
+    run(uri)
+
+
+@cluster.command
+def check(file: Path = "cluster.yaml") -> None:
+    """Validate a Ray cluster file without network or credentials; list every problem.
+
+    Args:
+        file: The YAML file that `ray up` will be given.
+    """
+    from unite.commands.cluster import check as run
+
+    run(file)
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line; a user's mistake ends in one message and status 1, no traceback."""
+    try:
+        app.cli(prog="unite", description=__doc__, args=args)
+    except SystemExit:
+        raise
+    except _mistakes() as error:
+        sys.exit(f"unite: {error}")
+
+
+def _mistakes() -> tuple[type[Exception], ...]:
+    """What users can cause; evaluated only once something was raised, because it imports torch."""
+    from unite.checkpoints.store import CheckpointError
+
+    return ValueError, OSError, CheckpointError
+
+
+if __name__ == "__main__":
+    main()

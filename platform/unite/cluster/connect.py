@@ -1,0 +1,178 @@
+"""Joining Ray: environment, address, runtime environment, and what the cluster can give.
+
+Inside a Ray job the driver joins that job's cluster. Elsewhere a private one is started on this
+machine, unless RAY_ADDRESS names a cluster (`RAY_ADDRESS=auto` means the one running here).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unite.config.schema import ClusterConfig
+
+PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+REPOSITORY = PACKAGE_ROOT.parent
+
+# Set before Ray is imported; a user's own value wins.
+ENVIRONMENT = {
+    # The second-generation parquet reader starts an actor per execution: seconds per epoch.
+    "RAY_DATA_USE_DATASOURCE_V2": "0",
+    # Train's controller looks at its workers this often; it bounds the end of a fit.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+    # Logs an error per fit and does nothing without a preemption notice service.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Ray's workers are nice by default, so anything else on a laptop would starve training.
+    "RAY_worker_niceness": "0",
+    # Threads that spin at a barrier starve each other when cores are shared: 3x on a busy laptop.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    # Keep freed tensors: glibc would hand large ones back and get zeroed pages for each operation.
+    "MALLOC_MMAP_THRESHOLD_": "1073741824",
+    "MALLOC_TRIM_THRESHOLD_": "1073741824",
+}
+WORKER_ENVIRONMENT = (
+    "RAY_DATA_USE_DATASOURCE_V2",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S",
+    "OMP_WAIT_POLICY",
+    "MALLOC_MMAP_THRESHOLD_",
+    "MALLOC_TRIM_THRESHOLD_",
+)
+# Settings that workers need and that are no secrets: those must be in the nodes' environment.
+FORWARDED = (
+    "AWS_ENDPOINT_URL",
+    "AWS_DEFAULT_REGION",
+    "AWS_EC2_METADATA_DISABLED",
+    "MLFLOW_TRACKING_URI",
+    "UNITE_STORAGE",
+    "UNITE_WEIGHTS",
+)
+OBJECT_STORE_BYTES = 1 * 2**30
+# Ray Data needs CPU beside the workers, or its tasks wait for ever.
+DATA_CPUS = 0.5
+MIN_WORKER_CPUS = 0.5
+
+
+class CapacityError(RuntimeError):
+    """The cluster cannot give what the config asks for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Allotment:
+    """What each Ray Train worker reserves."""
+
+    num_workers: int
+    cpus_per_worker: float
+    use_gpu: bool
+
+
+def in_job() -> bool:
+    """Whether this process is the driver of a submitted Ray job."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def _address() -> str:
+    """The cluster that the user names, or "" for a private one on this machine."""
+    return os.environ.get("RAY_ADDRESS", "").removeprefix("local")
+
+
+def prepare_environment() -> None:
+    """Set what Ray and the arithmetic libraries read when they are loaded; call it before them."""
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+
+
+def connect(**overrides: Any) -> None:
+    """Join or start Ray once; later calls do nothing. `overrides` go to ray.init (tests)."""
+    prepare_environment()
+    import ray
+
+    if ray.is_initialized():
+        return
+    for name in ("ray.data", "ray.train", "ray.tune"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    settings: dict[str, Any] = {"runtime_env": runtime_env(), "log_to_driver": True}
+    if not in_job() and not _address():
+        settings |= {
+            "address": "local",
+            "include_dashboard": True,
+            "object_store_memory": OBJECT_STORE_BYTES,
+        }
+    settings["logging_level"] = logging.WARNING
+    ray.init(**(settings | overrides))
+
+
+def runtime_env() -> dict[str, Any]:
+    """Lets workers import unite, installed or not, and forwards settings that are no secrets."""
+    env_vars = {name: os.environ[name] for name in WORKER_ENVIRONMENT if name in os.environ}
+    env_vars |= {name: os.environ[name] for name in FORWARDED if name in os.environ}
+    if in_job():
+        # Relative to the job's unpacked working_dir on each node.
+        return {"env_vars": env_vars | {"PYTHONPATH": "platform"}}
+    if _address():
+        uploaded = {"working_dir": str(REPOSITORY)} if (REPOSITORY / "platform").is_dir() else {}
+        return {"env_vars": env_vars | {"PYTHONPATH": "platform"}, **uploaded}
+    paths = [str(PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"env_vars": env_vars | {"PYTHONPATH": os.pathsep.join(paths)}}
+
+
+def describe_cluster() -> dict[str, float]:
+    """Total CPUs, GPUs and nodes of the joined cluster."""
+    import ray
+
+    total = ray.cluster_resources()
+    nodes = sum(1 for node in ray.nodes() if node["Alive"])
+    return {"CPU": total.get("CPU", 0.0), "GPU": total.get("GPU", 0.0), "nodes": float(nodes)}
+
+
+def admit(config: ClusterConfig) -> Allotment:
+    """Resources per worker such that Ray Data keeps CPUs, or CapacityError naming the shortage.
+
+    Waits up to `cluster.wait_s` for an autoscaling cluster to bring what is missing.
+    """
+    deadline = time.monotonic() + config.wait_s
+    if config.wait_s:
+        _request(config)
+    while True:
+        try:
+            return allot(config, describe_cluster())
+        except CapacityError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(2.0)
+
+
+def allot(config: ClusterConfig, have: dict[str, float]) -> Allotment:
+    """The pure rule behind `admit`: `have` holds the cluster's total CPU and GPU."""
+    workers = config.num_workers
+    if config.use_gpu and have["GPU"] < workers:
+        raise CapacityError(
+            f"cluster.num_workers = {workers} with one GPU each, but the cluster has "
+            f"{have['GPU']:g} GPUs. Lower --cluster.num-workers, drop --cluster.use-gpu, or set "
+            "--cluster.wait-s for an autoscaling cluster."
+        )
+    free = have["CPU"] - DATA_CPUS
+    wanted = config.cpus_per_worker or min(1.0, free / workers)
+    if wanted < MIN_WORKER_CPUS and not config.cpus_per_worker or wanted * workers > free:
+        raise CapacityError(
+            f"cluster.num_workers = {workers} at {wanted:.2g} CPUs each and {DATA_CPUS} for Ray "
+            f"Data, but the cluster has {have['CPU']:g} CPUs: it would wait for ever. At most "
+            f"{max(int(free / (config.cpus_per_worker or MIN_WORKER_CPUS)), 0)} workers fit; "
+            "lower --cluster.num-workers or --cluster.cpus-per-worker."
+        )
+    return Allotment(num_workers=workers, cpus_per_worker=wanted, use_gpu=config.use_gpu)
+
+
+def _request(config: ClusterConfig) -> None:
+    from ray.autoscaler.sdk import request_resources
+
+    bundle: dict[str, float] = {"CPU": config.cpus_per_worker or 1}
+    if config.use_gpu:
+        bundle["GPU"] = 1
+    request_resources(bundles=[bundle] * config.num_workers + [{"CPU": 1}])

@@ -1,0 +1,157 @@
+"""The live progress line of a run, read from its progress file."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from unite import tracking
+from unite.checkpoints.store import committed
+from unite.config.schema import RunConfig
+from unite.data.shards import ShardSet
+from unite.storage import Store
+from unite.training.flops import training_flops
+from unite.training.loop import Plan
+from unite.training.progress import read_progress
+from unite.training.report import Report
+from unite.training.runs import Run, data_uri
+
+POLL_SECONDS = 0.5
+PLAIN_SECONDS = 10.0
+INITIAL_WEIGHTS_KEPT = 0.01
+SHOWN = {
+    "loss/total": "loss",
+    "loss/l1": "l1",
+    "loss/lpips": "lpips",
+    "loss/flow": "flow",
+}
+
+
+def follow(folder: Store, thread: threading.Thread) -> None:
+    """Show progress until the thread ends: a live line in a terminal, else a line every 10 s."""
+    console = Console(stderr=True, highlight=False)
+    since = time.time()
+    if console.is_terminal:
+        _follow_live(folder, thread, console, since)
+    else:
+        _follow_plain(folder, thread, console, since)
+
+
+def describe(progress: dict[str, Any] | None) -> str:
+    """One line: state, images, rate, losses, time left."""
+    if progress is None:
+        return "starting workers"
+    total, images = progress.get("total_images", 0), progress.get("images", 0)
+    parts = [f"{progress['state']}: {images:,}/{total:,} images"]
+    rate = progress.get("throughput/images_per_s", 0.0)
+    if rate:
+        parts.append(f"{rate:,.0f} images/s")
+    parts += [f"{label} {progress[name]:.3f}" for name, label in SHOWN.items() if name in progress]
+    if rate:
+        parts.append(f"ETA {_clock((total - images) / rate)}")
+    return "  ".join(parts)
+
+
+def _fresh(folder: Store, since: float) -> dict[str, Any] | None:
+    progress = read_progress(folder)
+    return progress if progress and progress["time"] >= since else None
+
+
+def _follow_live(folder: Store, thread: threading.Thread, console: Console, since: float) -> None:
+    columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("starting workers", total=None)
+        while thread.is_alive():
+            thread.join(POLL_SECONDS)
+            progress = _fresh(folder, since)
+            if progress is not None:
+                bar.update(
+                    task,
+                    description=describe(progress),
+                    completed=progress.get("images", 0),
+                    total=progress.get("total_images"),
+                )
+
+
+def _follow_plain(folder: Store, thread: threading.Thread, console: Console, since: float) -> None:
+    shown = 0.0
+    while thread.is_alive():
+        thread.join(POLL_SECONDS)
+        if time.monotonic() - shown >= PLAIN_SECONDS:
+            shown = time.monotonic()
+            console.print(describe(_fresh(folder, since)), soft_wrap=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def print_plan(run: Run) -> None:
+    """What is about to be computed: run folder, data, length, FLOPs, where it continues."""
+    config = run.config
+    shards = ShardSet.open(data_uri(config, "train"), split="train")
+    plan = Plan.of(config, shards.num_rows)
+    flops = training_flops(config)
+    found = committed(run.folder)
+    start = f"continues after {found[-1]:,} images" if found else "starts afresh"
+    rows = {
+        "run": f"{run.folder} ({start})",
+        "recipe": config.recipe,
+        "data": f"{shards.num_rows:,} images in {shards.uri} (digest {shards.digest[:12]})",
+        "length": f"{plan.total_images:,} images, {plan.total_images // plan.batch_size:,} steps "
+        f"of {plan.batch_size}",
+        "compute": f"{flops.total / 1e9:.4g} GFLOP per image, "
+        f"{flops.total * plan.total_images:.3g} FLOP in all (F = {config.flow.steps})",
+    }
+    kept = config.optim.ema_decay ** (plan.total_images // plan.batch_size)
+    if kept > INITIAL_WEIGHTS_KEPT:
+        rows["warning"] = (
+            f"at the end the averaged weights still hold {kept:.0%} of the random initial ones, "
+            f"and evaluation uses the averages: lower optim.ema_decay = {config.optim.ema_decay} "
+            "or train longer"
+        )
+    _print_rows(rows)
+
+
+def print_report(run: Run, report: Report, seconds: float) -> None:
+    """The figures of a finished run and what to do next."""
+    rows = {"trained": f"{report.images:,} images, {_clock(seconds)} in this session"}
+    if report.psnr_db is not None:
+        rows["reconstruction"] = f"{report.psnr_db:.1f} dB PSNR on held-out images"
+    if report.read_samples is not None and report.read_real is not None:
+        rows["samples"] = (
+            f"{report.read_samples:.1%} read as the intended class by a classifier trained on "
+            f"the real images (it reads {report.read_real:.1%} of real held-out ones)"
+        )
+    if report.latent_std is not None:
+        rows["latent/std"] = f"{report.latent_std:.2f}"
+    rows["sample grid"] = report.grid
+    _print_rows(rows)
+    _print_next(run)
+
+
+def _print_next(run: Run) -> None:
+    config: RunConfig = run.config
+    Console(highlight=False).print("\nNext:")
+    commands = {
+        "python jobs/generate.py --run latest --labels 0-9 --num 100 --out samples": "more samples",
+        "python jobs/evaluate.py --run latest": "every metric",
+        "python jobs/train.py --help": "every setting",
+    }
+    uri = run.record.get("mlflow_uri")
+    if config.tracking.enabled and uri:
+        commands[tracking.describe(uri)] = "curves and pictures in the browser"
+    for command, meaning in commands.items():
+        print(f"  {command}\n      {meaning}")
+
+
+def _print_rows(rows: dict[str, str]) -> None:
+    width = max(map(len, rows)) + 2
+    for name, value in rows.items():
+        print(f"{name:<{width}}{value}")

@@ -1,0 +1,291 @@
+"""The driver of an evaluation: check, fan out, combine, write results, track them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from unite import tracking
+from unite.cluster.session import session
+from unite.evaluation.arguments import (
+    SUITES,
+    CompareArguments,
+    EvaluateArguments,
+    check,
+    chosen_suites,
+)
+from unite.evaluation.compare import check_pairs, pairs_of, print_pairs, read_rows
+from unite.evaluation.compute import ComputeSuite
+from unite.evaluation.extractors import SMALL, Choice, ExtractorSource, choose
+from unite.evaluation.generation import Generation
+from unite.evaluation.guidance import SUITE as CFG_SWEEP
+from unite.evaluation.guidance import sweep_guidance
+from unite.evaluation.pictures import read_png
+from unite.evaluation.plan import (
+    NEEDS_FEATURES,
+    NEEDS_REFERENCE,
+    Ingredients,
+    num_samples,
+    sampling_of,
+    suites_of,
+)
+from unite.evaluation.preparation import (
+    Run,
+    check_reference,
+    prepare_references,
+    prepare_sources,
+    try_extractors,
+)
+from unite.evaluation.report import markdown, print_table
+from unite.evaluation.results import (
+    RESULTS_FILE,
+    Outcome,
+    merge_outcomes,
+    write_outcomes,
+)
+from unite.evaluation.target import Target, open_target
+from unite.evaluation.task import Suite, read_chunks, work_of
+from unite.metrics.reference import Reference
+from unite.storage import Store
+
+logger = logging.getLogger(__name__)
+
+THROUGHPUT = "throughput/images_per_s"
+REPORT_FILE = "report.md"
+RASTER = ("samples.png", "reconstructions.png", "trajectory.png")
+"""Pictures of images, which MLflow shows by step; plots go there as files."""
+
+
+def main(arguments: EvaluateArguments, storage: str, console: Console) -> int:
+    """Everything that the job does with an evaluation: 0, or 1 when MLflow did not take it."""
+    try:
+        if arguments.push:
+            pushed = tracking.push_spool(arguments.push)
+            console.print(f"sent {pushed.points:,} results and {pushed.files:,} files")
+            return 0
+        evaluation = prepare(arguments, storage)
+        console.print(describe(evaluation), soft_wrap=True, markup=False)
+        outcomes = evaluate(evaluation, console)
+        print_table(outcomes, console)
+        console.print(f"cards, pictures and this table: {evaluation.home}", soft_wrap=True)
+        console.print(track(evaluation, outcomes), soft_wrap=True, markup=False)
+    except tracking.TrackingError as error:
+        logger.error("%s", _with_push(str(error)))
+        return 1
+    return 0
+
+
+def compare(arguments: CompareArguments, console: Console) -> None:
+    """Print two evaluations side by side; CardMismatchError where they must not be compared."""
+    pairs = pairs_of(read_rows(arguments.a), read_rows(arguments.b))
+    if not arguments.allow_different_cards:
+        check_pairs(pairs)
+    print_pairs(pairs, console)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A checked request."""
+
+    arguments: EvaluateArguments
+    target: Target
+    suites: tuple[str, ...]
+    choice: Choice
+    """Feature extractors."""
+
+    @property
+    def home(self) -> Store:
+        """Folder of everything that this checkpoint's evaluations write."""
+        return Store.open(self.target.subject.home)
+
+    @property
+    def weights(self) -> str:
+        """Where pretrained files are."""
+        return self.arguments.weights or self.target.subject.config.weights
+
+
+def prepare(arguments: EvaluateArguments, storage: str) -> Evaluation:
+    """Check everything that can be checked without a cluster or an accelerator.
+
+    ValueError, CheckpointError, ShardError, MetricError or StorageError say what is wrong.
+    """
+    check(arguments)
+    suites = chosen_suites(arguments.suite)
+    target = open_target(
+        arguments.run,
+        arguments.storage or storage,
+        ema=arguments.ema,
+        data=arguments.data,
+        eval_data=arguments.eval_data,
+    )
+    if "generation" in suites:
+        num_samples(arguments, target)
+        sampling_of(arguments, target)
+    if "compute" in suites and not target.subject.trained_here:
+        suites = tuple(name for name in suites if name != "compute")
+        logger.warning("no suite compute: what a run costs needs its config, not weights alone")
+    choice = Choice(places=())
+    if set(suites) & set(NEEDS_FEATURES):
+        weights = arguments.weights or target.subject.config.weights
+        choice = choose(arguments.extractor, target.subject.config.domain, weights)
+    evaluation = Evaluation(arguments=arguments, target=target, suites=suites, choice=choice)
+    _check_given_reference(evaluation)
+    evaluation.home.check_writable()
+    return evaluation
+
+
+def _check_given_reference(evaluation: Evaluation) -> None:
+    """MetricError for a file that is no reference, or does not fit extractor or data."""
+    given, places = evaluation.arguments.reference, evaluation.choice.places
+    if not given:
+        return
+    if places[:1] == (SMALL,):
+        Reference.load(given)  # whether it fits is known once the extractor is fitted
+    elif places:
+        images = evaluation.target.subject.config.domain
+        source = ExtractorSource.open(places[0], images, evaluation.weights)
+        check_reference(given, source, evaluation.target.train)
+
+
+def describe(evaluation: Evaluation) -> str:
+    """What is measured, in one line."""
+    subject, target = evaluation.target.subject, evaluation.target
+    what = target.run or subject.uri
+    return (
+        f"{what} after {subject.images:,} images, {'averaged' if subject.ema else 'raw'} weights "
+        f"(checkpoint {subject.digest}): {', '.join(evaluation.suites)}"
+    )
+
+
+def evaluate(evaluation: Evaluation, console: Console) -> list[Outcome]:
+    """Compute what is not finished yet and combine it.
+
+    results.json and report.md keep what other suites found on this checkpoint before.
+    """
+    with session(evaluation.arguments, console) as run:
+        suites, found = _compute(evaluation, run)
+    outcomes = [found] if found else []
+    for suite in suites:
+        outcome = _with_throughput(suite, evaluation.target).combine(read_chunks(suite))
+        outcome.save(suite.folder)
+        outcomes.append(outcome)
+    remarks = evaluation.choice.remarks
+    if remarks:
+        outcomes[0] = replace(outcomes[0], remarks=(*remarks, *outcomes[0].remarks))
+    everything = merge_outcomes(evaluation.home, outcomes, (CFG_SWEEP, *SUITES))
+    write_outcomes(evaluation.home, everything)
+    evaluation.home.write(REPORT_FILE, markdown(everything).encode())
+    return outcomes
+
+
+def _compute(evaluation: Evaluation, run: Run) -> tuple[list[Suite], Outcome | None]:
+    """Everything that workers do: the suites whose chunks are then all there, and the sweep."""
+    arguments, target = evaluation.arguments, evaluation.target
+    images, storage, data = target.subject.config.domain, target.storage, target.train
+    sources = prepare_sources(evaluation.choice, data, images, storage, evaluation.weights, run)
+    try_extractors(sources, data, images)
+    references: tuple[str, ...] = ()
+    if set(evaluation.suites) & set(NEEDS_REFERENCE):
+        given = arguments.reference
+        references = prepare_references(sources, data, images, storage, run, given=given)
+    suites = suites_of(
+        Ingredients(
+            target=target,
+            arguments=replace(arguments, suite=evaluation.suites),
+            sources=sources,
+            references=references,
+        )
+    )
+    found = None
+    if arguments.cfg_sweep or arguments.cfg_adaptive:
+        suites, found = _at_best_scale(suites, run, arguments.cfg_adaptive)
+    run("evaluating", [work for suite in suites for work in work_of(suite)])
+    return suites, found
+
+
+def _at_best_scale(
+    suites: Sequence[Suite], run: Run, adaptive: bool
+) -> tuple[list[Suite], Outcome]:
+    """The suites with generation moved to the guidance scale that a sweep finds."""
+    base = next(suite for suite in suites if isinstance(suite, Generation))
+    best, found = sweep_guidance(base, run, adaptive=adaptive)
+    found.save(best.folder / found.suite)
+    return [best if suite is base else suite for suite in suites], found
+
+
+def _with_throughput(suite: Suite, target: Target) -> Suite:
+    """The compute suite learns what the run logged; others are as they are."""
+    if not isinstance(suite, ComputeSuite):
+        return suite
+    handle = run_handle(target)
+    if handle is None:
+        return suite
+    try:
+        rates = [value for _, value in tracking.metric_history(handle, THROUGHPUT)]
+    except tracking.TrackingError as error:
+        logger.warning("%s", error)
+        return suite
+    return replace(suite, images_per_s=statistics.median(rates)) if rates else suite
+
+
+def run_handle(target: Target) -> tracking.RunHandle | None:
+    """The training run in MLflow; None when it was not tracked."""
+    record = target.record
+    if not record.get("mlflow_run_id"):
+        return None
+    return tracking.RunHandle(record["mlflow_uri"], record["mlflow_run_id"])
+
+
+def track(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> str:
+    """Write the results into the training run in MLflow; what was done, in words.
+
+    TrackingError when MLflow does not take them: they are kept, and the message says where.
+    """
+    target = evaluation.target
+    handle = run_handle(target)
+    if not evaluation.arguments.track or handle is None or target.run is None:
+        why = "it was switched off" if not evaluation.arguments.track else "no run to write to"
+        return f"not written to MLflow ({why}); all results are in {evaluation.home}"
+    step = target.subject.images
+    metrics = {
+        f"eval/{outcome.suite}/{row.card.metric}": row.card.value
+        for outcome in outcomes
+        for row in outcome.rows
+    }
+    files = {f"{o.suite}/{name}": data for o in outcomes for name, data in o.files.items()}
+    files |= {name: evaluation.home.read(name) for name in (RESULTS_FILE, REPORT_FILE)}
+    images = {name: data for name, data in files.items() if name.endswith(RASTER)}
+    tracking.log_results(
+        handle,
+        metrics,
+        step,
+        spool=_spool(target.run, evaluation.home),
+        artifacts={
+            f"evaluation/{step:012d}/{name}": data
+            for name, data in files.items()
+            if name not in images
+        },
+        images={
+            f"evaluation/{name.removesuffix('.png')}": read_png(data)
+            for name, data in images.items()
+        },
+    )
+    return f"{len(metrics)} results in the training run: {tracking.describe(handle)}"
+
+
+def _with_push(message: str) -> str:
+    """The same remedy in this job's own words."""
+    return message.replace("unite mlflow push ", "python jobs/evaluate.py --push ")
+
+
+def _spool(run: Store, home: Store) -> Path:
+    """Where results wait for MLflow: beside them, or in the home folder when they are on S3."""
+    if home.is_local:
+        return Path(home.path("unsent"))
+    return Path(os.path.expanduser("~/.cache/unite/spool")) / run.name / "evaluations"

@@ -1,0 +1,90 @@
+"""`evaluate.py fit-extractor` and `evaluate.py reference`: made once, used by every evaluation."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from unite.cluster.session import session
+from unite.config.schema import ImagesConfig
+from unite.evaluation.arguments import DataArguments, FitArguments, ReferenceArguments
+from unite.evaluation.dataset import Dataset, data_folder, images_of
+from unite.evaluation.extractors import choose
+from unite.evaluation.fitting import FitTask, default_options
+from unite.evaluation.preparation import (
+    build_reference,
+    check_reference,
+    prepare_sources,
+    try_extractors,
+)
+from unite.evaluation.task import work_of
+from unite.metrics.moments import MetricError
+from unite.metrics.reference import Reference
+from unite.metrics.small_extractor import FitOptions, SmallExtractor
+from unite.storage import Store
+
+
+def fit_extractor(arguments: FitArguments, storage: str, console: Console) -> SmallExtractor:
+    """Fit a small extractor on a data set's labels, unless it is there already."""
+    data, images, storage = _open(arguments, storage)
+    options = FitOptions(images=arguments.images) if arguments.images else None
+    task = FitTask.of(
+        data,
+        images,
+        storage,
+        name=arguments.name,
+        out=arguments.out,
+        seed=arguments.seed,
+        options=options or default_options(data.num_rows),
+    )
+    _check_place(task.out)
+    with session(arguments, console) as run:
+        run(f"fitting the extractor {task.name}", work_of(task))
+    extractor = SmallExtractor.load(task.out)
+    card = extractor.card
+    asked = (task.name, task.seed, task.options, data.digest)
+    if asked != (card.name, card.seed, card.options, card.data_digest):
+        raise MetricError(
+            f"{task.out} already holds an extractor that was fitted otherwise ({card.name}, seed "
+            f"{card.seed}, {card.options.images:,} images, data {card.data_digest[:12]}): name "
+            "another folder with --out, or delete that one"
+        )
+    console.print(
+        f"{task.out}: {card.name}, reads {card.accuracy:.1%} of {card.num_held_out} images that it "
+        f"was not fitted on, {card.num_classes} classes, digest {card.digest[:12]}",
+        soft_wrap=True,
+    )
+    return extractor
+
+
+def make_reference(arguments: ReferenceArguments, storage: str, console: Console) -> Reference:
+    """Build the reference statistics of a data set, unless they are there already."""
+    data, images, storage = _open(arguments, storage)
+    choice = choose((arguments.extractor,), images, arguments.weights)
+    for remark in choice.remarks:
+        console.print(remark, soft_wrap=True, markup=False)
+    if arguments.out:
+        _check_place(arguments.out)
+    with session(arguments, console) as run:
+        sources = prepare_sources(choice, data, images, storage, arguments.weights, run)
+        try_extractors(sources[:1], data, images)
+        file = build_reference(data, images, sources[0], storage, run, out=arguments.out)
+    reference = check_reference(file, sources[0], data)
+    console.print(
+        f"{file}: {reference.num:,} images of {data.uri}, {reference.mu_F.size} features of "
+        f"{reference.extractor.name}, digest {reference.digest}",
+        soft_wrap=True,
+    )
+    return reference
+
+
+def _open(arguments: DataArguments, storage: str) -> tuple[Dataset, ImagesConfig, str]:
+    """The data set, how to read it, and the storage."""
+    storage = Store.open(arguments.storage or storage).uri
+    data = Dataset.open(data_folder(arguments.data, storage), arguments.split)
+    return data, images_of(data, size=arguments.size, channels=arguments.channels), storage
+
+
+def _check_place(uri: str) -> None:
+    """StorageError now rather than after the work."""
+    folder, _, _ = Store.open(uri).uri.rpartition("/")
+    Store.open(folder or "/").check_writable()

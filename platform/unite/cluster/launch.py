@@ -1,0 +1,159 @@
+"""The driver of a training run: check everything, join Ray, track, train, show progress.
+
+All checks that need no cluster come before Ray starts. A first Ctrl-C or SIGTERM asks the run to
+save and end; a second one ends it at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from unite import tracking
+from unite.cluster.connect import admit, connect, describe_cluster
+from unite.cluster.train import fit
+from unite.config.schema import RunConfig
+from unite.config.serialise import flatten, to_dict
+from unite.config.validate import validate
+from unite.data.shards import ShardSet
+from unite.storage import Store
+from unite.training.runs import DIGITS, RUN_FILE, Run, begin, data_uri, open_run, request_stop
+from unite.training.setup import Job
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(config: RunConfig, *, resume: str, allow_changes: bool) -> Run:
+    """Validate a config and everything that it names; ValueError or StorageError otherwise."""
+    validate(config)
+    if not config.data.train:
+        raise ValueError(
+            f"recipe {config.recipe} needs --data.train: a folder or s3:// URI of parquet shards "
+            "(python jobs/prepare_data.py --help shows how to make them)"
+        )
+    run = open_run(config, resume=resume, allow_changes=allow_changes)
+    if config.data.train == DIGITS:
+        from unite.data.ingest.digits import prepare_digits
+
+        prepare_digits(Store.open(data_uri(run.config, "train")))
+    check_data(run.config)
+    if config.loss.perceptual.weight > 0:
+        from unite.training.losses import require_perceptual
+
+        require_perceptual(config.weights)
+    return run
+
+
+def check_data(config: RunConfig) -> tuple[ShardSet, ShardSet]:
+    """Open both splits and compare them with the domain; ValueError names what does not fit."""
+    train = ShardSet.open(data_uri(config, "train"), split="train")
+    held_out = ShardSet.open(data_uri(config, "eval"), split="eval")
+    names = train.class_names
+    if names is not None and len(names) > config.domain.num_classes:
+        raise ValueError(
+            f"domain.num_classes = {config.domain.num_classes}, but {config.data.train} has "
+            f"{len(names)} classes; set --domain.num-classes {len(names)}"
+        )
+    return train, held_out
+
+
+def launch(run: Run) -> dict[str, Any]:
+    """Train a prepared run on the cluster and return its summary."""
+    begin(run)
+    connect()
+    allotment = admit(run.config.cluster)
+    handle = _start_tracking(run)
+    spool = _spool(run)
+    factory = functools.partial(_open_tracker, handle, spool)
+    job = Job(config=run.config, folder=run.folder, resume_from=run.resume_from)
+    status = "FAILED"
+    try:
+        with _stop_on_signals(run.folder):
+            summary = _in_thread(functools.partial(fit, job, allotment, factory), run)
+        status = "KILLED" if summary["stopped"] else "FINISHED"
+        return summary
+    finally:
+        if handle is not None:
+            tracking.finish_run(handle, status, spool=spool)
+
+
+def _start_tracking(run: Run) -> tracking.RunHandle | None:
+    config = run.config
+    if not config.tracking.enabled:
+        return None
+    handle = tracking.start_run(
+        config.tracking,
+        storage=config.storage,
+        name=config.tracking.run_name or run.folder.name,
+        params={name: str(value) for name, value in flatten(config).items()},
+        config_dict=to_dict(config),
+        tags=tracking.run_tags(
+            recipe=config.recipe,
+            manifest_digest=ShardSet.open(data_uri(config, "train"), split="train").digest,
+            cluster=describe_cluster(),
+        ),
+        resume_run_id=run.record.get("mlflow_run_id"),
+    )
+    run.folder.write_json(RUN_FILE, {"mlflow_run_id": handle.run_id, "mlflow_uri": handle.uri})
+    return handle
+
+
+def _spool(run: Run) -> str:
+    """Local folder of metrics that are not in MLflow yet: in the run, or in the user's cache."""
+    if run.folder.is_local:
+        return run.folder.path("tracking")
+    return str(Path("~/.cache/unite/spool").expanduser() / run.folder.name)
+
+
+def _open_tracker(
+    handle: tracking.RunHandle | None, spool: str, is_main: bool, images: int
+) -> tracking.Tracker:
+    if not is_main:
+        return tracking.NullTracker()
+    return tracking.open_tracker(handle, spool=spool, resume_step=images)
+
+
+def _in_thread(work: Any, run: Run) -> dict[str, Any]:
+    """Run `work` beside the main thread, which shows progress and keeps the signal handlers."""
+    from unite.cluster.console import follow
+
+    outcome: dict[str, Any] = {}
+
+    def target() -> None:
+        try:
+            outcome["value"] = work()
+        except BaseException as error:  # noqa: BLE001 - re-raised in the main thread
+            outcome["error"] = error
+
+    thread = threading.Thread(target=target, name="fit", daemon=True)
+    thread.start()
+    follow(run.folder, thread)
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["value"]
+
+
+@contextmanager
+def _stop_on_signals(folder: Store) -> Iterator[None]:
+    """First SIGINT or SIGTERM: ask the run to save and end. Second: KeyboardInterrupt."""
+    asked = threading.Event()
+
+    def handle(number: int, frame: Any) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+        logger.warning("stopping: saving a checkpoint first (once more ends at once)")
+        request_stop(folder)
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

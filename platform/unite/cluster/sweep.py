@@ -1,0 +1,223 @@
+"""The driver of an ablation: expand, admit, run the grid, publish to MLflow, draw.
+
+What is finished is known from the storage alone: the same command goes on after Ctrl-C, a lost
+trial or a killed driver, and repeats nothing. A first Ctrl-C or SIGTERM lets running trials save
+and ends the sweep; a second one ends it at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from unite import tracking
+from unite.ablation.options import SweepOptions
+from unite.ablation.plan import measure_rate, sweep_lines
+from unite.ablation.report import report_files, write_report
+from unite.ablation.results import is_finished
+from unite.ablation.trials import Sweep, Work, expand
+from unite.ablation.verdict import Measured
+from unite.cluster.connect import connect
+from unite.cluster.launch import prepare
+from unite.cluster.session import session
+from unite.cluster.sweep_runs import publish, send, start_parent
+from unite.cluster.trial import Context, run_trial
+from unite.cluster.tune import Item, admit_trials, run_grid, trains_inside
+from unite.config.axes import find_axis
+from unite.config.serialise import digest
+from unite.evaluation.arguments import WorkerArguments
+from unite.evaluation.dataset import Dataset
+from unite.evaluation.extractors import choose
+from unite.evaluation.preparation import prepare_references, prepare_sources
+from unite.storage import Store
+from unite.training.runs import CONFIG_FILE, STOP_FILE, data_uri, open_run, request_stop
+
+logger = logging.getLogger(__name__)
+
+STOPPED = 130
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How a sweep ended."""
+
+    measured: tuple[Measured, ...]
+    errors: dict[str, str]
+    """Message by run, of those that ended without a result."""
+    lines: tuple[str, ...]
+    """The verdict."""
+    out: Store
+    stopped: bool
+
+
+def main(axis: str, description: str | None, args: Sequence[str] | None = None) -> int:
+    """A sweep as a command: 0 done, 1 some trials failed, 2 cannot run, 130 stopped."""
+    options = tyro.cli(SweepOptions, description=description, args=args)
+    try:
+        sweep = expand(find_axis(axis), options)
+        if options.dry_run:
+            show_plan(sweep)
+            return 0
+        ended = run_sweep(sweep, Console(stderr=True, highlight=False))
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped at once; the same command goes on from the last checkpoints")
+        return STOPPED
+    print("\n".join(ended.lines))
+    print(f"\n{ended.out}/{sweep.axis.figure}.png, .svg, .csv and -verdict.txt")
+    if ended.stopped:
+        print("stopped; the same command goes on from here")
+        return STOPPED
+    return 1 if ended.errors else 0
+
+
+def show_plan(sweep: Sweep) -> None:
+    """What `--dry-run` prints: trials, cost, and what is finished already."""
+    config = sweep.trials[0].config
+    inside = trains_inside(config.cluster)
+    rate = sweep.options.rate
+    if not rate and inside:
+        rate = measure_rate(config, threads=1)
+    slots = (os.cpu_count() or 1) if inside else 1
+    print("\n".join(sweep_lines(sweep, rate=rate, slots=slots)))
+    if not rate:
+        print("time: give --rate, the FLOP/s of one trial's devices together")
+
+
+def run_sweep(sweep: Sweep, console: Console) -> Ended:
+    """Finish a sweep and draw it. Nothing that is finished runs again."""
+    config = sweep.trials[0].config
+    if not config.data.train:
+        raise ValueError(
+            f"--scale {sweep.options.scale} needs --data: a folder or s3:// URI of parquet shards "
+            "(python jobs/prepare_data.py --help shows how to make them)"
+        )
+    for work in sweep.works:
+        prepare(work.config, resume="auto", allow_changes=False)
+    sweep.folder.check_writable()
+    sweep.folder.delete(STOP_FILE)
+    parent = start_parent(sweep)
+    left = [work for work in sweep.works if not is_finished(work)]
+    console.print(f"{sweep.name}: {len(left)} of {len(sweep.works)} runs to do")
+    status = "FAILED"
+    try:
+        errors = _run(sweep, left, parent, console) if left else {}
+        ended = _finish(sweep, parent, errors)
+        status = "KILLED" if ended.stopped else "FINISHED"
+        return ended
+    finally:
+        if parent is not None:
+            tracking.finish_run(parent, status)
+
+
+def _run(
+    sweep: Sweep, left: Sequence[Work], parent: tracking.RunHandle | None, console: Console
+) -> dict[str, str]:
+    """Run what is left; a message for each run that ended without a result."""
+    _prepare_features(sweep, console)
+    connect()
+    from unite.cluster.watch import Watcher
+
+    cluster = sweep.trials[0].config.cluster
+    admission = admit_trials(cluster)
+    console.print(f"{admission.concurrent} at once")
+    works = {work.digest: work for work in left}
+    items = [_item(sweep, work) for work in left]
+    watcher = Watcher(items, lambda key: publish(sweep, parent, works[key]), console)
+    watcher.patience_s += cluster.wait_s
+    context = Context(sweep=sweep, parent=parent, admission=admission)
+    tune_folder = sweep.folder / "tune"
+    tune_folder.delete()  # an earlier driver's; what counts is in the runs
+    with _stop_on_signals(sweep, items):
+        run_grid(
+            items,
+            run_trial,
+            {"works": works, "context": context},
+            admission,
+            watcher,
+            folder=tune_folder.uri,
+            max_failures=cluster.max_failures,
+        )
+    return watcher.errors
+
+
+def _prepare_features(sweep: Sweep, console: Console) -> None:
+    """What every trial's evaluation reads, made once: extractors and statistics of real images."""
+    config = sweep.trials[0].config
+    run = open_run(config)
+    inside, use_gpu = trains_inside(config.cluster), config.cluster.use_gpu
+    workers = WorkerArguments(
+        num_workers=0 if inside else config.cluster.num_workers, use_gpu=use_gpu
+    )
+    data, images = Dataset.open(data_uri(run.config, "train"), "train"), config.domain
+    choice = choose(sweep.options.extractor, images, config.weights)
+    with session(workers, console) as compute:
+        sources = prepare_sources(choice, data, images, config.storage, config.weights, compute)
+        prepare_references(sources, data, images, config.storage, compute)
+
+
+def _item(sweep: Sweep, work: Work) -> Item:
+    first = sweep.label(work.trials[0])
+    label = first if len(work.trials) == 1 else f"training, seed {work.trials[0].seed}"
+    return Item(key=work.digest, label=label, folder=open_run(work.config).folder.uri)
+
+
+def _finish(sweep: Sweep, parent: tracking.RunHandle | None, errors: dict[str, str]) -> Ended:
+    """Publish what is not in MLflow yet, and draw."""
+    measured = [each for work in sweep.works for each in publish(sweep, parent, work)]
+    order = {trial.digest: number for number, trial in enumerate(sweep.trials)}
+    measured.sort(key=lambda each: order[each.trial.digest])
+    have = {each.trial.digest for each in measured}
+    missing = [
+        f"MISSING: {sweep.label(trial)}: {errors.get(digest(trial.config), 'not finished')}"
+        for trial in sweep.trials
+        if trial.digest not in have
+    ]
+    out = Store.open(sweep.options.out) if sweep.options.out else sweep.folder
+    lines = write_report(sweep, measured, missing, out)
+    if parent is not None:
+        _send_report(sweep, parent, report_files(sweep, measured, lines))
+    stopped = sweep.folder.exists(STOP_FILE)
+    return Ended(
+        measured=tuple(measured), errors=errors, lines=tuple(lines), out=out, stopped=stopped
+    )
+
+
+def _send_report(sweep: Sweep, parent: tracking.RunHandle, files: dict[str, bytes]) -> None:
+    try:
+        send(parent, {}, 0, sweep.folder, files=files)
+    except tracking.TrackingError as error:
+        logger.warning("the figure is not in MLflow: %s", error)
+
+
+@contextmanager
+def _stop_on_signals(sweep: Sweep, items: Sequence[Item]) -> Iterator[None]:
+    """First SIGINT or SIGTERM: running trials save and end, no other starts. Second: at once."""
+
+    def handle(number: int, frame: Any) -> None:
+        if sweep.folder.exists(STOP_FILE):
+            raise KeyboardInterrupt
+        logger.warning("stopping: running trials save first (once more ends at once)")
+        request_stop(sweep.folder)
+        for item in items:
+            if Store(item.folder).exists(CONFIG_FILE):
+                request_stop(Store(item.folder))
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

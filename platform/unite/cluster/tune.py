@@ -1,0 +1,129 @@
+"""The grid of a sweep under Ray Tune: who fits, what runs where, and that nothing waits for ever.
+
+One rule decides where a trial trains. A run of one worker without a GPU trains inside its trial,
+which reserves one CPU: it starts in seconds, and as many trials run at once as there are CPUs.
+Every other run trains in a Ray Train worker group beside its trial, which then reserves next to
+nothing, so that trials never hold what their own workers need.
+
+Tune only schedules. What is finished is known from the storage, so a killed driver, or another one,
+starts the grid afresh and finds the rest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unite.cluster.connect import DATA_CPUS, Allotment, CapacityError, admit, describe_cluster
+from unite.config.schema import ClusterConfig
+
+TRIAL_CPUS = 0.01
+"""Of a trial that only watches its workers; Ray refuses 0."""
+START_SECONDS = 300.0
+"""Waiting for a first trial to start before giving up; `cluster.wait_s` comes on top."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admission:
+    """How a sweep is laid over the cluster."""
+
+    concurrent: int
+    """Trials at once."""
+    trial_cpus: float
+    """What each trial reserves for itself."""
+    allotment: Allotment | None = None
+    """Of the worker group beside each trial; None = it trains inside the trial."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One entry of the grid, as Tune and the watcher know it."""
+
+    key: str
+    """Identity: the digest of the run."""
+    label: str
+    folder: str
+    """Of the run."""
+
+
+def trains_inside(config: ClusterConfig) -> bool:
+    """The rule: one worker, no GPU."""
+    return config.num_workers == 1 and not config.use_gpu
+
+
+def admit_trials(config: ClusterConfig) -> Admission:
+    """Lay trials over the joined cluster; CapacityError when not even one fits."""
+    if trains_inside(config):
+        return lay_out(config, describe_cluster(), None)
+    allotment = admit(config)
+    return lay_out(config, describe_cluster(), allotment)
+
+
+def lay_out(
+    config: ClusterConfig, have: dict[str, float], allotment: Allotment | None
+) -> Admission:
+    """The pure rule behind `admit_trials`: `have` holds the cluster's total CPU and GPU."""
+    if allotment is None:
+        concurrent = int(have["CPU"])
+        if concurrent < 1:
+            raise CapacityError(
+                f"a trial of one worker needs a CPU and the cluster has {have['CPU']:g}: it would "
+                "wait for ever. Run the sweep where there are CPUs."
+            )
+        return Admission(concurrent=concurrent, trial_cpus=1.0)
+    # The allotment already left room for Ray Data, once; every trial has readers of its own.
+    each = allotment.num_workers * allotment.cpus_per_worker + DATA_CPUS + TRIAL_CPUS
+    concurrent = max(1, int(have["CPU"] / each))
+    if allotment.use_gpu:
+        concurrent = min(concurrent, int(have["GPU"] // allotment.num_workers))
+    return Admission(concurrent=concurrent, trial_cpus=TRIAL_CPUS, allotment=allotment)
+
+
+def run_grid(
+    items: Sequence[Item],
+    trainable: Callable[..., dict[str, Any]],
+    arguments: dict[str, Any],
+    admission: Admission,
+    watcher: Any,
+    *,
+    folder: str,
+    max_failures: int,
+) -> None:
+    """Run `trainable({"work": key}, **arguments)` for every item; the watcher hears how each ended.
+
+    A trial whose process dies is started again up to `max_failures` times, and continues from its
+    run's last checkpoint. CapacityError when no trial can start.
+    """
+    # The driver's own handlers ask runs to save and end; Tune's would kill them.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the one that verbose=0 silences
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # results are in the runs
+    from ray import tune
+
+    tuner = tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(trainable, **arguments), {"cpu": admission.trial_cpus}
+        ),
+        param_space={"work": tune.grid_search([item.key for item in items])},
+        tune_config=tune.TuneConfig(
+            max_concurrent_trials=admission.concurrent,
+            # The next trial finds torch imported already.
+            reuse_actors=True,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+        ),
+        run_config=tune.RunConfig(
+            name="ray-tune",
+            storage_path=folder,
+            verbose=0,
+            callbacks=[watcher],
+            failure_config=tune.FailureConfig(max_failures=max_failures),
+        ),
+    )
+    tuner.fit()
+
+
+def _trial_name(trial: Any) -> str:
+    return f"trial-{trial.config['work']}"

@@ -1,0 +1,104 @@
+"""What the driver of a sweep sees of its trials. Imports Ray: import it after `connect`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ray.tune import Callback
+from rich.console import Console
+
+from unite.cluster.connect import CapacityError
+from unite.cluster.console import describe
+from unite.cluster.tune import START_SECONDS, Item
+from unite.storage import Store
+from unite.training.progress import read_progress
+
+HEARTBEAT_SECONDS = 30.0
+
+
+class Watcher(Callback):
+    """Prints what trials do, tells the driver of each that ended, and ends a sweep that hangs."""
+
+    def __init__(
+        self,
+        items: Sequence[Item],
+        on_done: Callable[[str], object],
+        console: Console,
+        *,
+        patience_s: float = START_SECONDS,
+    ) -> None:
+        self.items = {item.key: item for item in items}
+        self.on_done = on_done
+        self.console = console
+        self.patience_s = patience_s
+        self.errors: dict[str, str] = {}
+        """Key -> message of each trial that ended without a result."""
+        self.ended = 0
+        self.alive = self.shown = time.monotonic()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune keeps a copy of its callbacks that nobody reads; console and driver stay here."""
+        return {}
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial has its resources."""
+        self._say(f"{self._item(trial).label}: started")
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial returned."""
+        item, last = self._item(trial), trial.last_result or {}
+        self.ended += 1
+        if last.get("error"):
+            self._failed(item, last["error"])
+            return
+        self._say(f"{item.label}: {last.get('state', 'ended')} ({self.ended} of {len(self.items)})")
+        self.on_done(item.key)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """A trial was lost, and its restarts are used up."""
+        self.ended += 1
+        error = trial.get_error() if hasattr(trial, "get_error") else None
+        self._failed(self._item(trial), _last_line(str(error or "its process was lost")))
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Every round of Tune's loop: heartbeat, and the guard against waiting for ever."""
+        now = time.monotonic()
+        running = [trial for trial in trials if trial.status == "RUNNING"]
+        waiting = [trial for trial in trials if trial.status == "PENDING"]
+        if running or not waiting:
+            self.alive = now
+        if now - self.alive > self.patience_s:
+            raise self._nothing_starts(waiting[0])
+        if now - self.shown > HEARTBEAT_SECONDS:
+            for trial in running:
+                item = self._item(trial)
+                self._say(f"{item.label}: {describe(read_progress(Store(item.folder)))}")
+
+    def _item(self, trial: Any) -> Item:
+        return self.items[trial.config["work"]]
+
+    def _failed(self, item: Item, message: str) -> None:
+        self.errors[item.key] = message
+        self._say(f"{item.label}: FAILED: {message}")
+
+    def _say(self, line: str) -> None:
+        self.shown = time.monotonic()
+        self.console.print(line, soft_wrap=True, markup=False)
+
+    def _nothing_starts(self, trial: Any) -> CapacityError:
+        import ray
+
+        free = ray.available_resources()
+        needs = trial.placement_group_factory.required_resources
+        return CapacityError(
+            f"no trial could start within {self.patience_s:.0f} s: each needs {needs}, and the "
+            f"cluster has {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs free. Wait "
+            "for other jobs; the same command goes on from here."
+        )
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else text

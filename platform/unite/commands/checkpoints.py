@@ -1,0 +1,190 @@
+"""`unite inspect` and `unite import-authors`: what is in a checkpoint, and the authors' in ours."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from unite.checkpoints.authors import EMA_WORDS, find_state, is_authors, to_ours
+from unite.checkpoints.export import write_export
+from unite.checkpoints.load import AUTHORS_WEIGHTS, EXPORT_WEIGHTS, load, read_tensors
+from unite.checkpoints.store import (
+    PARTS,
+    STATE_FILE,
+    CheckpointError,
+    committed,
+    folder_of,
+    read_marker,
+)
+from unite.commands.render import print_table
+from unite.config.schema import ImagesConfig, ModelConfig, RunConfig
+from unite.config.serialise import from_dict, to_dict
+from unite.models import UNITE
+from unite.storage import Store
+
+
+def inspect(path: str) -> None:
+    """Print what is at `path`: a run, a checkpoint, an export or a weights file.
+
+    Exits with status 1 when a file of a checkpoint does not match its digest.
+    """
+    place = Store.open(path)
+    if not place.exists():
+        raise CheckpointError(f"there is nothing at {place}")
+    if place.is_file():
+        _print_file(place)
+    elif place.exists("checkpoints"):
+        _print_run(place)
+    elif place.exists(STATE_FILE):
+        _print_checkpoint(place)
+    else:
+        _print_file(place / _weights_in(place))
+
+
+def _weights_in(folder: Store) -> str:
+    for name in (EXPORT_WEIGHTS, AUTHORS_WEIGHTS):
+        if folder.is_file(name):
+            return name
+    raise CheckpointError(f"{folder} holds no checkpoint and no weights")
+
+
+def _print_run(run: Store) -> None:
+    found = committed(run)
+    rows = []
+    for images in found:
+        state = folder_of(run, images).read_json(STATE_FILE)
+        rows.append((images, state["step"], _metrics(state)))
+    print(f"run {run}: {len(found)} committed checkpoints")
+    if found:
+        print_table(("images", "step", "metrics"), rows)
+        print(f"\nThe newest, {folder_of(run, found[-1])}:")
+        _print_checkpoint(folder_of(run, found[-1]))
+
+
+def _metrics(state: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {value:.4g}" for name, value in state["metrics"].items()) or "none"
+
+
+def _print_checkpoint(folder: Store) -> None:
+    digests = read_marker(folder)
+    rows = [_file_row(folder, name, digest) for name, digest in sorted(digests.items())]
+    print_table(("file", "bytes", "tensors", "numbers", "digest"), rows)
+    state = folder.read_json(STATE_FILE)
+    config = from_dict(RunConfig, state["config"])
+    have = {part: f"{part}.safetensors" in digests for part in PARTS}
+    _print_facts(
+        {
+            "images seen": f"{state['images']:,}",
+            "step": f"{state['step']:,}",
+            "metrics": _metrics(state),
+            "recipe": config.recipe,
+            **_architecture(config.domain, config.model),
+            "flow": f"F = {config.flow.steps}, {config.flow.timesteps} t, {config.flow.loss_space} "
+            f"loss, shift {config.flow.shift:g}",
+            "data manifest": state["manifest_digest"],
+            "EMA weights": _yes(have["ema"]),
+            "optimiser state": _yes(have["optimizer"]),
+        }
+    )
+    if any(row[-1] != "ok" for row in rows):
+        sys.exit(f"unite: {folder} is damaged; use another checkpoint of the run")
+
+
+def _file_row(folder: Store, name: str, digest: str) -> tuple[str, Any, Any, Any, str]:
+    if not folder.is_file(name):
+        return name, "", "", "", "MISSING"
+    if folder.digest(name) != digest:
+        return name, folder.size(name), "", "", "CHANGED"
+    sizes = list(_header_sizes(folder, name)) if name.endswith(".safetensors") else []
+    return name, folder.size(name), len(sizes) or "", sum(sizes) or "", "ok"
+
+
+def _header_sizes(folder: Store, name: str) -> Iterator[int]:
+    """Elements of every tensor, from the safetensors header alone."""
+    with folder.filesystem.open_input_file(folder.path(name)) as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    for tensor, entry in header.items():
+        if tensor != "__metadata__":
+            yield math.prod(entry["shape"])
+
+
+def _print_file(file: Store) -> None:
+    content = read_tensors(file)
+    state = find_state(content, ema=True)
+    model = load(file.uri)
+    _print_facts(
+        {
+            "file": file,
+            "layout": "the authors'" if is_authors(state) else "unite",
+            "tensors": f"{len(state):,}",
+            "numbers": f"{sum(tensor.numel() for tensor in state.values()):,}",
+            **_architecture(model.domain.config, model.config),
+            "EMA weights": _has(content, *EMA_WORDS),
+            "optimiser state": _has(content, "optim"),
+        }
+    )
+
+
+def _has(content: Mapping[str, Any], *words: str) -> str:
+    """Whether a nested file has such a part; a bare state dict does not say."""
+    parts = [str(key).lower() for key, value in content.items() if not isinstance(value, Tensor)]
+    if not parts:
+        return "the file does not say"
+    return _yes(any(word in part for word in words for part in parts))
+
+
+def _architecture(domain: ImagesConfig, model: ModelConfig) -> dict[str, str]:
+    encoder, decoder = model.encoder, model.decoder
+    return {
+        "images": f"{domain.size} px, {domain.channels} channels, {domain.num_classes} classes, "
+        f"patch {domain.patch}",
+        "latent": f"{model.num_registers} registers x {model.latent_dim} channels, "
+        f"{model.sharing} weights",
+        "encoder": f"depth {encoder.depth}, width {encoder.width}, {encoder.num_heads} heads",
+        "decoder": f"depth {decoder.depth}, width {decoder.width}, {decoder.num_heads} heads",
+    }
+
+
+def _print_facts(facts: Mapping[str, Any]) -> None:
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        print(f"{name:<{width}}  {value}")
+
+
+def _yes(there: bool) -> str:
+    return "yes" if there else "no"
+
+
+def import_authors(path: str, out: str, *, ema: bool) -> None:
+    """Convert an authors' checkpoint to an export folder and report what became of every key.
+
+    CheckpointError when `path` is none, when keys are left over, or when `out` holds a model.
+    """
+    file, target = Store.open(path), Store.open(out)
+    if not file.is_file():
+        file = file / _weights_in(file)
+    if target.exists(EXPORT_WEIGHTS):
+        raise CheckpointError(f"{target} already holds a model; name another --out")
+    state = find_state(read_tensors(file), ema=ema)
+    if not is_authors(state):
+        raise CheckpointError(f"{file} is not in the authors' layout; unite.load reads it as it is")
+    _, report = to_ours(state)
+    for line in report.lines():
+        print(line)
+    model = load(file.uri, ema=ema)
+    write_export(model, _run_config(model), target)
+    print(
+        f"\n{len(report.mapped)} mapped, {len(report.dropped)} dropped, "
+        f"{len(report.unknown)} unknown, {len(report.missing)} missing\n"
+        f"wrote {target}. Sample from it: python jobs/generate.py --run {target} --labels 0-9"
+    )
+
+
+def _run_config(model: UNITE) -> dict[str, Any]:
+    parts = {"domain": model.domain.config, "model": model.config, "flow": model.flow}
+    return to_dict(RunConfig(recipe="imported", **parts))

@@ -1,0 +1,68 @@
+"""`unite plan`: what a recipe or a sweep costs before it is started."""
+
+from __future__ import annotations
+
+from unite.ablation.options import SweepOptions
+from unite.ablation.plan import clock, measure_rate, run_cost
+from unite.ablation.trials import expand
+from unite.commands.render import print_table
+from unite.config.axes import AXES, find_axis
+from unite.config.recipes import recipe
+from unite.config.scales import ScaleName
+from unite.config.schema import RunConfig
+
+
+def plan(name: str, *, scale: ScaleName, seeds: int, rate: float, measure: bool, gpus: int) -> None:
+    """Print images, FLOPs, storage, device hours and wall time.
+
+    ValueError for an unknown name, and when --measure cannot be done here.
+    """
+    if gpus < 1 or rate < 0:
+        raise ValueError(
+            f"--gpus {gpus} and --rate {rate:g}: give at least 1, and no negative rate"
+        )
+    if rate and measure:
+        raise ValueError("--rate and --measure exclude each other: choose one")
+    if _is_sweep(name):
+        sweep = expand(find_axis(name), SweepOptions(scale=scale, seeds=seeds))
+        works = [(work.config, work.trials) for work in sweep.works]
+        print(f"{sweep.name}: {len(works)} training runs, {len(sweep.trials)} points with seeds")
+    else:
+        works = [(recipe(name), ())]
+    costs = [run_cost(config, trials) for config, trials in works]
+    training, sampling = sum(c.training_flops for c in costs), sum(c.sampling_flops for c in costs)
+    rows = [
+        ("training images", f"{sum(cost.images for cost in costs):,}"),
+        ("optimiser steps", f"{sum(cost.steps for cost in costs):,}"),
+        ("trained parameters", _range([cost.parameters for cost in costs])),
+        ("training", f"{training:.4g} FLOP"),
+        ("measured samples", f"{sampling:.3g} FLOP"),
+        ("checkpoints kept", f"{sum(cost.storage_bytes for cost in costs) / 1e9:.3g} GB"),
+    ]
+    print_table(("what", "how much"), rows)
+    _print_time(training + sampling, works[-1][0], rate, measure, gpus)
+
+
+def _is_sweep(name: str) -> bool:
+    return name in AXES or "sweep_" in name
+
+
+def _range(counts: list[int]) -> str:
+    low, high = min(counts), max(counts)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def _print_time(flops: float, config: RunConfig, rate: float, measure: bool, gpus: int) -> None:
+    if not rate and not measure:
+        print(
+            "\nTime: add --measure to time a few steps here, or --rate, the FLOP/s of one device "
+            "(an A100 at 40% of its bfloat16 peak: 1.2e14)"
+        )
+        return
+    source = "measured here" if measure else "given"
+    rate = rate or measure_rate(config)
+    hours = flops / rate / 3600
+    print(
+        f"\n{hours:,.3g} GPU-hours (device-hours) at {rate:.3g} FLOP/s, {source}: "
+        f"{clock(flops / rate / gpus)} on {gpus} device(s), if they scale perfectly"
+    )

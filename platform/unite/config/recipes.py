@@ -1,0 +1,223 @@
+"""Named runs. A recipe is a function that returns a full RunConfig; flags override its fields.
+
+Names are `<base>` or `<base>-<variant>`, for example `unite-b`, `unite-b-released`,
+`digits-paper`. The variants hold what the paper's text and the authors' released code disagree
+on. For the ImageNet recipes the plain name is the `paper` variant; the laptop recipes' plain
+name is the setting that trains at small scale (METHOD 8), which differs from both.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import replace
+
+from unite.config.schema import (
+    CheckpointConfig,
+    ClusterConfig,
+    DataConfig,
+    DecoderConfig,
+    EncoderConfig,
+    EvaluationConfig,
+    FlowConfig,
+    ImagesConfig,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    PerceptualConfig,
+    RunConfig,
+    SamplingConfig,
+    TrainingConfig,
+)
+from unite.config.serialise import replace as replace_fields
+
+IMAGENET_TRAIN_IMAGES = 1_281_167
+
+# Generative Encoder sizes: (depth, width, heads). S is DiT-S, the rest METHOD 1 and Table 7.
+ENCODER_SIZES = {
+    "S": (12, 384, 6),
+    "B": (12, 768, 12),
+    "M": (12, 1024, 16),
+    "L": (24, 1024, 16),
+    "XL": (28, 1152, 16),
+}
+# Decoder sizes: (layers, width, heads, MLP width), METHOD 2.
+DECODER_SIZES = {
+    "S": (12, 384, 6, 1536),
+    "B": (12, 768, 12, 3072),
+    "L": (24, 1024, 16, 4096),
+}
+
+# The released settings of everything that the paper's text states otherwise (METHOD 3).
+RELEASED = {
+    "flow.steps": 3,
+    "flow.timesteps": "logit_normal",
+    "flow.loss_space": "velocity",
+    "loss.perceptual.input_range": "0..1",
+    "optim.schedule": "plateau",
+    "optim.lr_min": 0.0,
+    "training.epochs": 600.0,
+}
+PAPER = {
+    "flow.steps": 14,
+    "flow.timesteps": "uniform",
+    "flow.loss_space": "data",
+    "loss.perceptual.input_range": "-1..1",
+    "optim.schedule": "cosine",
+    "optim.lr_min": 1e-6,
+    "training.epochs": 240.0,
+}
+# The full-scale weighting, which the laptop recipes replace because it collapses there.
+FULL_SCALE = {
+    "flow.reduction": "sum",
+    "flow.warmup_fraction": 0.0,
+    "loss.reconstruction_weight": 1.0,
+}
+VARIANTS: dict[str, dict[str, object]] = {"paper": PAPER, "released": RELEASED}
+
+
+def encoder(size: str) -> EncoderConfig:
+    """The Generative Encoder of size S, B, M, L or XL."""
+    depth, width, heads = ENCODER_SIZES[size]
+    return EncoderConfig(depth=depth, width=width, num_heads=heads)
+
+
+def decoder(size: str) -> DecoderConfig:
+    """The decoder of size S, B or L."""
+    depth, width, heads, mlp = DECODER_SIZES[size]
+    return DecoderConfig(depth=depth, width=width, num_heads=heads, mlp_width=mlp)
+
+
+def imagenet(size: str) -> RunConfig:
+    """UNITE on ImageNet 256 x 256 with the Base decoder (paper Tables 1, 7, 8)."""
+    return RunConfig(
+        model=ModelConfig(encoder=encoder(size), decoder=decoder("B")),
+        training=TrainingConfig(gradient_checkpointing=True, compile=True),
+        data=DataConfig(lanes=16),
+        sampling=SamplingConfig(cfg_scale=2.0),
+        checkpoint=CheckpointConfig(every_images=IMAGENET_TRAIN_IMAGES),
+        evaluation=EvaluationConfig(every_images=5 * IMAGENET_TRAIN_IMAGES, num_images=5_000),
+    )
+
+
+def digits() -> RunConfig:
+    """scikit-learn's 8 x 8 digits on a laptop: the cured small-scale setting (METHOD 8)."""
+    return RunConfig(
+        domain=ImagesConfig(size=8, patch=2, channels=1, num_classes=10, flip=False),
+        model=small_model(width=64, depth=3, heads=4, registers=16, latent=8, context=0),
+        flow=FlowConfig(steps=4, reduction="mean", warmup_fraction=0.3),
+        loss=LossConfig(reconstruction_weight=10.0, perceptual=PerceptualConfig(weight=0.0)),
+        optim=OptimConfig(lr=4e-3, lr_batch_reference=0, warmup_epochs=1.0, ema_decay=0.99),
+        training=TrainingConfig(
+            epochs=26.0, batch_size=64, precision="float32", log_every_steps=20
+        ),
+        data=DataConfig(train="builtin:digits", lanes=2, shuffle_window=1024),
+        checkpoint=CheckpointConfig(every_images=12_800),
+        evaluation=EvaluationConfig(every_images=12_800, num_images=297, num_samples=100),
+        # Matrices this small are slower on two threads than on one.
+        cluster=ClusterConfig(threads_per_worker=1),
+        sampling=SamplingConfig(solver="heun", num_steps=25, cfg_scale=1.5),
+    )
+
+
+def cifar10() -> RunConfig:
+    """CIFAR-10 at 32 x 32 on one GPU (or, slowly, on a CPU), without LPIPS."""
+    return replace(
+        digits(),
+        cluster=ClusterConfig(),
+        domain=ImagesConfig(size=32, patch=4, channels=3, num_classes=10),
+        model=small_model(width=192, depth=6, heads=6, registers=64, latent=16, context=8),
+        training=TrainingConfig(epochs=100.0, batch_size=128, precision="float32"),
+        data=DataConfig(lanes=4),
+        optim=OptimConfig(lr=1e-3, lr_batch_reference=0, warmup_epochs=1.0, ema_decay=0.9978),
+        checkpoint=CheckpointConfig(every_images=50_000),
+        evaluation=EvaluationConfig(every_images=50_000, num_images=1_000, num_samples=100),
+    )
+
+
+def smoke() -> RunConfig:
+    """The digits run cut to seconds, for tests: it learns nothing worth looking at."""
+    base = digits()
+    return replace(
+        base,
+        model=small_model(width=32, depth=2, heads=2, registers=16, latent=4, context=2),
+        training=replace(base.training, epochs=0.5, batch_size=32, log_every_steps=2),
+        checkpoint=CheckpointConfig(every_images=256),
+        evaluation=EvaluationConfig(every_images=512, num_images=32, num_samples=10),
+        sampling=SamplingConfig(solver="euler", num_steps=4, cfg_scale=1.5),
+    )
+
+
+def small_model(
+    *, width: int, depth: int, heads: int, registers: int, latent: int, context: int
+) -> ModelConfig:
+    """A model for small images: encoder and decoder of one width and depth."""
+    return ModelConfig(
+        num_registers=registers,
+        latent_dim=latent,
+        encoder=EncoderConfig(
+            depth=depth,
+            width=width,
+            num_heads=heads,
+            in_context_tokens=context,
+            in_context_start=depth // 3,
+        ),
+        decoder=DecoderConfig(
+            depth=depth, width=width, num_heads=heads, mlp_width=4 * width, stem_width=width
+        ),
+    )
+
+
+# base name -> (builder, what it reproduces, variant that the plain name means)
+BASES: dict[str, tuple[Callable[[], RunConfig], str, str | None]] = {
+    "digits": (digits, "8x8 digits on a laptop (METHOD 8, small-scale setting)", None),
+    "cifar10": (cifar10, "CIFAR-10 32x32 on one GPU (small-scale setting)", None),
+    "unite-b": (lambda: imagenet("B"), "ImageNet-256, UNITE-B (Table 1: FID 2.12)", "paper"),
+    "unite-l": (lambda: imagenet("L"), "ImageNet-256, UNITE-L (Table 1: FID 1.73)", "paper"),
+    "unite-xl": (lambda: imagenet("XL"), "ImageNet-256, UNITE-XL (Table 1: FID 1.75)", "paper"),
+    "smoke": (smoke, "nothing: seconds of training, for tests", None),
+}
+
+
+def names() -> list[str]:
+    """Every recipe name: bases, then each base in each variant."""
+    variants = [f"{base}-{variant}" for base in BASES if base != "smoke" for variant in VARIANTS]
+    return [*BASES, *variants]
+
+
+def describe(name: str) -> str:
+    """One line: what the recipe reproduces."""
+    base, variant = _split(name)
+    _, text, default = BASES[base]
+    chosen = variant or default
+    return text if chosen is None else f"{text}, settings of the {chosen} variant"
+
+
+def recipe(name: str) -> RunConfig:
+    """The full config of a named recipe; ValueError suggests the nearest names."""
+    base, variant = _split(name)
+    builder, _, default = BASES[base]
+    config = replace_fields(builder(), {"recipe": name})
+    chosen = variant or default
+    return config if chosen is None else _with_variant(config, base, chosen)
+
+
+def _with_variant(config: RunConfig, base: str, variant: str) -> RunConfig:
+    changes = dict(VARIANTS[variant])
+    if BASES[base][2] is None:
+        # A laptop recipe keeps its length and learning rate, and shows what the variant does there.
+        changes |= FULL_SCALE
+        for field in ("training.epochs", "optim.lr_min"):
+            changes.pop(field)
+    return replace_fields(config, changes)
+
+
+def _split(name: str) -> tuple[str, str | None]:
+    if name in BASES:
+        return name, None
+    base, _, variant = name.rpartition("-")
+    if name not in names():
+        close = difflib.get_close_matches(name, names(), n=3)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise ValueError(f"unknown recipe {name!r}{hint} Recipes: {', '.join(names())}")
+    return base, variant

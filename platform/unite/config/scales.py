@@ -1,0 +1,71 @@
+"""The scales of an ablation: the same sweep in seconds, on a laptop, on one GPU, on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+ScaleName = Literal["smoke", "laptop", "gpu", "paper"]
+Fields = Mapping[str, object]
+"""Dotted field of RunConfig -> value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """A recipe, a length, and how each trial is measured."""
+
+    recipe: str
+    epochs: float
+    """Passes over the training set of a trial at the recipe's own setting."""
+    seeds: int
+    """Trials per point: seeds 0, 1, ..."""
+    num_samples: int
+    """Samples that distances are measured on. They are biased by N: one N for a sweep."""
+    extractors: tuple[str, ...]
+    """Of the distances, as `jobs/evaluate.py --extractor` takes them; the first is judged by."""
+    fields: Fields = field(default_factory=dict)
+    """Further overrides of the recipe."""
+
+
+SCALES: dict[ScaleName, Scale] = {
+    "smoke": Scale(
+        recipe="smoke",
+        epochs=256 / 1500,
+        seeds=1,
+        num_samples=60,
+        extractors=("pixels",),
+        fields={"evaluation.every_images": 1_000_000, "checkpoint.every_images": 64},
+    ),
+    # 600 optimiser steps of 32 images instead of the recipe's 64: two seeds of Fig. 5 then fit into
+    # 25 minutes on 2 cores, and in so short a run steps count for more than images.
+    "laptop": Scale(
+        recipe="digits",
+        epochs=600 * 32 / 1500,
+        seeds=2,
+        num_samples=500,
+        extractors=("pixels", "small"),
+        fields={
+            "training.batch_size": 32,
+            "evaluation.every_images": 1_000_000,
+            "checkpoint.every_images": 4_800,
+        },
+    ),
+    "gpu": Scale(
+        recipe="cifar10",
+        epochs=30.0,
+        seeds=2,
+        num_samples=10_000,
+        extractors=("small",),
+        fields={"cluster.use_gpu": True, "training.precision": "bfloat16"},
+    ),
+    # The paper's ablations: Base backbone, 120 epochs (Table 6).
+    "paper": Scale(
+        recipe="unite-b",
+        epochs=120.0,
+        seeds=1,
+        num_samples=50_000,
+        extractors=("inception",),
+        fields={"cluster.use_gpu": True, "cluster.num_workers": 8},
+    ),
+}

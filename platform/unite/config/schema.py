@@ -1,0 +1,336 @@
+"""The configuration of a run: frozen dataclasses with the unit and meaning beside each field.
+
+A run is a named recipe (`config/recipes.py`) overridden by flags; nothing else holds settings.
+`validate` (`config/validate.py`) checks the whole tree before Ray or an accelerator is touched.
+Counts are in images (samples) unless a field says otherwise. t = 1 is clean data, t = 0 is noise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Sharing = Literal["shared", "separate"]
+Solver = Literal["dopri5", "heun", "midpoint", "euler"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesConfig:
+    """Square RGB or grey images with class labels (the first domain)."""
+
+    size: int = 256
+    """Height and width in pixels, after the centre crop."""
+    patch: int = 16
+    """Side of a patch in pixels; must divide `size`. N = (size / patch)^2 patches."""
+    channels: int = 3
+    """Colour channels: 3 (RGB) or 1 (grey)."""
+    num_classes: int = 1000
+    """Classes; labels are 0..num_classes-1. The null class of guidance is added by the model."""
+    flip: bool = True
+    """Random horizontal flip in training, addressed by (seed, epoch, row)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderConfig:
+    """The Generative Encoder (METHOD 1; paper Table 7)."""
+
+    depth: int = 12
+    """Transformer blocks."""
+    width: int = 768
+    """Hidden width H."""
+    num_heads: int = 12
+    """Attention heads; must divide `width` into an even head width (rotary pairs)."""
+    mlp_ratio: float = 4.0
+    """SwiGLU hidden width = int(2/3 * mlp_ratio * width)."""
+    qk_norm: bool = True
+    """RMSNorm on queries and keys, per head."""
+    rotary: bool = True
+    """1-D rotary positions along the sequence of registers and sample tokens."""
+    in_context_tokens: int = 32
+    """Class tokens prepended from block `in_context_start` on; 0 switches them off."""
+    in_context_start: int = 4
+    """Index of the first block that sees the in-context class tokens."""
+    patch_positions: Literal["zeros", "sincos2d"] = "zeros"
+    """Frozen position table of the patches: zeros as released (rotary only), or 2-D sin-cos."""
+    tokenize_t_max: float = 0.01
+    """Tokenization conditions on t ~ U[0, tokenize_t_max]: almost the maximum noise level."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """The ViT decoder (METHOD 2)."""
+
+    depth: int = 12
+    """Transformer layers."""
+    width: int = 768
+    """Hidden width."""
+    num_heads: int = 12
+    """Attention heads; must divide `width`."""
+    mlp_width: int = 3072
+    """Hidden width of the MLP."""
+    stem_width: int = 768
+    """Width between the two input projections: Linear(d, stem_width), Linear(stem_width, width)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """UNITE: Generative Encoder + decoder."""
+
+    num_registers: int = 256
+    """K, the number of latent tokens. The decoder needs one per patch: K = N for images."""
+    latent_dim: int = 32
+    """d, channels per latent token."""
+    sharing: Sharing = "shared"
+    """`shared`: one Generative Encoder is tokenizer and denoiser. `separate`: two (ablation)."""
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowConfig:
+    """The flow-matching term (METHOD 3, steps 4-6)."""
+
+    steps: int = 14
+    """F, noisings of each latent per reconstruction (paper Fig. 5)."""
+    chunk: int = 0
+    """Noisings per forward pass, to bound memory; 0 = all F at once. Must divide `steps`."""
+    weight: float = 1.0
+    """w_g, weight of the flow loss."""
+    reduction: Literal["sum", "mean"] = "sum"
+    """Over the F noisings: `sum` (paper) grows with F, `mean` does not."""
+    warmup_fraction: float = 0.0
+    """The weight ramps linearly from 0 over this share of training (cure for collapse)."""
+    stop_gradient: bool = True
+    """Detach the latent before noising; false lets the flow loss shape the tokenizer's output."""
+    timesteps: Literal["logit_normal", "uniform"] = "logit_normal"
+    """Distribution of t: sigmoid(N(t_mean, t_std)) as released, or U[0, 1] (paper text)."""
+    t_mean: float = 0.0
+    """Mean of the normal under the sigmoid (logit_normal only)."""
+    t_std: float = 1.0
+    """Standard deviation of the normal under the sigmoid (logit_normal only)."""
+    shift: float = 0.5
+    """alpha: t <- alpha t / (1 + (alpha - 1) t); 0 = no shift (as does 1). Also shifts sampling."""
+    loss_space: Literal["velocity", "data"] = "velocity"
+    """`velocity`: errors divided by max(1 - t, t_clamp), as released; `data`: plain squares."""
+    t_clamp: float = 0.05
+    """Lower bound of 1 - t in velocities, in training and in sampling."""
+    class_dropout: float = 0.1
+    """Probability of training the generation pass on the null class (classifier-free guidance)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconstructionNoiseConfig:
+    """Noise on the latent before the decoder (METHOD 3, step 2; paper Table 6 top)."""
+
+    form: Literal["interpolated", "additive"] = "interpolated"
+    """`interpolated`: t z + (1 - t) eps with t ~ U[sigma, 1]; `additive`: z + sigma eps (text)."""
+    sigma: float = 0.7
+    """interpolated: lowest t (0 = full noise, 1 = none). additive: its scale (0 = none)."""
+    probability: float = 0.5
+    """Share of images whose latent is noised."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerceptualConfig:
+    """LPIPS (VGG) in the reconstruction loss."""
+
+    weight: float = 1.0
+    """w_p; 0 switches the term off and needs no weights."""
+    input_range: Literal["-1..1", "0..1"] = "-1..1"
+    """What LPIPS is fed: [-1, 1] is what its scaling layer was made for; the released code
+    feeds [0, 1]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Reconstruction loss: weight * (L1 + w_p LPIPS) (METHOD 3, step 3)."""
+
+    reconstruction_weight: float = 1.0
+    """Weight of the whole reconstruction loss; above 1 is a cure for small-scale collapse."""
+    perceptual: PerceptualConfig = field(default_factory=PerceptualConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """Muon for hidden matrices, AdamW for the rest (METHOD 3; paper Table 8)."""
+
+    lr: float = 1e-4
+    """Base learning rate of both optimisers, before the batch rule."""
+    lr_batch_reference: int = 384
+    """lr is multiplied by max(1, batch / this); 0 switches the rule off."""
+    schedule: Literal["cosine", "plateau"] = "cosine"
+    """`cosine`: warm-up, then cosine to `lr_min`. `plateau` (released): warm-up, flat to
+    `plateau_epochs[0]`, cosine to half by `plateau_epochs[1]`, flat after."""
+    lr_min: float = 1e-6
+    """Final learning rate of `cosine`."""
+    warmup_epochs: float = 20.0
+    """Linear warm-up, in epochs."""
+    plateau_epochs: tuple[float, float] = (30.0, 50.0)
+    """Epochs between which `plateau` halves the learning rate."""
+    muon: bool = True
+    """False trains every parameter with AdamW."""
+    muon_momentum: float = 0.95
+    """Nesterov momentum of Muon."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW betas."""
+    eps: float = 1e-6
+    """AdamW epsilon."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay of both optimisers."""
+    grad_clip: float = 3.0
+    """Global gradient norm limit; 0 = none."""
+    ema_decay: float = 0.9978
+    """Decay of the weight average, per optimiser step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Length, batch, precision and execution of training."""
+
+    epochs: float = 240.0
+    """Passes over the training set; may be fractional."""
+    batch_size: int = 1024
+    """Images per optimiser step, over all workers."""
+    accumulation: int = 1
+    """Micro-batches per optimiser step and worker."""
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    """bfloat16 = autocast; weights, norms, losses and optimiser state stay float32."""
+    gradient_checkpointing: bool = False
+    """Recompute the encoder's blocks in the backward pass: less memory, more FLOPs."""
+    compile: bool = False
+    """torch.compile each transformer block (full graph)."""
+    seed: int = 0
+    """Address of all randomness: order, noise, flips, initial weights."""
+    log_every_steps: int = 50
+    """Optimiser steps between log points (the only steps that wait for the device)."""
+    collapse_std: float = 0.1
+    """latent/std under this after the flow warm-up began raises the collapse warning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where shards are and how they are read. Folders or s3:// URIs of parquet files."""
+
+    train: str = ""
+    """Folder of training shards (`jobs/prepare_data.py` writes them; Hugging Face style parquet
+    also works). Files named train-* are taken when the folder holds several splits.
+    `builtin:digits` makes scikit-learn's digits in the storage folder."""
+    eval: str = ""
+    """Folder of held-out shards; empty = files named test-* or validation-* beside `train`."""
+    lanes: int = 4
+    """Independent streams that the epoch's order is interleaved from; workers should divide it."""
+    shuffle_window: int = 2048
+    """Rows that are shuffled together within a lane (compressed bytes in memory per lane)."""
+    decode_threads: int = 0
+    """Threads that decode images in each worker; 0 = one per core it may use."""
+    max_bad_fraction: float = 0.01
+    """Share of unreadable rows above which the run aborts (they are counted and replaced)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """What is saved when; a checkpoint holds everything that the exact next step needs."""
+
+    every_images: int = 1_281_167
+    """Images between checkpoints (the last step always saves)."""
+    keep_last: int = 2
+    """Most recent checkpoints kept."""
+    keep_best: int = 1
+    """Checkpoints kept by the best evaluation PSNR."""
+    asynchronous: bool = True
+    """Write in a background thread from a snapshot; at most one save is in flight."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """The light evaluation during training (full suites: jobs/evaluate.py)."""
+
+    every_images: int = 1_281_167
+    """Images between evaluations (the last step always evaluates)."""
+    num_images: int = 1024
+    """Held-out images that are reconstructed."""
+    num_samples: int = 64
+    """Class-conditional samples of the fixed-seed grid."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How samples are drawn (METHOD 4)."""
+
+    solver: Solver = "dopri5"
+    """dopri5 (adaptive, per sample) or a fixed-step heun, midpoint, euler."""
+    num_steps: int = 50
+    """Intervals of the fixed-step solvers on linspace(0, 1, num_steps + 1) shifted by flow.shift
+    (heun: two evaluations each). dopri5 chooses its own steps."""
+    cfg_scale: float = 1.0
+    """Guidance scale w; 1 = none."""
+    cfg_interval: tuple[float, float] = (0.1, 1.0)
+    """Guidance acts for t strictly inside (from 0: at 0 too); outside it the unconditional pass
+    is skipped."""
+    atol: float = 1e-6
+    """Absolute tolerance of dopri5."""
+    rtol: float = 1e-3
+    """Relative tolerance of dopri5."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterConfig:
+    """What the run takes from Ray."""
+
+    num_workers: int = 1
+    """Ray Train workers (DDP ranks)."""
+    use_gpu: bool = False
+    """One GPU per worker."""
+    cpus_per_worker: float = 0.0
+    """CPUs reserved per worker; 0 = computed so that Ray Data keeps at least one CPU."""
+    threads_per_worker: int = 0
+    """Threads of CPU arithmetic in each worker; 0 = the machine's cores shared among them."""
+    wait_s: float = 0.0
+    """Seconds to wait for an autoscaling cluster to bring the workers' resources; 0 = they must
+    be there."""
+    max_failures: int = 3
+    """Worker-group restarts before the run gives up; each resumes from the last checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    """MLflow."""
+
+    uri: str = ""
+    """Tracking URI; empty = MLFLOW_TRACKING_URI, else sqlite in the storage folder."""
+    experiment: str = "unite"
+    """MLflow experiment."""
+    run_name: str = ""
+    """Name shown in the UI; empty = the run's name."""
+    enabled: bool = True
+    """False keeps metrics in the storage folder only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One run: everything that decides what is computed, where it is kept and who computes it."""
+
+    recipe: str = "digits"
+    """The recipe that this config was derived from."""
+    name: str = ""
+    """Folder of the run under `storage`; empty = recipe and a digest of the config."""
+    storage: str = ""
+    """Folder or s3:// URI for runs; empty = UNITE_STORAGE, else ./runs (~/unite-runs in a job)."""
+    weights: str = ""
+    """Folder or s3:// URI with pretrained files (VGG, LPIPS, Inception), found by digest;
+    empty = UNITE_WEIGHTS, then torch's cache."""
+    domain: ImagesConfig = field(default_factory=ImagesConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    reconstruction_noise: ReconstructionNoiseConfig = field(
+        default_factory=ReconstructionNoiseConfig
+    )
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)

@@ -1,0 +1,83 @@
+"""Configs as plain data: nested dicts, dotted fields, differences and digests."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import typing
+from typing import Any, TypeVar
+
+Config = TypeVar("Config")
+
+# What decides where and by whom a run is computed, but not what is computed.
+PLACE_FIELDS = ("recipe", "name", "storage", "weights", "cluster", "tracking", "checkpoint")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config dataclass as nested JSON-able dicts (tuples become lists)."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(kind: type[Config], data: dict[str, Any]) -> Config:
+    """Rebuild a config of class `kind`; ValueError names a field that `kind` does not have."""
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(data) - set(hints))
+    if unknown:
+        raise ValueError(
+            f"{kind.__name__} has no field {', '.join(map(repr, unknown))}; it was written by "
+            f"another version of unite. Fields: {', '.join(hints)}"
+        )
+    return kind(**{name: _value(hints[name], value) for name, value in data.items()})
+
+
+def _value(hint: Any, value: Any) -> Any:
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return from_dict(typing.cast(type, hint), value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted field -> value, in the order of the schema."""
+    flat: dict[str, Any] = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            flat |= flatten(value, f"{prefix}{item.name}.")
+        else:
+            flat[f"{prefix}{item.name}"] = value
+    return flat
+
+
+def replace(config: Config, changes: dict[str, Any]) -> Config:
+    """A copy with dotted fields replaced; ValueError names an unknown field."""
+    here: dict[str, Any] = {}
+    below: dict[str, dict[str, Any]] = {}
+    names = {item.name for item in dataclasses.fields(config)}  # type: ignore[arg-type]
+    for dotted, value in changes.items():
+        name, _, rest = dotted.partition(".")
+        if name not in names:
+            known = ", ".join(sorted(names))
+            raise ValueError(f"{type(config).__name__} has no field {name!r}; fields: {known}")
+        if rest:
+            below.setdefault(name, {})[rest] = value
+        else:
+            here[name] = value
+    for name, nested in below.items():
+        here[name] = replace(getattr(config, name), nested)
+    return dataclasses.replace(config, **here)  # type: ignore[type-var]
+
+
+def diff(left: Any, right: Any) -> list[tuple[str, Any, Any]]:
+    """(dotted field, left value, right value) wherever two configs differ."""
+    first, second = flatten(left), flatten(right)
+    names = list(first) + [name for name in second if name not in first]
+    pairs = ((name, first.get(name), second.get(name)) for name in names)
+    return [row for row in pairs if row[1] != row[2]]
+
+
+def digest(config: Any) -> str:
+    """12 hex digits that identify what a run computes (not where, nor by how many workers)."""
+    content = {key: value for key, value in to_dict(config).items() if key not in PLACE_FIELDS}
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

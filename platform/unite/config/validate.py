@@ -1,0 +1,189 @@
+"""Checks of a whole config before Ray or an accelerator is touched.
+
+Every message names the field, its value and what to do. All problems are reported at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from unite.config.schema import (
+    DecoderConfig,
+    EncoderConfig,
+    FlowConfig,
+    ImagesConfig,
+    RunConfig,
+)
+from unite.config.serialise import flatten
+
+POSITIVE = (
+    "domain.size",
+    "domain.patch",
+    "domain.num_classes",
+    "model.num_registers",
+    "model.latent_dim",
+    "model.encoder.depth",
+    "model.encoder.width",
+    "model.encoder.num_heads",
+    "model.decoder.depth",
+    "model.decoder.width",
+    "model.decoder.num_heads",
+    "model.decoder.mlp_width",
+    "model.decoder.stem_width",
+    "flow.steps",
+    "flow.t_std",
+    "flow.t_clamp",
+    "optim.lr",
+    "optim.eps",
+    "training.epochs",
+    "training.batch_size",
+    "training.accumulation",
+    "training.log_every_steps",
+    "data.lanes",
+    "data.shuffle_window",
+    "checkpoint.every_images",
+    "checkpoint.keep_last",
+    "evaluation.every_images",
+    "evaluation.num_images",
+    "evaluation.num_samples",
+    "sampling.num_steps",
+    "sampling.atol",
+    "sampling.rtol",
+    "cluster.num_workers",
+)
+NOT_NEGATIVE = (
+    "flow.chunk",
+    "flow.weight",
+    "flow.shift",
+    "model.encoder.in_context_tokens",
+    "model.encoder.in_context_start",
+    "reconstruction_noise.sigma",
+    "loss.reconstruction_weight",
+    "loss.perceptual.weight",
+    "optim.lr_batch_reference",
+    "optim.lr_min",
+    "optim.warmup_epochs",
+    "optim.weight_decay",
+    "optim.grad_clip",
+    "data.decode_threads",
+    "checkpoint.keep_best",
+    "cluster.cpus_per_worker",
+    "cluster.max_failures",
+    "cluster.threads_per_worker",
+    "cluster.wait_s",
+)
+FRACTIONS = (
+    "model.encoder.tokenize_t_max",
+    "flow.warmup_fraction",
+    "flow.class_dropout",
+    "reconstruction_noise.probability",
+    "optim.muon_momentum",
+    "optim.ema_decay",
+    "data.max_bad_fraction",
+)
+
+
+def validate(config: RunConfig) -> RunConfig:
+    """The config itself when it is sound; ValueError lists every problem otherwise."""
+    problems = [*_ranges(config), *_shapes(config), *_training(config), *_sampling(config)]
+    if problems:
+        raise ValueError("the configuration cannot run:\n" + "\n".join(f"  {p}" for p in problems))
+    return config
+
+
+def _ranges(config: RunConfig) -> Iterator[str]:
+    values = flatten(config)
+    for name in POSITIVE:
+        if not values[name] > 0:
+            yield f"{name} = {values[name]} must be above 0"
+    for name in NOT_NEGATIVE:
+        if not values[name] >= 0:
+            yield f"{name} = {values[name]} must not be negative"
+    for name in FRACTIONS:
+        if not 0 <= values[name] <= 1:
+            yield f"{name} = {values[name]} must lie in 0..1"
+
+
+def _shapes(config: RunConfig) -> Iterator[str]:
+    domain, model = config.domain, config.model
+    yield from _images(domain, model.num_registers)
+    yield from _encoder(model.encoder)
+    yield from _heads("model.decoder", model.decoder)
+
+
+def _images(domain: ImagesConfig, num_registers: int) -> Iterator[str]:
+    if domain.channels not in (1, 3):
+        yield f"domain.channels = {domain.channels} must be 1 (grey) or 3 (RGB)"
+    if domain.patch <= 0 or domain.size <= 0:
+        return
+    if domain.size % domain.patch:
+        yield (
+            f"domain.size = {domain.size} is not divisible by domain.patch = {domain.patch}; "
+            f"the nearest sizes are {domain.size // domain.patch * domain.patch} and "
+            f"{(domain.size // domain.patch + 1) * domain.patch}"
+        )
+        return
+    patches = (domain.size // domain.patch) ** 2
+    if num_registers != patches:
+        yield (
+            f"model.num_registers = {num_registers} but the decoder draws one patch from each "
+            f"register: set it to (domain.size / domain.patch)^2 = {patches}"
+        )
+
+
+def _encoder(encoder: EncoderConfig) -> Iterator[str]:
+    yield from _heads("model.encoder", encoder)
+    if encoder.num_heads > 0 and (encoder.width // max(encoder.num_heads, 1)) % 2:
+        yield (
+            f"model.encoder.width / num_heads = {encoder.width // encoder.num_heads} must be even "
+            "for rotary pairs; change model.encoder.num_heads"
+        )
+    if encoder.in_context_tokens and encoder.in_context_start >= encoder.depth:
+        yield (
+            f"model.encoder.in_context_start = {encoder.in_context_start} is past the last of "
+            f"{encoder.depth} blocks, so in_context_tokens = {encoder.in_context_tokens} has no "
+            "effect; lower it or set in_context_tokens to 0"
+        )
+
+
+def _heads(where: str, part: EncoderConfig | DecoderConfig) -> Iterator[str]:
+    if part.num_heads > 0 and part.width % part.num_heads:
+        yield f"{where}.num_heads = {part.num_heads} must divide {where}.width = {part.width}"
+
+
+def _training(config: RunConfig) -> Iterator[str]:
+    yield from _flow(config.flow)
+    training, workers = config.training, config.cluster.num_workers
+    share = max(workers, 1) * max(training.accumulation, 1)
+    if training.batch_size % share:
+        yield (
+            f"training.batch_size = {training.batch_size} must be divisible by "
+            f"cluster.num_workers x training.accumulation = {workers} x {training.accumulation}"
+        )
+    noise = config.reconstruction_noise
+    if noise.form == "interpolated" and noise.sigma > 1:
+        yield (
+            f"reconstruction_noise.sigma = {noise.sigma} is a lowest t in 0..1 for the "
+            "interpolated form; did you mean reconstruction_noise.form additive?"
+        )
+    begin, end = config.optim.plateau_epochs
+    if config.optim.schedule == "plateau" and not config.optim.warmup_epochs <= begin < end:
+        yield (
+            f"optim.plateau_epochs = {begin} {end} must be increasing and not before "
+            f"optim.warmup_epochs = {config.optim.warmup_epochs}"
+        )
+
+
+def _flow(flow: FlowConfig) -> Iterator[str]:
+    if flow.chunk > 0 and flow.steps % flow.chunk:
+        yield f"flow.chunk = {flow.chunk} must divide flow.steps = {flow.steps} (or be 0)"
+    if flow.t_clamp > 1:
+        yield f"flow.t_clamp = {flow.t_clamp} bounds 1 - t and must not exceed 1"
+
+
+def _sampling(config: RunConfig) -> Iterator[str]:
+    low, high = config.sampling.cfg_interval
+    if not 0 <= low < high <= 1:
+        yield f"sampling.cfg_interval = {low} {high} must satisfy 0 <= low < high <= 1"
+    if config.sampling.cfg_scale < 1:
+        yield f"sampling.cfg_scale = {config.sampling.cfg_scale} must be at least 1 (1 = none)"

@@ -1,0 +1,182 @@
+"""Decode picked rows in a pool of threads, account for the bad ones, and replace them.
+
+A row that cannot be decoded is replaced by the next good one of its window, so that a batch depends
+neither on the number of workers nor on timing. It keeps its own row id and is counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from unite.data.shards import ROW_ID
+from unite.domains.base import Domain
+
+ROWS_PER_TASK = 32
+BAD_ROWS_GRACE = 1000
+"""The bad fraction is taken of at least this many rows, so that one early bad row is no verdict."""
+BAD_ROWS_LOGGED = 10
+
+log = logging.getLogger(__name__)
+
+
+class BadDataError(ValueError):
+    """Too many rows cannot be decoded; the message counts them per reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Decoded samples: global row ids and epochs, int64 (B,), and the domain's arrays (B, ...)."""
+
+    rows_B: np.ndarray
+    epochs_B: np.ndarray
+    fields: dict[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(self.rows_B)
+
+
+class Window:
+    """Rows of a lane that are shuffled together; `order` is the shuffle."""
+
+    def __init__(self, columns: dict[str, list[Any]], order: np.ndarray) -> None:
+        self.columns = columns
+        self.order = order
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def value(self, column: str, offset: int) -> Any:
+        """A column of the row at an offset of the shuffled window."""
+        return self.columns[column][self.order[offset % len(self)]]
+
+
+class Pick(NamedTuple):
+    """A sample: an offset in a shuffled window."""
+
+    window: Window
+    offset: int
+
+
+@dataclass
+class Pending:
+    """A batch in the making: tasks fill `fields` in place, one slice each."""
+
+    rows_B: np.ndarray
+    epochs_B: np.ndarray
+    fields: dict[str, np.ndarray] = field(default_factory=dict)
+    bad: list[tuple[int, str]] = field(default_factory=list)
+    tasks: list[Future[None]] = field(default_factory=list)
+    lock: Lock = field(default_factory=Lock)
+
+    def fill(self, start: int, fields: dict[str, np.ndarray], bad: list[tuple[int, str]]) -> None:
+        """Store the rows start.. and their bad ones; called from the tasks."""
+        with self.lock:
+            self.bad.extend(bad)
+            for name, values in fields.items():
+                if name not in self.fields:
+                    shape = (len(self.rows_B), *values.shape[1:])
+                    self.fields[name] = np.empty(shape, values.dtype)
+        for name, values in fields.items():
+            self.fields[name][start : start + len(values)] = values
+
+    def result(self) -> Batch:
+        """The batch, once all tasks are done; raises what a task raised."""
+        for task in self.tasks:
+            task.result()
+        return Batch(rows_B=self.rows_B, epochs_B=self.epochs_B, fields=self.fields)
+
+
+class Decoder:
+    """Decodes picked rows in a pool of threads; the codecs release the interpreter lock."""
+
+    def __init__(self, domain: Domain, num_threads: int = 0, *, substitute: bool = True) -> None:
+        """`num_threads` 0 = one per usable core; without `substitute` bad rows stay zeros."""
+        self._domain = domain
+        self._substitutes = substitute
+        self.num_threads = num_threads or usable_cores()
+        self._pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="decode")
+
+    def submit(self, picks: list[Pick], epochs_B: np.ndarray) -> Pending:
+        """Start decoding a batch."""
+        rows = [window.value(ROW_ID, offset) for window, offset in picks]
+        pending = Pending(np.asarray(rows, dtype=np.int64), epochs_B)
+        size = min(ROWS_PER_TASK, -(-len(picks) // self.num_threads))
+        for start in range(0, len(picks), size):
+            part = picks[start : start + size]
+            pending.tasks.append(self._pool.submit(self._decode, pending, start, part))
+        return pending
+
+    def close(self) -> None:
+        """Drop what has not begun and end the threads."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _decode(self, pending: Pending, start: int, picks: list[Pick]) -> None:
+        fields, bad = self._domain.decode_rows(self._columns(picks))
+        for position, _ in bad if self._substitutes else ():
+            good = self._substitute(picks[position])
+            for name, values in fields.items():
+                values[position] = good[name][0]
+        pending.fill(start, fields, [(int(pending.rows_B[start + p]), why) for p, why in bad])
+
+    def _substitute(self, bad: Pick) -> dict[str, np.ndarray]:
+        """The decoded next good row of the window, cyclically."""
+        reason = ""
+        for step in range(1, len(bad.window)):
+            fields, failed = self._domain.decode_rows(
+                self._columns([Pick(bad.window, bad.offset + step)])
+            )
+            if not failed:
+                return fields
+            reason = failed[0][1]
+        raise BadDataError(
+            f"none of {len(bad.window)} consecutive rows can be decoded (the last: {reason})"
+        )
+
+    def _columns(self, picks: list[Pick]) -> dict[str, list[Any]]:
+        return {
+            name: [window.value(name, offset) for window, offset in picks]
+            for name in self._domain.columns
+        }
+
+
+class BadRows:
+    """Counts bad rows per reason, logs the first ones, and raises when there are too many."""
+
+    def __init__(self, uri: str, max_fraction: float) -> None:
+        self.rows_seen = 0
+        self.counts: Counter[str] = Counter()
+        self._uri = uri
+        self._max_fraction = max_fraction
+
+    def add(self, pending: Pending) -> None:
+        """Account for a finished batch; BadDataError above the allowed fraction."""
+        self.rows_seen += len(pending.rows_B)
+        for row, reason in sorted(pending.bad):
+            if self.counts.total() < BAD_ROWS_LOGGED:
+                log.warning("row %d of %s is bad: %s", row, self._uri, reason)
+            # Domains put details after a colon; what is before it names the reason.
+            self.counts[reason.partition(":")[0]] += 1
+        total = self.counts.total()
+        if total > self._max_fraction * max(self.rows_seen, BAD_ROWS_GRACE):
+            raise BadDataError(
+                f"{total} of {self.rows_seen} rows of {self._uri} are bad "
+                f"({self.summary()}), more than data.max_bad_fraction = {self._max_fraction}; "
+                "repair the data, compare its labels with domain.num_classes, or raise the limit"
+            )
+
+    def summary(self) -> str:
+        """The most frequent reasons with their counts."""
+        return ", ".join(f"{count} x {reason}" for reason, count in self.counts.most_common(5))
+
+
+def usable_cores() -> int:
+    """Cores that this process may use, its share of them when it is one of several local ranks."""
+    return max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))

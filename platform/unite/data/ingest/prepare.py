@@ -1,0 +1,270 @@
+"""The plan of a preparation, one shard of it, and its manifest; `unite.cluster.prepare` runs it.
+
+A preparation can be interrupted anywhere. Each finished shard leaves a record with its digest in
+the folder `unfinished`; running it again keeps the shards whose bytes still have that digest. The
+manifest is written last and the records are removed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass, fields
+from itertools import islice
+from typing import Any, Literal
+
+from unite.data.ingest.source import Part, Source, open_source
+from unite.data.ingest.write import SCHEMA, SUBSAMPLING, Encoding, encode_part, write_shard
+from unite.data.manifest import (
+    SCHEMA_VERSION,
+    UNFINISHED,
+    Shard,
+    ShardError,
+    SplitManifest,
+    content_digest,
+    parse_shard,
+    read_manifest,
+    shard_name,
+    write_manifest,
+)
+from unite.storage import Store
+
+SAMPLES_FOR_SIZE = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareConfig:
+    """What is prepared, and how it is stored."""
+
+    source: str
+    """Tree of class folders, .tar, or folder of parquet; local path or s3:// URI."""
+    out: str
+    """Folder or s3:// URI for the shards; both splits of a data set may share one."""
+    split: Literal["train", "eval"] = "train"
+    """What the shards are for; of parquet that holds several splits it also selects the files."""
+    size: int = 256
+    """Side of the square images in pixels (centre crop as in ADM)."""
+    quality: int = 95
+    """JPEG quality, 1..100; images that have the size already keep their bytes."""
+    original: bool = False
+    """Keep every file's bytes and crop at each reading instead: slower and larger, lossless."""
+    rows_per_group: int = 256
+    """Images per row group, the unit that is read and shuffled."""
+    rows_per_shard: int = 2048
+    """Images per file; a task holds one file in memory."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """How each image is stored."""
+        return Encoding(size=self.size, quality=self.quality, original=self.original)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardJob:
+    """One shard to be written; it is sent to the process that writes it."""
+
+    store_uri: str
+    name: str
+    part: Part
+    encoding: Encoding
+    rows_per_group: int
+    fingerprint: str
+    finished: Shard | None
+    """What an earlier run recorded of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A preparation: its jobs, and what its manifest will say beside their results."""
+
+    config: PrepareConfig
+    store: Store
+    source: Source
+    fingerprint: str
+    jobs: list[ShardJob]
+
+
+def plan(config: PrepareConfig) -> Plan:
+    """List the source and compare the output folder with it.
+
+    Raises ValueError when a setting is out of range, ShardError when the source has nothing to
+    offer or the folder holds other shards.
+    """
+    _validate(config)
+    store = Store.open(config.out)
+    source = open_source(config.source, config.split, config.rows_per_shard)
+    names = {field.name for field in fields(PrepareConfig)} - {"source", "out"}
+    stored = {name: getattr(config, name) for name in sorted(names)}
+    fingerprint = content_digest([SCHEMA_VERSION, source.digest, stored])
+    finished = _finished(store, config.split, fingerprint)
+    count = len(source.parts)
+    files = [shard_name(config.split, index, count) for index in range(count)]
+    jobs = [
+        ShardJob(
+            store_uri=store.uri,
+            name=file,
+            part=part,
+            encoding=config.encoding,
+            rows_per_group=config.rows_per_group,
+            fingerprint=fingerprint,
+            finished=finished.get(file),
+        )
+        for file, part in zip(files, source.parts, strict=True)
+    ]
+    return Plan(config=config, store=store, source=source, fingerprint=fingerprint, jobs=jobs)
+
+
+def _validate(config: PrepareConfig) -> None:
+    if not 1 <= config.quality <= 100:
+        raise ValueError(f"quality = {config.quality} must lie in 1..100")
+    for name in ("size", "rows_per_group", "rows_per_shard"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} = {getattr(config, name)} must be at least 1")
+
+
+def begin(plan: Plan) -> None:
+    """Mark the folder as unfinished: StorageError when it is not writable."""
+    plan.store.write_json(_marker(plan.config.split), {"fingerprint": plan.fingerprint})
+
+
+def run_job(job: ShardJob) -> Shard:
+    """Write a shard and its record, or keep it when it is there with the recorded digest."""
+    store = Store.open(job.store_uri)
+    done = job.finished
+    if done is not None and store.is_file(job.name) and store.digest(job.name) == done.sha256:
+        return done
+    skipped: Counter[str] = Counter()
+    shard = write_shard(
+        store,
+        job.name,
+        encode_part(job.part, job.encoding, skipped),
+        rows_per_group=job.rows_per_group,
+        skipped=skipped,
+    )
+    record = {"fingerprint": job.fingerprint, "shard": asdict(shard)}
+    store.write_json(f"{UNFINISHED}/{job.name}.json", record)
+    return shard
+
+
+def finish(plan: Plan, shards: list[Shard]) -> SplitManifest:
+    """Write the manifest and remove the records; ShardError when no row could be used."""
+    skipped = Counter(plan.source.skipped)
+    for shard in shards:
+        skipped.update(shard.skipped)
+    if not any(shard.num_rows for shard in shards):
+        raise ShardError(
+            f"none of the {plan.source.num_rows} rows of {plan.source.uri} could be used: "
+            f"{dict(skipped)}"
+        )
+    manifest = SplitManifest(
+        shards=tuple(sorted(shards, key=lambda shard: shard.file)),
+        columns=tuple(SCHEMA.names),
+        class_names=plan.source.class_names,
+        skipped=dict(skipped),
+        preparation={**_describe(plan), "fingerprint": plan.fingerprint},
+    )
+    others = read_manifest(plan.store) or {}
+    write_manifest(plan.store, {**others, plan.config.split: manifest})
+    for shard in shards:
+        plan.store.delete(f"{UNFINISHED}/{shard.file}.json")
+    plan.store.delete(_marker(plan.config.split))
+    if not plan.store.list(UNFINISHED):
+        plan.store.delete(UNFINISHED)
+    return manifest
+
+
+def estimate_bytes(plan: Plan) -> int:
+    """Size of the output from a few encoded rows of evenly spaced parts; reads only those."""
+    parts = [job.part for job in plan.jobs]
+    chosen = parts[:: max(1, len(parts) // 8)][:8]
+    sizes = [
+        len(row["image"])
+        for part in chosen
+        for row in islice(
+            encode_part(part, plan.config.encoding, Counter()), SAMPLES_FOR_SIZE // len(chosen)
+        )
+    ]
+    return round(plan.source.num_rows * sum(sizes) / max(len(sizes), 1))
+
+
+def describe_plan(plan: Plan) -> str:
+    """What will be written, in a few lines."""
+    source, kept = plan.source, sum(job.finished is not None for job in plan.jobs)
+    names = source.class_names
+    classes = "without class names" if names is None else f"{len(names):,} classes"
+    return "\n".join(
+        [
+            f"source   {source.uri}: {source.num_rows:,} images, {classes}",
+            f"output   {plan.store}, split {plan.config.split}: {len(plan.jobs):,} shards, about "
+            f"{estimate_bytes(plan) / 2**20:,.0f} MiB",
+            f"finished {kept:,} of {len(plan.jobs):,} shards by an earlier run",
+        ]
+    )
+
+
+def describe_manifest(store: Store) -> str:
+    """What a prepared folder holds, a few lines per split."""
+    lines = [f"{store} holds"]
+    for split, manifest in (read_manifest(store) or {}).items():
+        rows = sum(shard.num_rows for shard in manifest.shards)
+        size = sum(shard.bytes for shard in manifest.shards) / 2**20
+        lines.append(
+            f"  {split}: {rows:,} images, {len(manifest.shards):,} shards, {size:,.1f} MiB"
+        )
+        lines += [f"    skipped {count:,}: {why}" for why, count in manifest.skipped.items()]
+    return "\n".join(lines)
+
+
+def _finished(store: Store, split: str, fingerprint: str) -> dict[str, Shard]:
+    """Shards of earlier runs of the same preparation; ShardError when the folder has others."""
+    manifest = (read_manifest(store) or {}).get(split)
+    if manifest is not None:
+        _require_same(store, split, manifest.preparation.get("fingerprint"), fingerprint)
+        return {shard.file: shard for shard in manifest.shards}
+    if not store.is_file(_marker(split)):
+        _require_empty(store, split)
+        return {}
+    _require_same(store, split, store.read_json(_marker(split)).get("fingerprint"), fingerprint)
+    records = [store.read_json(f"{UNFINISHED}/{name}") for name in store.list(UNFINISHED)]
+    shards = [parse_shard(record["shard"]) for record in records if "shard" in record]
+    return {shard.file: shard for shard in shards}
+
+
+def _require_same(store: Store, split: str, found: str | None, wanted: str) -> None:
+    if found != wanted:
+        raise ShardError(
+            f"{store} already holds split '{split}' of another source or with other settings; "
+            "choose another --out, or delete that folder"
+        )
+
+
+def _require_empty(store: Store, split: str) -> None:
+    first = shard_name(split, 0, 0).partition("-")[0]
+    strangers = [
+        name
+        for name in store.list()
+        if name.endswith(".parquet") and (read_manifest(store) is None or name.startswith(first))
+    ]
+    if strangers:
+        raise ShardError(
+            f"{store} holds parquet files that no manifest describes ({strangers[0]}, ...); choose "
+            "an empty folder for --out"
+        )
+
+
+def _marker(split: str) -> str:
+    return f"{UNFINISHED}/{split}.json"
+
+
+def _describe(plan: Plan) -> dict[str, Any]:
+    """How the shards were made, for the manifest."""
+    encoding = plan.config.encoding
+    if encoding.original:
+        return {"source": plan.source.uri, "encoding": "original bytes"}
+    return {
+        "source": plan.source.uri,
+        "encoding": "jpeg, except images that had the size already",
+        "crop": "ADM centre crop",
+        "size": encoding.size,
+        "quality": encoding.quality,
+        "subsampling": SUBSAMPLING,
+    }

@@ -1,0 +1,113 @@
+"""`manifest.json`: what a prepared data folder holds, by split.
+
+Schema version 1: {"schema_version": 1, "splits": {"train": {...}, "eval": {...}}}. A split lists
+its shards (file, rows of each row group, bytes, SHA-256), its columns and class names, the source
+rows that were skipped per reason, and how it was prepared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from unite.storage import Store
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+UNFINISHED = "unfinished"
+"""Folder of records of finished shards; it is there while a preparation runs or was interrupted."""
+PREFIXES: dict[str, tuple[str, ...]] = {
+    "train": ("train",),
+    # In order of preference: ImageNet's test split, for one, has no labels.
+    "eval": ("validation", "val", "eval", "test"),
+}
+"""How file names of each split begin; prepared shards use the first."""
+
+
+class ShardError(ValueError):
+    """A data set cannot be used as it is; the message names the file and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """A parquet file: what the manifest says of it, or its footer (then without a digest)."""
+
+    file: str
+    row_groups: tuple[int, ...]
+    """Rows of each row group."""
+    bytes: int
+    sha256: str = ""
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Source rows that were left out of this shard, per reason."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the file."""
+        return sum(self.row_groups)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitManifest:
+    """What `manifest.json` says of one split."""
+
+    shards: tuple[Shard, ...]
+    columns: tuple[str, ...]
+    class_names: tuple[str, ...] | None
+    skipped: dict[str, int]
+    """Source rows that were left out, per reason, of all shards and while listing the source."""
+    preparation: dict[str, Any]
+    """How the shards were made: source, size in pixels, encoding, quality."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the content (shards, classes, columns), not of how it came about."""
+        shards = [[s.file, s.row_groups, s.sha256] for s in self.shards]
+        return content_digest([SCHEMA_VERSION, shards, self.columns, self.class_names])
+
+
+def read_manifest(store: Store) -> dict[str, SplitManifest] | None:
+    """The manifest by split, None when the folder has none; ShardError on another version."""
+    if not store.is_file(MANIFEST):
+        return None
+    value = store.read_json(MANIFEST)
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ShardError(
+            f"{store}/{MANIFEST} has schema version {version!r}, this code reads version "
+            f"{SCHEMA_VERSION}; prepare the data again with jobs/prepare_data.py"
+        )
+    return {split: _parse_split(section) for split, section in value["splits"].items()}
+
+
+def write_manifest(store: Store, splits: dict[str, SplitManifest]) -> None:
+    """Write the manifest of all splits; a reader sees the old one or the new one."""
+    sections = {split: asdict(manifest) for split, manifest in splits.items()}
+    store.write_json(MANIFEST, {"schema_version": SCHEMA_VERSION, "splits": sections})
+
+
+def shard_name(split: str, index: int, count: int) -> str:
+    """File name of a prepared shard, as Hugging Face names them."""
+    return f"{PREFIXES[split][0]}-{index:05d}-of-{count:05d}.parquet"
+
+
+def parse_shard(value: dict[str, Any]) -> Shard:
+    """A shard from its JSON form."""
+    return Shard(**{**value, "row_groups": tuple(value["row_groups"])})
+
+
+def _parse_split(section: dict[str, Any]) -> SplitManifest:
+    names = section["class_names"]
+    return SplitManifest(
+        shards=tuple(parse_shard(shard) for shard in section["shards"]),
+        columns=tuple(section["columns"]),
+        class_names=None if names is None else tuple(names),
+        skipped=section["skipped"],
+        preparation=section["preparation"],
+    )
+
+
+def content_digest(value: Any) -> str:
+    """SHA-256 of a JSON value, hex."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

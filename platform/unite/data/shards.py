@@ -1,0 +1,340 @@
+"""A data set on disk: a folder or s3:// URI of parquet shards, prepared or Hugging Face style.
+
+Prepared folders hold `manifest.json`, which knows every shard's rows, row groups and digest, so
+that opening one reads no shard. In other folders the footers tell. A folder may hold several
+splits; files named train-* against validation-*, val-*, eval-* or test-* tell them apart. Row ids
+count the rows of a split in the order of its sorted file names, from 0.
+
+An image column is binary, or a struct {bytes, path} of which only the bytes are read.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from unite.data.manifest import (
+    MANIFEST,
+    PREFIXES,
+    UNFINISHED,
+    Shard,
+    ShardError,
+    SplitManifest,
+    content_digest,
+    read_manifest,
+)
+from unite.storage import Store
+
+COLUMNS = ("image", "label")
+ROW_ID = "row_id"
+"""Column that `ShardSet.read` adds: the global id of each row."""
+
+Split = Literal["train", "eval"]
+_PREFIX = re.compile(r"^(train|validation|val|eval|test)(?=[-_.])")
+_IO_THREADS = 16
+_LARGE_ROW_GROUP = 2**29
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowGroup:
+    """A row group of a shard."""
+
+    file: str
+    index: int
+    num_rows: int
+    first_row: int
+    """Global id of the first row."""
+    bytes: int
+    """Its share of the file's size."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardSet:
+    """One split of a data set: its row groups in file order, and how to read them."""
+
+    uri: str
+    split: str
+    columns: tuple[str, ...]
+    """Columns that `read` returns, besides ROW_ID."""
+    row_groups: tuple[RowGroup, ...]
+    class_names: tuple[str, ...] | None
+    digest: str
+    """SHA-256 of the manifest's content; without one, of file names, sizes and row counts."""
+    manifest: SplitManifest | None = field(default=None, repr=False)
+
+    @classmethod
+    def open(
+        cls,
+        uri: str,
+        split: Split = "train",
+        columns: Sequence[str] = COLUMNS,
+        *,
+        require_prefix: bool = False,
+    ) -> ShardSet:
+        """The shards of `split` below `uri`.
+
+        Files without a split in their name belong to any split, unless `require_prefix`. Raises
+        ShardError when there are no shards, the manifest has another schema version, a file is
+        missing or truncated, or a column is absent.
+        """
+        store = Store.open(uri)
+        sizes = _parquet_sizes(store)
+        manifests = read_manifest(store)
+        if store.exists(UNFINISHED) and split not in (manifests or {}):
+            raise ShardError(
+                f"the preparation of {uri} is running or was interrupted; run the same "
+                "jobs/prepare_data.py command again, it keeps the shards that are finished"
+            )
+        if manifests is None:
+            return _from_footers(store, split, _select(uri, split, sizes, require_prefix), columns)
+        if split not in manifests:
+            raise ShardError(
+                f"{uri}/{MANIFEST} has no split '{split}', only {sorted(manifests)}; prepare it "
+                f"with jobs/prepare_data.py --split {split} or name another folder"
+            )
+        return _from_manifest(store, split, manifests[split], sizes, columns)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of the split."""
+        return sum(group.num_rows for group in self.row_groups)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the shards, sorted, relative to `uri`."""
+        return tuple(dict.fromkeys(group.file for group in self.row_groups))
+
+    def read(self, group: int, start: int = 0, stop: int | None = None) -> pa.Table:
+        """Rows start..stop of the row group of that number: `columns` and ROW_ID (int64)."""
+        return read_rows(self.uri, self.columns, self.row_groups[group], start, stop)
+
+    def labels(self, column: str = "label") -> np.ndarray:
+        """One column of integers for all rows, int64 (num_rows,); reads that column only."""
+
+        def read(group: RowGroup) -> np.ndarray:
+            table = _read_row_group(self.uri, group.file, group.index, (column,))
+            return table.column(column).to_numpy().astype(np.int64)
+
+        with ThreadPoolExecutor(_IO_THREADS) as pool:
+            return np.concatenate(list(pool.map(read, self.row_groups)))
+
+    def verify(self) -> None:
+        """Compare every shard with its digest in the manifest; ShardError names those that differ.
+
+        Reads all bytes. ShardError too when the folder has no manifest to compare with.
+        """
+        if self.manifest is None:
+            raise ShardError(f"{self.uri} has no {MANIFEST}, so there are no digests to compare")
+        store = Store.open(self.uri)
+        with ThreadPoolExecutor(_IO_THREADS) as pool:
+            digests = list(pool.map(store.digest, [s.file for s in self.manifest.shards]))
+        changed = [
+            shard.file
+            for shard, digest in zip(self.manifest.shards, digests, strict=True)
+            if digest != shard.sha256
+        ]
+        if changed:
+            raise ShardError(
+                f"{self.uri}: {len(changed)} shard(s) differ from their digest in {MANIFEST}: "
+                f"{', '.join(changed[:5])}; delete them and run jobs/prepare_data.py again"
+            )
+
+
+def read_rows(
+    uri: str, columns: Sequence[str], group: RowGroup, start: int = 0, stop: int | None = None
+) -> pa.Table:
+    """Rows start..stop of a row group; ShardError naming the file when it cannot be read."""
+    table = _read_row_group(uri, group.file, group.index, columns)
+    if table.num_rows != group.num_rows:
+        raise ShardError(
+            f"{uri}/{group.file} changed: row group {group.index} now holds {table.num_rows} rows "
+            f"instead of {group.num_rows}"
+        )
+    # pa.arange, not pa.array: the latter imports pandas (1.3 s) in every reading process.
+    ids = pa.arange(group.first_row, group.first_row + group.num_rows)
+    stop = group.num_rows if stop is None else stop
+    return table.append_column(ROW_ID, ids).slice(start, stop - start)
+
+
+def _parquet_sizes(store: Store) -> dict[str, int]:
+    """Size in bytes of each parquet file directly below the store."""
+    base = store.path()
+    infos = store.filesystem.get_file_info(pafs.FileSelector(base, allow_not_found=True))
+    sizes = {
+        info.base_name: info.size
+        for info in sorted(infos, key=lambda info: info.base_name)
+        if info.type == pafs.FileType.File and info.extension == "parquet"
+    }
+    if not sizes:
+        folders = [info.base_name for info in infos if info.type == pafs.FileType.Directory]
+        hint = f" (it holds the folders {', '.join(sorted(folders)[:8])})" if folders else ""
+        raise ShardError(
+            f"no parquet shards in {store}{hint}; name the folder that holds the *.parquet files, "
+            "or make them with jobs/prepare_data.py"
+        )
+    return sizes
+
+
+def _select(uri: str, split: str, sizes: dict[str, int], require_prefix: bool) -> dict[str, int]:
+    """The files of a split by their names."""
+    prefixes = {name: match[1] if (match := _PREFIX.match(name)) else "" for name in sizes}
+    for wanted in PREFIXES[split]:
+        if chosen := {name: sizes[name] for name in sizes if prefixes[name] == wanted}:
+            return chosen
+    if any(prefixes.values()) or require_prefix:
+        raise ShardError(
+            f"{uri} holds no shards of split '{split}': no file is named "
+            f"{' or '.join(f'{p}-*' for p in PREFIXES[split])} among {', '.join(list(sizes)[:5])}"
+        )
+    return sizes
+
+
+def _from_manifest(
+    store: Store,
+    split: str,
+    manifest: SplitManifest,
+    sizes: dict[str, int],
+    columns: Sequence[str],
+) -> ShardSet:
+    for shard in manifest.shards:
+        if sizes.get(shard.file) != shard.bytes:
+            raise ShardError(
+                f"{store}/{shard.file} is missing or truncated: {sizes.get(shard.file, 0)} bytes, "
+                f"{MANIFEST} says {shard.bytes}; copy it again, or delete it and run "
+                "jobs/prepare_data.py again"
+            )
+    _check_columns(f"{store}/{MANIFEST}", manifest.columns, columns)
+    return ShardSet(
+        uri=store.uri,
+        split=split,
+        columns=tuple(columns),
+        row_groups=_row_groups(store, manifest.shards),
+        class_names=manifest.class_names,
+        digest=manifest.digest,
+        manifest=manifest,
+    )
+
+
+def _from_footers(
+    store: Store, split: str, sizes: dict[str, int], columns: Sequence[str]
+) -> ShardSet:
+    with ThreadPoolExecutor(_IO_THREADS) as pool:
+        footers = dict(pool.map(lambda name: (name, _footer(store.uri, name)), sizes))
+    for name, footer in footers.items():
+        _check_columns(f"{store}/{name}", footer.schema.to_arrow_schema().names, columns)
+    _warn_of_large_row_groups(store, footers)
+    shards = [
+        Shard(
+            file=name,
+            row_groups=tuple(footer.row_group(i).num_rows for i in range(footer.num_row_groups)),
+            bytes=sizes[name],
+        )
+        for name, footer in footers.items()
+    ]
+    return ShardSet(
+        uri=store.uri,
+        split=split,
+        columns=tuple(columns),
+        row_groups=_row_groups(store, shards),
+        class_names=_hugging_face_classes(next(iter(footers.values()))),
+        digest=content_digest([[s.file, s.bytes, s.row_groups] for s in shards]),
+    )
+
+
+def _row_groups(store: Store, shards: Iterable[Shard]) -> tuple[RowGroup, ...]:
+    groups, first_row = [], 0
+    for shard in shards:
+        for index, num_rows in enumerate(shard.row_groups):
+            group = RowGroup(
+                file=shard.file,
+                index=index,
+                num_rows=num_rows,
+                first_row=first_row,
+                bytes=shard.bytes * num_rows // max(shard.num_rows, 1),
+            )
+            groups.append(group)
+            first_row += num_rows
+    if first_row == 0:
+        raise ShardError(f"the shards in {store} hold no rows")
+    return tuple(groups)
+
+
+def _check_columns(where: str, present: Sequence[str], wanted: Sequence[str]) -> None:
+    missing = [name for name in wanted if name not in present]
+    if missing:
+        raise ShardError(
+            f"{where} has no column {', '.join(missing)}; it has {', '.join(present)}. "
+            "Rename the columns, or prepare the data with jobs/prepare_data.py"
+        )
+
+
+def _warn_of_large_row_groups(store: Store, footers: dict[str, pq.FileMetaData]) -> None:
+    for name, footer in footers.items():
+        sizes = [footer.row_group(i).total_byte_size for i in range(footer.num_row_groups)]
+        if sizes and max(sizes) > _LARGE_ROW_GROUP:
+            log.warning(
+                "%s/%s has a row group of %.1f GiB. It is read as one piece, so each lane holds "
+                "that much memory; jobs/prepare_data.py writes small ones",
+                store,
+                name,
+                max(sizes) / 2**30,
+            )
+            return
+
+
+@lru_cache(maxsize=4096)
+def _footer(uri: str, file: str) -> pq.FileMetaData:
+    """A shard's footer, kept: over a network it costs as many requests as a row group."""
+    store = Store.open(uri)
+    try:
+        return pq.read_metadata(store.path(file), filesystem=store.filesystem)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(uri, file, error) from error
+
+
+def _read_row_group(uri: str, file: str, index: int, columns: Sequence[str]) -> pa.Table:
+    """The columns of a row group; a struct column becomes its field `bytes`."""
+    store, footer = Store.open(uri), _footer(uri, file)
+    schema = footer.schema.to_arrow_schema()
+    structs = [name for name in columns if pa.types.is_struct(schema.field(name).type)]
+    leaves = [f"{name}.bytes" if name in structs else name for name in columns]
+    try:
+        with store.filesystem.open_input_file(store.path(file)) as source:
+            reader = pq.ParquetFile(source, metadata=footer, pre_buffer=True)
+            table = reader.read_row_group(index, columns=leaves, use_threads=False)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(uri, file, error) from error
+    # Flattening names the field of a struct after both.
+    flat = {f"{name}.bytes": name for name in structs}
+    table = table.flatten()
+    table = table.rename_columns([flat.get(name, name) for name in table.column_names])
+    return table.select(list(columns))
+
+
+def _unreadable(uri: str, file: str, error: Exception) -> ShardError:
+    return ShardError(
+        f"{uri}/{file} is not a readable parquet file, it may be truncated ({error}); copy it "
+        "again, or delete it and run jobs/prepare_data.py again"
+    )
+
+
+def _hugging_face_classes(footer: pq.FileMetaData) -> tuple[str, ...] | None:
+    """Class names that the `datasets` library keeps in a file's metadata."""
+    try:
+        info = json.loads((footer.metadata or {})[b"huggingface"])
+        return tuple(info["info"]["features"]["label"]["names"])
+    except (KeyError, TypeError, ValueError):
+        return None

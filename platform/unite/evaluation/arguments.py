@@ -1,0 +1,181 @@
+"""What `jobs/evaluate.py` can be asked for."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from tyro.conf import Positional
+
+from unite.config.schema import Solver
+from unite.evaluation.instruments import Precision
+from unite.metrics.entropy import DEFAULT_BINS
+
+SUITES = (
+    "generation",
+    "reconstruction",
+    "alignment",
+    "trajectory",
+    "entropy",
+    "probe",
+    "compute",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerArguments:
+    """Who computes, and how much at a time; nothing here changes a result."""
+
+    num_workers: int | None = None
+    """Ray actors; None = one per GPU with --use-gpu, else one per CPU. 0 = this process, no Ray."""
+    use_gpu: bool = False
+    """One GPU per worker."""
+    wait_s: float = 0.0
+    """Seconds to wait for an autoscaling cluster to bring them."""
+    batch_size: int = 0
+    """Images that a worker computes at once; 0 = 250 on a CPU, 128 on a GPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateArguments(WorkerArguments):
+    """Measure a checkpoint."""
+
+    run: str = "latest"
+    """latest, a run's name or MLflow id, or a path or s3:// URI of a run, checkpoint, export or
+    weights file."""
+    suite: tuple[str, ...] = ()
+    """Some of generation, reconstruction, alignment, trajectory, entropy, probe, compute; empty =
+    all."""
+    storage: str = ""
+    """Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs."""
+    ema: bool = True
+    """The averaged weights, or those of the last step."""
+    data: str = ""
+    """Folder of training shards; empty = the run's own."""
+    eval_data: str = ""
+    """Folder of held-out shards; empty = the run's own."""
+    num_samples: int = 0
+    """N generated samples; 0 = 50,000, or for small data sets twice the training images."""
+    labels: Literal["balanced", "uniform"] = "balanced"
+    """Equally many samples of each class, or classes drawn at random."""
+    seed: int = 0
+    """Names the set of samples and the noise of everything else."""
+    solver: Solver | None = None
+    """How to integrate; like the next three, None takes the run's own setting."""
+    num_steps: int | None = None
+    """Steps of heun, midpoint and euler."""
+    cfg_scale: float | None = None
+    """Guidance scale; 1 = none."""
+    cfg_interval: tuple[float, float] | None = None
+    """Guidance acts for t strictly inside."""
+    cfg_sweep: bool = False
+    """Measure every guidance scale from 1.0 to 4.0 in steps of 0.2; the rest is then measured at
+    the best."""
+    cfg_adaptive: bool = False
+    """Find the same scale with at most a quarter of the samples."""
+    extractor: tuple[str, ...] = ("auto",)
+    """auto, inception, small (fitted on the training data), pixels, or folders of fitted ones."""
+    reference: str = ""
+    """Statistics of the real images (npz) for the first extractor; empty = made and kept."""
+    num_images: int = 0
+    """Held-out images to reconstruct; 0 = all, at most 50,000."""
+    analysis_images: int = 1024
+    """Held-out images of alignment and trajectory, at most."""
+    probe_images: int = 50_000
+    """Training images that the probe is fitted on, at most."""
+    entropy_bins: int = DEFAULT_BINS
+    """Histogram bins of the weight entropy; 2048 reproduce the paper's figures."""
+    precision: Precision = "float32"
+    """bfloat16 = autocast: faster on GPUs; it is on the card."""
+    weights: str = ""
+    """Folder or s3:// URI of pretrained files (Inception, VGG); empty = the run's, then
+    UNITE_WEIGHTS, then torch's cache."""
+    track: bool = True
+    """Write the results into the training run in MLflow."""
+    push: str = ""
+    """Only send results that MLflow did not take: the file that the message named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataArguments(WorkerArguments):
+    """A data set of images."""
+
+    data: str
+    """Folder or s3:// URI of parquet shards (jobs/prepare_data.py), or builtin:digits."""
+    split: Literal["train", "eval"] = "train"
+    """Which part of it."""
+    size: int = 0
+    """Side in pixels that images are cropped to; 0 = as they are stored."""
+    channels: int = 0
+    """3 (RGB) or 1 (grey); 0 = as they are stored."""
+    storage: str = ""
+    """Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs."""
+    weights: str = ""
+    """Folder or s3:// URI of pretrained files; empty = UNITE_WEIGHTS, then torch's cache."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceArguments(DataArguments):
+    """Build the statistics of a data set's images, once for all evaluations."""
+
+    extractor: str = "auto"
+    """auto, inception, small, pixels, or the folder of a fitted one."""
+    out: str = ""
+    """npz file; empty = in the storage, where evaluations find it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitArguments(DataArguments):
+    """Fit a small feature extractor on a data set's own labels."""
+
+    name: str = ""
+    """Enters the metrics' names as FD-<name>; empty = the data folder's name and -cnn."""
+    seed: int = 0
+    """Of initial weights and order."""
+    images: int = 0
+    """Training images seen, repeats counted; 0 = 200,000, or 20 passes over a small set."""
+    out: str = ""
+    """Folder; empty = in the storage, where evaluations find it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareArguments:
+    """Put the numbers of two evaluations side by side."""
+
+    a: Annotated[Positional[str], "results.json of the first"]
+    """results.json of the first."""
+    b: Annotated[Positional[str], "results.json of the second"]
+    """results.json of the second."""
+    allow_different_cards: bool = False
+    """Compare numbers that were measured differently, and show the fields that differ."""
+
+
+def chosen_suites(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The suites asked for, in the order of SUITES; ValueError for an unknown one."""
+    wanted = [part for name in names for part in name.split(",") if part]
+    for name in wanted:
+        if name not in SUITES:
+            close = difflib.get_close_matches(name, SUITES, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise ValueError(f"--suite {name!r} is unknown{hint} Suites: {', '.join(SUITES)}")
+    return tuple(name for name in SUITES if name in wanted or not wanted)
+
+
+def check(arguments: EvaluateArguments) -> None:
+    """ValueError for values that no run can fit."""
+    if arguments.cfg_sweep and arguments.cfg_adaptive:
+        raise ValueError("--cfg-sweep and --cfg-adaptive exclude each other: choose one")
+    sweeps = arguments.cfg_sweep or arguments.cfg_adaptive
+    if sweeps and arguments.cfg_scale is not None:
+        raise ValueError("--cfg-scale has no effect with a sweep, which chooses it: leave it out")
+    if sweeps and "generation" not in chosen_suites(arguments.suite):
+        raise ValueError("--cfg-sweep and --cfg-adaptive belong to the suite generation: add it")
+    for name in ("num_samples", "num_images", "batch_size"):
+        if getattr(arguments, name) < 0:
+            raise ValueError(f"--{name.replace('_', '-')} must not be negative")
+    for name in ("analysis_images", "probe_images"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+    if arguments.entropy_bins < 2:
+        raise ValueError("--entropy-bins must be at least 2: a histogram of one bin has no entropy")

@@ -1,0 +1,90 @@
+"""How a suite is cut, and where finished pieces are kept.
+
+A chunk is a range of sample indices or data rows. Its boundaries follow from the total and the
+number of chunks alone, never from who computes it, and its result is a small npz of sufficient
+statistics, written atomically. So any number of workers gives the same files, and what is there
+need not be computed again.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from unite.storage import Store
+
+FOLDER = "chunks"
+MOST_SAMPLES = 1000
+"""Samples of a chunk, at most: what a lost worker can cost."""
+FEWEST_SAMPLES = 32
+LEAST_CHUNKS = 16
+"""Chunks of a suite, at least, unless they would fall under FEWEST_SAMPLES: work for every worker
+until the end, and prefixes fine enough for a coarse look at a sixteenth of the samples."""
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Chunk:
+    """Piece `index` of `count` of the range 0..total, under a label that names the work."""
+
+    label: str
+    index: int
+    count: int
+    total: int
+
+    @property
+    def start(self) -> int:
+        """First index."""
+        return self.total * self.index // self.count
+
+    @property
+    def stop(self) -> int:
+        """One past the last index."""
+        return self.total * (self.index + 1) // self.count
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def __str__(self) -> str:
+        return f"{self.label}-{self.start}-{self.stop}"
+
+
+def partition(label: str, total: int, count: int = 0) -> tuple[Chunk, ...]:
+    """Cut 0..total into `count` nearly equal chunks; 0 chooses by the total alone."""
+    if total < 1:
+        raise ValueError(f"{label}: nothing to evaluate, the number of samples is {total}")
+    count = min(count, total) or default_count(total)
+    return tuple(Chunk(label=label, index=i, count=count, total=total) for i in range(count))
+
+
+def default_count(total: int) -> int:
+    """Chunks of at most MOST_SAMPLES; for fewer samples, LEAST_CHUNKS of FEWEST_SAMPLES or more."""
+    enough = min(LEAST_CHUNKS, total // FEWEST_SAMPLES)
+    return max(1, enough, math.ceil(total / MOST_SAMPLES))
+
+
+def is_finished(folder: Store, chunk: Chunk) -> bool:
+    """Whether the chunk's result is in the folder."""
+    return folder.is_file(_name(chunk))
+
+
+def write_chunk(folder: Store, chunk: Chunk, arrays: Arrays) -> None:
+    """Keep a result; it is there completely or not at all."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **dict(arrays))  # type: ignore[arg-type]
+    folder.write(_name(chunk), buffer.getvalue())
+
+
+def read_chunk(folder: Store, chunk: Chunk) -> dict[str, np.ndarray]:
+    """A kept result; StorageError when it is absent."""
+    with np.load(io.BytesIO(folder.read(_name(chunk))), allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def _name(chunk: Chunk) -> str:
+    return f"{FOLDER}/{chunk}.npz"

@@ -1,0 +1,64 @@
+"""A data set as tasks name it, and what its images look like."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import Literal
+
+from PIL import Image, UnidentifiedImageError
+
+from unite.config.schema import ImagesConfig
+from unite.data.ingest.digits import prepare_digits
+from unite.data.manifest import ShardError
+from unite.data.shards import ShardSet
+from unite.storage import Store
+from unite.training.runs import DIGITS
+
+Split = Literal["train", "eval"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """One split of a data set; equal when its content is."""
+
+    split: Split
+    digest: str
+    """Of its manifest."""
+    num_rows: int
+    uri: str = field(compare=False)
+
+    @classmethod
+    def open(cls, uri: str, split: Split) -> Dataset:
+        """Look at the shards of a split; ShardError when there are none."""
+        shards = ShardSet.open(uri, split=split)
+        return cls(uri=uri, split=split, digest=shards.digest, num_rows=shards.num_rows)
+
+
+def data_folder(uri: str, storage: str) -> str:
+    """Absolute place of a data set; `builtin:digits` is made below the storage if need be."""
+    if uri != DIGITS:
+        return Store.open(uri).uri
+    digits = Store.open(storage) / "data" / "digits"
+    prepare_digits(digits)
+    return digits.uri
+
+
+def images_of(data: Dataset, *, size: int = 0, channels: int = 0) -> ImagesConfig:
+    """How to read a data set: what its first image and its labels say, unless it is given."""
+    shards = ShardSet.open(data.uri, split=data.split)
+    stored = shards.read(0, 0, 1).column("image")[0].as_py()
+    try:
+        with Image.open(io.BytesIO(stored)) as image:
+            grey, side = image.mode in ("L", "1", "I", "I;16"), min(image.size)
+    except UnidentifiedImageError as error:
+        raise ShardError(f"the first image of {data.uri} cannot be read: {error}") from error
+    names = shards.class_names
+    classes = len(names) if names is not None else int(shards.labels().max()) + 1
+    return ImagesConfig(
+        size=size or side,
+        patch=1,
+        channels=channels or (1 if grey else 3),
+        num_classes=classes,
+        flip=False,
+    )

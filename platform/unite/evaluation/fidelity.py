@@ -1,0 +1,128 @@
+"""What generation, reconstruction and references share: fidelity statistics per extractor.
+
+Shapes: B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unite.evaluation.chunks import Arrays
+from unite.evaluation.extractors import ExtractorSource
+from unite.evaluation.instruments import Instruments
+from unite.metrics.extractors import metric_name
+from unite.metrics.fidelity import FidelityPlan, FidelityStatistics
+from unite.metrics.neighbours import DC_NEIGHBOURS, KID_SEED, KID_SUBSET_SIZE, KID_SUBSETS
+from unite.metrics.neighbours import PR_NEIGHBOURS as PR
+from unite.metrics.reference import Reference
+
+UINT8_RULE = "clamp to [0, 1], times 255, truncated"
+METRICS = ("fid", "is", "is_std", "kid", "kid_std", "precision", "recall", "density", "coverage")
+
+
+def plan_of(source: ExtractorSource, total: int, *, moments_only: bool = False) -> FidelityPlan:
+    """What is counted for an extractor; `moments_only` leaves just the Frechet distance."""
+    if moments_only:
+        return FidelityPlan(total=total, num_features=source.num_features, keep=0)
+    return FidelityPlan(
+        total=total, num_features=source.num_features, num_classes=source.num_classes
+    )
+
+
+@dataclass
+class Counter:
+    """Statistics of one set of images on several extractors."""
+
+    sources: tuple[ExtractorSource, ...]
+    plans: tuple[FidelityPlan, ...]
+    instruments: Instruments
+
+    def __post_init__(self) -> None:
+        device = self.instruments.device
+        self.statistics = [FidelityStatistics.zeros(plan, device) for plan in self.plans]
+
+    @torch.inference_mode()
+    def update(self, indices_B: np.ndarray, pixels_BCHW: Tensor) -> None:
+        """Count uint8 images in."""
+        for source, plan, statistics in zip(self.sources, self.plans, self.statistics, strict=True):
+            made = self.instruments.extractor(source).features(pixels_BCHW)
+            logits_BC = made["logits"] if plan.num_classes else None
+            statistics.update(indices_B, made["features"], logits_BC)
+
+    def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
+        """Arrays for a chunk."""
+        return {
+            f"{prefix}/{number}/{name}": array
+            for number, statistics in enumerate(self.statistics)
+            for name, array in statistics.to_arrays().items()
+        }
+
+
+def statistics_of(
+    chunks: Sequence[Arrays], prefix: str, number: int, plan: FidelityPlan
+) -> Iterator[FidelityStatistics]:
+    """The statistics of extractor `number` in each chunk, in order; one in memory at a time."""
+    start = f"{prefix}/{number}/"
+    for chunk in chunks:
+        names = (name for name in chunk if name.startswith(start))
+        yield FidelityStatistics.from_arrays(
+            plan, {name.removeprefix(start): chunk[name] for name in names}
+        )
+
+
+def load_reference(uri: str, source: ExtractorSource) -> Reference:
+    """A reference that was found to fit an extractor; bare mu and sigma do not name theirs."""
+    return replace(Reference.load(uri), extractor=source.id)
+
+
+def base_names(source: ExtractorSource, metrics: Sequence[str] = METRICS) -> dict[str, str]:
+    """True metric name -> the name that it has with Inception, which the paper uses."""
+    return {metric_name(source.id, metric): metric for metric in metrics}
+
+
+def extractor_fields(source: ExtractorSource) -> dict[str, Any]:
+    """What a card says of the extractor."""
+    return {
+        "extractor": source.name,
+        "extractor_digest": source.digest,
+        "resize": source.id.resize,
+        "uint8_rule": UINT8_RULE,
+    }
+
+
+def reference_fields(reference: Reference) -> dict[str, Any]:
+    """What a card says of the reference statistics. Where they lie is no part of it."""
+    made = asdict(reference.made)
+    made.pop("data")
+    text = ", ".join(f"{name} {value}" for name, value in made.items() if value)
+    count = f"{reference.num:,} images" if reference.num else "unknown number of images"
+    return {
+        "reference": reference.digest,
+        "reference_made": f"{count}, {text or 'rule unknown'}",
+    }
+
+
+def metric_details(base: str, plan: FidelityPlan, reference: Reference) -> dict[str, Any]:
+    """What one fidelity metric depends on besides the features."""
+    kept = 0 if reference.kept_features is None else len(reference.kept_features)
+    kept_sides = {"kept": min(plan.keep, plan.total), "reference_kept": kept}
+    size = min(KID_SUBSET_SIZE, *kept_sides.values())
+    kid = {"subsets": KID_SUBSETS, "subset_size": size, "subset_seed": KID_SEED, **kept_sides}
+    score = {"splits": plan.splits, "split_seed": plan.seed}
+    details: Mapping[str, dict[str, Any]] = {
+        "is": score,
+        "is_std": score,
+        "kid": kid,
+        "kid_std": kid,
+        "precision": {"neighbours": PR, **kept_sides},
+        "recall": {"neighbours": PR, **kept_sides},
+        "density": {"neighbours": DC_NEIGHBOURS, **kept_sides},
+        "coverage": {"neighbours": DC_NEIGHBOURS, **kept_sides},
+    }
+    return details.get(base, {})

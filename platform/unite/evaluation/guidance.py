@@ -1,0 +1,95 @@
+"""The guidance sweep on the generation suite: which scale has the lowest Frechet distance.
+
+Scales share seeds, and every scale is an ordinary generation task, so what the sweep draws at the
+best scale is the suite's own work.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+
+from unite.evaluation.chunks import read_chunk
+from unite.evaluation.fidelity import load_reference, statistics_of
+from unite.evaluation.generation import Generation
+from unite.evaluation.pictures import plot_sweep
+from unite.evaluation.results import Outcome, Row
+from unite.evaluation.sweep import FULL, SCALES, Sweep, adaptive_sweep, full_sweep
+from unite.evaluation.task import Work, work_of
+from unite.metrics.extractors import metric_name
+from unite.metrics.fidelity import FidelityStatistics
+from unite.metrics.reference import Reference
+
+SUITE = "cfg_sweep"
+
+
+def at_scale(task: Generation, scale: float) -> Generation:
+    """The same samples under another guidance scale."""
+    return replace(task, sampling=replace(task.sampling, cfg_scale=scale))
+
+
+def sweep_guidance(
+    base: Generation, run: Callable[[str, Sequence[Work]], None], *, adaptive: bool
+) -> tuple[Generation, Outcome]:
+    """The generation task at the best scale, and what the sweep found."""
+    reference = load_reference(base.references[0], base.sources[0])
+    tasks = [at_scale(base, scale) for scale in SCALES]
+
+    def measure(indices: Sequence[int], share: float) -> list[float]:
+        works = [work for index in indices for work in prefix(tasks[index], share)]
+        run(f"guidance, {len(indices)} scales at {share:.3g} of the samples", works)
+        return [distance(tasks[index], share, reference) for index in indices]
+
+    sweep = (adaptive_sweep if adaptive else full_sweep)(SCALES, measure)
+    return tasks[sweep.best], _outcome(tasks[sweep.best], sweep, adaptive)
+
+
+def prefix(task: Generation, share: float) -> list[Work]:
+    """The first chunks of a task: at most `share` of them, at least one."""
+    works = work_of(task)
+    return works[: max(1, int(len(works) * share + 1e-9))]
+
+
+def distance(task: Generation, share: float, reference: Reference) -> float:
+    """Frechet distance of a prefix of the samples, on the first extractor."""
+    plan = task.plan(0)
+    total = FidelityStatistics.zeros(plan)
+    for work in prefix(task, share):
+        arrays = read_chunk(task.folder, work.chunk)
+        (statistics,) = statistics_of([arrays], "fake", 0, plan)
+        total.add(statistics)
+    if share == FULL:
+        total.check_complete()
+    return reference.gaussian.distance(total.gaussian())
+
+
+def _drawn(task: Generation, sweep: Sweep) -> int:
+    """Samples of all scales together; a prefix holds whole chunks."""
+    return sum(len(work.chunk) for share in sweep.shares.values() for work in prefix(task, share))
+
+
+def _outcome(best: Generation, sweep: Sweep, adaptive: bool) -> Outcome:
+    name = metric_name(best.sources[0].id)
+    details = {"scales": list(sweep.scales), "metric": name, "adaptive": adaptive}
+    fields = {"seed": best.seed, "cfg_interval": best.sampling.cfg_interval, "details": details}
+    scale = best.card("best_cfg_scale", best.sampling.cfg_scale, suite=SUITE, **fields)
+    drawn = best.card("samples_drawn", _drawn(best, sweep), suite=SUITE, **fields)
+    remark = (
+        "The best scale has a neighbour that was not measured on all samples: --cfg-sweep would "
+        "tell for certain."
+    )
+    content = {"metric": name, "total": best.total, **asdict(sweep)}
+    return Outcome(
+        suite=SUITE,
+        protocol=f"lowest {name} of {best.total:,} samples, the same seeds at every scale",
+        rows=(
+            Row(card=scale, note=f"lowest {name}, scales {SCALES[0]:g} to {SCALES[-1]:g}"),
+            Row(card=drawn, note=f"a full sweep draws {len(SCALES) * best.total:,}"),
+        ),
+        remarks=() if sweep.closed else (remark,),
+        files={
+            "cfg_sweep.json": json.dumps(content, indent=1).encode(),
+            "cfg_sweep.png": plot_sweep(sweep, name),
+        },
+    )

@@ -1,0 +1,106 @@
+"""What a worker measures with: models, feature extractors, data and the device, each made once.
+
+Shapes: B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unite.checkpoints.load import load
+from unite.config.schema import ImagesConfig
+from unite.data.loader import sequential_batches
+from unite.data.shards import ShardSet
+from unite.domains import Domain, build_domain
+from unite.evaluation.chunks import Chunk
+from unite.evaluation.dataset import Dataset
+from unite.evaluation.extractors import ExtractorSource
+from unite.metrics.extractors import FeatureExtractor
+from unite.models.unite import UNITE
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """A batch of a data set on the device."""
+
+    rows_B: Tensor
+    """Row numbers, int64."""
+    sample: Any
+    """What the domain's model reads."""
+    labels_B: Tensor
+    pixels_BCHW: Tensor
+    """The stored images, uint8."""
+
+
+@dataclass(kw_only=True)
+class Instruments:
+    """Caches of one process. `batch_size` changes speed, and results by rounding only."""
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    batch_size: int = 64
+    _models: dict[tuple[str, bool], UNITE] = field(default_factory=dict)
+    _extractors: dict[ExtractorSource, FeatureExtractor] = field(default_factory=dict)
+    _others: dict[Any, Any] = field(default_factory=dict)
+
+    def model(self, uri: str, *, ema: bool) -> UNITE:
+        """The model at `uri` on this device."""
+        if (uri, ema) not in self._models:
+            self._models.clear()  # two models would not fit
+            self._models[uri, ema] = load(uri, ema=ema, map_location=self.device)
+        return self._models[uri, ema]
+
+    def extractor(self, source: ExtractorSource) -> FeatureExtractor:
+        """A feature extractor on this device; MetricError when it is not the one that was meant."""
+        if source not in self._extractors:
+            self._extractors[source] = source.build().to(self.device)
+        return self._extractors[source]
+
+    def cached(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Anything else that is made once: `make()` on first use."""
+        if key not in self._others:
+            self._others[key] = make()
+        return self._others[key]
+
+    def domain(self, images: ImagesConfig) -> Domain:
+        """What samples of this config are."""
+        return self.cached(images, lambda: build_domain(images))
+
+    def rows(self, data: Dataset, images: ImagesConfig, chunk: Chunk) -> Iterator[Rows]:
+        """Batches of a chunk of the first `chunk.total` rows of a data set."""
+        shards = self.cached(data, lambda: ShardSet.open(data.uri, split=data.split))
+        domain = self.domain(images)
+        batches = sequential_batches(
+            shards,
+            domain,
+            batch_size=self.batch_size,
+            rank=chunk.index,
+            world=chunk.count,
+            limit=chunk.total,
+        )
+        for batch in batches:
+            yield self._place(domain, batch.rows_B, batch.fields)
+
+    def autocast(self, precision: Precision) -> AbstractContextManager[Any]:
+        """The context that a model runs in."""
+        return torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"
+        )
+
+    def _place(self, domain: Domain, rows_B: np.ndarray, fields: dict[str, np.ndarray]) -> Rows:
+        placed = {name: torch.from_numpy(value).to(self.device) for name, value in fields.items()}
+        sample, labels_B = domain.to_sample(placed)
+        return Rows(
+            rows_B=torch.from_numpy(rows_B).to(self.device),
+            sample=sample,
+            labels_B=labels_B,
+            pixels_BCHW=placed["image"].permute(0, 3, 1, 2),
+        )

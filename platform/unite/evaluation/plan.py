@@ -1,0 +1,182 @@
+"""From arguments and a target to the tasks of an evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from unite.config.schema import SamplingConfig
+from unite.evaluation.alignment import AlignmentSuite
+from unite.evaluation.arguments import EvaluateArguments, chosen_suites
+from unite.evaluation.compute import ComputeSuite
+from unite.evaluation.entropy import EntropySuite
+from unite.evaluation.extractors import ExtractorSource
+from unite.evaluation.generation import Generation
+from unite.evaluation.probe import ProbeSuite
+from unite.evaluation.reconstruction import Reconstruction, lpips_available
+from unite.evaluation.target import Target
+from unite.evaluation.task import Suite
+from unite.evaluation.trajectory import TrajectorySuite
+from unite.metrics.alignment import AlignmentConfig
+from unite.metrics.trajectory import TrajectoryConfig
+from unite.sampling.seeds import balanced_labels
+
+DEFAULT_SAMPLES = 50_000
+SMALL_DATA_FACTOR = 2
+"""For a training set under DEFAULT_SAMPLES / this, the default N is this many times its images."""
+MOST_IMAGES = 50_000
+"""Held-out images that are reconstructed by default, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingredients:
+    """What the suites are made of."""
+
+    target: Target
+    arguments: EvaluateArguments
+    sources: tuple[ExtractorSource, ...] = ()
+    references: tuple[str, ...] = ()
+    """One file per extractor."""
+    images_per_s: float | None = None
+    """Training throughput, where the run logged it."""
+
+
+def num_samples(arguments: EvaluateArguments, target: Target) -> int:
+    """N of the generation suite; ValueError when it cannot be spread evenly over the classes."""
+    classes = target.subject.config.domain.num_classes
+    if arguments.num_samples:
+        if arguments.labels == "balanced":
+            balanced_labels(arguments.num_samples, classes)
+        return arguments.num_samples
+    small = SMALL_DATA_FACTOR * target.train.num_rows
+    return max(classes, min(DEFAULT_SAMPLES, small) // classes * classes)
+
+
+def sampling_of(arguments: EvaluateArguments, target: Target) -> SamplingConfig:
+    """The run's own sampling settings, changed by the flags that were given."""
+    names = ("solver", "num_steps", "cfg_scale", "cfg_interval")
+    given = {name: getattr(arguments, name) for name in names}
+    given = {name: value for name, value in given.items() if value is not None}
+    settings = replace(target.subject.config.sampling, **given)
+    low, high = settings.cfg_interval
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"--cfg-interval {low} {high}: give two times with 0 <= low < high <= 1")
+    if settings.num_steps < 1:
+        raise ValueError(f"--num-steps {settings.num_steps} must be at least 1")
+    return settings
+
+
+def suites_of(ingredients: Ingredients) -> list[Suite]:
+    """The suites that were asked for, in their order."""
+    makers = {name: MAKERS[name] for name in chosen_suites(ingredients.arguments.suite)}
+    return [make(ingredients) for make in makers.values()]
+
+
+def generation(ingredients: Ingredients) -> Generation:
+    """Samples under the chosen protocol."""
+    arguments, target = ingredients.arguments, ingredients.target
+    return Generation(
+        total=num_samples(arguments, target),
+        sampling=sampling_of(arguments, target),
+        labels=arguments.labels,
+        sources=ingredients.sources,
+        references=ingredients.references,
+        seed=arguments.seed,
+        **_common(ingredients),
+    )
+
+
+def _reconstruction(ingredients: Ingredients) -> Suite:
+    arguments, target = ingredients.arguments, ingredients.target
+    config = target.subject.config
+    weights = arguments.weights or config.weights
+    why_no_lpips = lpips_available(config.domain.size, weights)
+    return Reconstruction(
+        total=min(arguments.num_images or MOST_IMAGES, target.held_out.num_rows),
+        data=target.held_out,
+        sources=ingredients.sources,
+        lpips=not why_no_lpips,
+        why_no_lpips=why_no_lpips,
+        weights=weights,
+        seed=arguments.seed,
+        **_common(ingredients),
+    )
+
+
+def _alignment(ingredients: Ingredients) -> Suite:
+    return AlignmentSuite(
+        total=_analysed(ingredients),
+        data=ingredients.target.held_out,
+        config=AlignmentConfig(seed=ingredients.arguments.seed),
+        **_common(ingredients),
+    )
+
+
+def _trajectory(ingredients: Ingredients) -> Suite:
+    return TrajectorySuite(
+        total=_analysed(ingredients),
+        data=ingredients.target.held_out,
+        config=TrajectoryConfig(seed=ingredients.arguments.seed),
+        **_common(ingredients),
+    )
+
+
+def _entropy(ingredients: Ingredients) -> Suite:
+    bins = ingredients.arguments.entropy_bins
+    return EntropySuite(total=1, bins=bins, **_common(ingredients))
+
+
+def _probe(ingredients: Ingredients) -> Suite:
+    arguments, target = ingredients.arguments, ingredients.target
+    num_train = min(arguments.probe_images, target.train.num_rows)
+    num_test = min(arguments.num_images or MOST_IMAGES, target.held_out.num_rows)
+    return ProbeSuite(
+        total=num_train + num_test,
+        num_train=num_train,
+        train=target.train,
+        held_out=target.held_out,
+        seed=arguments.seed,
+        **_common(ingredients),
+    )
+
+
+def _compute(ingredients: Ingredients) -> Suite:
+    return ComputeSuite(
+        total=1,
+        images_per_epoch=ingredients.target.train.num_rows,
+        images_per_s=ingredients.images_per_s,
+        **_common(ingredients),
+    )
+
+
+def _analysed(ingredients: Ingredients) -> int:
+    return min(ingredients.arguments.analysis_images, ingredients.target.held_out.num_rows)
+
+
+def _common(ingredients: Ingredients) -> dict[str, Any]:
+    subject = ingredients.target.subject
+    return {
+        "home": subject.home,
+        "subject": subject,
+        "precision": ingredients.arguments.precision,
+    }
+
+
+MAKERS: Mapping[str, Callable[[Ingredients], Suite]] = {
+    "generation": generation,
+    "reconstruction": _reconstruction,
+    "alignment": _alignment,
+    "trajectory": _trajectory,
+    "entropy": _entropy,
+    "probe": _probe,
+    "compute": _compute,
+}
+"""How each suite is made; add your own here and its name in `arguments.SUITES`."""
+NEEDS_FEATURES = ("generation", "reconstruction")
+NEEDS_REFERENCE = ("generation",)
+
+
+def needed(suites: Sequence[str], users: Sequence[str]) -> bool:
+    """Whether one of the suites is among the users."""
+    return bool(set(suites) & set(users))

@@ -1,0 +1,203 @@
+"""Reconstruction of held-out images: rFID, PSNR, SSIM, LPIPS, L1 and a picture (METHOD 5; paper
+Table 2).
+
+D(GE_tokenize(x)) against x, with tokenization noise addressed by row, as in the evaluation during
+training. Shapes: B batch, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unite.evaluation.chunks import Arrays, Chunk
+from unite.evaluation.dataset import Dataset
+from unite.evaluation.extractors import ExtractorSource
+from unite.evaluation.fidelity import Counter, extractor_fields, plan_of, statistics_of
+from unite.evaluation.instruments import Instruments, Rows
+from unite.evaluation.pictures import png
+from unite.evaluation.results import Outcome, Row
+from unite.evaluation.task import Suite
+from unite.metrics.extractors import metric_name
+from unite.metrics.fidelity import FidelityPlan, FidelityStatistics
+from unite.metrics.guards import bias_warning, check_images
+from unite.metrics.passes import tokenize_rows
+from unite.metrics.reconstruction import (
+    Perceptual,
+    ReconstructionTotals,
+    reconstruction_metrics,
+    ssim_window,
+)
+from unite.paper import counterpart
+from unite.sampling.grid import image_grid
+from unite.training.losses import SMALLEST_SIDE, MissingWeightsError, require_perceptual
+from unite.training.losses import Perceptual as PerceptualNetwork
+
+SHOWN = 8
+"""First images in the picture, and as many of the worst."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstruction(Suite):
+    """The first N held-out images."""
+
+    suite: ClassVar[str] = "reconstruction"
+
+    data: Dataset
+    seed: int = 0
+    sources: tuple[ExtractorSource, ...]
+    lpips: bool = False
+    """Whether LPIPS is measured; needs the VGG weights."""
+    weights: str = field(default="", compare=False)
+    """RunConfig.weights."""
+    why_no_lpips: str = field(default="", compare=False)
+
+    @property
+    def cost(self) -> float:
+        """Passes per image: tokenizer and decoder, LPIPS on top."""
+        return 4.0 if self.lpips else 2.0
+
+    def plan(self, source: ExtractorSource) -> FidelityPlan:
+        """Both sides need moments alone."""
+        return plan_of(source, self.total, moments_only=True)
+
+    def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
+        """Reconstruct a chunk of rows; keep sums, and pictures of the first and the worst."""
+        plans = tuple(self.plan(source) for source in self.sources)
+        real, fake = (Counter(self.sources, plans, instruments) for _ in range(2))
+        totals, album = ReconstructionTotals(worst=SHOWN), _Album()
+        perceptual = self._perceptual(instruments)
+        for rows in instruments.rows(self.data, self.subject.config.domain, chunk):
+            indices_B = rows.rows_B.cpu().numpy()
+            recon_BCHW, recon_pixels_BCHW = self._reconstruct(instruments, rows)
+            check_images(recon_BCHW, indices_B)
+            real.update(indices_B, rows.pixels_BCHW)
+            fake.update(indices_B, recon_pixels_BCHW)
+            totals.update(
+                indices_B, reconstruction_metrics(recon_BCHW, rows.sample, perceptual=perceptual)
+            )
+            album.add(indices_B, rows.pixels_BCHW.cpu().numpy(), recon_pixels_BCHW.cpu().numpy())
+            album.keep(_wanted(totals))
+        counts = {"totals": np.array(json.dumps(totals.to_dict()))}
+        return counts | album.to_arrays() | real.to_arrays("real") | fake.to_arrays("fake")
+
+    def combine(self, chunks: Sequence[Arrays]) -> Outcome:
+        """Means, distances and the picture."""
+        totals, album = ReconstructionTotals(worst=SHOWN), _Album()
+        for chunk in chunks:
+            totals.add(ReconstructionTotals.from_dict(json.loads(str(chunk["totals"]))))
+            album.add(chunk["rows"], chunk["inputs"], chunk["outputs"])
+        remarks = [] if self.lpips else [f"No LPIPS. {self.why_no_lpips}"]
+        return Outcome(
+            suite=self.suite,
+            protocol=f"held-out images against D(GE(x)), {self.precision}",
+            rows=(*self._distance_rows(chunks), *self._mean_rows(totals)),
+            remarks=tuple(remarks),
+            files={"reconstructions.png": png(album.picture(_wanted(totals)))},
+        )
+
+    def _reconstruct(self, instruments: Instruments, rows: Rows) -> tuple[Tensor, Tensor]:
+        """Float (B, C, H, W) in [0, 1], and the uint8 picture of it."""
+        model = self.model(instruments)
+        with torch.inference_mode(), instruments.autocast(self.precision):
+            z0_BKD = tokenize_rows(model, rows.sample, rows.rows_B, seed=self.seed)
+            recon_BCHW = model.decode(z0_BKD).float()
+        return recon_BCHW, self.domain(instruments).render(recon_BCHW).permute(0, 3, 1, 2)
+
+    def _perceptual(self, instruments: Instruments) -> Perceptual | None:
+        if not self.lpips:
+            return None
+        return instruments.cached(
+            "lpips",
+            lambda: PerceptualNetwork(require_perceptual(self.weights)).to(instruments.device),
+        )
+
+    def _distance_rows(self, chunks: Sequence[Arrays]) -> list[Row]:
+        rows = []
+        for number, source in enumerate(self.sources):
+            plan = self.plan(source)
+            real, fake = (
+                FidelityStatistics.total(plan, statistics_of(chunks, side, number, plan))
+                for side in ("real", "fake")
+            )
+            card = self.card(
+                metric_name(source.id, "rfid"),
+                real.gaussian().distance(fake.gaussian()),
+                data=self.data.digest,
+                seed=self.seed,
+                **extractor_fields(source),
+                reference_made=f"the same {self.total} images of the {self.data.split} split",
+            )
+            note = bias_warning(self.total, source.num_features) or ""
+            paper = counterpart("rfid", suite=self.suite) if number == 0 else None
+            rows.append(Row(card=card, paper=paper, note=note))
+        return rows
+
+    def _mean_rows(self, totals: ReconstructionTotals) -> list[Row]:
+        domain = self.subject.config.domain
+        window = ssim_window(domain.size, domain.size)
+        details = {"ssim": {"window": window}, "lpips": {"network": "vgg", "range": "-1..1"}}
+        units = {"psnr": "dB", "ssim": f"window {window} x {window}"}
+        return [
+            Row(
+                card=self.card(
+                    name,
+                    value,
+                    data=self.data.digest,
+                    seed=self.seed,
+                    details={"image_range": "0..1, float", **details.get(name, {})},
+                ),
+                note=units.get(name, ""),
+            )
+            for name, value in totals.means().items()
+        ]
+
+
+def lpips_available(size: int, weights: str) -> str:
+    """Empty when LPIPS can be measured on images of this size, else why not."""
+    if size < SMALLEST_SIDE:
+        return f"It is not defined for images under {SMALLEST_SIDE} pixels, these have {size}."
+    try:
+        require_perceptual(weights)
+    except MissingWeightsError as error:
+        return str(error)
+    return ""
+
+
+class _Album:
+    """Inputs and reconstructions of a few images, uint8 (C, H, W), by row."""
+
+    def __init__(self) -> None:
+        self.pairs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def add(self, rows_B: np.ndarray, inputs_BCHW: np.ndarray, outputs_BCHW: np.ndarray) -> None:
+        """Remember images by row."""
+        for row, before, after in zip(rows_B.tolist(), inputs_BCHW, outputs_BCHW, strict=True):
+            self.pairs[row] = (before, after)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Forget all others."""
+        self.pairs = {row: pair for row, pair in self.pairs.items() if row in rows}
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        rows = sorted(self.pairs)
+        inputs, outputs = zip(*(self.pairs[row] for row in rows), strict=True)
+        return {"rows": np.array(rows), "inputs": np.stack(inputs), "outputs": np.stack(outputs)}
+
+    def picture(self, rows: Sequence[int]) -> np.ndarray:
+        """Inputs above reconstructions: the first images, then the worst (H, W, C)."""
+        found = [self.pairs[row] for row in rows if row in self.pairs]
+        images_BCHW = np.stack([pair[0] for pair in found] + [pair[1] for pair in found])
+        return image_grid(images_BCHW.transpose(0, 2, 3, 1), columns=len(found))
+
+
+def _wanted(totals: ReconstructionTotals) -> list[int]:
+    """Rows of the picture: the first ones, then the worst that are not among them."""
+    first = list(range(SHOWN))
+    return first + [row for _, row in totals.worst_cases if row >= SHOWN]

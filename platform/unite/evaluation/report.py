@@ -1,0 +1,68 @@
+"""The table at the end: every number with its N, the paper's counterpart and what to know."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from unite.evaluation.results import Outcome, Row
+
+HEADINGS = ("metric", "value", "N", "paper", "note")
+PAPER_NOTE = (
+    "Paper: its own figure for the nearest counterpart (UNITE-B, ImageNet 256x256, Inception). "
+    "Next to a run on other data it is context, not a target."
+)
+
+
+def cells(row: Row) -> tuple[str, str, str, str, str]:
+    """One line of the table."""
+    paper = f"{number(row.paper.value)} ({row.paper.source.split(',')[0]})" if row.paper else ""
+    count = f"{row.card.num_samples:,}" if row.card.num_samples > 1 else ""
+    return shown_name(row.card.metric), number(row.card.value), count, paper, row.note
+
+
+def shown_name(metric: str) -> str:
+    """As the literature writes it: FID, FD-digits-cnn, PSNR."""
+    head, dash, rest = metric.partition("-")
+    short = head in ("fid", "rfid", "fd", "rfd", "kid", "kd", "is", "cs", "psnr", "ssim", "lpips")
+    known = {"rfid": "rFID", "rfd": "rFD"}
+    return (known.get(head, head.upper()) if short else head) + dash + rest
+
+
+def number(value: float) -> str:
+    """Four significant digits; whole numbers in full."""
+    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e9 else f"{value:.4g}"
+
+
+def print_table(outcomes: Sequence[Outcome], console: Console) -> None:
+    """All suites in one table, remarks below it."""
+    table = Table(*HEADINGS, box=None, padding=(0, 2, 0, 0), show_edge=False)
+    for column in (1, 2, 3):
+        table.columns[column].justify = "right"
+    table.columns[4].overflow = "fold"
+    for outcome in outcomes:
+        table.add_row(f"[bold]{outcome.suite}[/bold]")
+        for row in outcome.rows:
+            table.add_row(*cells(row))
+    console.print(table)
+    for outcome in outcomes:
+        console.print(f"{outcome.suite}: {outcome.protocol}", soft_wrap=True, markup=False)
+    for line in (PAPER_NOTE, *remarks_of(outcomes)):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def remarks_of(outcomes: Sequence[Outcome]) -> list[str]:
+    """What could not be measured, and warnings, each with its suite."""
+    return [f"{o.suite}: {remark}" for o in outcomes for remark in o.remarks]
+
+
+def markdown(outcomes: Sequence[Outcome]) -> str:
+    """The table as Markdown, for the run's files."""
+    lines = ["| suite | " + " | ".join(HEADINGS) + " |", "|" + " --- |" * (len(HEADINGS) + 1)]
+    for outcome in outcomes:
+        for row in outcome.rows:
+            parts = (part.replace("|", "/").replace("\n", " ") for part in cells(row))
+            lines.append(f"| {outcome.suite} | " + " | ".join(parts) + " |")
+    return "\n".join([*lines, "", PAPER_NOTE, *remarks_of(outcomes), ""])

@@ -1,0 +1,101 @@
+"""What a suite ends in: numbers with their cards, pictures and remarks, kept in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from unite.metrics.card import MetricCard
+from unite.metrics.moments import MetricError
+from unite.paper import PaperFigure
+from unite.storage import Store
+
+RESULTS_FILE = "results.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One number of the table."""
+
+    card: MetricCard
+    """Name, value and everything that it depends on."""
+    paper: PaperFigure | None = None
+    """What the paper reports for its counterpart, on its own data."""
+    note: str = ""
+    """What a reader must know beside it."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able fields."""
+        paper = self.paper and {"value": self.paper.value, "source": self.paper.source}
+        return {"card": self.card.to_dict(), "paper": paper, "note": self.note}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Row:
+        """Inverse of `to_dict`, also after JSON."""
+        paper = content["paper"] and PaperFigure(**content["paper"])
+        card = MetricCard.from_dict(content["card"])
+        return cls(card=card, paper=paper, note=content["note"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """Everything that a suite found."""
+
+    suite: str
+    rows: tuple[Row, ...]
+    protocol: str = ""
+    """How it was measured, in one line; the cards say it in full."""
+    remarks: tuple[str, ...] = ()
+    """What could not be measured and why, warnings."""
+    files: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)
+    """Pictures (.png) and further files by name."""
+
+    def save(self, folder: Store) -> None:
+        """Write the files, and last the numbers: with them the suite is done."""
+        for name, data in self.files.items():
+            folder.write(name, data)
+        write_outcomes(folder, [self])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able fields, without the files."""
+        return {
+            "suite": self.suite,
+            "protocol": self.protocol,
+            "rows": [row.to_dict() for row in self.rows],
+            "remarks": list(self.remarks),
+        }
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Outcome:
+        """Inverse of `to_dict`, also after JSON."""
+        return cls(
+            suite=content["suite"],
+            protocol=content["protocol"],
+            rows=tuple(Row.from_dict(row) for row in content["rows"]),
+            remarks=tuple(content["remarks"]),
+        )
+
+
+def write_outcomes(folder: Store, outcomes: Iterable[Outcome]) -> None:
+    """Write results.json."""
+    folder.write_json(RESULTS_FILE, {"outcomes": [outcome.to_dict() for outcome in outcomes]})
+
+
+def read_outcomes(folder: Store, name: str = RESULTS_FILE) -> list[Outcome]:
+    """Read a results.json; MetricError when it holds something else."""
+    content = folder.read_json(name)
+    try:
+        return [Outcome.from_dict(outcome) for outcome in content["outcomes"]]
+    except (KeyError, TypeError) as error:
+        raise MetricError(
+            f"{folder}/{name} holds no results of an evaluation: name the results.json that "
+            "jobs/evaluate.py wrote"
+        ) from error
+
+
+def merge_outcomes(folder: Store, new: Iterable[Outcome], order: Sequence[str]) -> list[Outcome]:
+    """What the folder's results.json holds with `new` in place of their suites, in `order`."""
+    found = read_outcomes(folder) if folder.is_file(RESULTS_FILE) else []
+    merged = {outcome.suite: outcome for outcome in (*found, *new)}
+    return [merged[suite] for suite in order if suite in merged]

@@ -1,0 +1,153 @@
+"""What is evaluated: from the name of a run or a file to its weights, config and data.
+
+Everything here is looked at before a cluster or an accelerator is touched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from unite.checkpoints.load import AUTHORS_WEIGHTS, EXPORT_WEIGHTS, load
+from unite.checkpoints.resolve import CONFIG_FILE, read_run_config, resolve_run
+from unite.checkpoints.store import (
+    MARKER,
+    STATE_FILE,
+    CheckpointError,
+    checkpoint_digest,
+    latest,
+)
+from unite.config.schema import RunConfig
+from unite.evaluation.dataset import Dataset, data_folder
+from unite.evaluation.task import Subject
+from unite.storage import Store
+from unite.training.runs import RUN_FILE
+
+EVALUATIONS = "evaluations"
+DIGEST_DIGITS = 16
+PARTS = ("train", "eval")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A checkpoint and the data that it is measured on."""
+
+    subject: Subject
+    run: Store | None
+    """Folder of its run; None for exports and bare weights."""
+    storage: str
+    """Where extractors and references are kept."""
+    train: Dataset
+    held_out: Dataset
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The run's MLflow ids, if it has any."""
+        known = self.run is not None and self.run.exists(RUN_FILE)
+        return self.run.read_json(RUN_FILE) if known and self.run else {}
+
+
+def open_target(
+    reference: str, storage: str, *, ema: bool, data: str = "", eval_data: str = ""
+) -> Target:
+    """Find the checkpoint that `reference` means, and its data.
+
+    `data` and `eval_data` replace the run's own; weights without a run need `data`. CheckpointError
+    for no run or no checkpoint, ShardError for no data, ValueError when the data is not what the
+    checkpoint was trained on.
+    """
+    place = Store.open(resolve_run(reference, storage))
+    checkpoint = _checkpoint_in(place)
+    subject = _subject(checkpoint, Store.open(storage), ema)
+    run = _run_of(checkpoint)
+    chosen = _data_uris(subject.config, run, storage, data, eval_data, reference)
+    train, held_out = (Dataset.open(chosen[part], part) for part in PARTS)
+    _check_data(checkpoint, train)
+    where = run.uri.removesuffix(f"/{run.name}") if run else Store.open(storage).uri
+    return Target(subject=subject, run=run, storage=where, train=train, held_out=held_out)
+
+
+def _checkpoint_in(place: Store) -> Store:
+    """The newest checkpoint of a run; checkpoints, exports and files are themselves."""
+    itself = place.is_file() or place.exists(MARKER)
+    if itself or any(place.is_file(name) for name in (EXPORT_WEIGHTS, AUTHORS_WEIGHTS)):
+        return place
+    newest = latest(place)
+    if newest is None:
+        raise CheckpointError(
+            f"the run {place} has no committed checkpoint yet, so there is nothing to evaluate: "
+            "let it train until the first one (checkpoint.every_images)"
+        )
+    return newest
+
+
+def _subject(checkpoint: Store, storage: Store, ema: bool) -> Subject:
+    run, config = _run_of(checkpoint), read_run_config(checkpoint.uri)
+    digest = _content_digest(checkpoint)
+    home = storage / "imported" / digest if run is None else run
+    return Subject(
+        digest=digest,
+        ema=ema,
+        uri=checkpoint.uri,
+        images=0 if run is None else int(checkpoint.read_json(STATE_FILE)["images"]),
+        home=(home / EVALUATIONS / digest).uri,
+        config=config or _config_of_weights(checkpoint, ema),
+        trained_here=config is not None,
+    )
+
+
+def _run_of(checkpoint: Store) -> Store | None:
+    """The run that a checkpoint folder belongs to."""
+    if checkpoint.is_file() or not checkpoint.exists(MARKER):
+        return None
+    folder, found, _ = checkpoint.uri.rpartition("/checkpoints/")
+    run = Store(folder) if found else None
+    return run if run is not None and run.is_file(CONFIG_FILE) else None
+
+
+def _content_digest(place: Store) -> str:
+    """Of the weights, wherever they are."""
+    if place.exists(MARKER):
+        return checkpoint_digest(place)
+    if place.is_file():
+        return place.digest()[:DIGEST_DIGITS]
+    total = hashlib.sha256()
+    for name in place.list():
+        if name.endswith((".safetensors", ".json")) and place.is_file(name):
+            total.update(f"{name} {place.digest(name)}\n".encode())
+    return total.hexdigest()[:DIGEST_DIGITS]
+
+
+def _config_of_weights(place: Store, ema: bool) -> RunConfig:
+    """What bare weights tell; the authors' own sampler is the default of SamplingConfig."""
+    model = load(place.uri, ema=ema)
+    domain: Any = model.domain
+    return RunConfig(recipe="imported", domain=domain.config, model=model.config, flow=model.flow)
+
+
+def _data_uris(
+    config: RunConfig, run: Store | None, storage: str, data: str, eval_data: str, reference: str
+) -> dict[Literal["train", "eval"], str]:
+    train = data or config.data.train
+    if not train:
+        raise ValueError(
+            f"{reference} does not say what it was trained on: name the folder of its training "
+            "shards with --data (and --eval-data, where the held-out ones are elsewhere)"
+        )
+    held_out = eval_data or (data or config.data.eval or train)
+    # A run that was moved finds the digits beside itself again.
+    storage = run.uri.removesuffix(f"/{run.name}") if run else storage
+    return {"train": data_folder(train, storage), "eval": data_folder(held_out, storage)}
+
+
+def _check_data(checkpoint: Store, train: Dataset) -> None:
+    if _run_of(checkpoint) is None:
+        return
+    trained_on = checkpoint.read_json(STATE_FILE)["manifest_digest"]
+    if trained_on != train.digest:
+        raise ValueError(
+            f"the checkpoint was trained on data {trained_on[:12]}, but {train.uri} holds "
+            f"{train.digest[:12]}: reference statistics of it would belong to another data set. "
+            "Name the folder that it was trained on with --data"
+        )

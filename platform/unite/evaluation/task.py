@@ -1,0 +1,170 @@
+"""A task: one suite under one protocol, as plain data that travels to workers.
+
+Its folder is named by the digest of what its numbers depend on, so that the same command finds its
+finished chunks and another protocol never mixes with them. A field declared with `compare=False`
+says where something is, not what it is, and stays out of the digest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+from unite.config.schema import RunConfig
+from unite.domains import Domain
+from unite.evaluation.chunks import Arrays, Chunk, is_finished, partition, read_chunk, write_chunk
+from unite.evaluation.instruments import Instruments, Precision
+from unite.evaluation.results import Outcome
+from unite.metrics.card import MetricCard, library_versions
+from unite.models.unite import UNITE
+from unite.storage import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The weights that are measured."""
+
+    digest: str
+    """Of the checkpoint's content."""
+    ema: bool = True
+    uri: str = field(compare=False)
+    """What `unite.load` reads."""
+    images: int = field(default=0, compare=False)
+    """Training images that it has seen; 0 = unknown."""
+    home: str = field(compare=False)
+    """Folder that its evaluations are kept in."""
+    config: RunConfig = field(compare=False, repr=False)
+    """Of its run; of bare weights what they tell, the rest defaults."""
+    trained_here: bool = field(default=True, compare=False)
+    """Whether `config` is that of a run: the training part of it is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task(ABC):
+    """Work that is cut into chunks; `measure` runs on workers, the rest in the driver."""
+
+    suite: ClassVar[str]
+    """Name of the work, and label of its chunks."""
+
+    total: int
+    """Samples or rows, N."""
+    home: str = field(compare=False)
+    """Folder below which the task's own folder lies."""
+
+    def chunks(self) -> tuple[Chunk, ...]:
+        """The pieces, in the order in which they are combined."""
+        return partition(self.suite, self.total)
+
+    @property
+    def cost(self) -> float:
+        """Passes through the model per sample, for the progress line's time left."""
+        return 1.0
+
+    @abstractmethod
+    def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
+        """Sufficient statistics of a chunk."""
+
+    def is_finished(self, chunk: Chunk) -> bool:
+        """Whether the chunk's result is kept."""
+        return is_finished(self.folder, chunk)
+
+    def run(self, instruments: Instruments, chunk: Chunk) -> None:
+        """Compute a chunk and keep its result."""
+        write_chunk(self.folder, chunk, self.measure(instruments, chunk))
+
+    @cached_property
+    def digest(self) -> str:
+        """16 digits that name everything the numbers depend on, library versions included."""
+        content = {"suite": self.suite, **identity(self), "versions": library_versions()}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def folder(self) -> Store:
+        """Where chunks and results are."""
+        return Store.open(self.home) / f"{self.suite}-{self.digest}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite(Task):
+    """A task about a checkpoint that ends in numbers."""
+
+    subject: Subject
+    precision: Precision = "float32"
+
+    @abstractmethod
+    def combine(self, chunks: Sequence[Arrays]) -> Outcome:
+        """Numbers and pictures from all chunks, in the order of `chunks()`."""
+
+    def model(self, instruments: Instruments) -> UNITE:
+        """The subject's model."""
+        return instruments.model(self.subject.uri, ema=self.subject.ema)
+
+    def domain(self, instruments: Instruments) -> Domain:
+        """What its samples are."""
+        return instruments.domain(self.subject.config.domain)
+
+    def card(self, metric: str, value: float, **fields: Any) -> MetricCard:
+        """A number with what every suite knows of its protocol."""
+        known = {
+            "step": self.subject.images,
+            "suite": self.suite,
+            "checkpoint": self.subject.digest,
+            "weights": "ema" if self.subject.ema else "raw",
+            "num_samples": self.total,
+            "precision": self.precision,
+            "versions": library_versions(),
+        }
+        return MetricCard(metric=metric, value=float(value), **{**known, **fields})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """One chunk of one task: what a worker is handed."""
+
+    task: Task
+    chunk: Chunk
+
+    def __str__(self) -> str:
+        return str(self.chunk)
+
+    @property
+    def finished(self) -> bool:
+        """Whether its result is kept."""
+        return self.task.is_finished(self.chunk)
+
+    @property
+    def cost(self) -> float:
+        """Passes through the model."""
+        return self.task.cost * len(self.chunk)
+
+
+def do(work: Work, instruments: Instruments) -> None:
+    """Compute a chunk and keep it, unless it is kept already."""
+    if not work.finished:
+        work.task.run(instruments, work.chunk)
+
+
+def work_of(task: Task) -> list[Work]:
+    """All chunks of a task."""
+    return [Work(task=task, chunk=chunk) for chunk in task.chunks()]
+
+
+def read_chunks(task: Task) -> list[dict[str, Any]]:
+    """The kept results of all chunks, in order; StorageError names one that is missing."""
+    return [read_chunk(task.folder, chunk) for chunk in task.chunks()]
+
+
+def identity(value: Any) -> Any:
+    """A dataclass as JSON values, without the fields that only say where something is."""
+    if dataclasses.is_dataclass(value):
+        chosen = (item.name for item in dataclasses.fields(value) if item.compare)
+        return {name: identity(getattr(value, name)) for name in chosen}
+    if isinstance(value, tuple | list):
+        return [identity(item) for item in value]
+    return value

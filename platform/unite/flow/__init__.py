@@ -1,0 +1,1 @@
+"""The paper's equations: addressed randomness, path, time, guidance and solvers."""

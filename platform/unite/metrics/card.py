@@ -1,0 +1,195 @@
+"""The metric card: a number together with everything that it depends on.
+
+Two numbers may be compared when their cards agree on the protocol, that is on every field but the
+outcome, the time and the checkpoint (`OUTCOMES`). Suites leave fields at their default that have
+no meaning for them, and put what only they have into `details`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from unite.metrics.moments import MetricError
+
+OUTCOMES = frozenset({"value", "step", "checkpoint", "nfe"})
+"""What may differ between comparable numbers. NFE is an outcome: dopri5's follows from the model,
+the other solvers' from `solver`, `num_steps` and guidance, which are compared."""
+LIBRARIES = ("torch", "numpy", "scipy", "torch-fidelity")
+
+
+class CardMismatchError(MetricError):
+    """Two numbers were compared whose protocols differ; `differences` says where."""
+
+    def __init__(self, message: str, differences: dict[str, tuple[Any, Any]]) -> None:
+        super().__init__(message)
+        self.differences = differences
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricCard:
+    """One number and its protocol. Digests identify content; empty = does not apply."""
+
+    metric: str
+    """True name: fid, fd-small, psnr, ..."""
+    value: float
+    step: int
+    """Training images that the checkpoint has seen."""
+    suite: str
+    """generation, reconstruction, alignment, ..."""
+    checkpoint: str
+    """Digest of the checkpoint."""
+    weights: Literal["ema", "raw"] = "ema"
+    """The averaged weights, or those of the last step."""
+    data: str = ""
+    """Digest of the images that were evaluated, where a suite reads images."""
+    reference: str = ""
+    """Digest of the reference statistics."""
+    reference_made: str = ""
+    """How they were made: data, images, rule."""
+    extractor: str = ""
+    extractor_digest: str = ""
+    resize: str = ""
+    """What the extractor does with an image's size and range."""
+    uint8_rule: str = ""
+    """How images in [0, 1] become uint8."""
+    label_sampling: str = ""
+    """balanced, uniform, or the labels' source."""
+    num_samples: int = 0
+    """N."""
+    solver: str = ""
+    num_steps: int = 0
+    """Intervals of a fixed-step solver; 0 for dopri5."""
+    atol: float = 0.0
+    rtol: float = 0.0
+    """Tolerances of dopri5; 0 for fixed steps."""
+    step_control: str = ""
+    """dopri5: per sample (a sample's result does not depend on its batch) or per batch."""
+    nfe: float = 0.0
+    """Evaluations of the model per sample, mean, guidance not counted."""
+    cfg_scale: float = 1.0
+    cfg_interval: tuple[float, float] = (0.0, 1.0)
+    """Guidance acts for t strictly inside."""
+    cfg_order: str = ""
+    """What guidance combines: predictions after the final normalisation, or before."""
+    seed: int = 0
+    precision: str = "float32"
+    """Of the model's arithmetic."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Library -> version."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """What else the number depends on: bins, noise levels, k, window, ... JSON values."""
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise MetricError(f"{self.metric} = {self.value}: it could not be computed")
+        # As JSON gives them back, so that a card equals itself after a round trip.
+        plain = json.loads(json.dumps({"versions": dict(self.versions), "details": self.details}))
+        object.__setattr__(self, "versions", plain["versions"])
+        object.__setattr__(self, "details", plain["details"])
+        object.__setattr__(self, "cfg_interval", tuple(self.cfg_interval))
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able fields."""
+        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> MetricCard:
+        """Inverse of `to_dict`, also after JSON; MetricError for fields that do not fit."""
+        try:
+            return cls(**content)
+        except TypeError as error:
+            raise MetricError(f"this is no metric card of this version: {error}") from error
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(self.to_dict(), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> MetricCard:
+        """Inverse of `to_json`."""
+        return cls.from_dict(json.loads(text))
+
+    def protocol(self) -> dict[str, Any]:
+        """Fields that must be equal for numbers to be compared, nested ones by dotted name."""
+        return _flat(self, OUTCOMES)
+
+    def protocol_digest(self) -> str:
+        """Identity of the protocol: equal for comparable cards (16 digits)."""
+        return _digest(self.protocol())
+
+    def digest(self) -> str:
+        """Identity of the whole card, value included (16 digits)."""
+        return _digest(_flat(self, frozenset()))
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that metrics are computed with."""
+    versions = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for library in LIBRARIES:
+        try:
+            versions[library] = version(library)
+        except PackageNotFoundError:
+            versions[library] = "not installed"
+    return versions
+
+
+def differences(
+    a: MetricCard, b: MetricCard, *, ignore: Collection[str] = OUTCOMES
+) -> dict[str, tuple[Any, Any]]:
+    """Dotted field -> (value in a, value in b) wherever two cards differ.
+
+    `ignore`: field names left out; by default those that may differ. A missing detail is None.
+    """
+    mine, yours = _flat(a, ignore), _flat(b, ignore)
+    names = [*mine, *(name for name in yours if name not in mine)]
+    pairs = {name: (mine.get(name), yours.get(name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def comparable(a: MetricCard, b: MetricCard, *, ignore: Collection[str] = ()) -> bool:
+    """Whether two numbers were made by one protocol; `ignore` adds fields that may differ."""
+    return not differences(a, b, ignore=OUTCOMES | set(ignore))
+
+
+def compare(
+    a: MetricCard, b: MetricCard, *, ignore: Collection[str] = (), force: bool = False
+) -> float:
+    """b's value minus a's.
+
+    CardMismatchError, naming the fields, when the protocols differ; unless those fields are in
+    `ignore` (as cfg_scale is in a sweep of it), or `force` is set.
+    """
+    found = differences(a, b, ignore=OUTCOMES | set(ignore))
+    if found and not force:
+        lines = [f"  {name}: {pair[0]!r} against {pair[1]!r}" for name, pair in found.items()]
+        raise CardMismatchError(
+            f"{a.metric} = {a.value:g} and {b.metric} = {b.value:g} were made by different "
+            "protocols:\n" + "\n".join(lines) + "\nCompare them only on purpose.",
+            found,
+        )
+    return b.value - a.value
+
+
+def _flat(card: MetricCard, ignore: Collection[str]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in card.to_dict().items():
+        if name in ignore:
+            continue
+        if isinstance(value, Mapping):
+            flat |= {f"{name}.{key}": value[key] for key in sorted(value)}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,64 @@
+"""What a run costs: parameters, FLOPs and throughput (METHOD 5; paper Section 5.3).
+
+Pure arithmetic on figures that are counted or measured elsewhere, under the names and in the units
+of the paper's table (`unite.paper`, suite "compute").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeInputs:
+    """What is known about a run; None where nothing was measured."""
+
+    parameters: Mapping[str, int]
+    """Trained parameters by part, without their sum."""
+    flop_per_sample: Mapping[str, float]
+    """FLOPs of one training sample by term (forward, backward and recompute)."""
+    model_flop_per_sample: float
+    """The same without recompute, all terms: what utilisation is defined on."""
+    samples_seen: int
+    """Training samples, over all epochs."""
+    epochs: float
+    """Passes over the training set."""
+    images_per_s: float | None = None
+    """Measured training throughput of all devices together."""
+    num_devices: int = 1
+    """Devices that the throughput was measured on."""
+    device_flops: float | None = None
+    """One device's matmul rate, FLOP/s."""
+
+    def __post_init__(self) -> None:
+        if self.samples_seen < 0 or self.num_devices < 1:
+            raise ValueError(
+                f"samples_seen, num_devices: {self.samples_seen}, {self.num_devices}; they must be "
+                "at least 0 and 1"
+            )
+
+
+def compute_table(inputs: ComputeInputs) -> dict[str, float]:
+    """Rows of the compute suite by name, in the unit that the name ends with.
+
+    Rows that need a measurement are absent without it. `_m` is 10^6; `mfu` is a share, 0 to 1.
+    """
+    per_sample = sum(inputs.flop_per_sample.values())
+    table = {
+        "params_m": sum(inputs.parameters.values()) / 1e6,
+        **{f"params_{part}_m": count / 1e6 for part, count in inputs.parameters.items()},
+        "tflop_per_sample": per_sample / 1e12,
+        **{f"tflop_{term}": flop / 1e12 for term, flop in inputs.flop_per_sample.items()},
+        "epochs": inputs.epochs,
+        "total_flop": per_sample * inputs.samples_seen,
+    }
+    if inputs.images_per_s is not None:
+        table["images_per_s"] = inputs.images_per_s
+        if inputs.images_per_s > 0:
+            seconds = inputs.samples_seen / inputs.images_per_s
+            table["device_hours"] = seconds * inputs.num_devices / 3600
+        if inputs.device_flops:
+            rate = inputs.images_per_s * inputs.model_flop_per_sample
+            table["mfu"] = rate / (inputs.num_devices * inputs.device_flops)
+    return table

@@ -1,0 +1,139 @@
+"""Frechet distance between Gaussians, with the reference's matrix root cached (METHOD 5).
+
+    d^2 = |mu1 - mu2|^2 + tr S1 + tr S2 - 2 tr sqrt(S1 S2)
+
+With any root R of the reference, S1 = R R^T, the eigenvalues of S1 S2 are those of the symmetric
+R^T S2 R (and zeros), so tr sqrt(S1 S2) is the sum of the square roots of its eigenvalues: one
+symmetric eigenvalue problem instead of a general matrix root. Here R = V sqrt(w) holds the scaled
+eigenvectors of S1, largest first. That order grades the product, which keeps its small eigenvalues
+accurate, and columns that are mere rounding (rank-deficient S1) drop out. Arrays are float64;
+shapes: F features, R rank of the reference.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unite.metrics.moments import MetricError
+
+SELF_TOLERANCE = 1e-6
+"""Distance of a set to itself that is rounding, as a share of the trace of its covariance."""
+BLOCK = 512
+"""Rows of a product that are computed together."""
+SYMMETRY_TOLERANCE = 1e-6
+"""Largest asymmetry of a covariance, as a share of its largest entry."""
+
+
+def significant(eigenvalues_F: Tensor) -> Tensor:
+    """Mask of the eigenvalues of a positive semi-definite matrix that are more than rounding.
+
+    Its negative eigenvalues can only be rounding, so the lowest one tells the size of it. Roots
+    would blow that up: sqrt(1e-16) is 1e-8, for each of the missing dimensions.
+    """
+    return eigenvalues_F > (-eigenvalues_F.min()).clamp_min(0)
+
+
+def covariance_root(sigma_FF: np.ndarray) -> np.ndarray:
+    """R (F, R) with R R^T = sigma: scaled eigenvectors, largest eigenvalue first."""
+    eigenvalues_F, vectors_FF = torch.linalg.eigh(_tensor(sigma_FF))
+    kept_F = significant(eigenvalues_F)
+    root_FR = vectors_FF[:, kept_F] * eigenvalues_F[kept_F].sqrt()
+    return root_FR.flip(1).contiguous().numpy()
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Mean (F,) and covariance (F, F) of features; the covariance's root is computed once."""
+
+    mu_F: np.ndarray
+    sigma_FF: np.ndarray
+    saved_root_FR: np.ndarray | None = None
+    """R with R R^T = sigma from an earlier run; None = computed on first use."""
+
+    def __post_init__(self) -> None:
+        num = self.mu_F.size
+        if self.mu_F.shape != (num,) or self.sigma_FF.shape != (num, num):
+            raise MetricError(
+                f"mu and sigma have shapes {self.mu_F.shape} and {self.sigma_FF.shape}; they must "
+                "be (F,) and (F, F)"
+            )
+        if not (np.isfinite(self.mu_F).all() and np.isfinite(self.sigma_FF).all()):
+            raise MetricError("mu or sigma hold NaN or infinite values: make the statistics anew")
+        largest = np.abs(self.sigma_FF).max(initial=0.0)
+        if np.abs(self.sigma_FF - self.sigma_FF.T).max(initial=0.0) > SYMMETRY_TOLERANCE * largest:
+            raise MetricError("sigma is not symmetric, so it is no covariance")
+
+    @cached_property
+    def root(self) -> np.ndarray:
+        """R (F, R) with R R^T = sigma."""
+        if self.saved_root_FR is not None:
+            return self.saved_root_FR
+        return covariance_root(self.sigma_FF)
+
+    @cached_property
+    def trace(self) -> float:
+        """Trace of the covariance."""
+        return float(np.trace(self.sigma_FF))
+
+    def distance(self, other: Gaussian) -> float:
+        """Squared Frechet distance to `other`, whose root is not needed.
+
+        Rounding can leave a tiny negative value between equal sets; it is returned as it is.
+        MetricError when the numbers of features differ.
+        """
+        if other.mu_F.shape != self.mu_F.shape:
+            raise MetricError(
+                f"one side has {self.mu_F.size} features and the other {other.mu_F.size}: they "
+                "come from different extractors"
+            )
+        shift_F = self.mu_F - other.mu_F
+        cross = self._cross_trace(_tensor(other.sigma_FF))
+        return float(shift_F @ shift_F) + self.trace + other.trace - 2 * cross
+
+    def _cross_trace(self, sigma_FF: Tensor) -> float:
+        """tr sqrt(S1 S2) with this Gaussian's S1 and the other's S2 = sigma_FF."""
+        root_FR = _tensor(self.root)
+        if not root_FR.shape[1]:
+            return 0.0
+        product_RR = _lower_product(root_FR, sigma_FF @ root_FR)
+        eigenvalues_R = torch.linalg.eigvalsh(product_RR)
+        return float(eigenvalues_R[significant(eigenvalues_R)].sqrt().sum())
+
+    def self_test(self) -> float:
+        """Distance to itself; MetricError unless it is rounding."""
+        distance = self.distance(self)
+        if abs(distance) > SELF_TOLERANCE * max(self.trace, np.finfo(float).tiny):
+            raise MetricError(
+                f"self-test failed: the Frechet distance of the reference to itself is {distance} "
+                f"with trace {self.trace}. sigma is damaged, or linear algebra is broken here"
+            )
+        return distance
+
+
+def frechet_distance(
+    mu1_F: np.ndarray, sigma1_FF: np.ndarray, mu2_F: np.ndarray, sigma2_FF: np.ndarray
+) -> float:
+    """Squared Frechet distance of two Gaussians (what FID is, on Inception features)."""
+    return Gaussian(mu1_F, sigma1_FF).distance(Gaussian(mu2_F, sigma2_FF))
+
+
+def _lower_product(left_FR: Tensor, right_FR: Tensor) -> Tensor:
+    """Lower triangle of left^T right, which is symmetric: what an eigen-solver reads of it.
+
+    What lies above the diagonal is left out in blocks, a third of the multiplications.
+    """
+    rank = left_FR.shape[1]
+    product_RR = left_FR.new_zeros(rank, rank)
+    for low in range(0, rank, BLOCK):
+        high = min(low + BLOCK, rank)
+        product_RR[low:high, :high] = left_FR[:, low:high].T @ right_FR[:, :high]
+    return product_RR
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(array, np.float64))

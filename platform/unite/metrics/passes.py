@@ -1,0 +1,92 @@
+"""The two passes that the analyses compare, on addressed noise (METHOD 5; paper Figs. 6 and 7).
+
+Tokenization: z0 = GE(x). Generation: z_hat(z_t) = GE(z_t, t, y) with z_t = t z0 + (1 - t) eps.
+Noise is addressed by (seed, row of the data set, purpose), so a result depends neither on the batch
+nor on the worker; tokenization draws what the evaluation during training draws. eps is the same at
+every noise level t of an image: levels are compared on common random numbers.
+Shapes: B samples, K registers, D latent channels, H hidden width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+
+from unite.flow.path import interpolate
+from unite.flow.random import Purpose, normal, stream_keys, uniform
+
+if TYPE_CHECKING:
+    from unite.models.unite import UNITE
+
+Condition = Literal["label", "null"]
+"""What the generation pass is told: the sample's own class, or the null class."""
+
+
+def evaluation_keys(seed: int, rows_B: Tensor, purpose: Purpose) -> Tensor:
+    """Keys (B,) of one purpose in an evaluation of rows of a data set."""
+    return stream_keys(seed, rows_B, int(Purpose.EVALUATION), int(purpose))
+
+
+def condition_labels(condition: Condition, labels_B: Tensor | None) -> Tensor | None:
+    """The labels that the generation pass sees; None = the null class.
+
+    ValueError when it is to see labels and none are given.
+    """
+    if condition == "null":
+        return None
+    if labels_B is None:
+        raise ValueError("condition: 'label' needs labels_B; give them, or use 'null'")
+    return labels_B
+
+
+@torch.inference_mode()
+def tokenize_rows(
+    model: UNITE,
+    sample: Any,
+    rows_B: Tensor,
+    *,
+    seed: int,
+    activations: list[Tensor] | None = None,
+) -> Tensor:
+    """z0 (B, K, D) of a batch; `activations` gets each block's registers (B, K, H).
+
+    `rows_B`: int64 row numbers in the data set, on the model's device.
+    """
+    mask_BK = model.domain.register_mask(sample)
+    shape = model.noise_shape if mask_BK is None else (mask_BK.shape[1], model.noise_shape[1])
+    noise_BKD = normal(evaluation_keys(seed, rows_B, Purpose.TOKENIZE_NOISE), shape)
+    t_B = uniform(evaluation_keys(seed, rows_B, Purpose.TOKENIZE_T))
+    t_B = t_B * model.config.encoder.tokenize_t_max
+    return model.tokenize(sample, noise_BKD, t_B, activations=activations)
+
+
+@torch.inference_mode()
+def denoise_rows(
+    model: UNITE,
+    z0_BKD: Tensor,
+    t: float,
+    rows_B: Tensor,
+    *,
+    seed: int,
+    labels_B: Tensor | None = None,
+    mask_BK: Tensor | None = None,
+    activations: list[Tensor] | None = None,
+) -> Tensor:
+    """z_hat(z_t) (B, K, D) at one noise level; labels None = the null class.
+
+    t is 1 on clean data and 0 on pure noise. `mask_BK` is True at real registers, None = all.
+    """
+    keys_B = evaluation_keys(seed, rows_B, Purpose.FLOW_NOISE)
+    t_B = torch.full_like(rows_B, t, dtype=z0_BKD.dtype)
+    z_t_BKD = interpolate(z0_BKD, normal(keys_B, tuple(z0_BKD.shape[1:])), t_B)
+    return model.denoise(z_t_BKD, t_B, labels_B, mask_BK=mask_BK, activations=activations)
+
+
+def check_levels(levels: tuple[float, ...]) -> None:
+    """ValueError unless there are noise levels and each lies in [0, 1]."""
+    if not levels or not all(0.0 <= t <= 1.0 for t in levels):
+        raise ValueError(
+            f"levels: {levels} must be one or more noise levels in [0, 1] (1 = clean data)"
+        )

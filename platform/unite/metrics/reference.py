@@ -1,0 +1,235 @@
+"""Reference statistics: the real images' side of every fidelity metric, in one npz file.
+
+Built once per data set and extractor from workers' `FidelityStatistics`, stored with how they were
+made. A file with mu and sigma alone, as other projects publish, can be read too; it then names no
+extractor, so the caller must. Arrays are read without pickle. Shapes: F features, M kept samples,
+C classes, R rank of sigma.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from unite.metrics.extractors import ExtractorId, FeatureExtractor
+from unite.metrics.fidelity import FidelityStatistics
+from unite.metrics.frechet import Gaussian
+from unite.metrics.moments import MetricError
+from unite.storage import Store
+
+VERSION = 1
+UNKNOWN = ExtractorId(name="unknown", digest="", resize="unknown")
+"""Extractor of a file that does not say which one it was made with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """How reference statistics were made."""
+
+    data: str = ""
+    """Folder or URI of the images."""
+    data_digest: str = ""
+    """Digest of its manifest; empty = unknown."""
+    split: str = ""
+    """train or eval."""
+    image_rule: str = ""
+    """How images were cropped, resized and rounded to uint8."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Library -> version."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """Statistics of the real images."""
+
+    mu_F: np.ndarray
+    sigma_FF: np.ndarray
+    num: int
+    """Images; 0 = unknown."""
+    extractor: ExtractorId
+    made: Made
+    root_FR: np.ndarray | None = None
+    """R with R R^T = sigma, when it is stored."""
+    kept_rows: np.ndarray | None = None
+    """Rows (M,) of the data set whose features are kept."""
+    kept_features: np.ndarray | None = None
+    """Features (M, F) for KID and the manifold metrics, float32."""
+    label_histogram: np.ndarray | None = None
+    """Images per class (C,)."""
+
+    @classmethod
+    def of(
+        cls,
+        statistics: FidelityStatistics,
+        extractor: FeatureExtractor,
+        made: Made,
+        *,
+        label_histogram: np.ndarray | None = None,
+    ) -> Reference:
+        """Reference from the complete statistics of a data set."""
+        statistics.check_complete()
+        rows, features_MF = statistics.kept()
+        return cls(
+            mu_F=statistics.moments.mean(),
+            sigma_FF=statistics.moments.covariance(),
+            num=statistics.moments.num,
+            extractor=ExtractorId.of(extractor),
+            made=made,
+            kept_rows=rows,
+            kept_features=features_MF,
+            label_histogram=label_histogram,
+        )
+
+    @cached_property
+    def gaussian(self) -> Gaussian:
+        """Mean and covariance with the cached root."""
+        return Gaussian(self.mu_F, self.sigma_FF, self.root_FR)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of what a metric depends on (16 digits): the arrays and how they were made.
+
+        Where the images lay and whether a root is stored are no part of it.
+        """
+        meta = self._meta()
+        del meta["made"]["data"]
+        total = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
+        for name, array in sorted(self._arrays().items()):
+            if name != "root":
+                total.update(f"{name} {array.dtype.str} {array.shape}".encode())
+                total.update(np.ascontiguousarray(array).tobytes())
+        return total.hexdigest()[:16]
+
+    def check(self, extractor: FeatureExtractor, *, data_digest: str = "") -> None:
+        """MetricError unless these statistics fit an extractor and a checkpoint's data set.
+
+        `data_digest`: digest of the data that the checkpoint was trained on; empty = not compared.
+        """
+        if self.mu_F.size != extractor.num_features:
+            raise MetricError(
+                f"the reference has {self.mu_F.size} features and extractor {extractor.name} gives "
+                f"{extractor.num_features}: build the reference with this extractor"
+            )
+        if self.extractor.digest != extractor.digest:
+            raise MetricError(
+                f"the reference was made with extractor {self.extractor.name} "
+                f"({self.extractor.digest[:12] or 'no digest'}), not with {extractor.name} "
+                f"({extractor.digest[:12]}): build the reference anew"
+            )
+        if data_digest and self.made.data_digest and data_digest != self.made.data_digest:
+            raise MetricError(
+                f"the reference is of another data set than the checkpoint's: {self.made.data} "
+                f"({self.made.data_digest[:12]}), but the checkpoint was trained on "
+                f"{data_digest[:12]}. Build a reference of that data, or name the right one"
+            )
+
+    def with_root(self) -> Reference:
+        """The same with its root computed, so that nobody else has to."""
+        return replace(self, root_FR=self.gaussian.root)
+
+    def save(self, uri: str) -> None:
+        """Write an npz file to a path or s3:// URI, atomically."""
+        buffer = io.BytesIO()
+        arrays: dict[str, Any] = {"meta": np.array(json.dumps(self._meta())), **self._arrays()}
+        np.savez(buffer, **arrays)
+        folder, name = _split_uri(uri)
+        folder.write(name, buffer.getvalue())
+
+    @classmethod
+    def load(cls, uri: str, *, extractor: FeatureExtractor | None = None) -> Reference:
+        """Read an npz file; MetricError when it is none, is damaged or has wrong dimensions.
+
+        `extractor` is who made a file that holds mu and sigma alone; it is ignored otherwise.
+        """
+        folder, name = _split_uri(uri)
+        arrays = _read_npz(folder.read(name), uri)
+        if not {"mu", "sigma"} <= set(arrays):
+            raise MetricError(f"{uri} holds {', '.join(sorted(arrays))}, but no mu and sigma")
+        meta = _read_meta(arrays, uri)
+        if meta is None:
+            named = ExtractorId.of(extractor) if extractor else UNKNOWN
+            reference = cls(**_statistics(arrays), num=0, extractor=named, made=Made(data=uri))
+        else:
+            reference = cls(
+                **_statistics(arrays),
+                num=meta["num"],
+                extractor=ExtractorId(**meta["extractor"]),
+                made=Made(**meta["made"]),
+                root_FR=arrays.get("root"),
+                kept_rows=arrays.get("kept_rows"),
+                kept_features=arrays.get("kept_features"),
+                label_histogram=arrays.get("label_histogram"),
+            )
+        reference._check_shapes(uri)
+        return reference
+
+    def _meta(self) -> dict[str, Any]:
+        return {
+            "version": VERSION,
+            "num": self.num,
+            "extractor": asdict(self.extractor),
+            "made": asdict(self.made),
+        }
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        arrays = {
+            "mu": self.mu_F,
+            "sigma": self.sigma_FF,
+            "root": self.root_FR,
+            "kept_rows": self.kept_rows,
+            "kept_features": self.kept_features,
+            "label_histogram": self.label_histogram,
+        }
+        return {name: array for name, array in arrays.items() if array is not None}
+
+    def _check_shapes(self, uri: str) -> None:
+        """MetricError unless all arrays agree on the number of features."""
+        num = self.mu_F.size
+        try:
+            _ = self.gaussian
+        except MetricError as error:
+            raise MetricError(f"{uri}: {error}") from error
+        widths = {
+            "root": num if self.root_FR is None else self.root_FR.shape[0],
+            "kept_features": num if self.kept_features is None else self.kept_features.shape[-1],
+        }
+        for name, width in widths.items():
+            if width != num:
+                raise MetricError(f"{uri}: {name} has {width} features and mu has {num}")
+
+
+def _statistics(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {"mu_F": arrays["mu"].astype(float), "sigma_FF": arrays["sigma"].astype(float)}
+
+
+def _split_uri(uri: str) -> tuple[Store, str]:
+    folder, _, name = Store.open(uri).uri.rpartition("/")
+    return Store.open(folder or "/"), name
+
+
+def _read_npz(data: bytes, uri: str) -> dict[str, np.ndarray]:
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise MetricError(f"{uri} is not an npz file of reference statistics: {error}") from error
+
+
+def _read_meta(arrays: dict[str, np.ndarray], uri: str) -> dict[str, Any] | None:
+    """What the file says of itself; None when it says nothing."""
+    if "meta" not in arrays:
+        return None
+    meta = json.loads(str(arrays["meta"]))
+    if meta.get("version") != VERSION:
+        raise MetricError(
+            f"{uri} has version {meta.get('version')!r} of reference statistics and this is "
+            f"version {VERSION}: build it anew"
+        )
+    return meta

@@ -1,0 +1,50 @@
+"""Pretrained files found by their SHA-256: in the weights folder, then in torch's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import torch
+
+from unite.storage import Store
+
+SUFFIXES = (".pth", ".pt")
+
+
+class MissingWeightsError(ValueError):
+    """A pretrained file is absent or is not what it should be; the message says what to do."""
+
+
+def read_weights(file: str, digest: str, *, weights: str = "", purpose: str) -> bytes:
+    """Bytes of the file with this SHA-256, or MissingWeightsError saying which file to fetch.
+
+    `weights` is RunConfig.weights: a folder or s3:// URI; empty = UNITE_WEIGHTS. torch's cache
+    comes after it. `file` is the usual name: it is tried first, but any other will do. `purpose`
+    begins the message ("FID needs ..."). Nothing is downloaded.
+    """
+    seen: list[str] = []
+    for place in _places(weights):
+        for name in sorted(_candidates(place), key=lambda name: (name != file, name)):
+            data = place.read(name)
+            found = hashlib.sha256(data).hexdigest()
+            if found == digest:
+                return data
+            if name == file:
+                seen.append(f"{place}/{name} has another SHA-256 ({found}): incomplete?")
+        seen.append(f"{place}: no file with that digest")
+    raise MissingWeightsError(
+        f"{purpose}, which were not found.\n  file: {file}\n  sha256: {digest}\n  looked in:\n"
+        + "".join(f"    {line}\n" for line in seen)
+        + "Put the file into a folder named by --weights or UNITE_WEIGHTS."
+    )
+
+
+def _places(weights: str) -> list[Store]:
+    configured = weights or os.environ.get("UNITE_WEIGHTS", "")
+    cache = os.path.join(torch.hub.get_dir(), "checkpoints")
+    return [Store.open(place) for place in (configured, cache) if place]
+
+
+def _candidates(place: Store) -> list[str]:
+    return [name for name in place.list() if name.endswith(SUFFIXES)]

@@ -1,0 +1,192 @@
+"""`jobs/generate.py`: samples of a run's model as PNGs, a grid and samples.npz, in one process."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from unite.checkpoints.load import load
+from unite.checkpoints.resolve import read_run_config, resolve_run
+from unite.config.schema import SamplingConfig, Solver
+from unite.domains.base import Domain
+from unite.models.unite import UNITE
+from unite.sampling.generator import generate_batches
+from unite.sampling.grid import image_grid, save_png, save_samples
+from unite.sampling.seeds import sample_seeds
+from unite.storage import Store
+
+GRID_IMAGES = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateArguments:
+    """What to draw, with what, and where to put it."""
+
+    run: str = "latest"
+    """latest, a run's name or MLflow id, or a path or s3:// URI of a run, a checkpoint, an export
+    or one of the authors' checkpoints."""
+    labels: str = ""
+    """Classes, such as 0-9 or 3,5,7 or 0-4,8; empty = all. They are drawn in turn."""
+    num: int = 100
+    """Samples in all."""
+    out: str = "samples"
+    """Folder or s3:// URI for the PNGs, grid.png and samples.npz."""
+    storage: str = ""
+    """Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs."""
+    solver: Solver | None = None
+    """How to integrate; like the next three, None takes the run's own setting."""
+    num_steps: int | None = None
+    """Steps of heun, midpoint and euler."""
+    cfg_scale: float | None = None
+    """Guidance scale; 1 = none."""
+    cfg_interval: tuple[float, float] | None = None
+    """Guidance acts for t strictly inside."""
+    seed: int = 0
+    """Names the set of samples: each has its own stream, whatever the batch size."""
+    batch_size: int = 64
+    """Samples drawn at once."""
+    ema: bool = True
+    """The averaged weights, or those of the last step."""
+    device: str = ""
+    """cpu, cuda, cuda:1, ...; empty = an accelerator when there is one."""
+
+
+def generate(arguments: GenerateArguments, default_storage: str) -> Store:
+    """Draw the samples and write them; the folder that holds them.
+
+    ValueError, CheckpointError or StorageError say what is wrong with the input.
+    """
+    for name in ("num", "batch_size"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+    path = resolve_run(arguments.run, arguments.storage or default_storage)
+    out = Store.open(arguments.out)
+    out.check_writable()
+    device = choose_device(arguments.device)
+    model = load(path, ema=arguments.ema, map_location=device)
+    labels = cycle_labels(arguments, model.domain.num_classes)
+    settings = choose_settings(arguments, path)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"{path} on {device}: {describe(settings)}")
+    started = time.perf_counter()
+    images, nfe = _draw_all(model, labels, arguments, settings, out)
+    seconds = time.perf_counter() - started
+    _write_summary(out, images, labels.numpy())
+    console.print(
+        f"{len(images)} samples in {seconds:.1f} s ({len(images) / seconds:.1f}/s, "
+        f"{nfe:.0f} evaluations each): {out}/grid.png, {out}/samples.npz and PNGs"
+    )
+    return out
+
+
+def parse_labels(text: str, num_classes: int) -> list[int]:
+    """Classes from numbers and ranges, such as "0-4,8"; empty means all of them.
+
+    ValueError names the part that is none, and the classes that there are.
+    """
+    labels: list[int] = []
+    for part in text.split(",") if text.strip() else [f"0-{num_classes - 1}"]:
+        match = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part.strip())
+        if match is None:
+            raise ValueError(f"--labels {text!r}: {part!r} is neither a class nor a range like 0-9")
+        first, last = match.groups()
+        chosen = range(int(first), int(last or first) + 1)
+        if not chosen or chosen[-1] >= num_classes:
+            raise ValueError(
+                f"--labels {text!r}: {part!r} does not lie in 0-{num_classes - 1}; the model has "
+                f"{num_classes} classes"
+            )
+        labels.extend(chosen)
+    return labels
+
+
+def cycle_labels(arguments: GenerateArguments, num_classes: int) -> torch.Tensor:
+    """One class per sample (N,), those asked for in turn."""
+    labels = torch.tensor(parse_labels(arguments.labels, num_classes))
+    return labels[torch.arange(arguments.num) % len(labels)]
+
+
+def choose_settings(arguments: GenerateArguments, path: str) -> SamplingConfig:
+    """The run's own sampling settings, changed by the flags that were given."""
+    config = read_run_config(path)
+    base = SamplingConfig() if config is None else config.sampling
+    chosen = {item.name: getattr(arguments, item.name, None) for item in fields(base)}
+    return replace(base, **{name: value for name, value in chosen.items() if value is not None})
+
+
+def choose_device(name: str) -> torch.device:
+    """The device asked for, or the best there is; ValueError when it is not there."""
+    accelerated = torch.cuda.is_available()
+    if not name:
+        return torch.device("cuda" if accelerated else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"--device {name!r} is no device; use cpu, cuda or cuda:1") from error
+    missing = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    if missing:
+        raise ValueError(
+            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu"
+        )
+    return device
+
+
+def describe(settings: SamplingConfig) -> str:
+    """The settings in a few words."""
+    low, high = settings.cfg_interval
+    adaptive = settings.solver == "dopri5"
+    steps = f"rtol {settings.rtol:g}" if adaptive else f"{settings.num_steps} steps"
+    guided = f"guidance {settings.cfg_scale:g} for t in ({low:g}, {high:g})"
+    return f"{settings.solver}, {steps}, {guided if settings.cfg_scale != 1 else 'no guidance'}"
+
+
+def _draw_all(
+    model: UNITE,
+    labels: torch.Tensor,
+    arguments: GenerateArguments,
+    settings: SamplingConfig,
+    out: Store,
+) -> tuple[np.ndarray, float]:
+    """All pictures, uint8 (N, H, W, C), and the mean number of evaluations; PNGs as they come."""
+    domain = cast(Domain, model.domain)
+    seeds = sample_seeds(arguments.seed, torch.arange(len(labels)))
+    images: list[np.ndarray] = []
+    evaluations = 0
+    with _progress() as progress:
+        for samples in generate_batches(model, labels, seeds, arguments.batch_size, settings):
+            for image in domain.render(samples.reconstruction).cpu().numpy():
+                save_png(out, f"{len(images):06d}-class{labels[len(images)]}.png", image)
+                images.append(image)
+            evaluations += int(samples.nfe_B.sum())
+            progress.update(progress.task_ids[0], total=len(labels), completed=len(images))
+    return np.stack(images), evaluations / len(labels)
+
+
+def _progress() -> Progress:
+    """A bar with the time left, on a terminal only."""
+    console = Console(stderr=True)
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    progress = Progress(
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    progress.add_task("sampling", total=None)
+    return progress
+
+
+def _write_summary(out: Store, images: np.ndarray, labels: np.ndarray) -> None:
+    """A grid of the first samples, one column per class for up to ten, and samples.npz."""
+    distinct = len(np.unique(labels))
+    columns = distinct if 1 < distinct <= 10 else 10
+    save_png(out, "grid.png", image_grid(images[:GRID_IMAGES], min(columns, len(images))))
+    save_samples(out, "samples.npz", images, labels)

@@ -1,0 +1,182 @@
+"""Every path of the platform is a local folder or an s3:// URI; this module is the only reader.
+
+`Store(uri)` wraps one root. Names below it are relative, with forward slashes. Writes are atomic:
+a local file appears by rename, an S3 object by its upload's completion. Credentials and endpoints
+come from the environment (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...), never from a config.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pafs
+
+CHUNK_BYTES = 8 * 2**20
+
+
+class StorageError(OSError):
+    """A path cannot be read or written; the message names it and what to do."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """One root folder or s3:// URI, and what is below it."""
+
+    uri: str
+
+    @classmethod
+    def open(cls, uri: str | os.PathLike[str]) -> Store:
+        """A store at `uri`; local paths are made absolute so that workers agree on them."""
+        text = os.fspath(uri)
+        if not text:
+            raise StorageError("an empty path was given; name a folder or an s3:// URI")
+        if "://" not in text:
+            text = str(Path(text).expanduser().resolve())
+        elif "?" in text:
+            raise StorageError(
+                f"{text} carries options after '?'; set AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and "
+                "the like in the environment instead, where workers find them too"
+            )
+        return cls(text.rstrip("/"))
+
+    def __truediv__(self, name: str) -> Store:
+        return Store(f"{self.uri}/{name}")
+
+    def __str__(self) -> str:
+        return self.uri
+
+    @property
+    def is_local(self) -> bool:
+        return "://" not in self.uri or self.uri.startswith("file://")
+
+    @property
+    def name(self) -> str:
+        return self.uri.rsplit("/", 1)[-1]
+
+    @cached_property
+    def _resolved(self) -> tuple[pafs.FileSystem, str]:
+        try:
+            filesystem, path = pafs.FileSystem.from_uri(self.uri)
+        except (ValueError, OSError) as error:
+            raise StorageError(f"cannot open {self.uri}: {error}") from error
+        return filesystem, path.rstrip("/")
+
+    @property
+    def filesystem(self) -> pafs.FileSystem:
+        """The pyarrow file system below the root."""
+        return self._resolved[0]
+
+    def path(self, name: str = "") -> str:
+        """Path of `name` as `filesystem` wants it (no scheme)."""
+        return f"{self._resolved[1]}/{name}" if name else self._resolved[1]
+
+    def exists(self, name: str = "") -> bool:
+        return self._type(name) != pafs.FileType.NotFound
+
+    def is_file(self, name: str = "") -> bool:
+        return self._type(name) == pafs.FileType.File
+
+    def _type(self, name: str) -> pafs.FileType:
+        with self._naming("read", name):
+            return self.filesystem.get_file_info(self.path(name)).type
+
+    def list(self, name: str = "", *, recursive: bool = False) -> list[str]:
+        """Names below `name`, relative to it, sorted; empty when there is no such folder."""
+        base = self.path(name)
+        selector = pafs.FileSelector(base, recursive=recursive, allow_not_found=True)
+        with self._naming("list", name):
+            infos = self.filesystem.get_file_info(selector)
+        return sorted(info.path[len(base) :].lstrip("/") for info in infos)
+
+    def size(self, name: str) -> int:
+        """Bytes of a file, or StorageError naming it."""
+        with self._naming("read", name):
+            info = self.filesystem.get_file_info(self.path(name))
+            if info.type != pafs.FileType.File:
+                raise FileNotFoundError("there is no such file")
+            return info.size
+
+    def read(self, name: str = "") -> bytes:
+        """The whole file, or StorageError naming it."""
+        with self._naming("read", name), self.filesystem.open_input_file(self.path(name)) as file:
+            return file.read()
+
+    def read_json(self, name: str) -> Any:
+        """A JSON file's value, or StorageError naming it."""
+        try:
+            return json.loads(self.read(name))
+        except ValueError as error:
+            raise StorageError(f"{self._full(name)} is not JSON: {error}") from error
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a file atomically, its folders with it."""
+        hint = ". Check that the place exists, is writable and has space."
+        with self._naming("write", name, hint):
+            self._write(name, data)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file atomically, keys sorted."""
+        self.write(name, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
+
+    def _write(self, name: str, data: bytes) -> None:
+        path = self.path(name)
+        if not self.is_local:
+            with self.filesystem.open_output_stream(path) as stream:
+                stream.write(data)
+            return
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def delete(self, name: str = "") -> None:
+        """Remove a file or a folder with everything in it; nothing happens when it is absent."""
+        kind = self._type(name)
+        with self._naming("delete", name):
+            if kind == pafs.FileType.Directory:
+                self.filesystem.delete_dir(self.path(name))
+            elif kind == pafs.FileType.File:
+                self.filesystem.delete_file(self.path(name))
+
+    def check_writable(self) -> None:
+        """Write and delete a probe; StorageError names the path when that fails."""
+        probe = f".probe-{uuid.uuid4().hex[:8]}"
+        self.write(probe, b"")
+        self.delete(probe)
+
+    def digest(self, name: str = "") -> str:
+        """SHA-256 of a file, hex, or StorageError naming it."""
+        total = hashlib.sha256()
+        with self._naming("read", name), self.filesystem.open_input_file(self.path(name)) as file:
+            while chunk := file.read(CHUNK_BYTES):
+                total.update(chunk)
+        return total.hexdigest()
+
+    def _full(self, name: str) -> str:
+        return f"{self.uri}/{name}" if name else self.uri
+
+    @contextmanager
+    def _naming(self, verb: str, name: str, hint: str = "") -> Iterator[None]:
+        """Whatever the file system raises becomes a StorageError that names the path."""
+        try:
+            yield
+        except StorageError:
+            raise
+        except OSError as error:
+            raise StorageError(f"cannot {verb} {self._full(name)}: {error}{hint}") from error

@@ -1,0 +1,50 @@
+"""Tracking in MLflow: the driver makes the run, rank 0 writes it, nobody else does.
+
+    driver   handle = start_run(config, ...); ...; finish_run(handle, "FINISHED")
+    rank 0   tracker = open_tracker(handle, spool=FOLDER); tracker.log({...}, step=images_seen)
+
+This is the only folder that imports mlflow, and only when MLflow is really used.
+"""
+
+from unite.tracking.results import Pushed, log_results, push_spool
+from unite.tracking.runs import (
+    RunInfo,
+    find_runs,
+    finish_run,
+    metric_history,
+    start_run,
+)
+from unite.tracking.server import (
+    RunHandle,
+    TrackingError,
+    check,
+    describe,
+    resolve_uri,
+    worker_environment,
+)
+from unite.tracking.system import SYSTEM_METRICS
+from unite.tracking.tags import run_tags
+from unite.tracking.tracker import MlflowTracker, NullTracker, Tracker, open_tracker
+
+__all__ = [
+    "SYSTEM_METRICS",
+    "MlflowTracker",
+    "NullTracker",
+    "Pushed",
+    "RunHandle",
+    "RunInfo",
+    "Tracker",
+    "TrackingError",
+    "check",
+    "describe",
+    "find_runs",
+    "finish_run",
+    "log_results",
+    "metric_history",
+    "open_tracker",
+    "push_spool",
+    "resolve_uri",
+    "run_tags",
+    "start_run",
+    "worker_environment",
+]

@@ -1,0 +1,75 @@
+"""One MLflow run, seen through the four calls that deliver a spool: one HTTP request each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Protocol
+
+from unite.tracking.images import ImageId, parse_image_name
+from unite.tracking.server import RunHandle, connect
+from unite.tracking.spool import Point
+
+MAX_POINTS_PER_CALL = 1000
+"""MLflow's limit of metrics in one log-batch request."""
+
+
+class Gateway(Protocol):
+    """What a delivery needs of the server. Every call may raise anything."""
+
+    def attach(self) -> dict[str, int]:
+        """The last step that the run has of each metric; to be called first."""
+        ...
+
+    def send(self, points: Sequence[Point], tags: dict[str, str]) -> None:
+        """Store points and tags."""
+        ...
+
+    def images(self) -> set[ImageId]:
+        """The step-keyed images that the run has."""
+        ...
+
+    def upload(self, path: Path, name: str) -> None:
+        """Store a local file as the artifact `name` (its last part is the file's name)."""
+        ...
+
+
+class MlflowGateway(Gateway):
+    """The gateway to a run of a real MLflow; loads mlflow when made."""
+
+    def __init__(self, handle: RunHandle) -> None:
+        self._client = connect(handle.uri)
+        self._handle = handle
+
+    def attach(self) -> dict[str, int]:
+        """One GET of the run: its artifact store and the last point of each metric."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        run = self._client.get_run(self._handle.run_id)
+        # The client's own artifact calls would ask for the run again.
+        self._artifacts = get_artifact_repository(
+            run.info.artifact_uri or "", tracking_uri=self._handle.uri
+        )
+        return {metric.key: metric.step for metric in run.data.to_proto().metrics}
+
+    def send(self, points: Sequence[Point], tags: dict[str, str]) -> None:
+        """One log-batch POST."""
+        from mlflow.entities import Metric, RunTag
+
+        metrics = [
+            Metric(name, value, point.time_ms, point.step)
+            for point in points
+            for name, value in point.metrics.items()
+        ]
+        run_tags = [RunTag(name, value) for name, value in tags.items()]
+        self._client.log_batch(self._handle.run_id, metrics=metrics, tags=run_tags)
+
+    def images(self) -> set[ImageId]:
+        """One listing of the folder images/."""
+        listed = self._artifacts.list_artifacts("images")
+        return {image for file in listed if (image := parse_image_name(file.path))}
+
+    def upload(self, path: Path, name: str) -> None:
+        """One PUT, or a copy where the artifact store is a folder."""
+        folder = PurePosixPath(name).parent.as_posix()
+        self._artifacts.log_artifact(str(path), None if folder == "." else folder)

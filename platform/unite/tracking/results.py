@@ -1,0 +1,127 @@
+"""Results of an evaluation in the run that they measure, and pushing what an outage kept back."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from unite.tracking.delivery import Connect, Delivery
+from unite.tracking.gateway import MlflowGateway
+from unite.tracking.images import check_image, encode_image
+from unite.tracking.server import RunHandle, TrackingError, connect, patiently, reason_of
+from unite.tracking.spool import POINTS_FILE, Spool, Target
+
+RESULT_NAME = re.compile(r"eval/[a-z0-9_.-]+/[a-z0-9_.-]+")
+
+
+class Pushed(NamedTuple):
+    """What a push brought to MLflow."""
+
+    points: int
+    files: int
+
+
+def log_results(
+    handle: RunHandle,
+    metrics: Mapping[str, float],
+    step: int,
+    *,
+    spool: str | Path,
+    artifacts: Mapping[str, bytes] | None = None,
+    images: Mapping[str, np.ndarray] | None = None,
+    tags: Mapping[str, str] | None = None,
+    gateway: Connect = MlflowGateway,
+) -> None:
+    """Write an evaluation's results into a run now, or raise and keep them.
+
+    Args:
+        handle: the run; its uri and run_id suffice.
+        metrics: values by name eval/<suite>/<metric>, such as eval/generation/fd-digits-cnn.
+        step: images seen by the checkpoint that was measured.
+        spool: folder that keeps the results when MLflow does not take them.
+        artifacts: files by name.
+        images: uint8 (H, W, C) by key, shown at `step`.
+        tags: tags to set on the run.
+        gateway: makes the gateway to the server (tests hand in their own).
+
+    TrackingError when MLflow does not answer: names the file and the command that pushes it.
+    """
+    _check_results(metrics, images or {})
+    kept = Spool(Path(spool) / f"{step}-{uuid.uuid4().hex[:8]}")
+    kept.aim(Target(handle, training=False, tags=dict(tags or {})))
+    kept.append({name: float(value) for name, value in metrics.items()}, int(step))
+    for key, image_HWC in (images or {}).items():
+        encoded = encode_image(key, image_HWC, int(step), time.time_ns() // 1_000_000)
+        for name, data in encoded.items():
+            kept.put_file(name, data)
+    for name, data in (artifacts or {}).items():
+        kept.put_file(name, data)
+    push_spool(kept.points_file, gateway=gateway)
+
+
+def _check_results(metrics: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
+    for name in metrics:
+        if not RESULT_NAME.fullmatch(name):
+            raise ValueError(
+                f"result '{name}' must be named eval/<suite>/<metric> in a-z, 0-9, _, . and -, "
+                "such as eval/generation/fid"
+            )
+    for key, image_HWC in images.items():
+        check_image(key, image_HWC)
+
+
+def push_spool(path: str | Path, *, gateway: Connect = MlflowGateway) -> Pushed:
+    """Send what MLflow did not take when it was logged; what it already has is not repeated.
+
+    Args:
+        path: a metrics.jsonl that a log line named, or a folder with such files anywhere below.
+        gateway: makes the gateway to the server (tests hand in their own).
+
+    TrackingError when there is nothing of the kind, or when MLflow does not answer.
+    """
+    path = Path(path)
+    files = sorted(path.rglob(POINTS_FILE)) if path.is_dir() else [path]
+    if not files or not files[0].is_file():
+        raise TrackingError(f"{path} is no {POINTS_FILE} and no folder that holds one")
+    pushed = [_push(Spool(file.parent), gateway) for file in files]
+    return Pushed(sum(each.points for each in pushed), sum(each.files for each in pushed))
+
+
+def _push(spool: Spool, gateway: Connect) -> Pushed:
+    target = spool.target()
+    delivery = Delivery(spool, connect=gateway)
+    try:
+        _deliver(delivery)
+        if target.status:
+            client = connect(target.run.uri)
+            patiently(lambda: client.set_terminated(target.run.run_id, target.status))
+            spool.note_status("")
+    except Exception as error:  # whatever mlflow, its artifact store or the network raises
+        raise TrackingError(
+            f"MLflow at {target.run.uri} did not take run {target.run.run_id}: "
+            f"{reason_of(error)}. Nothing is lost: push again with: "
+            f"unite mlflow push {spool.points_file}"
+        ) from error
+    if not target.training:
+        shutil.rmtree(spool.folder)  # MLflow has it; the results' own folder was only a parcel
+    return Pushed(delivery.sent_points, delivery.sent_files)
+
+
+def _deliver(delivery: Delivery) -> None:
+    """Send everything; a file that is refused does not keep the points from going first."""
+    failures: list[Exception] = []
+    while len(failures) < 2:
+        try:
+            if not delivery.step():
+                return
+            failures.clear()
+        except Exception as error:  # raised again below, when points and files both fail
+            failures.append(error)
+    raise failures[-1]

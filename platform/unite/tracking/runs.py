@@ -1,0 +1,287 @@
+"""MLflow runs as the driver sees them: start or continue one, finish it, find others.
+
+Only `MlflowClient` is used. The fluent API keeps the run in thread-local state, so that a worker
+or an asynchronous evaluation would open a second one.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from unite.config.schema import TrackingConfig
+from unite.tracking.server import (
+    RunHandle,
+    TrackingError,
+    artifact_location,
+    check,
+    connect,
+    patiently,
+    reason_of,
+    resolve_uri,
+)
+from unite.tracking.spool import Spool
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+logger = logging.getLogger(__name__)
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+MAX_PARAMS_PER_CALL = 100
+MAX_PARAM_LENGTH = 6000
+MAX_TAG_LENGTH = 8000
+RUNS_PER_PAGE = 1000
+PARENT_TAG = "mlflow.parentRunId"
+CHANGED_TAG = "resumed_with_changes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """A run as MLflow knows it."""
+
+    run_id: str
+    """MLflow's id."""
+    name: str
+    """Name shown in the UI."""
+    status: str
+    """RUNNING, FINISHED, FAILED, KILLED or SCHEDULED."""
+    params: dict[str, str]
+    """Flattened config."""
+    metrics: dict[str, float]
+    """Last value of each metric."""
+    tags: dict[str, str]
+    """Tags, MLflow's own included."""
+
+
+def start_run(
+    config: TrackingConfig,
+    *,
+    storage: str,
+    name: str,
+    params: Mapping[str, object],
+    config_dict: Mapping[str, Any],
+    tags: Mapping[str, str],
+    parent_run_id: str | None = None,
+    resume_run_id: str | None = None,
+) -> RunHandle:
+    """Create the run, or continue `resume_run_id`, and store its config; called by the driver.
+
+    Args:
+        config: where to track, and the experiment.
+        storage: the runs' folder or s3 URI; holds the sqlite file when no server is named.
+        name: name of the run unless config.run_name gives one.
+        params: the flattened config. MLflow never changes a param: when a run is continued with
+            other values, they are noted in the tag `resumed_with_changes`.
+        config_dict: the nested config, stored as the artifact config.json.
+        tags: see `run_tags`.
+        parent_run_id: the sweep's run that this one is a trial of.
+        resume_run_id: the run to continue. If this MLflow has no such run, a new one is made.
+
+    TrackingError when MLflow or its artifact store does not answer: better now than hours later.
+    """
+    uri = resolve_uri(config, storage)
+    check(uri)
+    client = connect(uri)
+    try:
+        experiment_id = _experiment(client, config.experiment, artifact_location(uri, storage))
+        all_tags = {**tags, PARENT_TAG: parent_run_id} if parent_run_id else dict(tags)
+        run = _continued(client, resume_run_id, uri) if resume_run_id else None
+        if run is None:
+            run = client.create_run(experiment_id, run_name=config.run_name or name)
+        _describe_run(client, run, params, all_tags)
+        _store_config(client, run, config_dict)
+    except TrackingError:
+        raise
+    except Exception as error:  # mlflow, its database driver, the network or the artifact store
+        raise TrackingError(f"MLflow at {uri} refused the run: {reason_of(error)}") from error
+    _warn_of_local_artifacts(uri, run.info.artifact_uri or "")
+    return RunHandle(uri, run.info.run_id, run.info.experiment_id)
+
+
+def _experiment(client: MlflowClient, name: str, location: str | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            return client.create_experiment(name, artifact_location=location)
+        except MlflowException:  # another driver made it a moment ago
+            experiment = client.get_experiment_by_name(name)
+            if experiment is None:
+                raise
+    if experiment.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"tracking.experiment '{name}' was deleted in MLflow. Choose another name or bring it "
+            f"back: mlflow experiments restore --experiment-id {experiment.experiment_id}"
+        )
+    return experiment.experiment_id
+
+
+def _continued(client: MlflowClient, run_id: str, uri: str) -> Run | None:
+    """The run, running again; None (said loudly) when this MLflow does not have it."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(run_id)
+        if run.info.lifecycle_stage == "active":
+            client.update_run(run_id, status="RUNNING")
+            return run
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+    logger.warning(
+        "MLflow at %s has no run %s any more: a new one is made; the metrics kept beside the "
+        "checkpoints are sent to it",
+        uri,
+        run_id,
+    )
+    return None
+
+
+def _describe_run(
+    client: MlflowClient, run: Run, params: Mapping[str, object], tags: Mapping[str, str]
+) -> None:
+    from mlflow.entities import Param, RunTag
+
+    texts = {key: _param_text(value) for key, value in params.items()}
+    known = run.data.params
+    changes = [
+        f"{key}: {known[key]} -> {text}"
+        for key, text in texts.items()
+        if key in known and known[key] != text
+    ]
+    changed = {CHANGED_TAG: "; ".join(changes)} if changes else {}
+    run_tags = [RunTag(key, value[:MAX_TAG_LENGTH]) for key, value in {**tags, **changed}.items()]
+    new = [Param(key, text) for key, text in texts.items() if key not in known]
+    client.log_batch(run.info.run_id, tags=run_tags)
+    for start in range(0, len(new), MAX_PARAMS_PER_CALL):
+        client.log_batch(run.info.run_id, params=new[start : start + MAX_PARAMS_PER_CALL])
+
+
+def _param_text(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= MAX_PARAM_LENGTH else text[: MAX_PARAM_LENGTH - 3] + "..."
+
+
+def _store_config(client: MlflowClient, run: Run, config_dict: Mapping[str, Any]) -> None:
+    """Also the proof that artifacts can be stored."""
+    try:
+        text = json.dumps(config_dict, indent=1, sort_keys=True)
+        client.log_text(run.info.run_id, text, "config.json")
+    except Exception as error:
+        client.set_terminated(run.info.run_id, "FAILED")
+        raise TrackingError(
+            f"MLflow takes runs but not artifacts (at {run.info.artifact_uri}): "
+            f"{reason_of(error)}. Start the server with --artifacts-destination, or give this "
+            "machine the credentials of its artifact store."
+        ) from error
+
+
+def _warn_of_local_artifacts(uri: str, artifact_uri: str) -> None:
+    """A remote server that was started without artifact serving: files stay on this machine."""
+    if not uri.startswith("http") or _is_this_machine(urlsplit(uri).hostname or ""):
+        return
+    if urlsplit(artifact_uri).scheme in ("", "file"):
+        logger.warning(
+            "images and artifacts go to %s on the machine that logs them; the server at %s will "
+            "not see them. Start it with --artifacts-destination and use a new experiment.",
+            artifact_uri,
+            uri,
+        )
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def finish_run(handle: RunHandle, status: Status, *, spool: str | Path | None = None) -> None:
+    """Set the run's final status. Never raises: a finished training must not fail here.
+
+    When MLflow does not answer, the status is kept in `spool` (the tracker's folder), if given,
+    and set by `push_spool`.
+    """
+    try:
+        patiently(lambda: connect(handle.uri).set_terminated(handle.run_id, status))
+    except Exception as error:  # whatever mlflow, its database driver or the network raises
+        kept = _keep_status(spool, status)
+        logger.warning(
+            "run %s could not be set to %s in MLflow: %s%s",
+            handle.run_id,
+            status,
+            reason_of(error),
+            f". Do it later with: unite mlflow push {kept}" if kept else "",
+        )
+
+
+def _keep_status(spool: str | Path | None, status: Status) -> Path | None:
+    if spool is None:
+        return None
+    try:
+        kept = Spool(spool)
+        kept.note_status(status)
+        return kept.points_file
+    except (OSError, ValueError):  # no such spool on this machine
+        return None
+
+
+def find_runs(uri: str, experiment: str, filter_string: str = "") -> list[RunInfo]:
+    """The runs of an experiment, newest first.
+
+    `filter_string` is MLflow's search language, such as "tags.trial = 'DIGEST' and
+    attributes.status = 'FINISHED'". TrackingError for an experiment that does not exist.
+    """
+    try:
+        client = connect(uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            names = ", ".join(sorted(each.name for each in client.search_experiments()))
+            raise TrackingError(f"no experiment '{experiment}' at {uri}; it has: {names}")
+        return _search(client, found.experiment_id, filter_string)
+    except TrackingError:
+        raise
+    except Exception as error:  # whatever mlflow, its database driver or the network raises
+        raise TrackingError(f"cannot search the runs at {uri}: {reason_of(error)}") from error
+
+
+def _search(client: MlflowClient, experiment_id: str, filter_string: str) -> list[RunInfo]:
+    runs, token = [], None
+    while True:
+        page = client.search_runs(
+            [experiment_id], filter_string, max_results=RUNS_PER_PAGE, page_token=token
+        )
+        runs += [_run_info(run) for run in page]
+        token = page.token
+        if not token:
+            return runs
+
+
+def _run_info(run: Run) -> RunInfo:
+    return RunInfo(
+        run_id=run.info.run_id,
+        name=run.info.run_name or "",
+        status=run.info.status,
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+        tags=dict(run.data.tags),
+    )
+
+
+def metric_history(handle: RunHandle, name: str) -> list[tuple[int, float]]:
+    """(step, value) of every point of a metric, in steps' order."""
+    try:
+        points = connect(handle.uri).get_metric_history(handle.run_id, name)
+    except Exception as error:  # whatever mlflow, its database driver or the network raises
+        raise TrackingError(f"cannot read {name} at {handle.uri}: {reason_of(error)}") from error
+    return sorted((point.step, point.value) for point in points)

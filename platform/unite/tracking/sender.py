@@ -1,0 +1,97 @@
+"""The background thread that copies a spool to MLflow: one request per beat, never more.
+
+Training only ever appends to the spool. A server that is slow, frozen or gone makes this thread
+wait, and nothing else; what it could not send by the end stays in the spool.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from unite.tracking.delivery import Delivery
+from unite.tracking.server import reason_of
+from unite.tracking.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+RETRY_PAUSE_S = 0.5
+
+
+class Sender(threading.Thread):
+    """Makes one step of `delivery` every `interval_s` until it is closed."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        delivery: Delivery,
+        *,
+        interval_s: float,
+        before_beat: Callable[[], None],
+    ) -> None:
+        super().__init__(name="unite-tracking", daemon=True)
+        self._spool = spool
+        self._delivery = delivery
+        self._interval_s = interval_s
+        self._before_beat = before_beat
+        self._closing = threading.Event()
+        self._deadline = float("inf")
+        self._warned = False
+        self._down = False
+
+    def run(self) -> None:
+        """Beat until closed, then send the rest without pauses until the deadline."""
+        self._guarded(self._delivery.connect)
+        while not self._closing.wait(self._interval_s):
+            self._guarded(self._before_beat)
+            self.beat()
+        while self._delivery.pending() and time.monotonic() < self._deadline:
+            if not self.beat():
+                time.sleep(RETRY_PAUSE_S)
+
+    def beat(self) -> bool:
+        """At most one request; False when it failed or when there was nothing to send."""
+        done = self._guarded(self._delivery.step)
+        if done and self._down and not self._delivery.pending():
+            self._down = False
+            logger.info("MLflow answers again and has everything")
+        return bool(done)
+
+    def close(self, timeout_s: float) -> None:
+        """Send what is left for at most `timeout_s`; name the file that keeps the rest."""
+        self._deadline = time.monotonic() + timeout_s
+        self._closing.set()
+        self.join(timeout_s + RETRY_PAUSE_S)
+        if not self.is_alive() and not self._delivery.pending():
+            return
+        self._down = self._warned = True  # what a hanging request says later is no news
+        points, files = self._delivery.count()
+        logger.warning(
+            "MLflow did not take %d points and %d files; they are kept in %s. Send them with: "
+            "unite mlflow push %s",
+            points,
+            files,
+            self._spool.points_file,
+            self._spool.points_file,
+        )
+
+    def _guarded(self, call: Callable[[], object]) -> object:
+        try:
+            return call()
+        except Exception as error:  # whatever mlflow, the network or the disk raises
+            self._note_failure(error)
+            return False
+
+    def _note_failure(self, error: Exception) -> None:
+        level = logging.WARNING if not self._warned else logging.INFO
+        level = logging.DEBUG if self._down else level
+        self._down = self._warned = True
+        logger.log(
+            level,
+            "MLflow does not take metrics: %s. Training goes on; they are kept in %s and sent "
+            "when it answers",
+            reason_of(error),
+            self._spool.points_file,
+        )

@@ -1,0 +1,216 @@
+"""Where runs are tracked: which MLflow, whether it answers, how to start it and how to look at it.
+
+`connect` is the only door to MLflow. It imports mlflow when called, because the import takes
+seconds and only the driver and rank 0 need it, and it sets small HTTP limits unless the user
+chose others: MLflow's own defaults keep a call to a dead server waiting for minutes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shlex
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
+
+from unite.config.schema import TrackingConfig
+from unite.storage import Store
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+T = TypeVar("T")
+
+SYSTEM_ERROR = re.compile(r"\[Errno -?\d+\] [\w ,.\-]+|(Read|Connection).{0,40} timed out")
+
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+ARTIFACTS_FOLDER = "mlartifacts"
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+CREDENTIALS = ("MLFLOW_TRACKING_", "MLFLOW_HTTP_", "MLFLOW_S3_", "AWS_")
+"""Prefixes of the variables with which a worker logs in where the driver could."""
+
+
+class TrackingError(ValueError):
+    """MLflow cannot be used as asked; the message names the place and what to do."""
+
+
+@dataclass(frozen=True)
+class RunHandle:
+    """Which MLflow run to write to. Holds no secret, so it can travel to workers."""
+
+    uri: str
+    """Tracking URI: http(s), sqlite or another SQL database."""
+    run_id: str
+    """MLflow's id of the run."""
+    experiment_id: str = ""
+    """MLflow's id of its experiment (only needed to link to it)."""
+
+
+def resolve_uri(config: TrackingConfig, storage: str) -> str:
+    """The tracking URI: tracking.uri, else MLFLOW_TRACKING_URI, else sqlite in `storage`.
+
+    TrackingError when the URI is of a kind that cannot be used or holds a password, or when there
+    is none and `storage` is not a local folder.
+    """
+    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    if uri:
+        return _validated(uri, "tracking.uri" if config.uri else "MLFLOW_TRACKING_URI")
+    store = Store.open(storage)
+    if not store.is_local:
+        raise TrackingError(
+            f"tracking.uri is empty, MLFLOW_TRACKING_URI is not set and the storage is {storage}: "
+            "MLflow's sqlite file needs a local folder. Start a server "
+            f"(`{start_command('http://127.0.0.1:5000')}`) and set MLFLOW_TRACKING_URI to its "
+            "address, or track nothing: --no-tracking.enabled."
+        )
+    return f"sqlite:///{store.path()}/mlflow.db"
+
+
+def _validated(uri: str, source: str) -> str:
+    scheme = uri.split("://")[0].split("+")[0] if "://" in uri else uri.split(":")[0]
+    if scheme not in (*DATABASES, "http", "https"):
+        reason = (
+            "MLflow's file store has no index, slows down with every point and is being retired. "
+            if "://" not in uri or scheme == "file"
+            else ""
+        )
+        raise TrackingError(
+            f"{source} is '{uri}', which is not supported. {reason}Use http(s)://HOST:PORT of an "
+            "MLflow server or sqlite:////FOLDER/mlflow.db."
+        )
+    if urlsplit(uri).password is not None:
+        raise TrackingError(
+            f"{source} holds a password, which would be written beside the run's metrics. Leave it "
+            "out of the URI: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or "
+            "MLFLOW_TRACKING_TOKEN) for a server, PGPASSWORD for PostgreSQL; for other databases "
+            "put an MLflow server in front."
+        )
+    if scheme != "sqlite":
+        return uri.rstrip("/")
+    path = uri.removeprefix("sqlite:///")
+    if path == uri or not path or path == ":memory:":
+        raise TrackingError(f"{source} is '{uri}': name a file, as in sqlite:////FOLDER/mlflow.db.")
+    return f"sqlite:///{Path(path).expanduser().resolve()}"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The database file of a sqlite URI, None for other URIs."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def artifact_location(uri: str, storage: str) -> str | None:
+    """Where a new experiment's artifacts go; None leaves it to the server.
+
+    Without a server MLflow would put them under the current folder, where nobody finds them.
+    """
+    if uri.startswith("http"):
+        return None
+    database = sqlite_path(uri)
+    root = Store.open(str(database.parent) if database else storage)
+    return str(root / ARTIFACTS_FOLDER)
+
+
+def connect(uri: str, *, create: bool = False) -> MlflowClient:
+    """A client for `uri`, without calling it. Seconds on first use: mlflow is imported here.
+
+    TrackingError when a sqlite file is not there; opening it would make an empty one. `create`
+    allows that.
+    """
+    database = sqlite_path(uri)
+    if database and not create and not database.exists():
+        raise TrackingError(
+            f"there is no {database} on this machine. Where several nodes or people work on the "
+            "same runs, start an MLflow server and set MLFLOW_TRACKING_URI to it."
+        )
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    for noisy in ("mlflow.store.db", "alembic"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def check(uri: str) -> None:
+    """Raise TrackingError unless MLflow answers at `uri`; creates the file of a sqlite URI.
+
+    A new database takes some seconds here, so that nobody has to wait for it later.
+    """
+    try:
+        if database := sqlite_path(uri):
+            database.parent.mkdir(parents=True, exist_ok=True)
+        patiently(lambda: connect(uri, create=True).search_experiments(max_results=1))
+    except Exception as error:  # whatever mlflow, its database driver or the network raises
+        raise TrackingError(_unreachable(uri, error)) from error
+
+
+def patiently(call: Callable[[], T], *, attempts: int = 3, patience_s: float = 5.0) -> T:
+    """The result of `call`, tried again after a failure while that took less than `patience_s`."""
+    deadline = time.monotonic() + patience_s
+    for _ in range(attempts - 1):
+        try:
+            return call()
+        except Exception:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+    return call()
+
+
+def reason_of(error: Exception) -> str:
+    """An error in one line: what the operating system says where it is buried in HTTP layers."""
+    text = str(error)
+    if match := SYSTEM_ERROR.search(text):
+        return match[0]
+    lines = text.splitlines()
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+def _unreachable(uri: str, error: Exception) -> str:
+    reason = reason_of(error)
+    if not uri.startswith("http"):
+        return f"the tracking database {uri} cannot be used: {reason}"
+    if any(code in reason for code in ("401", "403", "UNAUTHENTICATED", "PERMISSION_DENIED")):
+        return (
+            f"the MLflow server at {uri} refuses the credentials: {reason}. Set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
+        )
+    return (
+        f"no MLflow server answers at {uri}: {reason}. Start one (`{start_command(uri)}`), name "
+        "another with tracking.uri or MLFLOW_TRACKING_URI, or track nothing: "
+        "--no-tracking.enabled."
+    )
+
+
+def start_command(uri: str) -> str:
+    """The command that starts a server which will answer at the http URI `uri`."""
+    parts = urlsplit(uri)
+    return (
+        f"mlflow server --host {parts.hostname} --port {parts.port or 5000} "
+        "--backend-store-uri sqlite:///mlflow.db --artifacts-destination ./mlartifacts"
+    )
+
+
+def describe(target: RunHandle | str) -> str:
+    """How to look at a run or at everything under a URI: a command, or a server's address."""
+    uri = target if isinstance(target, str) else target.uri
+    if not uri.startswith("http"):
+        return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+    if isinstance(target, str):
+        return uri
+    return f"{uri}/#/experiments/{target.experiment_id}/runs/{target.run_id}"
+
+
+def worker_environment() -> dict[str, str]:
+    """Variables that a remote worker needs to write where this process can."""
+    return {name: value for name, value in os.environ.items() if name.startswith(CREDENTIALS)}

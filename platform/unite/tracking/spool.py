@@ -1,0 +1,152 @@
+"""What a run logs, on the local disk first: the source of truth that MLflow is a copy of.
+
+    FOLDER/metrics.jsonl   one line per log call: {"step": images seen, "time": ms, "metrics": {}}
+    FOLDER/files/...       images and artifacts that MLflow does not have yet, by artifact name
+    FOLDER/target.json     the MLflow run that they belong to (absent when tracking is off)
+
+A line is written before anything is sent, so that a killed process loses nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from unite.storage import Store
+from unite.tracking.images import parse_image_name
+from unite.tracking.server import RunHandle, TrackingError
+
+POINTS_FILE = "metrics.jsonl"
+TARGET_FILE = "target.json"
+FILES_FOLDER = "files"
+UNFINISHED = re.compile(r"\..*\.[0-9a-f]{8}\.tmp")
+"""A file that `Store.write` is still writing."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One line of the spool."""
+
+    step: int
+    """Images seen."""
+    time_ms: int
+    """When it was logged, milliseconds since 1970."""
+    metrics: dict[str, float]
+    """Values by metric name."""
+    end: int
+    """Byte offset in the file just after the line."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a spool is to be sent."""
+
+    run: RunHandle
+    """The MLflow run."""
+    training: bool = True
+    """Training curves only ever move forward in steps; results may come in any order."""
+    tags: dict[str, str] = field(default_factory=dict)
+    """Tags to set with the points."""
+    status: str = ""
+    """Final status of the run that could not be set at the time; empty = none."""
+
+
+class Spool:
+    """One folder; one process writes it, `push_spool` may read it later."""
+
+    def __init__(self, folder: str | Path) -> None:
+        """Open `folder`, or create it."""
+        self.folder = Path(folder).expanduser().resolve()
+        self.points_file = self.folder / POINTS_FILE
+        self._store = Store.open(self.folder)
+        self._lock = threading.Lock()
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def repair(self, resume_step: int | None = None) -> None:
+        """Drop what a kill or a full disk left torn, and what lies beyond `resume_step`.
+
+        To be called by the writer before its first line. Steps beyond the checkpoint that a run
+        resumes from belong to a past that did not happen; they will be logged again.
+        """
+        last = float("inf") if resume_step is None else resume_step
+        self.points_file.touch()
+        lines = self.points_file.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if (point := _parse(line)) and point.step <= last]
+        if len(kept) < len(lines):
+            self._store.write(POINTS_FILE, b"".join(kept))
+        for path in self.files():
+            image = parse_image_name(self.name_of(path))
+            if image and image.step > last:
+                self.discard(path)
+
+    def append(self, metrics: dict[str, float], step: int) -> None:
+        """Add one line; OSError when the disk does not take it."""
+        record = {"step": step, "time": time.time_ns() // 1_000_000, "metrics": metrics}
+        with self._lock, self.points_file.open("a", encoding="ascii") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def read(self, offset: int = 0) -> Iterator[Point]:
+        """The points whose lines begin at byte `offset` or later, as far as they are complete."""
+        if not self.points_file.exists():
+            return
+        with self.points_file.open("rb") as file:
+            file.seek(offset)
+            for line in file:
+                offset += len(line)
+                if point := _parse(line, offset):
+                    yield point
+
+    def put_file(self, name: str, data: bytes) -> None:
+        """Queue an artifact under its name in the run; a queued one of that name is replaced."""
+        path = PurePosixPath(name)
+        if not name or path.is_absolute() or ".." in path.parts or str(path) != name:
+            raise ValueError(f"artifact name '{name}' must be a relative path, as card/fid.json")
+        self._store.write(f"{FILES_FOLDER}/{name}", data)
+
+    def files(self) -> list[Path]:
+        """Queued files, oldest first."""
+        found = (self.folder / FILES_FOLDER).rglob("*")
+        kept = [path for path in found if path.is_file() and not UNFINISHED.fullmatch(path.name)]
+        return sorted(kept, key=lambda path: (path.stat().st_mtime_ns, path))
+
+    def name_of(self, path: Path) -> str:
+        """The artifact name of a queued file."""
+        return path.relative_to(self.folder / FILES_FOLDER).as_posix()
+
+    def discard(self, path: Path) -> None:
+        """Remove a queued file: MLflow has it, or nobody wants it any more."""
+        path.unlink(missing_ok=True)
+
+    def aim(self, target: Target) -> None:
+        """Write down where the spool is to be sent."""
+        self._store.write_json(TARGET_FILE, asdict(target))
+
+    def target(self) -> Target:
+        """Where the spool is to be sent; TrackingError when that was never said."""
+        if not self._store.is_file(TARGET_FILE):
+            raise TrackingError(
+                f"{self.folder} has no {TARGET_FILE}: it was logged with tracking off, so there is "
+                "no MLflow run to send it to. Resume the run with tracking on."
+            )
+        fields = self._store.read_json(TARGET_FILE)
+        return Target(**{**fields, "run": RunHandle(**fields["run"])})
+
+    def note_status(self, status: str) -> None:
+        """Remember a final status that could not be told to MLflow."""
+        self.aim(replace(self.target(), status=status))
+
+
+def _parse(line: bytes, end: int = 0) -> Point | None:
+    """The point of a whole line that ends at byte `end`; None for a torn or unreadable one."""
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        record = json.loads(line)
+        return Point(record["step"], record["time"], record["metrics"], end)
+    except (ValueError, KeyError, TypeError):
+        return None

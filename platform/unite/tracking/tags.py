@@ -1,0 +1,84 @@
+"""The tags of a run: what one searches and compares by, and nothing secret."""
+
+from __future__ import annotations
+
+import getpass
+import hashlib
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parents[1]
+REPOSITORY = PACKAGE.parents[1]
+GIT_TIMEOUT_S = 10
+
+
+def run_tags(
+    recipe: str,
+    manifest_digest: str,
+    cluster: Mapping[str, object],
+    *,
+    run_uri: str = "",
+    source: str = "",
+    extra: Mapping[str, str] | None = None,
+) -> dict[str, str]:
+    """Tags for `start_run`.
+
+    Args:
+        recipe: name of the recipe.
+        manifest_digest: digest of the training data's manifest.
+        cluster: facts of the cluster by name, such as num_workers; become cluster_NAME.
+        run_uri: the run's folder or s3 URI, as the user gave the storage.
+        source: the script's path in the repository, such as jobs/train.py.
+        extra: further tags (axis, value, seed and figure of a trial).
+    """
+    commit, dirty = _git_state(REPOSITORY)
+    tags = {
+        "mlflow.user": _user(),
+        "mlflow.source.name": source,
+        "mlflow.source.type": "JOB" if source else "",
+        "mlflow.source.git.commit": commit,
+        "recipe": recipe,
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "code_digest": _code_digest(PACKAGE),
+        "data_digest": manifest_digest,
+        "run_uri": run_uri,
+        **{f"cluster_{name}": str(value) for name, value in cluster.items()},
+        **(extra or {}),
+    }
+    return {name: value for name, value in tags.items() if value}
+
+
+def _code_digest(package: Path) -> str:
+    """Says which code ran where the commit cannot: uncommitted changes, a copy without git."""
+    total = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        total.update(path.relative_to(package).as_posix().encode() + b"\0")
+        total.update(path.read_bytes() + b"\0")
+    return total.hexdigest()[:16]
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a container whose user has no name
+        return "unknown"
+
+
+def _git_state(repository: Path) -> tuple[str, str]:
+    """Commit and "true"/"false" for uncommitted changes; ("unknown", "unknown") without git."""
+    if not (repository / ".git").exists():
+        return "unknown", "unknown"
+    try:
+        commit = _git(repository, "rev-parse", "HEAD")
+        changes = _git(repository, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown", "unknown"
+    return commit, str(bool(changes)).lower()
+
+
+def _git(repository: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(repository), *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=True)
+    return run.stdout.strip()

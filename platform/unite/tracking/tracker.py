@@ -1,0 +1,162 @@
+"""What rank 0 logs through: metrics, images and artifacts, kept locally and copied to MLflow."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from unite.config.vocabulary import METRICS
+from unite.tracking.delivery import Connect, Delivery
+from unite.tracking.gateway import MlflowGateway
+from unite.tracking.images import check_image, encode_image
+from unite.tracking.sender import Sender
+from unite.tracking.server import RunHandle, reason_of
+from unite.tracking.spool import Spool, Target
+from unite.tracking.system import SYSTEM_METRICS, SystemSampler
+
+logger = logging.getLogger(__name__)
+
+INTERVAL_S = 10.0
+CLOSE_TIMEOUT_S = 30.0
+
+
+def open_tracker(
+    handle: RunHandle | None,
+    *,
+    spool: str | Path | None = None,
+    resume_step: int | None = None,
+    interval_s: float = INTERVAL_S,
+    close_timeout_s: float = CLOSE_TIMEOUT_S,
+    connect: Connect = MlflowGateway,
+) -> Tracker:
+    """The tracker of one process.
+
+    Args:
+        handle: the run to write to; None when tracking is off or the rank is not 0.
+        spool: local folder that keeps what is logged; required with a handle.
+        resume_step: images seen at the checkpoint that the run resumes from (0 starts over);
+            spooled lines beyond it are dropped. None keeps them all.
+        interval_s: seconds between two requests to the server.
+        close_timeout_s: how long `close` may try to send the rest.
+        connect: makes the gateway to the server (tests hand in their own).
+    """
+    if spool is None:
+        if handle is not None:
+            raise ValueError("open_tracker needs spool=FOLDER to keep what MLflow does not take")
+        return NullTracker()
+    kept = Spool(spool)
+    kept.repair(resume_step)
+    if handle is None:
+        return NullTracker(kept)
+    kept.aim(Target(handle))
+    delivery = Delivery(kept, connect=connect)
+    return MlflowTracker(kept, delivery, interval_s=interval_s, close_timeout_s=close_timeout_s)
+
+
+class Tracker:
+    """Checks names and keeps what is logged in a spool, if it has one. Never waits for a server.
+
+    A spool on a full disk costs metrics, not the training: that is said once.
+    """
+
+    def __init__(self, spool: Spool | None) -> None:
+        self._spool = spool
+        self._last_step: int | None = None
+        self._warned = threading.Event()
+        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="unite-images")
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Keep metric values at `step` images seen; ValueError for a name outside the tables."""
+        for name in metrics:
+            if name not in METRICS and name not in SYSTEM_METRICS:
+                raise ValueError(
+                    f"metric '{name}' is not in unite.config.vocabulary.METRICS: names are frozen "
+                    "so that runs can be compared. Add it there with unit and meaning, or log one "
+                    f"of: {', '.join(METRICS)}"
+                )
+        self._last_step = int(step)
+        self._append({name: float(value) for name, value in metrics.items()}, int(step))
+
+    def image(self, key: str, image_HWC: np.ndarray, step: int) -> None:
+        """Keep a uint8 image (H, W, C) under `key` at `step`; it is encoded in the background."""
+        check_image(key, image_HWC)
+        if self._spool:
+            time_ms = time.time_ns() // 1_000_000
+            self._encoder.submit(self._keep_image, key, image_HWC.copy(), int(step), time_ms)
+
+    def artifact(self, name: str, data: bytes) -> None:
+        """Keep a file under `name` (a relative path) in the run; the last of a name stays."""
+        self._keep_file(name, data)
+
+    def close(self) -> None:
+        """Finish writing. Call it once, last."""
+        self._encoder.shutdown()
+
+    def _append(self, metrics: dict[str, float], step: int) -> None:
+        if self._spool:
+            try:
+                self._spool.append(metrics, step)
+            except OSError as error:
+                self._warn(error)
+
+    def _keep_image(self, key: str, image_HWC: np.ndarray, step: int, time_ms: int) -> None:
+        try:
+            encoded = encode_image(key, image_HWC, step, time_ms)
+        except (OSError, ValueError) as error:  # Pillow built without WebP
+            self._warn(error)
+            return
+        for name, data in encoded.items():
+            self._keep_file(name, data)
+
+    def _keep_file(self, name: str, data: bytes) -> None:
+        if self._spool:
+            try:
+                self._spool.put_file(name, data)
+            except OSError as error:
+                self._warn(error)
+
+    def _warn(self, error: Exception) -> None:
+        if not self._warned.is_set():
+            self._warned.set()
+            logger.warning("some of what is logged is lost, training goes on: %s", reason_of(error))
+
+
+class NullTracker(Tracker):
+    """Talks to no server: for ranks other than 0 (no spool) and for runs without MLflow."""
+
+    def __init__(self, spool: Spool | None = None) -> None:
+        super().__init__(spool)
+
+
+class MlflowTracker(Tracker):
+    """Copies its spool to MLflow from a background thread and samples the machine on the way."""
+
+    def __init__(
+        self, spool: Spool, delivery: Delivery, *, interval_s: float, close_timeout_s: float
+    ) -> None:
+        super().__init__(spool)
+        self._close_timeout_s = close_timeout_s
+        self._sampler = SystemSampler()
+        self._sampled_step: int | None = None
+        self._sender = Sender(
+            spool, delivery, interval_s=interval_s, before_beat=self._sample_system
+        )
+        self._sender.start()
+
+    def _sample_system(self) -> None:
+        """One sample for each step that was logged: a point is known by its step."""
+        step = self._last_step
+        if step is not None and step != self._sampled_step:
+            self._sampled_step = step
+            self._append(self._sampler.sample(), step)
+
+    def close(self) -> None:
+        """Send the rest for a bounded time; the log names the file of what remains."""
+        super().close()
+        self._sender.close(self._close_timeout_s)

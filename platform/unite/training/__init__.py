@@ -1,0 +1,1 @@
+"""The training step and what drives it: losses, optimisers, schedules, monitors and the loop."""

@@ -1,0 +1,82 @@
+"""The light evaluation during training: held-out reconstruction and a grid of samples.
+
+Both use the averaged (EMA) weights. Reconstruction uses addressed noise, so its figures depend on
+the weights and the images alone, not on batch size or ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+
+from unite.config.schema import RunConfig
+from unite.flow.random import Purpose, stream_keys
+from unite.models.unite import UNITE
+from unite.sampling.generator import sample
+from unite.sampling.grid import image_grid
+from unite.training.parallelize import World
+from unite.training.step import tokenization_noise
+
+GRID_SEED = 2603_22283
+
+
+@torch.inference_mode()
+def reconstruct(model: UNITE, sample_input: Any, rows_B: torch.Tensor, seed: int) -> Any:
+    """D(GE_tokenize(x)) with tokenization noise addressed by row (B,)."""
+    device = next(model.parameters()).device
+    rows_B = rows_B.to(device)
+    keys_B = stream_keys(seed, rows_B, int(Purpose.EVALUATION), int(Purpose.TOKENIZE_NOISE))
+    time_keys_B = stream_keys(seed, rows_B, int(Purpose.EVALUATION), int(Purpose.TOKENIZE_T))
+    noise_BKD, t_B = tokenization_noise(model, sample_input, keys_B, time_keys_B)
+    return model.decode(model.tokenize(sample_input, noise_BKD, t_B))
+
+
+def evaluate_reconstruction(
+    model: UNITE, batches: Iterable[Any], world: World, seed: int
+) -> dict[str, float]:
+    """Mean of the domain's metrics over this rank's batches and all ranks: {"eval/psnr": dB, ...}.
+
+    `batches` are data-room batches; rows are counted once each.
+    """
+    sums: dict[str, torch.Tensor] = {}
+    count = torch.zeros((), dtype=torch.float64, device=world.device)
+    for batch in batches:
+        fields = {name: torch.from_numpy(value) for name, value in batch.fields.items()}
+        fields = {name: value.to(world.device) for name, value in fields.items()}
+        sample_input, _ = model.domain.to_sample(fields)
+        recon = reconstruct(model, sample_input, torch.as_tensor(batch.rows_B), seed)
+        for name, value_B in model.domain.reconstruction_metrics(recon, sample_input).items():
+            previous = sums.get(name, torch.zeros((), dtype=torch.float64, device=world.device))
+            sums[name] = previous + value_B.double().sum()
+        count += len(batch.rows_B)
+    count = world.sum(count)
+    return {f"eval/{name}": float(world.sum(total) / count) for name, total in sums.items()}
+
+
+def sample_images(model: UNITE, config: RunConfig, num: int, seed: int) -> np.ndarray:
+    """`num` class-conditional samples, classes in turn: uint8 (N, H, W, C)."""
+    device = next(model.parameters()).device
+    labels_B = torch.arange(num, device=device) % model.domain.num_classes
+    settings = config.sampling
+    _, images = sample(
+        model,
+        labels_B,
+        seeds_B=torch.arange(num, device=device) + seed,
+        solver=settings.solver,
+        num_steps=settings.num_steps,
+        cfg_scale=settings.cfg_scale,
+        cfg_interval=settings.cfg_interval,
+        atol=settings.atol,
+        rtol=settings.rtol,
+    )
+    return model.domain.render(images).cpu().numpy()
+
+
+def sample_grid(model: UNITE, config: RunConfig) -> np.ndarray:
+    """The fixed-seed grid, one column per class for up to ten classes: uint8 (H, W, C)."""
+    num = config.evaluation.num_samples
+    images = sample_images(model, config, num, GRID_SEED)
+    return image_grid(images, columns=min(model.domain.num_classes, 10, num))

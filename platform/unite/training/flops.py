@@ -1,0 +1,206 @@
+"""FLOPs counted from the config, per term, and model FLOPs utilisation (paper Section 5.3).
+
+One multiply-add is 2 FLOPs. Counted are matrix products and convolutions, attention's included;
+element-wise work, norms and softmax are not (under 1% at UNITE's sizes). A backward pass costs
+twice the forward one: gradients of the inputs and of the weights. Gradient checkpointing computes
+the Generative Encoder's blocks, of tokenization and of denoising, once more.
+
+UNITE-B at F = 14 with recompute comes to 3.47 TFLOP per image, the paper says about 3.5 (1%). The
+paper speaks of one VGG pass; LPIPS really needs two forward passes, of the image and of its
+reconstruction, and the gradient of the input of one: these three are counted here.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from unite.config.schema import DecoderConfig, EncoderConfig, ModelConfig, RunConfig
+from unite.domains import build_domain
+from unite.models.generative_encoder import NUM_FREQUENCIES, swiglu_hidden
+
+# Convolutions of VGG-16 up to the last feature that LPIPS reads: (inputs, outputs, halvings of
+# the image before it). All are 3 x 3.
+VGG_CONVOLUTIONS = (
+    (3, 64, 0), (64, 64, 0),
+    (64, 128, 1), (128, 128, 1),
+    (128, 256, 2), (256, 256, 2), (256, 256, 2),
+    (256, 512, 3), (512, 512, 3), (512, 512, 3),
+    (512, 512, 4), (512, 512, 4), (512, 512, 4),
+)  # fmt: skip
+CUDA_MATMUL_SIZE = 8192
+CPU_MATMUL_SIZE = 1024
+MATMUL_REPEATS = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """FLOPs per image of one part of the step."""
+
+    forward: float
+    backward: float
+    recompute: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return self.forward + self.backward + self.recompute
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingFlops:
+    """FLOPs per image of one training step, by term: tokenize, denoise (all F), decode, lpips."""
+
+    terms: dict[str, Term]
+
+    @property
+    def model(self) -> float:
+        """Without recompute: what the mathematics asks for. MFU is defined on it."""
+        return sum(term.forward + term.backward for term in self.terms.values())
+
+    @property
+    def total(self) -> float:
+        """With recompute: what the device executes, and what the paper reports."""
+        return sum(term.total for term in self.terms.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pass:
+    """Multiply-adds of one forward pass: all of it, and the part inside the blocks."""
+
+    total: float
+    blocks: float
+
+
+def training_flops(config: RunConfig) -> TrainingFlops:
+    """FLOPs per image of the step that `config` describes."""
+    recompute = config.training.gradient_checkpointing
+    terms = {
+        "tokenize": _trained(_tokenize(config), 1, recompute=recompute),
+        "denoise": _trained(_denoise(config), config.flow.steps, recompute=recompute),
+        "decode": _trained(_decode(config), 1, recompute=False),
+    }
+    if config.loss.perceptual.weight:
+        vgg = 2.0 * _vgg_macs(config.domain.size)
+        # The weights are frozen and the target needs no gradient: one input gradient.
+        terms["lpips"] = Term(forward=2 * vgg, backward=vgg)
+    return TrainingFlops(terms=terms)
+
+
+def sampling_flops(config: RunConfig, evaluations: float, *, guided: float = 0.0) -> float:
+    """FLOPs of one sample: network evaluations of its latent, and one decoding.
+
+    `evaluations` is the solver's count (NFE); `guided` of them ran conditionally and
+    unconditionally, and so cost twice.
+    """
+    passes = evaluations + guided
+    return 2.0 * (passes * _denoise(config).total + _decode(config).total)
+
+
+def mfu(flops_per_image: float, images_per_s: float, device_flops: float) -> float:
+    """Model FLOPs utilisation of one device, 0..1.
+
+    Hand in `TrainingFlops.model` per image, one device's images per second, and its rate in
+    FLOP/s (`measure_matmul_rate`, or the maker's peak).
+    """
+    return flops_per_image * images_per_s / device_flops
+
+
+def measure_matmul_rate(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> float:
+    """FLOP/s of a large square matrix product, the best of several: what MFU is measured against.
+
+    Takes about a tenth of a second. On a CPU it is the rate with torch's present thread count.
+    """
+    size = CUDA_MATMUL_SIZE if device.type == "cuda" else CPU_MATMUL_SIZE
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    best = min(_seconds_of_product(a, b) for _ in range(MATMUL_REPEATS))
+    return 2.0 * size**3 / best
+
+
+def _seconds_of_product(a: torch.Tensor, b: torch.Tensor) -> float:
+    _wait(a.device)
+    start = time.perf_counter()
+    torch.mm(a, b)
+    _wait(a.device)
+    return time.perf_counter() - start
+
+
+def _wait(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def _trained(cost: _Pass, count: int, *, recompute: bool) -> Term:
+    forward = 2.0 * count * cost.total
+    again = 2.0 * count * cost.blocks if recompute else 0.0
+    return Term(forward=forward, backward=2.0 * forward, recompute=again)
+
+
+def _tokenize(config: RunConfig) -> _Pass:
+    """One tokenization pass: registers and the sample's tokens (as many as registers, K = N)."""
+    tokens = config.model.num_registers
+    encoder = _encoder_macs(config.model, 2 * tokens)
+    with torch.device("meta"):
+        domain = build_domain(config.domain)
+        embedder = domain.build_embedder(config.model.encoder.width, config.model.encoder)
+    return _Pass(total=encoder.total + tokens * _weights(embedder), blocks=encoder.blocks)
+
+
+def _denoise(config: RunConfig) -> _Pass:
+    """One generation pass: registers alone."""
+    return _encoder_macs(config.model, config.model.num_registers)
+
+
+def _encoder_macs(model: ModelConfig, sequence: int) -> _Pass:
+    """The Generative Encoder on `sequence` tokens before the in-context ones join."""
+    config, width = model.encoder, model.encoder.width
+    blocks = sum(
+        _encoder_block_macs(config, sequence + _in_context(config, index))
+        for index in range(config.depth)
+    )
+    condition = 2 * NUM_FREQUENCIES * width + width**2
+    projections = 2 * model.num_registers * model.latent_dim * width
+    final_modulation = 2 * width**2
+    return _Pass(total=blocks + condition + projections + final_modulation, blocks=blocks)
+
+
+def _in_context(config: EncoderConfig, index: int) -> int:
+    return config.in_context_tokens if index >= config.in_context_start else 0
+
+
+def _encoder_block_macs(config: EncoderConfig, sequence: int) -> float:
+    """adaLN (once per image), qkv and output projections, attention, SwiGLU's three products."""
+    width, hidden = config.width, swiglu_hidden(config.width, config.mlp_ratio)
+    per_token = 4 * width**2 + 3 * width * hidden
+    return 6 * width**2 + sequence * per_token + 2 * sequence**2 * width
+
+
+def _decode(config: RunConfig) -> _Pass:
+    """One decoder pass on K registers and the class token."""
+    model, decoder = config.model, config.model.decoder
+    tokens = model.num_registers
+    blocks = decoder.depth * _decoder_block_macs(decoder, tokens + 1)
+    stem = model.latent_dim * decoder.stem_width + decoder.stem_width * decoder.width
+    with torch.device("meta"):
+        head = build_domain(config.domain).build_head(decoder.width)
+    return _Pass(total=blocks + tokens * (stem + _weights(head)), blocks=blocks)
+
+
+def _decoder_block_macs(config: DecoderConfig, sequence: int) -> float:
+    per_token = 4 * config.width**2 + 2 * config.width * config.mlp_width
+    return sequence * per_token + 2 * sequence**2 * config.width
+
+
+def _weights(module: nn.Module) -> int:
+    """Multiply-adds per token of a module that applies each weight once to every token."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.ndim > 1)
+
+
+def _vgg_macs(size: int) -> float:
+    """One forward pass of VGG-16's features on a square image, with LPIPS' five 1 x 1 heads."""
+    convolutions = sum(9 * i * o * (size >> half) ** 2 for i, o, half in VGG_CONVOLUTIONS)
+    # The last convolution of each resolution is what a head reads.
+    outputs = {half: o for _, o, half in VGG_CONVOLUTIONS}
+    return convolutions + sum(o * (size >> half) ** 2 for half, o in outputs.items())

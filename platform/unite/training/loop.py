@@ -1,0 +1,335 @@
+"""The training loop: images in, checkpoints, metrics and samples out. Knows no Ray, no MLflow.
+
+Progress is counted in images seen; schedules, logging, evaluation and checkpoints derive from it.
+A run is a pure function of its config and data: what a step draws is addressed by (seed, epoch,
+row), the data position is the image counter, and a checkpoint holds the rest, so a resumed run
+continues to the bit.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unite.checkpoints.store import Checkpoint, CheckpointWriter, folder_of
+from unite.config.schema import RunConfig
+from unite.config.serialise import to_dict
+from unite.models.unite import UNITE
+from unite.training.ema import Ema
+from unite.training.evaluation import evaluate_reconstruction, sample_grid
+from unite.training.monitors import (
+    collapse_warning,
+    effective_rank,
+    latent_std,
+    non_finite,
+)
+from unite.training.muon import Optimizers
+from unite.training.parallelize import World
+from unite.training.progress import ProgressWriter
+from unite.training.rates import Window
+from unite.training.schedule import flow_weight, learning_rate
+from unite.training.step import Address, TrainingStep
+
+logger = logging.getLogger(__name__)
+
+# The collapse warning waits for this share of training: the latent starts at zero by design.
+COLLAPSE_GRACE = 0.1
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or gradient is not finite; the optimisers skipped that step."""
+
+
+class Tracker(Protocol):
+    """Where metrics, pictures and files go (the tracking room implements it)."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None: ...
+
+    def image(self, key: str, image: np.ndarray, step: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Stream(Protocol):
+    """This rank's endless share of the global batches (the data room implements it)."""
+
+    wait_seconds: float
+    bad: Any
+
+    def __next__(self) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Length of a run in images, from the size of the training set."""
+
+    images_per_epoch: int
+    batch_size: int
+    total_images: int
+
+    @classmethod
+    def of(cls, config: RunConfig, images_per_epoch: int) -> Plan:
+        """Whole optimiser steps covering `training.epochs` passes."""
+        batch = config.training.batch_size
+        steps = math.ceil(config.training.epochs * images_per_epoch / batch)
+        return cls(images_per_epoch=images_per_epoch, batch_size=batch, total_images=steps * batch)
+
+
+@dataclass(kw_only=True)
+class Trainer:
+    """Everything that one rank trains with; `run` is the loop."""
+
+    config: RunConfig
+    plan: Plan
+    world: World
+    model: UNITE
+    ema: Ema
+    optimizers: Optimizers
+    step: TrainingStep
+    stream: Stream
+    eval_batches: Callable[[], Iterator[Any]]
+    writer: CheckpointWriter
+    tracker: Tracker
+    progress: ProgressWriter
+    should_stop: Callable[[], bool]
+    flops_per_image: float
+    device_flops: float
+    manifest_digest: str
+    images: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    metrics: dict[str, float] = field(default_factory=dict)
+    last_checkpoint: str = "none yet"
+    _warned: bool = False
+    _pending: tuple[Tensor, Any] | None = None
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue exactly after `checkpoint`."""
+        self.model.load_state_dict(checkpoint.parts["model"])
+        self.ema.load_state_tensors(checkpoint.parts["ema"])
+        self.optimizers.load_state_tensors(checkpoint.parts["optimizer"])
+        self.images = checkpoint.images
+        self.history = list(checkpoint.state["history"])
+        self.metrics = dict(checkpoint.state["metrics"])
+        self.last_checkpoint = str(folder_of(self.writer.run, self.images))
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end or until asked to stop; returns a JSON-able summary."""
+        started, first = time.monotonic(), self.images
+        stopped = False
+        window = Window(self)
+        while self.images < self.plan.total_images and not stopped:
+            values, stopped = self.train_step(next(self.stream))
+            self.images += self.plan.batch_size
+            done = self.images >= self.plan.total_images
+            if self._log_due() or done:
+                self._log(values, window)
+            self._publish(values, window)
+            if self._due(self.config.evaluation.every_images) or done:
+                self._evaluate()
+            if self._due(self.config.checkpoint.every_images) or done or stopped:
+                self._save()
+        if self.world.is_main:
+            self.writer.close()
+            state = "stopped" if stopped else "done"
+            self.progress.write(state, self._position(), force=True)
+        seconds = time.monotonic() - started
+        return self._summary(stopped, seconds, self.images - first)
+
+    def train_step(self, batch: Any) -> tuple[dict[str, float], bool]:
+        """One optimiser step; returns averaged terms and whether any rank was asked to stop.
+
+        A step whose terms or gradient are not finite changes nothing: the optimisers skip it on the
+        device. A GPU is waited for only where the numbers are needed (`_reads_now`); in between
+        the values returned, and checked, are those of the step before.
+        """
+        names, control = self._accumulate(batch)
+        grads = [p.grad for p in self.model.parameters() if p.grad is not None]
+        self.world.average_([*grads, control])
+        norm = torch.nn.utils.get_total_norm(grads)
+        if self.config.optim.grad_clip:
+            limit = self.config.optim.grad_clip
+            torch._foreach_mul_(grads, (limit / (norm + 1e-6)).clamp(max=1.0))
+        lr = self._learning_rate()
+        self.optimizers.set_lr(lr)
+        control = torch.cat([control, norm[None].to(control)])
+        self.optimizers.step(skip=non_finite(control))
+        self.ema.update()
+        *terms, stop, norm_value = self._read(control)
+        values = dict(zip(names, terms, strict=True)) | {"grad/norm": norm_value, "lr": lr}
+        self._check_finite(values)
+        return values, stop > 0
+
+    def _read(self, control: Tensor) -> list[float]:
+        """The numbers of this step on the host, or on a GPU mostly those of the step before."""
+        if self.world.device.type == "cpu" or self._reads_now():
+            self._pending = None
+            return control.tolist()
+        # A copy that is queued now is complete long before the next step asks for it.
+        host = torch.empty_like(control, device="cpu", pin_memory=True)
+        host.copy_(control, non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record()
+        previous, self._pending = self._pending or (host, copied), (host, copied)
+        previous[1].synchronize()
+        return previous[0].tolist()
+
+    def _reads_now(self) -> bool:
+        """Whether this step logs, evaluates, saves or ends, and so must know its own numbers."""
+        after = self.images + self.plan.batch_size
+        periods = (
+            self.config.training.log_every_steps * self.plan.batch_size,
+            self.config.evaluation.every_images,
+            self.config.checkpoint.every_images,
+        )
+        crossed = any(after // every > self.images // every for every in periods)
+        return crossed or after >= self.plan.total_images
+
+    def _accumulate(self, batch: Any) -> tuple[list[str], Tensor]:
+        """Gradients of all micro-batches; names and (mean terms..., stop flag) as one tensor."""
+        self.optimizers.zero_grad()
+        count = self.config.training.accumulation
+        terms: dict[str, Tensor] = {}
+        for sample, labels_B, address in self._micro_batches(batch, count):
+            losses = self.step.backward(
+                sample, labels_B, address, flow_weight=self._flow_weight(), scale=1 / count
+            )
+            for name, value in losses.terms.items():
+                terms[name] = terms.get(name, torch.zeros_like(value)) + value / count
+        self.latent_BKD = losses.latent_BKD
+        stop = torch.tensor(float(self.should_stop()), device=self.world.device)
+        return list(terms), torch.stack([*terms.values(), stop])
+
+    def _micro_batches(self, batch: Any, count: int) -> Iterator[tuple[Any, Tensor, Address]]:
+        device = self.world.device
+        size = len(batch.rows_B) // count
+        for start in range(0, size * count, size):
+            part = slice(start, start + size)
+            fields = {
+                name: torch.from_numpy(value[part]).to(device, non_blocking=True)
+                for name, value in batch.fields.items()
+            }
+            sample, labels_B = self.model.domain.to_sample(fields)
+            address = Address(
+                seed=self.config.training.seed,
+                epochs_B=torch.from_numpy(batch.epochs_B[part]).to(device),
+                rows_B=torch.from_numpy(batch.rows_B[part]).to(device),
+            )
+            yield sample, labels_B, address
+
+    def _check_finite(self, values: dict[str, float]) -> None:
+        if all(math.isfinite(value) for value in values.values()):
+            return
+        terms = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        step = self.images // self.plan.batch_size
+        raise NonFiniteError(
+            f"step {step} (after {self.images} images) is not finite: {terms}. The optimiser did "
+            f"not run. Last good checkpoint: {self.last_checkpoint}. Lower optim.lr or "
+            "optim.grad_clip, or use training.precision float32, and run the same command again."
+        )
+
+    def _learning_rate(self) -> float:
+        return learning_rate(
+            self.images,
+            self.config.optim,
+            batch_size=self.plan.batch_size,
+            images_per_epoch=self.plan.images_per_epoch,
+            total_images=self.plan.total_images,
+        )
+
+    def _flow_weight(self) -> float:
+        return flow_weight(self.images, self.config.flow, total_images=self.plan.total_images)
+
+    def _due(self, every: int) -> bool:
+        return self.images // every > (self.images - self.plan.batch_size) // every
+
+    def _log_due(self) -> bool:
+        return self._due(self.config.training.log_every_steps * self.plan.batch_size)
+
+    def _log(self, values: dict[str, float], window: Window) -> None:
+        if not self.world.is_main:
+            return
+        values = {
+            **values,
+            "loss/flow_weight": self._flow_weight(),
+            "epoch": self.images / self.plan.images_per_epoch,
+            "latent/std": float(latent_std(self.latent_BKD)),
+            "latent/effective_rank": float(effective_rank(self.latent_BKD)),
+            "data/bad_fraction": _bad_fraction(self.stream.bad),
+        }
+        if self.world.device.type == "cuda":
+            values["memory/device_peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        self._warn_of_collapse(values["latent/std"])
+        self.history.append({"images": self.images, **values})
+        self.metrics |= values
+        lag = {"checkpoint/lag_s": self.writer.lag_seconds}
+        self.tracker.log(values | window.rates() | lag, step=self.images)
+
+    def _warn_of_collapse(self, std: float) -> None:
+        late = self.images >= COLLAPSE_GRACE * self.plan.total_images and self._flow_weight() > 0
+        if late and not self._warned and std < self.config.training.collapse_std:
+            self._warned = True
+            logger.warning(collapse_warning(std, self.config.training.collapse_std))
+
+    def _publish(self, values: dict[str, float], window: Window) -> None:
+        if self.world.is_main:
+            figures = {**self._position(), **window.rates(), **values}
+            self.progress.write("training", figures)
+
+    def _evaluate(self) -> None:
+        if self.world.is_main:
+            self.progress.write("evaluating", self._position(), force=True)
+        model = cast(UNITE, self.ema.module())
+        results = evaluate_reconstruction(
+            model, self.eval_batches(), self.world, self.config.training.seed
+        )
+        self.metrics |= results
+        if self.world.is_main:
+            self.history.append({"images": self.images, **results})
+            self.tracker.log(results, step=self.images)
+            self.tracker.image("samples", sample_grid(model, self.config), step=self.images)
+
+    def _save(self) -> None:
+        if not self.world.is_main:
+            return
+        parts = {
+            "model": self.model.state_dict(),
+            "ema": self.ema.state_tensors(),
+            "optimizer": self.optimizers.state_tensors(),
+        }
+        state = {
+            "images": self.images,
+            "step": self.images // self.plan.batch_size,
+            "config": to_dict(self.config),
+            "manifest_digest": self.manifest_digest,
+            "metrics": dict(self.metrics),
+            "history": list(self.history),
+        }
+        self.writer.save(parts, state)
+        self.last_checkpoint = str(folder_of(self.writer.run, self.images))
+
+    def _position(self) -> dict[str, int]:
+        return {"images": self.images, "total_images": self.plan.total_images}
+
+    def _summary(self, stopped: bool, seconds: float, images: int) -> dict[str, Any]:
+        return {
+            "stopped": stopped,
+            "seconds": seconds,
+            "images_per_s": images / seconds if images else 0.0,
+            "checkpoint": self.last_checkpoint,
+            "metrics": self.metrics,
+            **self._position(),
+        }
+
+
+def _bad_fraction(bad: Any) -> float:
+    return bad.counts.total() / max(bad.rows_seen, 1)

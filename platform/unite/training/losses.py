@@ -1,0 +1,205 @@
+"""The perceptual loss: LPIPS on frozen VGG-16 features, through the lpips package (METHOD 3).
+
+lpips would download torchvision's VGG-16 in every process. Here the file must already be there: it
+is found by its digest in the weights folder or in torch's cache, and `require_perceptual` says
+what is missing before a cluster is touched. The five small heads ship inside the lpips package.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import io
+import os
+import warnings
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from unite.storage import Store
+
+VGG_FILE = "vgg16-397923af.pth"
+VGG_BYTES = 553_433_881
+VGG_DIGEST = "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"
+HEADS_DIGEST = "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"
+# lpips cuts torchvision's numbered feature layers into five slices, which end before these.
+SLICE_ENDS = (4, 9, 16, 23, 30)
+SMALLEST_SIDE = 16
+FEATURE_EPS = 1e-10
+
+InputRange = Literal["-1..1", "0..1"]
+
+
+class MissingWeightsError(ValueError):
+    """Pretrained weights are absent or are not what they should be; the message says what to do."""
+
+
+def require_perceptual(weights: str = "", *, digest: str = VGG_DIGEST) -> str:
+    """Path or URI of the VGG-16 weights, or MissingWeightsError with the file and its digest.
+
+    `weights` is RunConfig.weights: a folder or s3:// URI; empty = UNITE_WEIGHTS. torch's cache
+    comes after it. Any *.pth file there will do whose SHA-256 is `digest`, an argument so that
+    tests can bring weights of their own. Reads and hashes about 0.5 GB.
+    """
+    _heads_file()
+    seen: list[str] = []
+    for store in _places(weights):
+        for name in _candidates(store, any_size=digest != VGG_DIGEST):
+            found = store.digest(name)
+            if found == digest:
+                return f"{store.uri}/{name}"
+            if name == VGG_FILE:
+                seen.append(f"{store.uri}/{name} has another SHA-256 ({found}): incomplete?")
+        seen.append(f"{store.uri}: no file with that digest")
+    raise MissingWeightsError(
+        "LPIPS (loss.perceptual.weight) needs torchvision's VGG-16 weights, which were not found.\n"
+        f"  file: {VGG_FILE} ({VGG_BYTES:,} bytes)\n"
+        f"  sha256: {digest}\n"
+        "  looked in:\n" + "".join(f"    {line}\n" for line in seen) + "Get it on a machine with "
+        "internet access by torchvision.models.vgg16(weights='IMAGENET1K_V1'), which saves it in "
+        "torch's cache, and put it into a folder named by --weights or UNITE_WEIGHTS. To train "
+        "without LPIPS, which is another loss than the paper's, set loss.perceptual.weight to 0."
+    )
+
+
+class Perceptual(nn.Module):
+    """LPIPS (VGG) of image pairs in [0, 1]; frozen, always in evaluation mode.
+
+    Call: (reconstruction, target), both (B, 3 or 1, H, W) in [0, 1] -> distances (B,), float32.
+    `file` comes from `require_perceptual`. `input_range` is what the network is fed: "-1..1" is
+    right, "0..1" is what the released code does. VGG runs in `dtype` whatever the autocast state;
+    its features are normalised, compared and averaged in float32.
+    """
+
+    def __init__(
+        self,
+        file: str,
+        input_range: InputRange = "-1..1",
+        *,
+        dtype: torch.dtype = torch.float32,
+        channels_last: bool = True,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.network = _load_network(file)
+        self.input_range = input_range
+        self.dtype = dtype
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        self.layout = layout
+        self.network.net.to(dtype=dtype, memory_format=layout)
+        self._layer_distance = torch.compile(layer_distance) if compile else layer_distance
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Perceptual:
+        """Stays in evaluation mode: lpips' heads hold dropout layers."""
+        return super().train(False)
+
+    def forward(self, reconstruction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:
+        """Distances (B,) in float32. ValueError when the images are smaller than VGG can halve."""
+        if min(target_BCHW.shape[-2:]) < SMALLEST_SIDE:
+            raise ValueError(
+                f"LPIPS halves images four times and needs {SMALLEST_SIDE} pixels, not "
+                f"{tuple(target_BCHW.shape[-2:])}; set loss.perceptual.weight to 0 or raise "
+                "domain.size"
+            )
+        with torch.autocast(target_BCHW.device.type, enabled=False):
+            pairs = zip(
+                self._features(reconstruction_BCHW),
+                self._features(target_BCHW),
+                self.network.lins,
+                strict=True,
+            )
+            distances = [self._layer_distance(a, b, head.model[-1].weight) for a, b, head in pairs]
+            return torch.stack(distances).sum(dim=0)
+
+    def _features(self, image_BCHW: Tensor) -> tuple[Tensor, ...]:
+        x_BCHW = image_BCHW.float()
+        if self.input_range == "-1..1":
+            x_BCHW = 2.0 * x_BCHW - 1.0
+        x_BCHW = self.network.scaling_layer(x_BCHW)
+        return self.network.net(x_BCHW.to(dtype=self.dtype, memory_format=self.layout))
+
+
+def layer_distance(a_BCHW: Tensor, b_BCHW: Tensor, weight_1C11: Tensor) -> Tensor:
+    """LPIPS of one layer (B,): weighted squared difference of unit features, mean over pixels.
+
+    As lpips computes it, but where all features are 0 the gradient is 0 and not NaN.
+    """
+    difference_BCHW = unit_features(a_BCHW) - unit_features(b_BCHW)
+    return (difference_BCHW.square() * weight_1C11).sum(dim=1).mean(dim=(1, 2))
+
+
+def unit_features(x_BCHW: Tensor) -> Tensor:
+    """Features of length one over channels, float32."""
+    x_BCHW = x_BCHW.float()
+    return x_BCHW / (torch.linalg.vector_norm(x_BCHW, dim=1, keepdim=True) + FEATURE_EPS)
+
+
+def _load_network(file: str) -> Any:
+    """lpips' network on the given weights, built without its own downloads and initialisation."""
+    import lpips  # brings torchvision along, which a run without LPIPS need not wait for
+
+    with torch.device("meta"), warnings.catch_warnings():
+        # lpips calls torchvision with its deprecated `pretrained` argument.
+        warnings.simplefilter("ignore", UserWarning)
+        network = lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False)
+    # The scaling constants are values, not weights: without the meta device.
+    network.scaling_layer = lpips.ScalingLayer()
+    heads = _load_tensors(_heads_file().read_bytes())
+    # `lins` is registered twice: as a list, and as lin0 to lin4, the names in the file.
+    network.load_state_dict(heads, strict=False, assign=True)
+    network.net.load_state_dict(_slices(_read(file), file), assign=True)
+    return network
+
+
+def _slices(tensors: dict[str, Tensor], file: str) -> dict[str, Tensor]:
+    """torchvision's "features.<layer>.<kind>" under lpips' names; the classifier is left out."""
+    result = {}
+    for key, value in tensors.items():
+        part, _, rest = key.partition(".")
+        if part == "features":
+            layer = int(rest.split(".")[0])
+            number = next(n for n, end in enumerate(SLICE_ENDS, 1) if layer < end)
+            result[f"slice{number}.{rest}"] = value
+    if not result:
+        raise MissingWeightsError(f"{file} holds no VGG-16 features; it is not {VGG_FILE}")
+    return result
+
+
+def _read(file: str) -> dict[str, Tensor]:
+    folder, _, name = file.rpartition("/")
+    return _load_tensors(Store.open(folder).read(name))
+
+
+def _load_tensors(data: bytes) -> dict[str, Tensor]:
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def _heads_file() -> Path:
+    """lpips' linear heads, shipped in the package; checked because the loss hangs on them."""
+    spec = importlib.util.find_spec("lpips")
+    if spec is None or spec.origin is None:
+        raise MissingWeightsError(
+            "loss.perceptual.weight is not 0, but the package lpips is not installed: run "
+            "`make install`, or set loss.perceptual.weight to 0"
+        )
+    path = Path(spec.origin).parent / "weights" / "v0.1" / "vgg.pth"
+    if hashlib.sha256(path.read_bytes()).hexdigest() != HEADS_DIGEST:
+        raise MissingWeightsError(f"{path} is not that of lpips 0.1.4: reinstall the package lpips")
+    return path
+
+
+def _places(weights: str) -> list[Store]:
+    """Folders to look in, in order: the configured one, then torch's cache."""
+    configured = weights or os.environ.get("UNITE_WEIGHTS", "")
+    cache = os.path.join(torch.hub.get_dir(), "checkpoints")
+    return [Store.open(place) for place in (configured, cache) if place]
+
+
+def _candidates(store: Store, *, any_size: bool) -> list[str]:
+    """*.pth files worth hashing: the right name first, then any of the right size."""
+    names = [name for name in store.list() if name.endswith(".pth")]
+    names = [n for n in names if n == VGG_FILE or any_size or store.size(n) == VGG_BYTES]
+    return sorted(names, key=lambda name: (name != VGG_FILE, name))

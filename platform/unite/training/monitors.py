@@ -1,0 +1,54 @@
+"""What is watched during training: the latent's health and non-finite numbers (METHOD 8).
+
+Shapes: B batch, K registers, D latent channels. The functions compute on the tensor's device;
+reading a result (float(...)) is what waits for it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def latent_std(z_BKD: Tensor) -> Tensor:
+    """Standard deviation over the batch, mean over registers and channels: a scalar.
+
+    Near 0 the latent no longer depends on the sample (collapse). NaN for a single sample, which
+    compares false with every threshold.
+    """
+    if z_BKD.shape[0] < 2:
+        return z_BKD.new_full((), torch.nan, dtype=torch.float32)
+    return z_BKD.float().std(dim=0).mean()
+
+
+def effective_rank(z_BKD: Tensor) -> Tensor:
+    """exp of the entropy of the covariance spectrum over channels: a scalar in 1..D.
+
+    D when the latent uses all directions alike, 1 when it lies on a line or is constant
+    (Roy and Vetterli 2007, on the covariance's eigenvalues).
+    """
+    x_SD = z_BKD.detach().double().flatten(0, 1)
+    x_SD = x_SD - x_SD.mean(dim=0)
+    spectrum_D = torch.linalg.eigvalsh(x_SD.mT @ x_SD / x_SD.shape[0]).clamp(min=0.0)
+    share_D = spectrum_D / spectrum_D.sum().clamp(min=torch.finfo(spectrum_D.dtype).tiny)
+    return torch.special.entr(share_D).sum().exp()
+
+
+def collapse_warning(std: float, threshold: float) -> str:
+    """The warning of a collapsed latent, with the fields that cure it (METHOD 8)."""
+    return (
+        f"latent/std is {std:.3f}, under training.collapse_std = {threshold}: the latent no longer "
+        "depends on the sample, so nothing will be reconstructed or sampled. At small scale the "
+        'flow loss wins against reconstruction by "predict a constant". The cure is all three '
+        "together: flow.reduction mean, flow.warmup_fraction about 0.3, and "
+        "loss.reconstruction_weight about 10 (the recipes digits and cifar10 have them). Stop this "
+        "run and start again: a collapsed latent does not recover."
+    )
+
+
+def non_finite(values: Tensor) -> Tensor:
+    """bool () on the device: whether any value is NaN or infinite. Waits for nothing.
+
+    Meant for the loss terms and the gradient norm; `Optimizers.step(skip=...)` takes the answer.
+    """
+    return ~torch.isfinite(values).all()

@@ -1,0 +1,252 @@
+"""Muon with batched Newton-Schulz, and the pair of optimisers of a run (METHOD 3; paper Table 8).
+
+Muon (momentum, Nesterov, orthogonalised updates) trains the hidden matrices, AdamW the rest; the
+groups are those of the released checkpoints (`unite.models.groups`). The update rule, precision
+and constants are those of `torch.optim.Muon`, which runs one matrix at a time; here all matrices
+of one shape, and the transposes of that shape, go through one chain of batched products.
+
+State travels as tensors under parameter names ("muon.momentum_buffer.<name>"), never as a pickle.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from unite.config.schema import OptimConfig
+from unite.models.groups import optimizer_group
+
+# Quintic Newton-Schulz: x <- a x + b (x x^T) x + c (x x^T)^2 x.
+NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+NS_STEPS = 5
+NS_EPS = 1e-7
+
+
+class Muon(torch.optim.Optimizer):
+    """torch.optim.Muon(nesterov, adjust_lr_fn="match_rms_adamw"), batched over equal shapes.
+
+    Parameters must be matrices; lr is that of AdamW, since every update is rescaled to AdamW's
+    RMS (0.2 sqrt(max(rows, columns))). State per parameter: `momentum_buffer`, its shape.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[nn.Parameter],
+        *,
+        lr: float = 1e-4,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.ndim != 2:
+                    raise ValueError(
+                        f"Muon trains matrices only and was given shape {tuple(parameter.shape)}; "
+                        "put that parameter in the adamw group"
+                    )
+
+    @torch.no_grad()
+    def step(
+        self, closure: Callable[[], Tensor] | None = None, *, skip: Tensor | None = None
+    ) -> Tensor | None:
+        """One update. `skip` is a bool () tensor on the device: when true nothing changes."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if parameters:
+                self._update(parameters, group, skip)
+        return loss
+
+    def _update(
+        self, parameters: list[Tensor], group: dict[str, float], skip: Tensor | None
+    ) -> None:
+        lr, momentum = group["lr"], group["momentum"]
+        buffers = [self._momentum(p) for p in parameters]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        keep: Any = 1.0
+        if skip is not None:
+            # A skipped gradient may hold NaN, which no factor of 0 removes: the momentum takes
+            # its place, which leaves the momentum as it is, and the update is scaled to 0.
+            gradients = [torch.where(skip, b, g) for b, g in zip(buffers, gradients, strict=True)]
+            keep = (~skip).float()
+        torch._foreach_lerp_(buffers, gradients, 1.0 - momentum)
+        updates = torch._foreach_lerp(gradients, buffers, momentum)
+        if group["weight_decay"]:
+            torch._foreach_mul_(parameters, 1.0 - lr * group["weight_decay"] * keep)
+        for indices in _by_shape(parameters):
+            stack_BRC = orthogonalize(_stack([updates[i] for i in indices]))
+            if skip is not None:
+                stack_BRC.mul_(keep)
+            scale = 0.2 * max(stack_BRC.shape[1:]) ** 0.5
+            directions = [
+                _wide(direction_RC, parameters[i])
+                for i, direction_RC in zip(indices, stack_BRC.unbind(), strict=True)
+            ]
+            torch._foreach_add_([parameters[i] for i in indices], directions, alpha=-lr * scale)
+
+    def _momentum(self, parameter: Tensor) -> Tensor:
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        return state["momentum_buffer"]
+
+
+class AdamW(torch.optim.AdamW):
+    """torch's fused AdamW, whose step can be skipped on the device."""
+
+    found_inf: Tensor | None = None
+
+    def step(
+        self, closure: Callable[[], Tensor] | None = None, *, skip: Tensor | None = None
+    ) -> Tensor | None:
+        """One update. `skip` is a bool () tensor on the device: when true nothing changes."""
+        # The protocol of torch.amp.GradScaler, which the fused kernel obeys.
+        self.found_inf = None if skip is None else skip.float()
+        return super().step(closure)
+
+
+def orthogonalize(stack_BRC: Tensor) -> Tensor:
+    """Approximate U V^T of every matrix of a stack (rows <= columns), in bfloat16.
+
+    The singular values of the result lie around 0.7..1.2, not at 1: the coefficients trade
+    exactness for speed, and Muon does not mind.
+    """
+    a, b, c = NS_COEFFICIENTS
+    x_BRC = stack_BRC.bfloat16()
+    norm_B11 = torch.linalg.vector_norm(x_BRC, dim=(1, 2), keepdim=True)
+    x_BRC = x_BRC / norm_B11.clamp(min=NS_EPS)
+    for _ in range(NS_STEPS):
+        gram_BRR = torch.bmm(x_BRC, x_BRC.mT)
+        poly_BRR = torch.baddbmm(gram_BRR, gram_BRR, gram_BRR, beta=b, alpha=c)
+        x_BRC = torch.baddbmm(x_BRC, poly_BRR, x_BRC, beta=a)
+    return x_BRC
+
+
+def _by_shape(parameters: list[Tensor]) -> list[list[int]]:
+    """Positions of the parameters that share a shape up to transposition."""
+    groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for position, parameter in enumerate(parameters):
+        groups[(*sorted(parameter.shape), parameter.device)].append(position)
+    return list(groups.values())
+
+
+def _wide(matrix: Tensor, like: Tensor) -> Tensor:
+    """The transpose where `like` is tall, else the matrix: its own inverse."""
+    return matrix.mT if like.shape[0] > like.shape[1] else matrix
+
+
+def _stack(matrices: list[Tensor]) -> Tensor:
+    """Matrices of one shape up to transposition -> (B, rows, columns) bfloat16, rows <= columns."""
+    wide = [_wide(matrix, matrix) for matrix in matrices]
+    stack_BRC = torch.empty(
+        (len(wide), *wide[0].shape), dtype=torch.bfloat16, device=wide[0].device
+    )
+    torch._foreach_copy_(list(stack_BRC.unbind()), wide)
+    return stack_BRC
+
+
+@dataclass(frozen=True)
+class Optimizers:
+    """The optimisers of a run as one: same learning rate, state by parameter name."""
+
+    members: dict[str, Muon | AdamW]
+    """"muon" and "adamw", without those that have no parameter."""
+    names: dict[str, list[str]]
+    """Parameter names of each member, in its own order."""
+
+    def step(self, skip: Tensor | None = None) -> None:
+        """One update of every parameter. `skip`: bool () on the device; true changes nothing."""
+        for optimizer in self.members.values():
+            optimizer.step(skip=skip)
+
+    def zero_grad(self) -> None:
+        """Drop all gradients."""
+        for optimizer in self.members.values():
+            optimizer.zero_grad(set_to_none=True)
+
+    def set_lr(self, lr: float) -> None:
+        """Learning rate of the next step, before Muon's rescaling."""
+        for optimizer in self.members.values():
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Everything the next step needs beside weights: "<member>.<entry>.<parameter name>".
+
+        Live tensors, not copies. Parameters that never had a gradient have no entry.
+        """
+        return {
+            f"{member}.{entry}.{name}": value
+            for member, optimizer in self.members.items()
+            for name, parameter in self._parameters(member).items()
+            for entry, value in optimizer.state.get(parameter, {}).items()
+        }
+
+    def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
+        """Take state saved by `state_tensors` (copied); ValueError names what does not fit."""
+        entries: dict[str, dict[int, dict[str, Tensor]]] = {m: {} for m in self.members}
+        for key, value in tensors.items():
+            member, entry, name = _split_key(key)
+            parameter = self._parameters(member).get(name) if member in self.members else None
+            if parameter is None:
+                raise ValueError(
+                    f"optimiser state {key!r} belongs to no parameter of this run: resume with "
+                    "the checkpoint's model and optim.muon, or start a new run from its weights"
+                )
+            if value.ndim and value.shape != parameter.shape:
+                raise ValueError(
+                    f"optimiser state {key!r} has shape {tuple(value.shape)}, the parameter "
+                    f"{tuple(parameter.shape)}: the checkpoint is of another model"
+                )
+            index = self.names[member].index(name)
+            entries[member].setdefault(index, {})[entry] = value.detach().clone()
+        for member, optimizer in self.members.items():
+            # torch's own loader decides on which device each entry (such as "step") belongs.
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": entries[member]})
+
+    def _parameters(self, member: str) -> dict[str, nn.Parameter]:
+        parameters = [p for group in self.members[member].param_groups for p in group["params"]]
+        return dict(zip(self.names[member], parameters, strict=True))
+
+
+def build_optimizers(model: nn.Module, config: OptimConfig) -> Optimizers:
+    """Muon and AdamW over the trainable parameters of the bare model (no wrappers)."""
+    groups: dict[str, dict[str, nn.Parameter]] = {"muon": {}, "adamw": {}}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            group = optimizer_group(name, parameter) if config.muon else "adamw"
+            groups[group][name] = parameter
+    members: dict[str, Muon | AdamW] = {}
+    if groups["muon"]:
+        members["muon"] = Muon(
+            groups["muon"].values(),
+            lr=config.lr,
+            momentum=config.muon_momentum,
+            weight_decay=config.weight_decay,
+        )
+    if groups["adamw"]:
+        members["adamw"] = AdamW(
+            groups["adamw"].values(),
+            lr=config.lr,
+            betas=config.betas,
+            eps=config.eps,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+    return Optimizers(members, {member: list(groups[member]) for member in members})
+
+
+def _split_key(key: str) -> tuple[str, str, str]:
+    """Member, entry and name: muon.momentum_buffer.a.b -> (muon, momentum_buffer, a.b)."""
+    member, _, rest = key.partition(".")
+    entry, _, name = rest.partition(".")
+    return member, entry, name

@@ -1,0 +1,101 @@
+"""How a model is laid over devices and ranks: recompute, compile, gradient averaging, in order.
+
+Data parallelism is one all-reduce of the summed gradients per optimiser step, after the last
+micro-batch, instead of torch's DistributedDataParallel: the step runs several backward passes (one
+per flow chunk), and accumulation steps then need no exchange by construction. A few host-bound
+numbers (losses, stop request) ride in the same exchange, so ranks agree on them for free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from unite.config.schema import TrainingConfig
+from unite.models.unite import UNITE
+
+BUCKET_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """This process among the data-parallel ranks."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")
+
+    @classmethod
+    def current(cls, device: torch.device) -> World:
+        """The world of the initialised process group, or a world of one."""
+        if not dist.is_initialized():
+            return cls(device=device)
+        return cls(rank=dist.get_rank(), size=dist.get_world_size(), device=device)
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def average_(self, tensors: Iterable[Tensor]) -> None:
+        """Replace tensors by their mean over ranks, in place, in buckets."""
+        if self.size == 1:
+            return
+        for bucket in _buckets(tensors):
+            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+            dist.all_reduce(flat)
+            flat /= self.size
+            pieces = flat.split([tensor.numel() for tensor in bucket])
+            for tensor, piece in zip(bucket, pieces, strict=True):
+                tensor.copy_(piece.view_as(tensor))
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum of a tensor over ranks."""
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+
+def parallelize(model: UNITE, config: TrainingConfig, device: torch.device) -> UNITE:
+    """Place the model, then recompute encoder blocks, then compile all blocks, as configured."""
+    model.to(device)
+    for encoder in {model.tokenizer, model.denoiser}:
+        encoder.checkpoint_blocks = config.gradient_checkpointing
+    if config.compile:
+        for block in _blocks(model):
+            block.compile(fullgraph=True)
+    return model
+
+
+def check_replicas(model: nn.Module, world: World) -> None:
+    """Raise RuntimeError when ranks do not hold the same weights (a broken seed or resume)."""
+    if world.size == 1:
+        return
+    total = torch.stack([p.detach().double().sum() for p in model.parameters()]).sum()
+    pair = torch.stack([total, total.square()]).to(world.device)
+    mean, square = world.sum(pair.clone()).div(world.size).tolist()
+    if abs(square - mean * mean) > 1e-9 * max(1.0, abs(square)):
+        raise RuntimeError("ranks hold different weights; the same seed must build every replica")
+
+
+def _blocks(model: UNITE) -> list[nn.Module]:
+    encoders = [model.tokenizer]
+    if model.denoiser is not model.tokenizer:
+        encoders.append(model.denoiser)
+    return [block for part in (*encoders, model.decoder) for block in part.blocks]
+
+
+def _buckets(tensors: Iterable[Tensor]) -> Iterable[list[Tensor]]:
+    bucket: list[Tensor] = []
+    size = 0
+    for tensor in tensors:
+        bucket.append(tensor)
+        size += tensor.numel() * tensor.element_size()
+        if size >= BUCKET_BYTES:
+            yield bucket
+            bucket, size = [], 0
+    if bucket:
+        yield bucket

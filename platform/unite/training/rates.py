@@ -1,0 +1,39 @@
+"""Rates of a training run over the last seconds."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unite.training.loop import Trainer
+
+WINDOW_SECONDS = 10.0
+
+
+class Window:
+    """Rates since the last log point: images per second, waiting for data, MFU, time left."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self._reset()
+
+    def _reset(self) -> None:
+        self.time = time.monotonic()
+        self.images = self.trainer.images
+        self.wait = self.trainer.stream.wait_seconds
+
+    def rates(self) -> dict[str, float]:
+        """Rates of the current window; a new one begins every few seconds."""
+        trainer = self.trainer
+        elapsed = max(time.monotonic() - self.time, 1e-9)
+        rate = (trainer.images - self.images) / elapsed
+        per_device = rate / trainer.world.size
+        result = {
+            "throughput/images_per_s": rate,
+            "throughput/mfu": per_device * trainer.flops_per_image / trainer.device_flops,
+            "data/wait_fraction": (trainer.stream.wait_seconds - self.wait) / elapsed,
+        }
+        if elapsed > WINDOW_SECONDS:
+            self._reset()
+        return result

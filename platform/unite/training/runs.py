@@ -1,0 +1,129 @@
+"""Where a run lives and whether it starts, continues or is already finished.
+
+<storage>/<name>/ holds config.json (what is computed), run.json (the MLflow run),
+progress.json, checkpoints/ and samples. The name defaults to recipe and config digest, so the
+same command finds the same run again.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from dataclasses import replace as replace_dataclass
+from typing import Any
+
+from unite.checkpoints.store import MARKER, committed, folder_of
+from unite.config.schema import DataConfig, RunConfig
+from unite.config.serialise import PLACE_FIELDS, diff, digest, from_dict, to_dict
+from unite.storage import Store
+
+CONFIG_FILE = "config.json"
+RUN_FILE = "run.json"
+STOP_FILE = "STOP"
+DIGITS = "builtin:digits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A resolved run: its config with name and storage filled in, and its folder."""
+
+    config: RunConfig
+    folder: Store
+    resume_from: Store | None = None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """run.json, or an empty dict for a new run."""
+        return self.folder.read_json(RUN_FILE) if self.folder.exists(RUN_FILE) else {}
+
+
+def default_storage() -> str:
+    """UNITE_STORAGE, else ~/unite-runs inside a Ray job (its folder is temporary), else ./runs."""
+    if os.environ.get("UNITE_STORAGE"):
+        return os.environ["UNITE_STORAGE"]
+    in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    return os.path.expanduser("~/unite-runs") if in_job else "runs"
+
+
+def open_run(config: RunConfig, *, resume: str = "auto", allow_changes: bool = False) -> Run:
+    """Find or name the run of a config and check that it may continue.
+
+    `resume`: "auto" (continue this config's run when it exists), "never" (a new run beside it),
+    or a run or checkpoint folder. ValueError names the changed fields when a run would continue
+    under another config and `allow_changes` is not set.
+    """
+    storage = Store.open(config.storage or default_storage())
+    config = replace_dataclass(config, storage=storage.uri, data=_absolute(config.data))
+    if resume not in ("auto", "never"):
+        return _continue_at(config, Store.open(resume), allow_changes)
+    name = config.name or f"{config.recipe}-{digest(config)}"
+    if resume == "never":
+        name = _unused(storage, name)
+    return _at(config, storage / name, allow_changes)
+
+
+def data_uri(config: RunConfig, split: str) -> str:
+    """Where the shards of a split ("train" or "eval") of a resolved config are."""
+    chosen = config.data.eval if split == "eval" and config.data.eval else config.data.train
+    return f"{config.storage}/data/digits" if chosen == DIGITS else chosen
+
+
+def _absolute(data: DataConfig) -> DataConfig:
+    places = {"train": data.train, "eval": data.eval}
+    named = {name: Store.open(uri).uri for name, uri in places.items() if uri and uri != DIGITS}
+    return replace_dataclass(data, **named)
+
+
+def _continue_at(config: RunConfig, place: Store, allow_changes: bool) -> Run:
+    checkpoint = place if place.exists(MARKER) else None
+    folder = Store(place.uri.rsplit("/checkpoints/", 1)[0]) if checkpoint else place
+    if not folder.exists(CONFIG_FILE):
+        raise ValueError(
+            f"--resume {place}: neither a run folder (no {CONFIG_FILE}) nor a committed "
+            f"checkpoint (no {MARKER}); use auto, never, or a folder under the storage"
+        )
+    run = _at(config, folder, allow_changes)
+    return replace_dataclass(run, resume_from=checkpoint or run.resume_from)
+
+
+def _at(config: RunConfig, folder: Store, allow_changes: bool) -> Run:
+    config = replace_dataclass(
+        config, name=folder.name, storage=folder.uri.removesuffix(f"/{folder.name}")
+    )
+    if folder.exists(CONFIG_FILE):
+        _check_unchanged(config, folder, allow_changes)
+    found = committed(folder)
+    resume_from = folder_of(folder, found[-1]) if found else None
+    return Run(config=config, folder=folder, resume_from=resume_from)
+
+
+def _check_unchanged(config: RunConfig, folder: Store, allow_changes: bool) -> None:
+    before = from_dict(RunConfig, folder.read_json(CONFIG_FILE))
+    changed = [row for row in diff(before, config) if row[0].split(".")[0] not in PLACE_FIELDS]
+    if not changed or allow_changes:
+        return
+    lines = "\n".join(f"  {name}: {old!r} -> {new!r}" for name, old, new in changed)
+    raise ValueError(
+        f"the run {folder} was started with another config:\n{lines}\nUse the old values, "
+        "--resume never for a new run, or --allow-changes to continue with the new ones."
+    )
+
+
+def _unused(storage: Store, name: str) -> str:
+    candidate, number = name, 1
+    while storage.exists(f"{candidate}/{CONFIG_FILE}"):
+        number += 1
+        candidate = f"{name}-{number}"
+    return candidate
+
+
+def begin(run: Run) -> None:
+    """Check that the place is writable, record the config and clear an old stop request."""
+    run.folder.check_writable()
+    run.folder.write_json(CONFIG_FILE, to_dict(run.config))
+    run.folder.delete(STOP_FILE)
+
+
+def request_stop(folder: Store) -> None:
+    """Ask a run to save and end; its rank 0 looks for the file every second."""
+    folder.write(STOP_FILE, b"")

@@ -1,0 +1,91 @@
+"""What a run or a sweep will cost."""
+
+from __future__ import annotations
+
+import pytest
+
+from unite.ablation.options import SweepOptions
+from unite.ablation.plan import clock, evaluations, measure_rate, run_cost, sweep_lines
+from unite.ablation.trials import expand
+from unite.checkpoints.store import CheckpointWriter, folder_of
+from unite.config.axes import find_axis
+from unite.config.recipes import recipe
+from unite.config.schema import CheckpointConfig, SamplingConfig
+from unite.config.serialise import replace
+from unite.storage import Store
+from unite.training.ema import Ema
+from unite.training.muon import build_optimizers
+from unite.training.setup import build_model
+
+
+def test_the_papers_run_costs_what_counting_says():
+    cost = run_cost(replace(recipe("unite-b"), {"training.epochs": 120.0}))
+    assert cost.images == pytest.approx(120 * 1_281_167, rel=1e-4)
+    assert cost.training_flops == pytest.approx(5.4e20, rel=0.02)  # METHOD 3: 120 x 1.28M x 3.5e12
+    assert cost.parameters == pytest.approx(217.6e6, rel=1e-3)
+    assert cost.seconds(cost.flops) == 1.0
+
+
+@pytest.mark.parametrize("muon", [True, False])
+def test_storage_is_that_of_real_checkpoints(tmp_path, muon):
+    config = replace(recipe("smoke"), {"optim.muon": muon, "checkpoint.keep_last": 1})
+    config = replace(config, {"checkpoint.keep_best": 0})
+    model = build_model(config)
+    optimizers = build_optimizers(model, config.optim)
+    for parameter in model.parameters():
+        parameter.grad = parameter.detach().clone() if parameter.requires_grad else None
+    optimizers.step()
+    run = Store.open(tmp_path)
+    writer = CheckpointWriter(run=run, config=CheckpointConfig(asynchronous=False))
+    parts = {
+        "model": model.state_dict(),
+        "ema": Ema(model, 0.9).state_tensors(),
+        "optimizer": optimizers.state_tensors(),
+    }
+    writer.save(parts, {"images": 1, "metrics": {}})
+    folder = folder_of(run, 1)
+    real = sum(folder.size(name) for name in folder.list())
+    # Kept is one; one more may be in flight.
+    assert run_cost(config).storage_bytes / 2 == pytest.approx(real, rel=0.05)
+
+
+def test_a_sweep_is_listed_with_what_is_left(tmp_path):
+    sweep = expand(
+        find_axis("flow_ratio"), SweepOptions(scale="laptop", storage=str(tmp_path), seeds=1)
+    )
+    lines = sweep_lines(sweep, rate=2e10, slots=2)
+    assert len(lines) == 1 + 7 + 2
+    assert "F = 14, separate, seed 0" in "\n".join(lines)
+    assert "7 of 7 runs to do" in lines[-2]
+    assert "with 2 at once" in lines[-1]
+
+
+def test_samples_cost_the_evaluations_of_their_solver():
+    assert evaluations(SamplingConfig(solver="heun", num_steps=25)) == 50
+    assert evaluations(SamplingConfig(solver="euler", num_steps=4)) == 4
+    assert evaluations(SamplingConfig()) == 108
+
+
+def test_a_rate_is_measured_on_real_steps():
+    assert measure_rate(recipe("smoke"), threads=1) > 0
+
+
+def test_a_gpu_that_is_absent_cannot_be_measured(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    config = replace(recipe("cifar10"), {"cluster.use_gpu": True})
+    with pytest.raises(ValueError, match="there is none here: give --rate"):
+        measure_rate(config)
+
+
+def test_a_step_that_takes_minutes_is_not_tried(monkeypatch):
+    monkeypatch.setattr("unite.ablation.plan.measure_matmul_rate", lambda device: 1e11)
+    with pytest.raises(ValueError, match="give --rate instead of --measure"):
+        measure_rate(recipe("unite-b"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(30, "30 s"), (600, "10 min"), (7200, "2.0 h"), (10 * 86400, "10.0 days")],
+)
+def test_durations_are_said_as_people_do(seconds, text):
+    assert clock(seconds) == text

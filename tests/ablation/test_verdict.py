@@ -1,0 +1,151 @@
+"""Agree, disagree or undecided: the rule, and that plain words come of it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from unite.ablation.options import SweepOptions
+from unite.ablation.report import report_files, write_report
+from unite.ablation.results import Result
+from unite.ablation.trials import expand
+from unite.ablation.verdict import Estimate, Measured, decide, verdict
+from unite.config.axes import find_axis
+from unite.storage import Store
+
+FD, CNN, PSNR, STD = (
+    "eval/generation/fd-pixels",
+    "eval/generation/fd-digits-cnn",
+    "eval/reconstruction/psnr",
+    "eval/latent/std",
+)
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "word"),
+    [
+        ((0.5, 0.6), (0.9, 1.0), "AGREES"),
+        ((0.9, 1.0), (0.5, 0.6), "DISAGREES"),
+        ((0.5, 0.9), (0.6, 1.0), "UNDECIDED"),
+        ((0.5,), (0.9,), r"UNDECIDED \(one seed; the direction is the paper's"),
+        ((0.9,), (0.5, 0.6), r"UNDECIDED \(one seed; the direction is the opposite"),
+    ],
+)
+def test_a_difference_counts_beyond_twice_its_standard_error(better, worse, word):
+    assert re.match(word, decide(Estimate(values=better), Estimate(values=worse), 1.0))
+
+
+def test_the_rule_is_the_stated_one_at_its_edge():
+    spread = Estimate(values=(0.0, 2.0))  # s^2 = 2, so the standard error of a difference is sqrt 2
+    apart = 2 * 2**0.5
+    near, far = (Estimate(values=(x, x + 2.0)) for x in (apart - 1e-9, apart + 1e-9))
+    assert decide(spread, near, 1.0).startswith("UNDECIDED")
+    assert decide(spread, far, 1.0).startswith("AGREES")
+
+
+def measured(tmp_path, axis, values, **options):
+    """Trials of an axis with metrics made by `values(trial)`."""
+    sweep = expand(
+        find_axis(axis), SweepOptions(scale="laptop", storage=str(tmp_path), seeds=2, **options)
+    )
+    found = [
+        Measured(
+            trial=trial,
+            result=Result(
+                metrics=values(trial),
+                images=19_200,
+                parameters=trial.parameters,
+                flops=1e12,
+                checkpoint="c",
+            ),
+            run=f"/runs/{trial.digest}",
+            run_id=f"id-{trial.digest}",
+        )
+        for trial in sweep.trials
+    ]
+    return sweep, found
+
+
+def like_the_paper(trial):
+    noise = 0.01 * trial.seed
+    separate = 0.2 if trial.arm == "separate" else 0.0
+    value = float(trial.value)
+    return {
+        FD: 1.0 - 0.03 * value + separate + noise,
+        CNN: 12.0 + noise,
+        PSNR: 30.0 - 2 * separate + noise,
+        STD: 0.6,
+    }
+
+
+def test_a_sweep_like_the_papers_agrees_and_names_the_metric(tmp_path):
+    sweep, found = measured(tmp_path, "flow_ratio", like_the_paper)
+    lines = verdict(sweep.axis, found)
+    assert sum(line.startswith("AGREES") for line in lines) == 3
+    assert "fd-pixels is 0.585" in lines[0] and "gfid 2.12 against 3.33" in lines[0]
+    assert "higher is better" in lines[2]
+
+
+def test_higher_psnr_is_better(tmp_path):
+    def upside_down(trial):
+        return {**like_the_paper(trial), PSNR: 60.0 - like_the_paper(trial)[PSNR]}
+
+    sweep, found = measured(tmp_path, "flow_ratio", upside_down)
+    assert verdict(sweep.axis, found)[2].startswith("DISAGREES")
+
+
+def test_what_is_missing_or_collapsed_is_said(tmp_path):
+    def collapsed(trial):
+        only = {PSNR: 7.0, STD: 0.02}
+        return only if trial.value == "14" else like_the_paper(trial)
+
+    sweep, found = measured(tmp_path, "flow_ratio", collapsed)
+    text = "\n".join(verdict(sweep.axis, found))
+    assert "NOT MEASURED: fd-pixels at F = 14, shared" in text
+    assert "COLLAPSED: latent/std is 0.02 at F = 14, separate, seed 1" in text
+
+
+def test_the_table_has_a_row_per_trial_with_its_run_and_the_papers_figures(tmp_path):
+    sweep, found = measured(tmp_path, "noise", like_the_paper)
+    rows = report_files(sweep, found, [])["table6_top.csv"].decode().splitlines()
+    head, first = rows[0].split(","), rows[1].split(",")
+    assert len(rows) == 1 + len(found)
+    cells = dict(zip(head, first, strict=True))
+    assert cells["mlflow_run_id"] == f"id-{found[0].trial.digest}"
+    assert cells["run"] == f"/runs/{found[0].trial.digest}"
+    assert (cells["paper_generation"], cells["paper_reconstruction"]) == ("2.87", "1.09")
+    assert cells[FD] == "1.0"
+
+
+def test_the_figure_names_metrics_links_runs_and_is_the_same_twice(tmp_path):
+    sweep, found = measured(tmp_path, "flow_ratio", like_the_paper)
+    files = report_files(sweep, found, ["a line"])
+    again = report_files(sweep, found, ["a line"])
+    assert files == again
+    assert set(files) == {f"fig5{end}" for end in (".png", ".svg", ".csv", "-verdict.txt")}
+    assert files["fig5.png"].startswith(b"\x89PNG")
+    svg = files["fig5.svg"].decode()
+    for each in found:
+        assert f"/runs/{each.trial.digest}" in svg
+    for words in (
+        "ours: fd-pixels",
+        "ours: fd-digits-cnn",
+        "paper: gFID, ImageNet 256x256",
+        "fd-pixels, lower is better",
+    ):
+        assert f"<!-- {words} -->" in svg
+
+
+@pytest.mark.parametrize("axis", ["stop_grad", "cfg", "shift", "weight_sharing"])
+def test_every_kind_of_axis_can_be_drawn(tmp_path, axis):
+    sweep, found = measured(tmp_path, axis, lambda trial: {FD: 1.0, PSNR: 30.0, STD: 0.5})
+    assert report_files(sweep, found, [])[f"{sweep.axis.figure}.svg"]
+
+
+def test_without_a_finished_trial_there_is_a_verdict_and_no_figure(tmp_path):
+    sweep, _ = measured(tmp_path, "noise", like_the_paper)
+    out = Store.open(tmp_path / "out")
+    lines = write_report(sweep, [], ["MISSING: everything"], out)
+    assert "MISSING: everything" in lines
+    assert out.list() == ["table6_top-verdict.txt", "table6_top.csv"]

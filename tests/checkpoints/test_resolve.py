@@ -1,0 +1,85 @@
+"""References to runs: latest, names, MLflow ids, paths."""
+
+import os
+
+import pytest
+
+from unite.checkpoints.resolve import read_run_config, resolve_run
+from unite.checkpoints.store import MARKER, CheckpointError
+from unite.config.recipes import recipe
+from unite.config.schema import RunConfig, SamplingConfig
+from unite.config.serialise import to_dict
+from unite.storage import Store
+
+CONFIG = RunConfig(recipe="smoke", sampling=SamplingConfig(solver="euler", num_steps=3))
+
+
+def make_run(storage, name, *, images=(), committed_at=None, mlflow=None):
+    run = Store.open(storage) / name
+    run.write_json("config.json", to_dict(CONFIG))
+    if mlflow:
+        run.write_json("run.json", {"mlflow_run_id": mlflow})
+    for seen in images:
+        folder = run / "checkpoints" / f"{seen:012d}"
+        folder.write_json("state.json", {"config": to_dict(recipe("digits"))})
+        folder.write_json(MARKER, {"sha256": {}})
+        if committed_at is not None:
+            os.utime(folder.path(MARKER), (committed_at, committed_at))
+    return run
+
+
+def test_latest_is_the_run_that_committed_last(tmp_path):
+    make_run(tmp_path, "early", images=(10, 999), committed_at=1000)
+    late = make_run(tmp_path, "late", images=(10,), committed_at=2000)
+    make_run(tmp_path, "never")
+    (tmp_path / "data").mkdir()
+    assert resolve_run("latest", str(tmp_path)) == late.uri
+
+
+def test_latest_without_a_checkpoint_says_so(tmp_path):
+    make_run(tmp_path, "unfinished").write("checkpoints/000000000010/state.json", b"{}")
+    with pytest.raises(CheckpointError, match=f"no run under {tmp_path} has a committed"):
+        resolve_run("latest", str(tmp_path))
+    with pytest.raises(CheckpointError, match="has a committed checkpoint yet"):
+        resolve_run("latest", str(tmp_path / "absent"))
+
+
+def test_names_ids_and_paths(tmp_path, monkeypatch):
+    first = make_run(tmp_path / "runs", "first", images=(10,), mlflow="abc123")
+    make_run(tmp_path / "runs", "second", images=(10,), mlflow="def456")
+    storage = str(tmp_path / "runs")
+    checkpoint = first / "checkpoints" / "000000000010"
+    assert resolve_run("first", storage) == first.uri
+    assert resolve_run("abc123", storage) == first.uri
+    assert resolve_run(checkpoint.uri, storage) == checkpoint.uri
+    monkeypatch.chdir(tmp_path)
+    assert resolve_run("runs/first", storage) == first.uri
+    (tmp_path / "weights.pt").write_bytes(b"")
+    assert resolve_run("weights.pt", storage) == str(tmp_path / "weights.pt")
+
+
+def test_unknown_reference_lists_the_runs(tmp_path):
+    for index in range(10):
+        make_run(tmp_path, f"run{index}")
+    with pytest.raises(CheckpointError, match=r"no run 'nope'.*run0, run1.*and 2 more"):
+        resolve_run("nope", str(tmp_path))
+    with pytest.raises(CheckpointError, match="no runs there"):
+        resolve_run("nope", str(tmp_path / "absent"))
+
+
+def test_storage_on_s3(s3):
+    run = make_run(s3, "cloud", images=(10,), mlflow="abc123")
+    for reference in ("latest", "cloud", "abc123", f"{s3}/cloud"):
+        assert resolve_run(reference, s3) == run.uri
+
+
+def test_stored_config(tmp_path):
+    run = make_run(tmp_path, "run", images=(10,))
+    assert read_run_config(run.uri) == CONFIG
+    # A checkpoint's own state is what it was trained with.
+    assert read_run_config(f"{run.uri}/checkpoints/000000000010") == recipe("digits")
+    assert read_run_config(f"{run.uri}/model.safetensors") is None
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert read_run_config(str(tmp_path / "model.safetensors")) is None
+    (tmp_path / "config.json").write_text('{"encoder": {}}')
+    assert read_run_config(str(tmp_path)) is None

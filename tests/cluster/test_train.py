@@ -1,0 +1,156 @@
+"""Training under Ray Train: worker counts agree, a killed worker costs nothing but time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+import torch
+
+from unite.checkpoints.store import latest, read_checkpoint
+from unite.cluster.connect import Allotment, CapacityError, allot
+from unite.cluster.train import TrainingError, fit, set_threads
+from unite.config.recipes import recipe
+from unite.config.schema import ClusterConfig
+from unite.config.serialise import replace
+from unite.data.ingest.digits import prepare_digits
+from unite.data.loader import local_reader
+from unite.storage import Store
+from unite.tracking import NullTracker
+from unite.training.parallelize import World
+from unite.training.progress import read_progress
+from unite.training.runs import begin, open_run
+from unite.training.setup import Job, build_trainer
+
+
+@pytest.fixture
+def smoke(tmp_path):
+    """2,048 images in 64 steps, a checkpoint every 512, on digits in a private storage."""
+    prepare_digits(Store.open(tmp_path / "data" / "digits"))
+    changes = {
+        "storage": str(tmp_path),
+        "training.epochs": 2048 / 1500,
+        "checkpoint.every_images": 512,
+        "checkpoint.keep_last": 10,
+        "evaluation.every_images": 1_000_000,
+    }
+    return replace(recipe("smoke"), changes)
+
+
+def job_of(config):
+    run = open_run(config)
+    begin(run)
+    return Job(config=run.config, folder=run.folder, resume_from=run.resume_from)
+
+
+def no_tracker():
+    """A factory that is pickled by value: workers cannot import this module."""
+    return lambda is_main, images: NullTracker()
+
+
+def allotment(workers):
+    return Allotment(num_workers=workers, cpus_per_worker=1.0, use_gpu=False)
+
+
+def kill_a_worker_at(folder, images, killed):
+    """kill -9 one Ray Train worker of this session once the run has seen `images`."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        time.sleep(0.05)
+        progress = read_progress(folder)
+        if progress is None or progress.get("images", 0) < images:
+            continue
+        for process in psutil.Process().children(recursive=True):
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                os.kill(process.pid, signal.SIGKILL)
+                killed.append(progress["images"])
+                return
+
+
+@pytest.mark.ray
+@pytest.mark.fault
+def test_a_worker_killed_in_the_middle_changes_no_bit(ray_cluster, smoke):
+    straight = job_of(replace(smoke, {"name": "straight"}))
+    threads = torch.get_num_threads()
+    set_threads(
+        smoke.cluster.threads_per_worker, 1
+    )  # bits depend on the threads of a sum: as many as the worker will use
+    trainer = build_trainer(straight, World(), NullTracker(), local_reader)
+    trainer.run()
+    trainer.stream.close()
+    torch.set_num_threads(threads)
+
+    broken = job_of(replace(smoke, {"name": "broken"}))
+    killed: list[int] = []
+    killer = threading.Thread(
+        target=kill_a_worker_at, args=(broken.folder, 700, killed), daemon=True
+    )
+    killer.start()
+    summary = fit(broken, allotment(1), no_tracker())
+    killer.join()
+    assert killed and killed[0] < 2048
+    assert summary["images"] == 2048
+
+    left, right = (read_checkpoint(latest(job.folder)) for job in (straight, broken))
+    for part in left.parts:
+        for name, value in left.parts[part].items():
+            assert torch.equal(value, right.parts[part][name]), (part, name)
+    assert left.state["history"] == right.state["history"]
+
+
+@pytest.mark.ray
+def test_two_workers_compute_what_one_computes(ray_cluster, smoke):
+    smoke = replace(smoke, {"training.epochs": 256 / 1500, "training.accumulation": 2})
+    one = job_of(replace(smoke, {"name": "one"}))
+    trainer = build_trainer(one, World(), NullTracker(), local_reader)
+    trainer.run()
+    trainer.stream.close()
+    two = job_of(replace(smoke, {"name": "two", "cluster.num_workers": 2}))
+    fit(two, allotment(2), no_tracker())
+
+    left, right = (read_checkpoint(latest(job.folder)) for job in (one, two))
+    for name, value in left.parts["ema"].items():
+        torch.testing.assert_close(value, right.parts["ema"][name], rtol=1e-3, atol=1e-4)
+    curves = [
+        [row["loss/total"] for row in checkpoint.state["history"] if "loss/total" in row]
+        for checkpoint in (left, right)
+    ]
+    assert curves[0] == pytest.approx(curves[1], rel=1e-3)
+
+
+@pytest.mark.ray
+def test_an_error_of_the_run_itself_is_raised_at_once(ray_cluster, smoke):
+    job = job_of(smoke)
+    shard = Store.open(smoke.storage) / "data" / "digits"
+    name = next(name for name in shard.list() if name.startswith("train"))
+    shard.write(name, shard.read(name)[:-100])
+    with pytest.raises(TrainingError, match=name):
+        fit(job, allotment(1), no_tracker())
+
+
+@pytest.mark.parametrize(
+    ("workers", "cpus", "have", "message"),
+    [
+        (4, 0.0, {"CPU": 2.0, "GPU": 0.0}, r"num_workers = 4 .*the cluster has 2 CPUs"),
+        (2, 1.0, {"CPU": 2.0, "GPU": 0.0}, r"At most 1 workers fit"),
+    ],
+)
+def test_more_than_the_cluster_has_is_refused_with_what_it_has(workers, cpus, have, message):
+    with pytest.raises(CapacityError, match=message):
+        allot(ClusterConfig(num_workers=workers, cpus_per_worker=cpus), have)
+
+
+def test_missing_gpus_are_refused():
+    with pytest.raises(CapacityError, match="the cluster has 1 GPUs"):
+        allot(ClusterConfig(num_workers=2, use_gpu=True), {"CPU": 64.0, "GPU": 1.0})
+
+
+@pytest.mark.parametrize(("workers", "each"), [(1, 1.0), (2, 0.75)])
+def test_two_cores_hold_workers_and_ray_data(workers, each):
+    given = allot(ClusterConfig(num_workers=workers), {"CPU": 2.0, "GPU": 0.0})
+    assert given.cpus_per_worker == each
+    assert workers * each <= 1.5

@@ -1,0 +1,245 @@
+"""A sweep under Ray Tune: what fits, what is kept, and that nothing is left behind."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from rich.console import Console
+
+from unite import tracking
+from unite.ablation.options import SweepOptions
+from unite.ablation.results import is_finished, read_result, result_file
+from unite.ablation.trials import expand
+from unite.checkpoints.store import committed
+from unite.cluster.connect import Allotment, CapacityError
+from unite.cluster.sweep import main, run_sweep
+from unite.cluster.tune import Item, lay_out, trains_inside
+from unite.config.axes import find_axis
+from unite.config.schema import ClusterConfig, TrackingConfig
+from unite.storage import Store
+from unite.training.progress import read_progress
+from unite.training.runs import open_run
+
+GONE_SECONDS = 90
+# Epochs of a smoke trial: long enough to be caught in the middle; one that never ends by itself.
+CATCHABLE, ENDLESS = 3.0, 150.0
+
+
+def sweep_of(storage, **options):
+    fields = {"scale": "smoke", "storage": str(storage), "tracking": TrackingConfig(enabled=False)}
+    return expand(find_axis("weight_sharing"), SweepOptions(**(fields | options)))
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO())
+
+
+def left_in(ray) -> tuple[set[str], set[str]]:
+    """Living actors and placement groups of the cluster."""
+    from ray.util import placement_group_table
+    from ray.util.state import list_actors
+
+    with pytest.MonkeyPatch.context() as patch:
+        # It asks this variable first, and would else find other clusters on this machine.
+        patch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
+        found = list_actors(limit=1000)
+    actors = {each.actor_id for each in found if each.state != "DEAD"}
+    groups = placement_group_table().items()
+    return actors, {name for name, group in groups if group["state"] != "REMOVED"}
+
+
+def assert_nothing_new(ray, before) -> None:
+    """Ray takes a moment to end what a driver has left."""
+    deadline = time.monotonic() + GONE_SECONDS
+    while time.monotonic() < deadline:
+        actors, groups = (now - was for now, was in zip(left_in(ray), before, strict=True))
+        if not actors and not groups:
+            return
+        time.sleep(1)
+    raise AssertionError(f"left behind: actors {actors}, placement groups {groups}")
+
+
+def wait_until(condition, seconds=180.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.2)
+
+
+def images_seen(folder: Store) -> int:
+    return (read_progress(folder) or {}).get("images", 0)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "inside"),
+    [({}, True), ({"num_workers": 2}, False), ({"use_gpu": True}, False)],
+)
+def test_the_rule_of_where_a_trial_trains(cluster, inside):
+    assert trains_inside(ClusterConfig(**cluster)) is inside
+
+
+def test_trials_of_one_worker_take_every_cpu():
+    admission = lay_out(ClusterConfig(), {"CPU": 2.0, "GPU": 0.0}, None)
+    assert (admission.concurrent, admission.trial_cpus) == (2, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("workers", "cpus", "have", "concurrent"),
+    [
+        (2, 0.75, {"CPU": 2.0, "GPU": 0.0}, 1),
+        (2, 1.0, {"CPU": 16.0, "GPU": 0.0}, 6),
+        (2, 1.0, {"CPU": 64.0, "GPU": 8.0}, 4),
+    ],
+)
+def test_worker_groups_fit_beside_each_other_and_ray_data(workers, cpus, have, concurrent):
+    use_gpu = have["GPU"] > 0
+    config = ClusterConfig(num_workers=workers, use_gpu=use_gpu)
+    given = Allotment(num_workers=workers, cpus_per_worker=cpus, use_gpu=use_gpu)
+    admission = lay_out(config, have, given)
+    assert admission.concurrent == concurrent
+    assert admission.concurrent * (workers * cpus + admission.trial_cpus) <= have["CPU"]
+    assert not use_gpu or admission.concurrent * workers <= have["GPU"]
+
+
+def test_a_cluster_without_cpus_is_refused():
+    with pytest.raises(CapacityError, match="the cluster has 0.5"):
+        lay_out(ClusterConfig(), {"CPU": 0.5, "GPU": 0.0}, None)
+
+
+def test_bad_input_is_named_before_ray_starts(tmp_path, capsys):
+    storage = ["--storage", str(tmp_path)]
+    assert main("noise", "", ["--values", "0.3", *storage]) == 2
+    assert "'0.3' is not on axis noise" in capsys.readouterr().err
+    assert main("noise", "", ["--scale", "gpu", *storage]) == 2
+    assert "--scale gpu needs --data" in capsys.readouterr().err
+    dead = ["--tracking.uri", "http://127.0.0.1:9"]
+    assert main("noise", "", ["--scale", "smoke", *storage, *dead]) == 2
+    assert "no MLflow server answers" in capsys.readouterr().err
+
+
+def test_a_dry_run_shows_trials_and_starts_nothing(tmp_path, capsys):
+    arguments = ["--scale", "smoke", "--storage", str(tmp_path), "--dry-run", "--rate", "1e10"]
+    assert main("noise", "", arguments) == 0
+    output = capsys.readouterr().out
+    assert "sigma = 0.7, seed 0" in output and "2 of 2 runs to do" in output
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.ray
+def test_a_sweep_that_cannot_start_ends_with_the_reason(ray_cluster):
+    from unite.cluster.watch import Watcher
+
+    class Waiting:
+        status = "PENDING"
+        config = {"work": "a"}
+
+        class placement_group_factory:  # noqa: N801 - as Tune names it
+            required_resources = {"CPU": 99.0}
+
+    item = Item(key="a", label="a trial", folder="/nowhere")
+    watcher = Watcher([item], lambda key: None, quiet(), patience_s=0.0)
+    with pytest.raises(CapacityError, match=r"no trial could start.*99\.0"):
+        watcher.on_step_end(0, [Waiting()])
+
+
+@pytest.mark.ray
+def test_a_sweep_trains_measures_tracks_and_draws_once(ray_cluster, tmp_path, monkeypatch):
+    before = left_in(ray_cluster)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    sweep = sweep_of(tmp_path, tracking=TrackingConfig())
+    ended = run_sweep(sweep, quiet())
+    assert not ended.errors and len(ended.measured) == 2
+    assert {f"table2_sharing{end}" for end in (".png", ".svg", ".csv")} <= set(ended.out.list())
+    assert_nothing_new(ray_cluster, before)
+
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    parents = tracking.find_runs(uri, "unite", "tags.role = 'sweep'")
+    assert len(parents) == 1
+    wanted = "tags.axis = 'weight_sharing' and tags.value = 'separate' and tags.seed = '0'"
+    (child,) = tracking.find_runs(uri, "unite", wanted)
+    assert child.tags["mlflow.parentRunId"] == parents[0].run_id
+    assert child.tags["figure"] == "table2_sharing" and child.status == "FINISHED"
+    assert child.run_id == ended.measured[1].run_id
+    fd = "eval/generation/fd-pixels"
+    assert child.metrics[fd] == pytest.approx(ended.measured[1].result.metrics[fd])
+    assert child.metrics["loss/total"] > 0  # its curves are in the same run
+    assert child.params["model.sharing"] == "separate"
+
+    def nothing(*arguments: object) -> None:
+        raise AssertionError("a finished sweep started something")
+
+    monkeypatch.setattr("unite.cluster.sweep._run", nothing)
+    again = run_sweep(sweep, quiet())
+    assert [each.run_id for each in again.measured] == [each.run_id for each in ended.measured]
+    assert len(tracking.find_runs(uri, "unite")) == 3
+
+
+@pytest.mark.ray
+@pytest.mark.fault
+def test_a_driver_that_is_killed_is_followed_by_one_that_repeats_nothing(
+    ray_cluster, root, tmp_path
+):
+    """Two seeds: the first is finished before, the second is interrupted in the middle."""
+    options = {"values": ("shared",), "epochs": CATCHABLE}
+    before = left_in(ray_cluster)
+    first = sweep_of(tmp_path, seeds=1, **options)
+    run_sweep(first, quiet())
+    done = open_run(first.works[0].config)
+    kept = result_file(done.folder, first.trials[0])
+    trained = [done.folder.path(f"checkpoints/{n:012d}/COMMITTED") for n in committed(done.folder)]
+    stamps = [os.stat(path).st_mtime_ns for path in [kept.uri, *trained]]
+
+    both = sweep_of(tmp_path, seeds=2, **options)
+    interrupted = open_run(both.works[1].config).folder
+    script = (
+        "import sys; from unite.cluster.sweep import main; sys.exit(main('weight_sharing', ''))"
+    )
+    flags = ["--scale", "smoke", "--storage", str(tmp_path), "--tracking.no-enabled"]
+    flags += ["--values", "shared", "--epochs", str(options["epochs"]), "--seeds", "2"]
+    address = ray_cluster.get_runtime_context().gcs_address
+    driver = subprocess.Popen(
+        [sys.executable, "-c", script, *flags], cwd=root, env={**os.environ, "RAY_ADDRESS": address}
+    )
+    try:
+        wait_until(lambda: driver.poll() is not None or len(committed(interrupted)) > 0)
+    finally:
+        driver.send_signal(signal.SIGKILL)
+        driver.wait()
+    saved = committed(interrupted)
+    assert saved and not is_finished(both.works[1])
+    assert_nothing_new(ray_cluster, before)
+
+    ended = run_sweep(both, quiet())
+    assert not ended.errors and len(ended.measured) == 2
+    assert [os.stat(path).st_mtime_ns for path in [kept.uri, *trained]] == stamps
+    history = committed(interrupted)
+    assert history[-1] > saved[-1]
+    assert read_result(open_run(both.works[1].config), both.trials[1]) is not None
+
+
+@pytest.mark.ray
+@pytest.mark.fault
+def test_a_stopped_sweep_saves_and_leaves_no_actors(ray_cluster, tmp_path):
+    before = left_in(ray_cluster)
+    sweep = sweep_of(tmp_path, values=("shared",), epochs=ENDLESS)
+    folder = open_run(sweep.works[0].config).folder
+
+    def stop() -> None:
+        wait_until(lambda: images_seen(folder) >= 64)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    ended = run_sweep(sweep, quiet())
+    stopper.join()
+    assert ended.stopped and not ended.errors and not ended.measured
+    assert committed(folder), "the trial saved before it ended"
+    assert "not finished" in "\n".join(ended.lines)
+    assert_nothing_new(ray_cluster, before)

@@ -1,0 +1,99 @@
+"""What every test shares: a quiet, private Ray, an S3 server on loopback, the data beside the repo.
+
+The environment is set at import time, before any test module can import ray: Ray reads these
+variables when it is imported or started, and its workers inherit them.
+"""
+
+import atexit
+import os
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# Unix sockets live below it and their paths may hold 107 characters, so it must be short.
+RAY_TMPDIR = tempfile.mkdtemp(prefix="unite-", dir="/tmp")
+atexit.register(shutil.rmtree, RAY_TMPDIR, ignore_errors=True)
+
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_ADDRESS": "local",  # never attach to a cluster that happens to run on this machine
+    "RAY_TMPDIR": RAY_TMPDIR,
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_DATA_USE_DATASOURCE_V2": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "OMP_NUM_THREADS": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "PYTHONPATH": os.pathsep.join(
+        filter(None, [str(ROOT / "platform"), os.environ.get("PYTHONPATH", "")])
+    ),
+}
+os.environ.update(ENVIRONMENT)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository root."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """Public data sets beside the repository; the test is skipped where they are absent."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"needs the data sets in {folder}, which is absent")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """An S3 server on a free loopback port; the environment points to it for the session."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3(s3_server) -> str:
+    """The URI of a fresh, empty bucket."""
+    import boto3
+
+    bucket = f"test-{uuid.uuid4().hex[:12]}"
+    boto3.client("s3", endpoint_url=s3_server).create_bucket(Bucket=bucket)
+    return f"s3://{bucket}"
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(s3_server):
+    """One local cluster for the whole session: starting it takes ten seconds.
+
+    The dashboard stays on: without it Train cannot clean up after a worker group. The S3 server
+    comes first because workers take over the environment as it is now.
+    """
+    import ray
+
+    ray.init(
+        address="local",
+        num_cpus=4,
+        object_store_memory=512 * 2**20,
+        include_dashboard=True,
+        log_to_driver=False,
+    )
+    yield ray
+    ray.shutdown()

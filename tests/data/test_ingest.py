@@ -1,0 +1,322 @@
+"""Sources become shards: what is stored, what is skipped, what an interrupted job keeps."""
+
+import io
+import subprocess
+import sys
+import tarfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from unite.data.ingest.digits import load_digits, prepare_digits
+from unite.data.ingest.prepare import (
+    PrepareConfig,
+    begin,
+    describe_manifest,
+    describe_plan,
+    estimate_bytes,
+    finish,
+    plan,
+    run_job,
+)
+from unite.data.manifest import UNFINISHED, ShardError, read_manifest
+from unite.data.shards import ShardSet
+from unite.domains.transforms import center_crop_adm, decode_image
+from unite.storage import Store
+
+CLASSES = ("apple", "bird", "cat")
+
+
+def jpeg(seed: int, size: tuple[int, int] = (50, 40), mode: str = "RGB") -> bytes:
+    """A smooth picture, so that JPEG at high quality is close to it."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 255, (4, 5, 3), dtype=np.uint8)
+    image = Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def tree(tmp_path) -> Path:
+    """30 images in three classes, a broken one, a grey one, and a file that is no image."""
+    root = tmp_path / "tree"
+    for label, name in enumerate(CLASSES):
+        (root / name).mkdir(parents=True)
+        for index in range(10):
+            (root / name / f"{index}.JPEG").write_bytes(jpeg(10 * label + index))
+    (root / "bird" / "3.JPEG").write_bytes(jpeg(13)[:200])
+    (root / "cat" / "4.JPEG").write_bytes(jpeg(24, mode="L"))
+    (root / "cat" / "notes.txt").write_text("no image")
+    return root
+
+
+def config(source: Path | str, out: Path | str, **changes) -> PrepareConfig:
+    settings = {"size": 16, "rows_per_group": 3, "rows_per_shard": 8}
+    return PrepareConfig(source=str(source), out=str(out), **{**settings, **changes})
+
+
+def prepare(chosen: PrepareConfig) -> ShardSet:
+    """The whole job in this process."""
+    planned = plan(chosen)
+    begin(planned)
+    finish(planned, [run_job(job) for job in planned.jobs])
+    return ShardSet.open(chosen.out, chosen.split, ("image", "label", "path"))
+
+
+def rows_of(shards: ShardSet) -> list[dict]:
+    tables = [shards.read(group) for group in range(len(shards.row_groups))]
+    return pa.concat_tables(tables).to_pylist()
+
+
+def test_tree_of_class_folders(tree, tmp_path):
+    shards = prepare(config(tree, tmp_path / "out"))
+    assert shards.num_rows == 29
+    assert shards.class_names == CLASSES
+    assert shards.manifest.skipped == {"not an image file": 1, "not a readable image": 1}
+    assert len(shards.files) == 4
+    assert max(group.num_rows for group in shards.row_groups) == 3
+    for row in rows_of(shards):
+        name, file = row["path"].split("/")
+        assert CLASSES.index(name) == row["label"]
+        expected = decode_image((tree / name / file).read_bytes(), 16, 3)
+        stored = np.asarray(Image.open(io.BytesIO(row["image"])).convert("RGB"))
+        assert stored.shape == (16, 16, 3)
+        assert np.abs(stored.astype(int) - expected).mean() < 4
+    shards.verify()
+    assert not (tmp_path / "out" / UNFINISHED).exists()
+
+
+def test_crop_is_that_of_adm_at_full_decoding(tree):
+    data = (tree / "apple" / "0.JPEG").read_bytes()
+    with Image.open(io.BytesIO(data)) as image:
+        expected = np.asarray(center_crop_adm(image.convert("RGB"), 16)).astype(int)
+    assert np.abs(decode_image(data, 16, 3) - expected).max() <= 1
+
+
+def test_original_bytes(tree, tmp_path):
+    shards = prepare(config(tree, tmp_path / "out", original=True))
+    for row in rows_of(shards):
+        assert row["image"] == (tree / row["path"]).read_bytes()
+
+
+def test_images_of_the_right_size_keep_their_bytes(tmp_path):
+    (tmp_path / "tree" / "a").mkdir(parents=True)
+    data = jpeg(0, size=(16, 16))
+    (tmp_path / "tree" / "a" / "x.jpg").write_bytes(data)
+    assert rows_of(prepare(config(tmp_path / "tree", tmp_path / "out")))[0]["image"] == data
+
+
+def test_classes_are_mixed_and_the_order_is_fixed(tree, tmp_path):
+    first = prepare(config(tree, tmp_path / "a"))
+    labels = first.labels()
+    assert len(set(labels[:10].tolist())) == 3
+    assert first.digest == prepare(config(tree, tmp_path / "b")).digest
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_tar_equals_the_tree(tree, tmp_path, nested):
+    archive = tmp_path / "set.tar"
+    with tarfile.open(archive, "w") as outer:
+        for folder in sorted(tree.iterdir()):
+            if nested:
+                inner = tmp_path / f"{folder.name}.tar"
+                with tarfile.open(inner, "w") as part:
+                    for file in sorted(folder.iterdir()):
+                        part.add(file, arcname=file.name)
+                outer.add(inner, arcname=inner.name)
+            else:
+                outer.add(folder, arcname=f"train/{folder.name}")
+    of_tar = prepare(config(archive, tmp_path / "tar"))
+    of_tree = prepare(config(tree, tmp_path / "tree-out"))
+    assert of_tar.class_names == of_tree.class_names
+    assert of_tar.manifest.skipped == of_tree.manifest.skipped
+
+    def content(shards: ShardSet) -> set[tuple]:
+        return {
+            (tuple(row["path"].split("/")[-2:]), row["label"], row["image"])
+            for row in rows_of(shards)
+        }
+
+    assert content(of_tar) == content(of_tree)
+
+
+@dataclass
+class Listing:
+    """Class names and bytes of a Hugging Face style folder."""
+
+    folder: Path
+    images: list[bytes]
+
+
+@pytest.fixture
+def parquet(tmp_path) -> Listing:
+    folder = tmp_path / "hf"
+    folder.mkdir()
+    images = [jpeg(seed) for seed in range(21)]
+    labels = [seed % 2 for seed in range(20)] + [-1]
+    cells = [{"bytes": image, "path": f"{i}.jpg"} for i, image in enumerate(images)]
+    table = pa.table({"image": cells, "label": labels})
+    pq.write_table(table, folder / "train-00000-of-00001.parquet", row_group_size=5)
+    pq.write_table(table.slice(0, 4), folder / "test-00000-of-00001.parquet")
+    return Listing(folder, images)
+
+
+def test_hugging_face_parquet_keeps_its_order(parquet, tmp_path):
+    shards = prepare(config(parquet.folder, tmp_path / "out", original=True))
+    assert [row["image"] for row in rows_of(shards)] == parquet.images[:20]
+    assert shards.labels().tolist() == [seed % 2 for seed in range(20)]
+    assert shards.manifest.skipped == {"no label in the range of the classes": 1}
+
+
+def test_both_splits_in_one_folder(parquet, tmp_path):
+    out = tmp_path / "out"
+    train = prepare(config(parquet.folder, out))
+    held_out = prepare(config(parquet.folder, out, split="eval"))
+    assert (train.num_rows, held_out.num_rows) == (20, 4)
+    assert ShardSet.open(out).digest == train.digest
+    assert "eval: 4 images" in describe_manifest(Store.open(out))
+
+
+def test_interrupted_job_keeps_finished_shards(tree, tmp_path):
+    chosen = config(tree, tmp_path / "out")
+    planned = plan(chosen)
+    begin(planned)
+    for job in planned.jobs[:2]:
+        run_job(job)
+    with pytest.raises(ShardError, match="was interrupted"):
+        ShardSet.open(chosen.out)
+    kept, damaged = (tmp_path / "out" / job.name for job in planned.jobs[:2])
+    before = kept.stat().st_mtime_ns
+    damaged.write_bytes(b"half")
+    resumed = prepare(chosen)
+    assert kept.stat().st_mtime_ns == before, "a finished shard was written again"
+    assert resumed.digest == prepare(config(tree, tmp_path / "straight")).digest
+    resumed.verify()
+
+
+def test_running_a_finished_job_again_repairs_it(tree, tmp_path):
+    chosen = config(tree, tmp_path / "out")
+    before = prepare(chosen)
+    (tmp_path / "out" / before.files[1]).unlink()
+    after = prepare(chosen)
+    assert after.digest == before.digest
+    assert after.manifest.skipped == before.manifest.skipped
+
+
+def test_folder_with_other_shards_is_refused(tree, parquet, tmp_path):
+    chosen = config(tree, tmp_path / "out")
+    prepare(chosen)
+    with pytest.raises(ShardError, match="already holds split 'train' of another source"):
+        plan(replace(chosen, size=8))
+    with pytest.raises(ShardError, match="no manifest describes"):
+        plan(replace(chosen, out=str(parquet.folder)))
+
+
+def test_unfinished_folder_of_other_settings_is_refused(tree, tmp_path):
+    chosen = config(tree, tmp_path / "out")
+    begin(plan(chosen))
+    with pytest.raises(ShardError, match="other settings"):
+        plan(replace(chosen, quality=50))
+
+
+def test_estimate_is_near_the_real_size(tree, tmp_path):
+    chosen = config(tree, tmp_path / "out", rows_per_shard=29)
+    planned = plan(chosen)
+    assert "30 images, 3 classes" in describe_plan(planned)
+    assert not (tmp_path / "out").exists(), "a plan writes nothing"
+    shards = prepare(chosen)
+    images = sum(len(row["image"]) for row in rows_of(shards))
+    assert estimate_bytes(planned) == pytest.approx(images, rel=0.2)
+
+
+def test_sources_that_cannot_be_used(tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(ShardError, match="does not exist"):
+        plan(config(tmp_path / "absent", out))
+    (tmp_path / "empty" / "class").mkdir(parents=True)
+    with pytest.raises(ShardError, match="no class folders with image files"):
+        plan(config(tmp_path / "empty", out))
+    (tmp_path / "file.zip").write_bytes(b"x")
+    with pytest.raises(ShardError, match="a file but no .tar"):
+        plan(config(tmp_path / "file.zip", out))
+    (tmp_path / "bad.tar").write_bytes(b"x" * 2000)
+    with pytest.raises(ShardError, match="cannot be listed as a plain tar"):
+        plan(config(tmp_path / "bad.tar", out))
+    with tarfile.open(tmp_path / "packed.tar", "w:gz") as archive:
+        archive.add(tmp_path / "file.zip", arcname="a/b.jpg")
+    with pytest.raises(ShardError, match="uncompress it"):
+        plan(config(tmp_path / "packed.tar", out))
+
+
+def test_wholly_unusable_source(tmp_path):
+    (tmp_path / "tree" / "a").mkdir(parents=True)
+    (tmp_path / "tree" / "a" / "x.jpg").write_bytes(b"no image")
+    with pytest.raises(ShardError, match="none of the 1 rows .* could be used"):
+        prepare(config(tmp_path / "tree", tmp_path / "out"))
+
+
+@pytest.mark.parametrize("change", [{"quality": 0}, {"size": 0}, {"rows_per_shard": -1}])
+def test_settings_out_of_range(tree, tmp_path, change):
+    with pytest.raises(ValueError, match=f"{next(iter(change))} = "):
+        plan(config(tree, tmp_path / "out", **change))
+
+
+def test_prepare_from_and_to_s3(tree, s3):
+    source = Store.open(f"{s3}/tree")
+    for path in tree.rglob("*.*"):
+        source.write(str(path.relative_to(tree)), path.read_bytes())
+    shards = prepare(config(source.uri, f"{s3}/out"))
+    assert (shards.num_rows, shards.class_names) == (29, CLASSES)
+    shards.verify()
+
+
+def test_digits(tmp_path):
+    store = Store.open(tmp_path / "digits")
+    prepare_digits(store)
+    train, held_out = ShardSet.open(store.uri), ShardSet.open(store.uri, "eval")
+    assert (train.num_rows, held_out.num_rows) == (1500, 297)
+    assert len(train.row_groups) == 6
+    assert np.bincount(train.labels()).min() >= 145
+    images, labels = load_digits()
+    stored = {row["path"]: row for s in (train, held_out) for row in rows_of(with_path(s))}
+    assert len(stored) == 1797
+    for row in (0, 700, 1796):
+        cell = stored[f"digits/{row}"]
+        assert np.array_equal(decode_image(cell["image"], 8, 1)[..., 0], images[row])
+        assert cell["label"] == labels[row]
+    before = read_manifest(store)["train"].digest
+    prepare_digits(store)
+    prepare_digits(Store.open(tmp_path / "again"))
+    assert before == ShardSet.open(store.uri).digest == ShardSet.open(tmp_path / "again").digest
+
+
+def with_path(shards: ShardSet) -> ShardSet:
+    return replace(shards, columns=(*shards.columns, "path"))
+
+
+def test_script_prepares_digits_without_ray(root, tmp_path):
+    command = [sys.executable, str(root / "jobs" / "prepare_data.py"), "builtin:digits"]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "digits")], capture_output=True, text=True, check=True
+    )
+    assert "train: 1,500 images" in done.stdout
+    assert ShardSet.open(tmp_path / "digits").num_rows == 1500
+
+
+def test_script_reports_errors_and_plans_without_writing(root, tree, tmp_path):
+    command = [sys.executable, str(root / "jobs" / "prepare_data.py")]
+    out = ["--out", str(tmp_path / "out")]
+    failed = subprocess.run([*command, "/absent", *out], capture_output=True, text=True)
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("error: the source /absent does not exist")
+    dry = subprocess.run(
+        [*command, str(tree), *out, "--dry-run"], capture_output=True, text=True, check=True
+    )
+    assert "30 images, 3 classes" in dry.stdout
+    assert not (tmp_path / "out").exists()

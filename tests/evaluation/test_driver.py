@@ -1,0 +1,176 @@
+"""The command's own promises: exit codes, messages, results in MLflow or kept for it."""
+
+import io
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from unite import tracking
+from unite.cluster.connect import CapacityError
+from unite.cluster.evaluate import compare, evaluate, main, prepare, track
+from unite.cluster.session import session
+from unite.config.schema import TrackingConfig
+from unite.evaluation.arguments import CompareArguments, EvaluateArguments, WorkerArguments
+from unite.evaluation.plan import Ingredients, suites_of
+from unite.evaluation.results import read_outcomes
+from unite.evaluation.task import work_of
+from unite.metrics.card import CardMismatchError
+from unite.storage import Store
+
+ROOT = Path(__file__).resolve().parents[2]
+QUIET = Console(quiet=True)
+
+
+def job(storage, *flags):
+    """jobs/evaluate.py as typed."""
+    return subprocess.run(
+        [sys.executable, str(ROOT / "jobs" / "evaluate.py"), *flags],
+        env={**os.environ, "UNITE_STORAGE": str(storage)},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_bad_input_is_told_without_a_traceback(storage):
+    ran = job(storage, "--num-samples", "101")
+    assert ran.returncode == 2
+    assert "cannot be spread evenly over 10 classes" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"run": "missing"}, "there is no run 'missing'"),
+        ({"suite": ("fidelity",)}, "--suite 'fidelity' is unknown"),
+        ({"cfg_interval": (0.5, 0.2)}, "--cfg-interval 0.5 0.2"),
+        ({"num_steps": 0}, "--num-steps 0"),
+        ({"extractor": ("nowhere",)}, "no feature extractor"),
+        ({"reference": "nowhere.npz"}, "nowhere.npz"),
+    ],
+)
+def test_bad_input_is_told_before_anything_starts(request_of, changes, message):
+    with pytest.raises((ValueError, OSError, RuntimeError), match=message):
+        request_of(**changes)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_not_there_is_refused():
+    arguments = WorkerArguments(num_workers=0, use_gpu=True)
+    with pytest.raises(CapacityError, match="no CUDA device"), session(arguments, QUIET):
+        pytest.fail("started")
+
+
+@pytest.mark.slow
+def test_the_command_prints_one_table(storage):
+    flags = ("--num-workers", "0", "--num-samples", "50", "--extractor", "pixels")
+    ran = job(storage, *flags, "--suite", "generation", "entropy", "compute")
+    assert ran.returncode == 0, ran.stderr
+    for part in ("FD-pixels", "functional_mb", "tflop_per_sample", "2.12 (Table 1)", "after 256"):
+        assert part in ran.stdout
+    assert "not written to MLflow" in ran.stdout
+
+
+@pytest.fixture
+def tracked(storage, tmp_path):
+    """`tiny`, as if it had been trained with tracking, in a database of its own."""
+    record = storage / "tiny" / "run.json"
+
+    def connect_to(uri, run_id):
+        record.write_text(json.dumps({"mlflow_uri": uri, "mlflow_run_id": run_id}))
+
+    yield connect_to
+    record.unlink(missing_ok=True)
+
+
+@pytest.mark.slow
+def test_results_stand_in_the_training_run_at_the_checkpoints_step(storage, tmp_path, tracked):
+    handle = tracking.start_run(
+        TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db"),
+        storage=str(tmp_path),
+        name="tiny",
+        params={},
+        config_dict={},
+        tags={},
+    )
+    tracked(handle.uri, handle.run_id)
+    arguments = EvaluateArguments(
+        num_workers=0, suite=("reconstruction", "compute"), extractor=("pixels",)
+    )
+    evaluation = prepare(arguments, str(storage))
+    outcomes = evaluate(evaluation, QUIET)
+    assert "results in the training run" in track(evaluation, outcomes)
+    psnr = next(row.card.value for row in outcomes[0].rows if row.card.metric == "psnr")
+    assert tracking.metric_history(handle, "eval/reconstruction/psnr") == [(256, psnr)]
+    names = {path.name for path in (tmp_path / "mlartifacts").rglob("*.*")}
+    assert {"results.json", "report.md"} <= names
+    picture = "evaluation~reconstruction~reconstructions+step+256"
+    assert any(name.startswith(picture) for name in names)
+
+
+@pytest.mark.slow
+def test_results_outlive_an_unreachable_server(storage, tracked, caplog):
+    tracked("http://127.0.0.1:9", "0" * 32)
+    arguments = EvaluateArguments(num_workers=0, suite=("entropy",))
+    with caplog.at_level(logging.ERROR):
+        assert main(arguments, str(storage), QUIET) == 1
+    assert "python jobs/evaluate.py --push " in caplog.text
+    home = prepare(arguments, str(storage)).home
+    (kept,) = Store.open(home.uri).list("unsent")
+    assert read_outcomes(home)
+    assert Path(home.path(f"unsent/{kept}/metrics.jsonl")).read_text().count("eval/entropy/norm_mb")
+
+
+def test_a_push_without_anything_to_push_fails(tmp_path, caplog):
+    arguments = EvaluateArguments(push=str(tmp_path / "metrics.jsonl"))
+    with caplog.at_level(logging.ERROR):
+        assert main(arguments, str(tmp_path), QUIET) == 1
+    assert "metrics.jsonl" in caplog.text
+
+
+def test_numbers_of_two_evaluations_are_compared(run_suites, request_of, tmp_path):
+    home = request_of().home
+    run_suites("entropy")
+    (tmp_path / "a.json").write_bytes(home.read("results.json"))
+    run_suites("entropy", entropy_bins=128)
+    (tmp_path / "b.json").write_bytes(home.read("results.json"))
+    both = CompareArguments(a=str(tmp_path / "a.json"), b=str(tmp_path / "b.json"))
+    compare(replace(both, b=both.a), QUIET)
+    with pytest.raises(CardMismatchError, match=r"details\.bins: 256 against 128"):
+        compare(both, QUIET)
+    compare(replace(both, allow_different_cards=True), QUIET)
+
+
+@pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_says_that_finished_work_is_kept(request_of, monkeypatch, interruption):
+    evaluation = request_of(suite=("reconstruction",))
+    ingredients = Ingredients(target=evaluation.target, arguments=evaluation.arguments)
+    (suite,) = suites_of(ingredients)
+    suite = replace(suite, seed=int(interruption))
+    measure, begun = type(suite).measure, []
+
+    def measured(self, instruments, chunk):
+        begun.append(chunk)
+        if len(begun) == 3:
+            signal.raise_signal(interruption)
+        return measure(self, instruments, chunk)
+
+    monkeypatch.setattr(type(suite), "measure", measured)
+    console = Console(record=True, file=io.StringIO())
+    with pytest.raises(KeyboardInterrupt), session(WorkerArguments(num_workers=0), console) as run:
+        run("reconstruction", work_of(suite))
+    finished = [work for work in work_of(suite) if work.finished]
+    assert [work.chunk for work in finished] == begun[:2]
+    text = console.export_text()
+    assert f"{len(suite.chunks()) - 2} pieces of work unfinished" in text
+    assert "the same command goes on from there" in text.replace("\n", " ")

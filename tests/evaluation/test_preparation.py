@@ -1,0 +1,154 @@
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from unite.checkpoints.load import load
+from unite.cluster.evaluate import evaluate
+from unite.cluster.features import fit_extractor, make_reference
+from unite.data.loader import sequential_batches
+from unite.data.shards import ShardSet
+from unite.evaluation.arguments import FitArguments, ReferenceArguments
+from unite.evaluation.dataset import Dataset, images_of
+from unite.evaluation.fitting import FitTask, default_options
+from unite.evaluation.instruments import Instruments
+from unite.metrics.moments import MetricError
+from unite.metrics.reference import Reference
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture
+def digits(storage):
+    return str(storage / "data" / "digits")
+
+
+def refer(storage, **changes):
+    settings = {"data": "builtin:digits", "extractor": "pixels", "num_workers": 0, **changes}
+    return make_reference(ReferenceArguments(**settings), str(storage), QUIET)
+
+
+def test_a_data_set_says_how_it_is_read(digits):
+    images = images_of(Dataset.open(digits, "train"))
+    assert (images.size, images.channels, images.num_classes) == (8, 1, 10)
+    assert images_of(Dataset.open(digits, "eval"), size=4, channels=3).size == 4
+
+
+def test_a_reference_holds_every_row_once(storage):
+    reference = refer(storage)
+    assert reference.num == 1500
+    assert reference.label_histogram.sum() == 1500
+    assert reference.made.data_digest == Dataset.open(reference.made.data, "train").digest
+    assert reference.root_FR is not None
+    assert not list((storage / "references").glob("reference-*/chunks/*"))
+
+
+def test_the_evaluation_finds_the_reference_that_was_built(storage, request_of):
+    built = refer(storage)
+    (outcome,) = evaluate(request_of(suite=("generation",)), QUIET)
+    assert outcome.rows[0].card.reference == built.digest
+
+
+def test_a_reference_can_be_given(storage, tmp_path, request_of):
+    built = refer(storage, out=str(tmp_path / "mine.npz"))
+    request = request_of(suite=("generation",), reference=str(tmp_path / "mine.npz"))
+    (outcome,) = evaluate(request, QUIET)
+    assert outcome.rows[0].card.reference == built.digest
+
+
+def test_mu_and_sigma_alone_give_the_distance_alone(storage, tmp_path, request_of):
+    built = refer(storage)
+    np.savez(tmp_path / "bare.npz", mu=built.mu_F, sigma=built.sigma_FF)
+    request = request_of(suite=("generation",), reference=str(tmp_path / "bare.npz"))
+    (outcome,) = evaluate(request, QUIET)
+    names = [row.card.metric for row in outcome.rows]
+    assert "fd-pixels" in names
+    assert "kd-pixels" not in names
+    assert "keeps no features" in outcome.remarks[0]
+
+
+def test_a_reference_of_other_dimensions_is_refused(tmp_path, request_of):
+    np.savez(tmp_path / "wide.npz", mu=np.zeros(9), sigma=np.eye(9))
+    with pytest.raises(MetricError, match="9 features and extractor pixels gives 64"):
+        request_of(suite=("generation",), reference=str(tmp_path / "wide.npz"))
+
+
+def test_a_reference_of_other_data_is_refused(storage, tmp_path, request_of):
+    refer(storage, split="eval", out=str(tmp_path / "eval.npz"))
+    with pytest.raises(MetricError, match="another data set than the checkpoint's"):
+        request_of(suite=("generation",), reference=str(tmp_path / "eval.npz"))
+
+
+def test_rows_that_cannot_be_decoded_make_no_reference(digits, storage, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (file,) = [p for p in map(str, (storage / "data" / "digits").glob("train-*"))]
+    table = pq.read_table(file)
+    column = table.column("image").to_pylist()
+    column[7] = {"bytes": b"no image", "path": None} if isinstance(column[7], dict) else b"no image"
+    index = table.schema.get_field_index("image")
+    table = table.set_column(index, "image", pa.array(column, table.schema.field("image").type))
+    pq.write_table(table, broken / "train-00000-of-00001.parquet")
+    with pytest.raises(MetricError, match="1 of the rows .* cannot be decoded"):
+        refer(storage, data=str(broken))
+
+
+def test_an_extractor_is_fitted_once(storage, tmp_path, monkeypatch):
+    arguments = FitArguments(
+        data="builtin:digits", out=str(tmp_path / "mine"), images=1280, num_workers=0, name="mine"
+    )
+    fitted = fit_extractor(arguments, str(storage), QUIET)
+    assert fitted.card.accuracy > 0.2
+    monkeypatch.setattr(FitTask, "fit", lambda *_: pytest.fail("fitted again"))
+    assert fit_extractor(arguments, str(storage), QUIET).digest == fitted.digest
+    with pytest.raises(MetricError, match="was fitted otherwise .*seed 0, 1,280 images"):
+        fit_extractor(replace(arguments, seed=1), str(storage), QUIET)
+
+
+def test_its_features_carry_its_name(storage, tmp_path, request_of):
+    arguments = FitArguments(
+        data="builtin:digits", out=str(tmp_path / "mine"), images=640, num_workers=0, name="mine"
+    )
+    fit_extractor(arguments, str(storage), QUIET)
+    request = request_of(suite=("generation",), extractor=(str(tmp_path / "mine"),))
+    (outcome,) = evaluate(request, QUIET)
+    names = [row.card.metric for row in outcome.rows]
+    assert {"fd-mine", "cs-mine", "kd-mine", "precision-mine"} <= set(names)
+    assert not any("std" in name for name in names)
+
+
+def test_small_sets_are_not_seen_thousands_of_times():
+    assert default_options(1500).images == 30_000
+    assert default_options(10**9).images == 200_000
+
+
+def test_large_sets_are_fitted_on_ranges_spread_over_them(digits, monkeypatch):
+    monkeypatch.setattr("unite.evaluation.fitting.MOST_BYTES", 1500 * 64 // 4)
+    data = Dataset.open(digits, "train")
+    task = FitTask.of(data, images_of(data), "/nowhere")
+    rows = np.concatenate([part.rows_B.numpy() for part in task._rows(Instruments())])
+    assert 200 <= len(rows) <= 400
+    assert rows.min() < 100
+    assert rows.max() > 1400
+
+
+def test_reference_statistics_agree_with_numpy(storage):
+    domain = load(str(storage / "tiny")).domain
+    shards = ShardSet.open(str(storage / "data" / "digits"), split="train")
+    batches = sequential_batches(shards, domain, batch_size=500)
+    pixels = np.concatenate([b.fields["image"] for b in batches]).reshape(-1, 64) / 255
+    reference = refer(storage)
+    np.testing.assert_allclose(reference.mu_F, pixels.mean(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(reference.sigma_FF, np.cov(pixels.T), rtol=1e-5, atol=1e-9)
+    assert Reference.load(str(next((storage / "references").glob("*.npz")))).num == 1500
+
+
+@pytest.fixture(autouse=True)
+def _keep_digits(storage):
+    """The session's storage stays as it was."""
+    yield
+    shutil.rmtree(storage / "references", ignore_errors=True)

@@ -1,0 +1,281 @@
+"""Every suite on the tiny run, in this process, against an independent computation where one is
+cheap."""
+
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from unite.checkpoints.load import load
+from unite.cluster.evaluate import evaluate
+from unite.cluster.session import make_worker
+from unite.data.loader import sequential_batches
+from unite.data.shards import ShardSet
+from unite.evaluation.chunks import partition
+from unite.evaluation.extractors import ExtractorSource
+from unite.evaluation.instruments import Instruments
+from unite.evaluation.plan import Ingredients, num_samples, suites_of
+from unite.evaluation.preparation import prepare_references
+from unite.evaluation.report import cells, markdown, print_table
+from unite.evaluation.results import read_outcomes
+from unite.evaluation.task import read_chunks, work_of
+from unite.metrics.alignment import AlignmentSums
+from unite.metrics.frechet import frechet_distance
+from unite.metrics.moments import MetricError
+from unite.sampling.generator import draw
+from unite.sampling.seeds import sample_seeds
+from unite.tracking.results import RESULT_NAME
+from unite.training.evaluation import evaluate_reconstruction
+from unite.training.parallelize import World
+
+
+def value(outcome, metric):
+    (row,) = [row for row in outcome.rows if row.card.metric == metric]
+    return row.card.value
+
+
+@pytest.fixture
+def tiny(storage):
+    return load(str(storage / "tiny"))
+
+
+@pytest.fixture
+def data(storage):
+    return str(storage / "data" / "digits")
+
+
+@pytest.fixture(scope="session")
+def pixels(storage):
+    """All training digits, float64 (N, 64) in [0, 1]."""
+    domain = load(str(storage / "tiny")).domain
+    shards = ShardSet.open(str(storage / "data" / "digits"), split="train")
+    batches = list(sequential_batches(shards, domain, batch_size=500))
+    return np.concatenate([b.fields["image"] for b in batches]).reshape(-1, 64) / 255
+
+
+def test_generation_measures_the_samples_that_its_seeds_make(run_suites, request_of, tiny, pixels):
+    (outcome,) = run_suites("generation")
+    settings = request_of().target.subject.config.sampling
+    indices = torch.arange(100)
+    samples = draw(tiny, indices % 10, settings, seeds_B=sample_seeds(0, indices))
+    drawn = tiny.domain.render(samples.reconstruction).reshape(100, -1).numpy() / 255
+    expected = frechet_distance(
+        drawn.mean(axis=0), np.cov(drawn.T), pixels.mean(axis=0), np.cov(pixels.T)
+    )
+    assert value(outcome, "fd-pixels") == pytest.approx(expected, rel=1e-6)
+    assert value(outcome, "nfe") == samples.nfe_B.double().mean()
+    assert value(outcome, "passes") == samples.network_rows_B.double().mean()
+    card = next(row.card for row in outcome.rows if row.card.metric == "fd-pixels")
+    assert (card.solver, card.num_steps, card.cfg_scale) == ("euler", 4, 1.5)
+    assert (card.label_sampling, card.num_samples, card.step) == ("balanced", 100, 256)
+    assert card.reference
+    assert "1,500 images" in card.reference_made
+
+
+def test_the_batch_size_changes_nothing_but_rounding(request_of):
+    evaluation = request_of(suite=("generation",))
+    with_files = evaluate(evaluation, Console(quiet=True))
+    suite = the_suite(evaluation, with_files)
+    (chunk, *_) = suite.chunks()
+    whole = suite.measure(Instruments(batch_size=64), chunk)
+    pieces = suite.measure(Instruments(batch_size=7), chunk)
+    for name in whole:
+        if name != "seconds":
+            np.testing.assert_allclose(pieces[name], whole[name], rtol=1e-6, atol=1e-9)
+
+
+def the_suite(evaluation, outcomes):
+    """The generation task of an evaluation whose reference exists by now."""
+    target = evaluation.target
+    images = target.subject.config.domain
+    sources = (ExtractorSource.open("pixels", images),)
+    references = prepare_references(sources, target.train, images, target.storage, never)
+    arguments = replace(evaluation.arguments, suite=("generation",))
+    (suite,) = suites_of(
+        Ingredients(target=target, arguments=arguments, sources=sources, references=references)
+    )
+    return suite
+
+
+def never(title, works):
+    raise AssertionError(f"{title} should have been there")
+
+
+def test_uniform_labels_depend_on_the_index_alone(request_of, run_suites):
+    run_suites("generation")
+    suite = replace(the_suite(request_of(), None), labels="uniform")
+    whole = suite._labels(torch.arange(100), 10)
+    assert torch.equal(suite._labels(torch.arange(40, 60), 10), whole[40:60])
+    assert len(whole.unique()) > 5
+
+
+def test_a_finished_evaluation_computes_nothing(run_suites, monkeypatch):
+    first = run_suites("generation", "entropy")
+    monkeypatch.setattr("unite.evaluation.task.write_chunk", never)
+    monkeypatch.setattr("unite.evaluation.generation.draw", never)
+    second = run_suites("generation", "entropy")
+    assert [row.card for o in first for row in o.rows] == [
+        row.card for o in second for row in o.rows
+    ]
+
+
+def test_missing_chunks_alone_are_computed_again(request_of, run_suites, monkeypatch):
+    (before,) = run_suites("generation", seed=3)
+    suite = replace(the_suite(request_of(), None), seed=3)
+    lost = suite.chunks()[1]
+    suite.folder.delete(f"chunks/{lost}.npz")
+    computed = []
+    monkeypatch.setattr(type(suite), "measure", noting(type(suite).measure, computed))
+    (after,) = run_suites("generation", seed=3)
+    assert computed == [lost]
+    assert value(after, "fd-pixels") == value(before, "fd-pixels")
+
+
+def noting(measure, computed):
+    def measured(self, instruments, chunk):
+        computed.append(chunk)
+        return measure(self, instruments, chunk)
+
+    return measured
+
+
+def test_a_repeated_or_missing_chunk_is_never_counted(request_of, run_suites):
+    run_suites("generation")
+    suite = the_suite(request_of(), None)
+    chunks = read_chunks(suite)
+    with pytest.raises(MetricError, match="more than once"):
+        suite.combine([*chunks[:-1], chunks[0]])
+
+
+def test_reconstruction_agrees_with_the_evaluation_during_training(run_suites, tiny, data):
+    (outcome,) = run_suites("reconstruction")
+    shards = ShardSet.open(data, split="eval")
+    batches = sequential_batches(shards, tiny.domain, batch_size=100)
+    trained = evaluate_reconstruction(tiny, batches, World(), 0)
+    assert value(outcome, "psnr") == pytest.approx(trained["eval/psnr"], rel=1e-5)
+    assert value(outcome, "l1") == pytest.approx(trained["eval/l1"], rel=1e-5)
+    assert value(outcome, "rfd-pixels") > 0
+    assert outcome.files["reconstructions.png"].startswith(b"\x89PNG")
+    assert "under 16 pixels" in outcome.remarks[0]
+
+
+def test_alignment_of_chunks_is_alignment_of_the_whole(run_suites, request_of, tiny, data):
+    (outcome,) = run_suites("alignment")
+    target = request_of().target
+    (suite,) = suites_of(
+        Ingredients(target=target, arguments=replace(request_of().arguments, suite=("alignment",)))
+    )
+    sums = AlignmentSums(suite.config)
+    domain = target.subject.config.domain
+    (whole,) = partition("alignment", 297, 1)
+    for rows in Instruments().rows(target.held_out, domain, whole):
+        sums.add(tiny, rows.sample, rows.rows_B, rows.labels_B)
+    for name, expected in sums.result().summary().items():
+        assert value(outcome, name) == pytest.approx(expected, rel=1e-6)
+    assert len(suite.chunks()) > 1
+    assert {"alignment.png", "alignment.svg", "alignment.json"} <= set(outcome.files)
+
+
+def test_the_small_suites_say_what_they_measured(run_suites):
+    outcomes = {o.suite: o for o in run_suites("trajectory", "entropy", "probe", "compute")}
+    assert value(outcomes["trajectory"], "psnr_z0") > 0
+    assert outcomes["trajectory"].files["trajectory.png"].startswith(b"\x89PNG")
+    entropy = outcomes["entropy"]
+    assert value(entropy, "total_mb") == pytest.approx(
+        sum(value(entropy, f"{group}_mb") for group in ("norm", "functional", "other"))
+    )
+    assert "256 bins" in entropy.protocol
+    assert value(outcomes["probe"], "top1_pct") <= value(outcomes["probe"], "top5_pct") <= 100
+    compute = outcomes["compute"]
+    assert value(compute, "epochs") == pytest.approx(256 / 1500)
+    assert value(compute, "params_m") == pytest.approx(
+        sum(value(compute, f"params_{part}_m") for part in ("embedder", "tokenizer", "decoder"))
+    )
+    assert any("throughput" in remark for remark in compute.remarks)
+
+
+def test_results_and_report_are_written(run_suites, request_of):
+    outcomes = run_suites("generation", "entropy")
+    home = request_of().home
+    kept = {outcome.suite: outcome for outcome in read_outcomes(home)}
+    assert [kept[outcome.suite] for outcome in outcomes] == outcomes
+    run_suites("compute")
+    assert kept.keys() | {"compute"} == {outcome.suite for outcome in read_outcomes(home)}
+    report = home.read("report.md").decode()
+    assert report == markdown(read_outcomes(home))
+    assert "FD-pixels" in report
+    assert "2.12 (Table 1)" in report
+    console = Console(record=True, width=120, quiet=False, file=io.StringIO())
+    print_table(outcomes, console)
+    text = console.export_text()
+    assert "FD-pixels" in text
+    assert "euler, 4 steps, guidance 1.5" in text
+
+
+def test_every_number_has_a_name_that_tracking_takes(run_suites):
+    for outcome in run_suites():
+        for row in outcome.rows:
+            assert RESULT_NAME.fullmatch(f"eval/{outcome.suite}/{row.card.metric}")
+            assert len(cells(row)) == 5
+            json.dumps(row.to_dict())
+
+
+def test_the_sweep_leaves_generation_at_its_best_scale(run_suites, request_of):
+    sweep, generation = run_suites("generation", cfg_adaptive=True)
+    best = value(sweep, "best_cfg_scale")
+    assert {row.card.cfg_scale for row in generation.rows} == {best}
+    found = json.loads(sweep.files["cfg_sweep.json"])
+    assert found["scales"][found["best"]] == best
+    assert value(generation, "fd-pixels") == pytest.approx(
+        found["distances"][str(found["best"])], rel=1e-9
+    )
+
+
+def test_adaptive_steps_are_per_sample_and_the_card_says_so(run_suites):
+    (outcome,) = run_suites("generation", solver="dopri5", num_samples=20)
+    card = outcome.rows[0].card
+    assert (card.solver, card.num_steps, card.step_control) == ("dopri5", 0, "per sample")
+    assert (card.atol, card.rtol) == (1e-6, 1e-3)
+    assert card.nfe > 4
+
+
+def test_the_precision_stands_on_the_card(run_suites):
+    (exact,) = run_suites("reconstruction")
+    (rounded,) = run_suites("reconstruction", precision="bfloat16")
+    assert {row.card.precision for row in rounded.rows} == {"bfloat16"}
+    assert value(rounded, "psnr") == pytest.approx(value(exact, "psnr"), rel=0.05)
+    assert value(rounded, "psnr") != value(exact, "psnr")
+
+
+def test_the_default_number_of_samples_follows_the_data(request_of):
+    evaluation = request_of(num_samples=0)
+    assert num_samples(evaluation.arguments, evaluation.target) == 3000
+
+
+def test_nan_samples_are_refused_with_their_index(request_of, run_suites, monkeypatch):
+    run_suites("generation")
+    suite = the_suite(request_of(), None)
+    instruments = Instruments()
+    model = suite.model(instruments)
+    monkeypatch.setattr(model, "decode", lambda z, mask=None: torch.full((len(z), 1, 8, 8), np.nan))
+    with pytest.raises(MetricError, match="NaN or infinite values, first sample 0"):
+        suite.measure(instruments, suite.chunks()[0])
+
+
+def test_workers_of_one_process_reuse_their_model(request_of, run_suites):
+    run_suites("entropy")
+    (suite,) = suites_of(
+        Ingredients(
+            target=request_of().target,
+            arguments=replace(request_of().arguments, suite=("entropy",)),
+        )
+    )
+    worker = make_worker(False, 64)
+    for work in work_of(suite):
+        worker(work)
+    instruments = worker.keywords["instruments"]
+    assert suite.model(instruments) is suite.model(instruments)

@@ -1,0 +1,80 @@
+import shutil
+
+import pytest
+
+from unite.checkpoints.export import write_export
+from unite.checkpoints.load import load
+from unite.checkpoints.store import CheckpointError, checkpoint_digest, latest
+from unite.config.serialise import to_dict
+from unite.data.manifest import ShardError
+from unite.evaluation.target import open_target
+from unite.storage import Store
+
+
+def test_a_run_is_measured_at_its_newest_checkpoint(storage):
+    target = open_target("latest", str(storage), ema=True)
+    newest = latest(Store.open(storage / "tiny"))
+    assert target.subject.uri == newest.uri
+    assert target.subject.digest == checkpoint_digest(newest)
+    assert target.subject.images == 256
+    assert target.subject.home == f"{storage}/tiny/evaluations/{target.subject.digest}"
+    assert (target.train.num_rows, target.held_out.num_rows) == (1500, 297)
+    assert target.record == {}
+
+
+def test_a_checkpoint_folder_belongs_to_its_run(storage):
+    folder = latest(Store.open(storage / "tiny"))
+    by_folder = open_target(folder.uri, str(storage), ema=True)
+    assert by_folder.subject == open_target("tiny", str(storage), ema=True).subject
+    assert by_folder.run == Store.open(storage / "tiny")
+
+
+def test_raw_and_averaged_weights_are_two_subjects(storage):
+    raw = open_target("tiny", str(storage), ema=False)
+    assert raw.subject != open_target("tiny", str(storage), ema=True).subject
+
+
+def test_no_such_run(storage):
+    with pytest.raises(CheckpointError, match=r"no run 'missing'.*tiny"):
+        open_target("missing", str(storage), ema=True)
+
+
+def test_a_run_without_checkpoints(storage, tmp_path):
+    shutil.copy(storage / "tiny" / "config.json", tmp_path)
+    with pytest.raises(CheckpointError, match="no committed checkpoint yet"):
+        open_target(str(tmp_path), str(storage), ema=True)
+
+
+def test_data_that_the_checkpoint_was_not_trained_on(storage, tmp_path):
+    digits = tmp_path / "digits"
+    shutil.copytree(storage / "data" / "digits", digits)
+    (digits / "manifest.json").unlink()
+    with pytest.raises(ValueError, match="the checkpoint was trained on data"):
+        open_target("tiny", str(storage), ema=True, data=str(digits))
+
+
+def test_data_that_is_not_there(storage, tmp_path):
+    with pytest.raises(ShardError):
+        open_target("tiny", str(storage), ema=True, data=str(tmp_path / "none"))
+
+
+def test_an_export_needs_no_run(storage, tmp_path):
+    model = load(str(storage / "tiny"))
+    config = to_dict(open_target("tiny", str(storage), ema=True).subject.config)
+    write_export(model, config, Store.open(tmp_path / "export"))
+    target = open_target(str(tmp_path / "export"), str(storage), ema=True)
+    assert target.run is None
+    assert target.subject.trained_here
+    assert target.subject.home.startswith(f"{storage}/imported/")
+
+
+def test_bare_weights_need_their_data_named(storage, tmp_path):
+    model = load(str(storage / "tiny"))
+    config = to_dict(open_target("tiny", str(storage), ema=True).subject.config)
+    config["data"]["train"] = ""
+    write_export(model, config, Store.open(tmp_path / "export"))
+    with pytest.raises(ValueError, match="--data"):
+        open_target(str(tmp_path / "export"), str(storage), ema=True)
+    digits = str(storage / "data" / "digits")
+    target = open_target(str(tmp_path / "export"), str(storage), ema=True, data=digits)
+    assert target.train.num_rows == 1500

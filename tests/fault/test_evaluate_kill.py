@@ -1,0 +1,181 @@
+"""Killed workers and killed drivers: every index is counted exactly once all the same."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from unite.cluster.evaluate import evaluate, prepare
+from unite.cluster.fanout import Fleet, Wish
+from unite.cluster.session import make_worker
+from unite.config.recipes import recipe
+from unite.config.serialise import replace as replace_fields
+from unite.data.ingest.digits import prepare_digits
+from unite.data.loader import local_reader
+from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.chunks import partition
+from unite.evaluation.extractors import ExtractorSource
+from unite.evaluation.plan import Ingredients, suites_of
+from unite.evaluation.preparation import prepare_references
+from unite.evaluation.task import read_chunks, work_of
+from unite.storage import Store
+from unite.tracking import NullTracker
+from unite.training.parallelize import World
+from unite.training.runs import begin, open_run
+from unite.training.setup import Job, build_trainer
+
+pytestmark = [pytest.mark.fault, pytest.mark.slow]
+SAMPLES = 640
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory):
+    """A storage folder with the digits and a run of two steps."""
+    place = tmp_path_factory.mktemp("storage")
+    prepare_digits(Store.open(place / "data" / "digits"))
+    changes = {"storage": str(place), "name": "tiny", "training.epochs": 2 * 32 / 1500}
+    run = open_run(replace_fields(recipe("smoke"), changes))
+    begin(run)
+    job = Job(config=run.config, folder=run.folder)
+    trainer = build_trainer(job, World(), NullTracker(), local_reader)
+    trainer.run()
+    trainer.stream.close()
+    return place
+
+
+def arguments(storage, **changes):
+    settings = {
+        "run": "tiny",
+        "storage": str(storage),
+        "suite": ("generation",),
+        "num_samples": SAMPLES,
+        "num_steps": 10,
+        "extractor": ("pixels",),
+        "num_workers": 0,
+        "track": False,
+    }
+    return EvaluateArguments(**{**settings, **changes})
+
+
+@pytest.fixture
+def generation(storage):
+    """The generation task under a seed of one's own, so that nothing of it is finished."""
+    made = iter(range(1_000))
+
+    def make():
+        chosen = arguments(storage, seed=time.time_ns() % 10**6 + next(made))
+        target = prepare(chosen, str(storage)).target
+        images = target.subject.config.domain
+        sources = (ExtractorSource.open("pixels", images),)
+
+        def run(title, works):
+            worker = make_worker(False, 64)
+            for work in works:
+                worker(work)
+
+        references = prepare_references(sources, target.train, images, target.storage, run)
+        (suite,) = suites_of(
+            Ingredients(target=target, arguments=chosen, sources=sources, references=references)
+        )
+        return suite
+
+    return make
+
+
+def in_this_process(suite, home):
+    """The same task elsewhere, computed without any fault."""
+    clean = replace(suite, home=str(home))
+    worker = make_worker(False, 250)
+    for work in work_of(clean):
+        worker(work)
+    return read_chunks(clean)
+
+
+def assert_same(chunks, expected):
+    for ours, theirs in zip(chunks, expected, strict=True):
+        assert set(ours) == set(theirs)
+        for name in set(ours) - {"seconds"}:
+            np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+
+
+@pytest.mark.ray
+def test_killed_workers_change_nothing(ray_cluster, generation, tmp_path):
+    """Two workers; after the first and the fifth chunk one of those alive is killed with -9."""
+    suite = generation()
+    pids = tmp_path / "pids"
+    pids.mkdir()
+
+    def make(folder):
+        with open(f"{folder}/{os.getpid()}", "w"):
+            return make_worker(False, 250)
+
+    done = []
+
+    def kill_now_and_then(work):
+        done.append(work.chunk)
+        if len(done) in (1, 5):
+            alive = sorted(int(p.name) for p in pids.iterdir())
+            os.kill(alive[0], signal.SIGKILL)
+            (pids / str(alive[0])).unlink()
+
+    fleet = Fleet(partial(make, str(pids)), Wish(num_workers=2))
+    try:
+        fleet.run(work_of(suite), kill_now_and_then)
+    finally:
+        fleet.close()
+    assert sorted(done) == sorted(suite.chunks())
+    chunks = read_chunks(suite)
+    indices = np.concatenate([chunk["fake/0/indices"] for chunk in chunks])
+    np.testing.assert_array_equal(np.sort(indices), np.arange(SAMPLES))
+    assert_same(chunks, in_this_process(suite, tmp_path / "clean"))
+    assert suite.combine(chunks).rows[0].card.num_samples == SAMPLES
+
+
+@pytest.mark.ray
+def test_three_workers_give_the_bits_of_one(ray_cluster, generation, tmp_path):
+    """One is this process, two are those of the test above."""
+    suite = generation()
+    fleet = Fleet(partial(make_worker, False, 250), Wish(num_workers=3))
+    try:
+        fleet.run(work_of(suite), lambda work: None)
+    finally:
+        fleet.close()
+    assert_same(read_chunks(suite), in_this_process(suite, tmp_path / "alone"))
+
+
+def test_a_killed_driver_loses_the_chunk_in_flight_alone(storage):
+    """The command itself, killed with -9 in the middle; the same command finishes the rest."""
+    seed = time.time_ns() % 10**6
+    command = [
+        *(sys.executable, str(ROOT / "jobs" / "evaluate.py"), "--run", "tiny"),
+        *("--storage", str(storage), "--suite", "generation", "--extractor", "pixels"),
+        *("--num-samples", str(SAMPLES), "--num-steps", "10", "--num-workers", "0"),
+        *("--seed", str(seed), "--no-track"),
+    ]
+    before = set(storage.glob("tiny/evaluations/*/generation-*/chunks/*.npz"))
+    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while (
+        len(kept := set(storage.glob("tiny/evaluations/*/generation-*/chunks/*.npz")) - before) < 3
+    ):
+        assert driver.poll() is None, driver.stderr.read().decode()
+        time.sleep(0.01)
+    driver.kill()
+    driver.wait()
+    total = len(partition("generation", SAMPLES))
+    assert 3 <= len(kept) < total
+    times = {path: path.stat().st_mtime_ns for path in kept}
+    (outcome,) = evaluate(prepare(arguments(storage, seed=seed), ""), Console(quiet=True))
+    assert {path: path.stat().st_mtime_ns for path in kept} == times
+    (folder,) = {path.parent for path in kept}
+    assert len(list(folder.glob("*.npz"))) == total
+    assert not list(folder.glob(".*tmp"))
+    assert outcome.rows[0].card.num_samples == SAMPLES

@@ -1,0 +1,216 @@
+"""The `unite` command as a user types it."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import unite
+from unite.checkpoints.store import CheckpointWriter, folder_of
+from unite.cli import main
+from unite.config.recipes import names, recipe
+from unite.config.schema import CheckpointConfig
+from unite.config.serialise import diff, to_dict
+from unite.domains import build_domain
+from unite.models import UNITE
+from unite.storage import Store
+
+AUTHORS = "tests/parity/authors_tiny"
+
+
+@pytest.fixture
+def type_in(capsys, monkeypatch, root):
+    """Run `unite ARGS` in the repository root; returns (output, exit message or None)."""
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*args: str) -> tuple[str, str | None]:
+        try:
+            main(args)
+        except SystemExit as end:
+            return capsys.readouterr().out, str(end.code)
+        return capsys.readouterr().out, None
+
+    return run
+
+
+@pytest.fixture
+def run_folder(tmp_path) -> Store:
+    """A run with two committed checkpoints."""
+    run = Store.open(tmp_path / "run")
+    config = recipe("smoke")
+    model = UNITE(config.model, build_domain(config.domain), config.flow)
+    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    optimizer = {"momentum": torch.zeros(3)}
+    writer = CheckpointWriter(run=run, config=CheckpointConfig(asynchronous=False))
+    for images in (256, 512):
+        state = {
+            "images": images,
+            "step": images // 32,
+            "config": to_dict(config),
+            "manifest_digest": "abc123",
+            "metrics": {"eval/psnr": images / 100},
+        }
+        writer.save({"model": weights, "ema": weights, "optimizer": optimizer}, state)
+    writer.close()
+    return run
+
+
+def test_help_imports_nothing_heavy():
+    script = (
+        "import sys; from unite.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print('HEAVY', sorted({'torch', 'ray', 'mlflow', 'pyarrow'} & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "HEAVY []" in run.stdout, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("recipes",),
+        ("diff",),
+        ("inspect",),
+        ("import-authors",),
+        ("mlflow", "push"),
+        ("mlflow", "doctor"),
+        ("cluster", "check"),
+    ],
+)
+def test_every_subcommand_explains_itself(type_in, words):
+    out, end = type_in(*words, "--help")
+    assert end in ("0", "None")
+    assert f"usage: unite {' '.join(words)}" in out
+
+
+def test_recipes_show_true_sizes(type_in):
+    out, end = type_in("recipes")
+    assert end is None
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line.strip()}
+    assert set(names()) <= set(rows)
+    # METHOD 2: 217,643,616 and 545,528,384 and 762,776,352 parameters
+    assert rows["unite-b"][-3:] == ["130.6", "86.2", "217.6"]
+    assert rows["unite-l"][-1] == "545.5"
+    assert rows["unite-xl"][-1] == "762.8"
+
+
+def test_diff_is_complete(type_in):
+    out, _ = type_in("diff", "paper", "released")
+    expected = diff(recipe("unite-b-paper"), recipe("unite-b-released"))
+    fields = [name for name, _, _ in expected if name != "recipe"]
+    assert [line.split()[0] for line in out.splitlines()[1:]] == fields
+    assert re.search(r"flow\.steps +14 +3", out)
+
+
+def test_diff_takes_recipes_and_a_base(type_in):
+    out, _ = type_in("diff", "unite-b", "unite-l")
+    assert re.search(r"model\.encoder\.depth +12 +24", out)
+    out, _ = type_in("diff", "paper", "released", "--recipe", "digits")
+    assert "digits-paper" in out and "digits-released" in out
+    out, _ = type_in("diff", "paper", "paper")
+    assert "are the same" in out
+
+
+def test_diff_of_an_unknown_recipe_suggests(type_in):
+    _, end = type_in("diff", "unite-x", "released")
+    assert "unknown recipe 'unite-x'" in end and "unite-xl" in end
+
+
+def test_inspect_a_run(type_in, run_folder):
+    out, end = type_in("inspect", str(run_folder))
+    assert end is None
+    assert "2 committed checkpoints" in out
+    assert re.search(r"256 +8 +eval/psnr 2\.56", out)
+    assert re.search(r"images seen +512", out)
+    assert re.search(r"EMA weights +yes", out)
+    assert re.search(r"optimiser state +yes", out)
+    assert out.count(" ok") == 4, "model, ema, optimizer and state have their digests checked"
+
+
+def test_inspect_counts_tensors(type_in, run_folder):
+    out, _ = type_in("inspect", str(folder_of(run_folder, 512)))
+    state = unite.load(str(run_folder)).state_dict()
+    numbers = sum(tensor.numel() for tensor in state.values())
+    assert re.search(rf"ema\.safetensors +[\d,]+ +{len(state)} +{numbers:,} +ok", out)
+
+
+def test_inspect_finds_damage(type_in, run_folder):
+    folder = folder_of(run_folder, 512)
+    data = bytearray(folder.read("ema.safetensors"))
+    data[-1] ^= 1
+    folder.write("ema.safetensors", bytes(data))
+    folder.delete("optimizer.safetensors")
+    out, end = type_in("inspect", str(folder))
+    assert re.search(r"ema\.safetensors .*CHANGED", out)
+    assert re.search(r"optimizer\.safetensors .*MISSING", out)
+    assert re.search(r"model\.safetensors .*ok", out)
+    assert "damaged" in end
+
+
+def test_inspect_survives_a_torn_file(type_in, run_folder):
+    folder = folder_of(run_folder, 512)
+    folder.write("ema.safetensors", b"\xff" * 20)
+    out, end = type_in("inspect", str(folder))
+    assert re.search(r"ema\.safetensors .*CHANGED", out)
+    assert "damaged" in end
+
+
+def test_inspect_refuses_what_is_none(type_in, tmp_path):
+    assert "there is nothing at" in type_in("inspect", str(tmp_path / "no"))[1]
+    assert "holds no checkpoint" in type_in("inspect", str(tmp_path))[1]
+    (tmp_path / "000000000512").mkdir()
+    (tmp_path / "000000000512" / "state.json").write_text("{}")
+    assert "no COMMITTED" in type_in("inspect", str(tmp_path / "000000000512"))[1]
+
+
+def test_import_authors_reports_every_key(type_in, tmp_path):
+    out, end = type_in("import-authors", AUTHORS, "--out", str(tmp_path / "ours"))
+    assert end is None
+    assert "mapped   latent_tokens -> tokenizer.registers" in out
+    assert re.search(r"dropped  encoder\.pos_embed: \w+", out)
+    assert "144 mapped, 6 dropped, 0 unknown, 0 missing" in out
+    theirs, ours = unite.load(AUTHORS), unite.load(str(tmp_path / "ours"))
+    assert ours.config == theirs.config
+    for name, tensor in theirs.state_dict().items():
+        assert torch.equal(tensor, ours.state_dict()[name]), name
+    out, _ = type_in("inspect", str(tmp_path / "ours"))
+    assert "depth 6, width 48, 4 heads" in out
+
+
+def test_import_authors_overwrites_nothing(type_in, tmp_path):
+    type_in("import-authors", AUTHORS, "--out", str(tmp_path))
+    _, end = type_in("import-authors", AUTHORS, "--out", str(tmp_path))
+    assert "already holds a model" in end
+    _, end = type_in("import-authors", str(tmp_path), "--out", str(tmp_path / "again"))
+    assert "not in the authors' layout" in end
+
+
+def test_cluster_check(type_in, tmp_path):
+    out, end = type_in("cluster", "check")
+    assert end is None
+    assert "cluster.yaml is valid" in out
+    assert re.search(r"gpu_spot +g5\.12xlarge +spot +0 +4", out)
+    (tmp_path / "bad.yaml").write_text("a: 1")
+    assert "is no cluster file" in type_in("cluster", "check", str(tmp_path / "bad.yaml"))[1]
+
+
+def test_mlflow_push_names_what_is_missing(type_in, tmp_path):
+    _, end = type_in("mlflow", "push", str(tmp_path / "metrics.jsonl"))
+    assert str(tmp_path) in end
+
+
+@pytest.mark.slow
+def test_mlflow_doctor_writes_and_reads(type_in, tmp_path):
+    out, end = type_in("mlflow", "doctor", "--uri", f"sqlite:///{tmp_path}/mlflow.db")
+    assert end is None
+    assert out.count("ok  ") == 2
+    assert "mlflow ui --backend-store-uri" in out
+
+
+def test_mlflow_doctor_names_a_bad_uri(type_in, tmp_path):
+    _, end = type_in("mlflow", "doctor", "--uri", str(tmp_path))
+    assert "not supported" in end

@@ -1,0 +1,81 @@
+"""What a fresh machine meets: the Makefile, the lock, the project's metadata."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+
+import pytest
+
+
+@pytest.fixture
+def fresh(root, tmp_path):
+    """A folder with what make needs before anything is installed."""
+    if shutil.which("make") is None:
+        pytest.skip("make is absent")
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(root / name, tmp_path / name)
+
+    def make(*args: str) -> subprocess.CompletedProcess:
+        return subprocess.run(["make", *args], cwd=tmp_path, capture_output=True, text=True)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("python", "words"),
+    [('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.9.1\nexit 1\n', "3.9.1"), ("", "missing")],
+)
+def test_an_old_or_missing_python_is_named_with_the_cure(fresh, tmp_path, python, words):
+    if python:
+        (tmp_path / "old").write_text(python)
+        (tmp_path / "old").chmod(0o755)
+    run = fresh(f"PYTHON={tmp_path}/old", "demo")
+    assert run.returncode != 0
+    assert "needs Python 3.11 or newer" in run.stderr
+    assert words in run.stderr
+    assert "make PYTHON=" in run.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_an_installed_environment_is_not_installed_again(fresh, tmp_path):
+    """The stamp counts while lock and project are older than it."""
+    stamp = tmp_path / ".venv" / ".installed"
+    stamp.parent.mkdir()
+    stamp.touch()
+    plan = fresh("--dry-run", "test").stdout
+    assert "-m pytest" in plan
+    assert "sync" not in plan
+    (tmp_path / "requirements.lock").touch()
+    assert "pip sync" in fresh("--dry-run", "test").stdout
+
+
+def test_help_names_the_two_commands(fresh):
+    lines = fresh("help").stdout.splitlines()
+    assert [line.split()[0] for line in lines][1:3] == ["demo", "test"]
+
+
+def test_ci_runs_what_a_user_runs(root):
+    assert "make test" in (root / ".ci" / "run").read_text()
+
+
+def locked(root) -> dict[str, str]:
+    text = (root / "requirements.lock").read_text()
+    return dict(re.findall(r"^([\w.-]+)==([\w.+!-]+)", text, flags=re.MULTILINE))
+
+
+def test_every_locked_package_has_hashes_and_no_address(root):
+    text = (root / "requirements.lock").read_text()
+    entries = re.split(r"\n(?=[a-z0-9])", text)
+    assert len(entries) == len(locked(root))
+    assert all("--hash=sha256:" in entry for entry in entries)
+    assert "://" not in text
+    assert not re.search(r"--(find-links|index-url|extra-index-url)", text)
+
+
+def test_the_lock_holds_what_the_project_asks_for(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras = [item for items in project["optional-dependencies"].values() for item in items]
+    names = {re.match(r"[\w.-]+", item)[0].lower() for item in project["dependencies"] + extras}
+    assert names <= set(locked(root)), "run `make lock`"
+    assert locked(root)["ray"] == "2.60.0"

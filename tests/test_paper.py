@@ -1,0 +1,68 @@
+"""The paper's figures as data: equal to the list they were taken from, and found by suite."""
+
+import pytest
+import yaml
+
+from unite.paper import TABLES, counterpart
+
+
+def flatten_list(document):
+    """{(table, row, metric): value} of the YAML list, in the names of `TABLES`."""
+    flat = {}
+
+    def put(table, row, values, default=None):
+        values = values if isinstance(values, dict) else {default: values}
+        flat.update({(table, str(row), metric): float(v) for metric, v in values.items()})
+
+    for table, content in document.items():
+        if table == "linear_probe_top1_pct":
+            put("linear_probe", "UNITE-B", {"top1_pct": content})
+        elif table == "evaluation_protocol":
+            for entry in content:
+                steps = f", {entry['steps']} steps" if "steps" in entry else ""
+                row = f"{entry['solver']}{steps}, {entry['classes']} classes"
+                put(table, row, {k: entry[k] for k in ("nfe", "fid", "is")})
+        elif table == "ablation_flow_ratio":
+            for row, values in content["shared"].items():
+                put(table, row, values)
+        else:
+            for row, values in content.items():
+                if row == "baselines":
+                    for name, figures in values.items():
+                        put("imagenet256_baselines", name, figures)
+                else:
+                    put(table, row, values, default="rfid")
+    return flat
+
+
+def test_equals_the_list(shared_dir):
+    document = yaml.safe_load((shared_dir / "spec" / "paper_results.yaml").read_text())
+    ours = {
+        (name, row, metric): float(value)
+        for name, table in TABLES.items()
+        for row, values in table.rows.items()
+        for metric, value in values.items()
+    }
+    assert ours == flatten_list(document)
+
+
+def test_counterpart_names_its_source():
+    figure = counterpart("FID", suite="generation")
+    assert figure.value == 2.12
+    assert "Table 1" in figure.source and "ImageNet" in figure.source
+    assert counterpart("total_flop", suite="compute").value == 6.7e20
+    assert counterpart("fid", suite="ablation_noise_shift", row="0.75").value == 2.93
+
+
+def test_counterpart_of_what_the_paper_does_not_report():
+    assert counterpart("psnr", suite="reconstruction") is None
+    assert counterpart("cka", suite="alignment") is None
+
+
+def test_counterpart_refuses_a_row_the_paper_lacks():
+    with pytest.raises(ValueError, match="UNITE-H.*Table 1.*UNITE-B"):
+        counterpart("fid", suite="generation", row="UNITE-H")
+
+
+def test_tables_name_where_they_stand():
+    assert all(t.source.startswith(("Table", "Figure", "Section")) for t in TABLES.values())

@@ -1,0 +1,195 @@
+"""storage.py on a local folder and on S3: the same promises in both places."""
+
+import errno
+import hashlib
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+
+from unite.storage import StorageError, Store
+
+
+@pytest.fixture(params=["local", "s3"])
+def store(request, tmp_path) -> Store:
+    if request.param == "local":
+        return Store.open(tmp_path / "root")
+    return Store.open(request.getfixturevalue("s3") + "/root")
+
+
+def test_bytes_come_back(store):
+    store.write("a/b.bin", b"\x00\x01")
+    assert store.read("a/b.bin") == b"\x00\x01"
+    assert (store / "a").read("b.bin") == b"\x00\x01"
+    assert (store / "a/b.bin").read() == b"\x00\x01"
+    assert store.size("a/b.bin") == 2
+
+
+def test_empty_file_exists(store):
+    store.write("empty", b"")
+    assert store.is_file("empty")
+    assert store.read("empty") == b""
+
+
+def test_write_replaces(store):
+    store.write("x", b"a much longer first version")
+    store.write("x", b"second")
+    assert store.read("x") == b"second"
+
+
+def test_exists_tells_files_from_folders(store):
+    assert not store.exists("a")
+    store.write("a/b", b"1")
+    assert store.exists("a")
+    assert store.exists("a/b")
+    assert store.is_file("a/b")
+    assert not store.is_file("a")
+
+
+def test_list_is_sorted_and_relative(store):
+    for name in ("z", "a/2", "a/1", "a/deep/3"):
+        store.write(name, b"")
+    assert store.list() == ["a", "z"]
+    assert store.list("a") == ["1", "2", "deep"]
+    assert store.list("a", recursive=True) == ["1", "2", "deep", "deep/3"]
+    assert (store / "a").list() == ["1", "2", "deep"]
+    assert store.list("absent") == []
+
+
+def test_list_of_a_file_is_an_error_or_empty(store):
+    store.write("file", b"")
+    try:
+        assert store.list("file") == []
+    except StorageError as error:
+        assert "file" in str(error)
+
+
+def test_json_is_sorted_and_comes_back(store):
+    store.write_json("v.json", {"b": [1, 2.5], "a": None})
+    assert store.read_json("v.json") == {"a": None, "b": [1, 2.5]}
+    text = store.read("v.json").decode()
+    assert text.index('"a"') < text.index('"b"')
+
+
+def test_broken_json_names_the_file(store):
+    store.write("v.json", b"{")
+    with pytest.raises(StorageError, match=r"v\.json is not JSON"):
+        store.read_json("v.json")
+
+
+def test_delete_takes_files_and_folders(store):
+    for name in ("keep", "a/1", "a/deep/2"):
+        store.write(name, b"")
+    store.delete("a/1")
+    assert not store.exists("a/1")
+    assert store.exists("a/deep/2")
+    store.delete("a")
+    assert not store.exists("a")
+    assert not store.exists("a/deep/2")
+    store.delete("a")
+    assert store.list() == ["keep"]
+
+
+def test_digest_is_sha256(store):
+    data = os.urandom(9 * 2**20)  # more than one chunk
+    store.write("big", data)
+    assert store.digest("big") == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("method", ["read", "read_json", "size", "digest"])
+def test_missing_file_is_named(store, method):
+    with pytest.raises(StorageError, match="root/no/such"):
+        getattr(store, method)("no/such")
+
+
+def test_the_error_names_a_store_that_is_itself_the_file(store):
+    with pytest.raises(StorageError, match=r"root/gone: "):
+        (store / "gone").read()
+
+
+def test_writable_probe_leaves_nothing(store):
+    store.check_writable()
+    assert store.list() == []
+
+
+def test_store_travels_between_processes(store):
+    store.write("x", b"1")
+    assert pickle.loads(pickle.dumps(store)).read("x") == b"1"
+
+
+def test_a_failed_local_write_keeps_the_old_version(tmp_path, monkeypatch):
+    store = Store.open(tmp_path)
+    store.write("x", b"old")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="No space left.*has space"):
+        store.write("x", b"new")
+    assert store.read("x") == b"old"
+    assert os.listdir(tmp_path) == ["x"], "the temporary sibling must be gone"
+
+
+def test_unwritable_place_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match="cannot write .*/file/run/"):
+        Store.open(tmp_path / "file" / "run").check_writable()
+
+
+def test_bucket_that_does_not_exist_is_named(s3):
+    with pytest.raises(StorageError, match="s3://no-such-bucket-here"):
+        Store.open("s3://no-such-bucket-here/run").check_writable()
+
+
+def test_relative_and_home_paths_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert Store.open("runs").uri == str(tmp_path / "runs")
+    assert Store.open("~/runs/").uri == str(tmp_path / "runs")
+    assert Store.open(Path("runs")).name == "runs"
+
+
+def test_odd_local_names_work(tmp_path):
+    store = Store.open(tmp_path / "a b#c%20d?e=f")
+    store.write("x y.json", b"1")
+    assert store.list() == ["x y.json"]
+    assert (store / "x y.json").read() == b"1"
+
+
+def test_file_uri_is_local(tmp_path):
+    store = Store.open(f"file://{tmp_path}/run")
+    assert store.is_local
+    store.write("x", b"1")
+    assert (tmp_path / "run" / "x").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize(
+    ("uri", "words"),
+    [
+        ("", "empty path"),
+        ("ftpx://host/x", "ftpx://host/x"),
+        ("s3://bucket/x?endpoint_override=127.0.0.1:1", "AWS_ENDPOINT_URL"),
+    ],
+)
+def test_unusable_uris_are_refused(uri, words):
+    with pytest.raises(StorageError, match=words):
+        Store.open(uri).exists()
+
+
+def test_a_killed_writer_leaves_no_half_file(tmp_path):
+    """The name appears by rename, so whoever reads while a write is under way sees all or none."""
+    store = Store.open(tmp_path)
+    seen: list[list[str]] = []
+    replace = Path.replace
+
+    def spy(self: Path, target: Path) -> Path:
+        seen.append(store.list())
+        return replace(self, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "replace", spy)
+        store.write("x", b"data")
+    assert "x" not in seen[0]
+    assert store.list() == ["x"]

@@ -1,0 +1,114 @@
+"""Which MLflow is used, and what is said when it cannot be."""
+
+from __future__ import annotations
+
+import pickle
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from unite.config.schema import TrackingConfig
+from unite.tracking import (
+    RunHandle,
+    TrackingError,
+    check,
+    describe,
+    resolve_uri,
+    start_run,
+    worker_environment,
+)
+
+
+@pytest.fixture
+def dead_uri() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return f"http://127.0.0.1:{port}"
+
+
+def test_the_config_comes_before_the_environment_before_sqlite(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert resolve_uri(TrackingConfig(), str(tmp_path)) == f"sqlite:///{tmp_path}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://env:5000/")
+    assert resolve_uri(TrackingConfig(), str(tmp_path)) == "http://env:5000"
+    config = TrackingConfig(uri="https://config:5000")
+    assert resolve_uri(config, str(tmp_path)) == "https://config:5000"
+
+
+def test_s3_storage_needs_a_server(monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(TrackingError, match=r"s3://bucket/runs.*mlflow server"):
+        resolve_uri(TrackingConfig(), "s3://bucket/runs")
+
+
+@pytest.mark.parametrize("uri", ["file:///runs/mlruns", "./mlruns", "/runs/mlruns"])
+def test_the_file_store_is_refused_with_the_reason(uri):
+    with pytest.raises(TrackingError, match=r"tracking.uri is .*no index"):
+        resolve_uri(TrackingConfig(uri=uri), "/runs")
+
+
+@pytest.mark.parametrize("uri", ["databricks", "gopher://host", "sqlite://", "sqlite:///:memory:"])
+def test_other_uris_are_refused(uri):
+    with pytest.raises(TrackingError, match="tracking.uri"):
+        resolve_uri(TrackingConfig(uri=uri), "/runs")
+
+
+@pytest.mark.parametrize("uri", ["http://me:secret@host:5000", "postgresql://me:secret@host/db"])
+def test_a_password_in_the_uri_is_refused_and_not_repeated(uri):
+    with pytest.raises(TrackingError, match="MLFLOW_TRACKING_PASSWORD") as caught:
+        resolve_uri(TrackingConfig(uri=uri), "/runs")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_relative_sqlite_file_becomes_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    uri = resolve_uri(TrackingConfig(uri="sqlite:///my.db"), "/runs")
+    assert uri == f"sqlite:///{tmp_path}/my.db"
+
+
+def test_a_dead_server_is_refused_with_uri_and_cure(dead_uri, tmp_path):
+    with pytest.raises(TrackingError, match="mlflow server --host 127.0.0.1 --port") as caught:
+        start_run(
+            TrackingConfig(uri=dead_uri),
+            storage=str(tmp_path),
+            name="run",
+            params={},
+            config_dict={},
+            tags={},
+        )
+    assert dead_uri in str(caught.value)
+    assert "Connection refused" in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path):
+    (tmp_path / "folder").write_text("a file")
+    with pytest.raises(TrackingError, match="folder/mlflow.db"):
+        check(f"sqlite:///{tmp_path}/folder/mlflow.db")
+
+
+def test_how_to_open_the_ui():
+    assert describe("sqlite:////runs/mlflow.db") == (
+        "mlflow ui --backend-store-uri sqlite:////runs/mlflow.db"
+    )
+    assert describe("sqlite:////my runs/mlflow.db").endswith("'sqlite:////my runs/mlflow.db'")
+    assert describe(RunHandle("http://host:5000", "abc", "7")) == (
+        "http://host:5000/#/experiments/7/runs/abc"
+    )
+
+
+def test_a_handle_travels_and_credentials_go_by_environment(monkeypatch):
+    handle = RunHandle("http://host:5000", "abc", "7")
+    assert pickle.loads(pickle.dumps(handle)) == handle
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t")
+    monkeypatch.setenv("UNRELATED", "x")
+    environment = worker_environment()
+    assert environment["MLFLOW_TRACKING_TOKEN"] == "t"
+    assert "UNRELATED" not in environment
+
+
+def test_importing_the_room_does_not_load_mlflow():
+    code = "import sys, unite.tracking; sys.exit('mlflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,95 @@
+"""The local spool survives kills, and knows what was abandoned."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from unite.tracking import TrackingError
+from unite.tracking.images import encode_image
+from unite.tracking.spool import Spool, Target
+
+
+def steps(spool: Spool, offset: int = 0) -> list[int]:
+    return [point.step for point in spool.read(offset)]
+
+
+def test_points_come_back_and_reading_goes_on_at_an_offset(tmp_path):
+    spool = Spool(tmp_path)
+    spool.append({"lr": 0.1, "loss/total": math.nan}, 8)
+    spool.append({"lr": 0.2}, 16)
+    first, second = spool.read()
+    assert first.metrics["lr"] == 0.1
+    assert math.isnan(first.metrics["loss/total"])
+    assert list(spool.read(first.end)) == [second]
+    assert list(spool.read(second.end)) == []
+
+
+def test_a_torn_last_line_is_not_read_and_is_repaired(tmp_path):
+    spool = Spool(tmp_path)
+    spool.append({"lr": 0.1}, 8)
+    with spool.points_file.open("a") as file:
+        file.write('{"step": 16, "ti')
+    assert steps(spool) == [8]
+    again = Spool(tmp_path)
+    again.repair()
+    again.append({"lr": 0.3}, 24)
+    assert steps(again) == [8, 24]
+
+
+def test_an_unreadable_line_costs_only_itself(tmp_path):
+    spool = Spool(tmp_path)
+    spool.append({"lr": 0.1}, 8)
+    with spool.points_file.open("a") as file:
+        file.write("not json\n[]\n")
+    spool.append({"lr": 0.2}, 16)
+    assert steps(spool) == [8, 16]
+
+
+def test_resuming_drops_what_lies_beyond_the_checkpoint(tmp_path, gradient):
+    spool = Spool(tmp_path)
+    for step in (8, 16, 24):
+        spool.append({"lr": 0.1}, step)
+        for name, data in encode_image("samples", gradient, step, 1).items():
+            spool.put_file(name, data)
+    spool.repair(16)
+    assert steps(spool) == [8, 16]
+    assert not any("+24+" in path.name for path in spool.files())
+    assert len(spool.files()) == 4
+
+
+def test_repair_without_a_checkpoint_keeps_everything(tmp_path):
+    spool = Spool(tmp_path)
+    spool.append({"lr": 0.1}, 8)
+    before = spool.points_file.read_bytes()
+    spool.repair()
+    assert spool.points_file.read_bytes() == before
+
+
+def test_files_are_queued_oldest_first_and_a_name_once(tmp_path):
+    spool = Spool(tmp_path)
+    spool.put_file("b/card.json", b"1")
+    spool.put_file("a.txt", b"2")
+    (tmp_path / "files" / ".c.json.0123abcd.tmp").write_text("half writ")
+    assert [spool.name_of(path) for path in spool.files()] == ["b/card.json", "a.txt"]
+    spool.put_file("b/card.json", b"3")
+    assert [spool.name_of(path) for path in spool.files()] == ["a.txt", "b/card.json"]
+    assert spool.files()[1].read_bytes() == b"3"
+
+
+@pytest.mark.parametrize("name", ["", "/etc/passwd", "../x", "a/../b", "a//b"])
+def test_artifact_names_stay_inside_the_run(tmp_path, name):
+    with pytest.raises(ValueError, match="relative path"):
+        Spool(tmp_path).put_file(name, b"")
+
+
+def test_the_target_is_remembered(tmp_path, handle):
+    with pytest.raises(TrackingError, match="tracking off"):
+        Spool(tmp_path).target()
+    Spool(tmp_path).aim(Target(handle, tags={"suite": "generation"}))
+    Spool(tmp_path).note_status("FAILED")
+    target = Spool(tmp_path).target()
+    assert target.run == handle
+    assert target.status == "FAILED"
+    assert target.tags == {"suite": "generation"}

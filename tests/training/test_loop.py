@@ -1,0 +1,175 @@
+"""The training loop in one process: resume to the bit, guards, stops, failing storage."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from unite.checkpoints.store import (
+    CheckpointError,
+    committed,
+    folder_of,
+    latest,
+    read_checkpoint,
+)
+from unite.config.schema import RunConfig
+from unite.config.serialise import replace
+from unite.storage import StorageError, Store
+from unite.training.loop import NonFiniteError, Plan
+from unite.training.runs import open_run, request_stop
+
+
+def final_parts(config: RunConfig) -> dict[str, dict[str, torch.Tensor]]:
+    folder = latest(open_run(config).folder)
+    assert folder is not None
+    return read_checkpoint(folder).parts
+
+
+def assert_same(left: dict, right: dict) -> None:
+    assert left.keys() == right.keys()
+    for part in left:
+        assert left[part].keys() == right[part].keys()
+        for name in left[part]:
+            assert torch.equal(left[part][name], right[part][name]), (part, name)
+
+
+def test_a_run_reaches_its_plan_and_learns(smoke, make_trainer):
+    trainer = make_trainer(smoke)
+    summary = trainer.run()
+    assert summary["images"] == summary["total_images"] == 8 * 32
+    losses = [row["loss/l1"] for row in trainer.history if "loss/l1" in row]
+    assert losses[-1] < losses[0]
+    assert set(trainer.metrics) >= {"eval/psnr", "latent/std", "grad/norm", "epoch"}
+
+
+def test_plan_covers_the_epochs_in_whole_steps(smoke):
+    plan = Plan.of(replace(smoke, {"training.epochs": 1.0}), 1500)
+    assert plan.total_images == math.ceil(1500 / 32) * 32
+
+
+@pytest.mark.parametrize("stop_after", [1, 3, 5])
+def test_a_run_stopped_anywhere_and_resumed_equals_a_straight_run(smoke, make_trainer, stop_after):
+    straight = make_trainer(replace(smoke, {"name": "straight"}))
+    straight.run()
+
+    broken = replace(smoke, {"name": "broken"})
+    first = make_trainer(broken)
+    calls = iter(range(1000))
+    first.should_stop = lambda: next(calls) >= stop_after - 1
+    assert first.run()["stopped"]
+    assert first.images == stop_after * 32
+    second = make_trainer(broken)
+    assert second.images == stop_after * 32
+    second.run()
+
+    assert_same(final_parts(replace(smoke, {"name": "straight"})), final_parts(broken))
+    assert second.history == straight.history
+
+
+def test_a_run_that_lost_its_process_repeats_from_the_last_checkpoint(smoke, make_trainer):
+    straight = make_trainer(replace(smoke, {"name": "straight"}))
+    straight.run()
+    lost = replace(smoke, {"name": "lost"})
+    first = make_trainer(lost)
+    for _ in range(5):  # saves at 2 and 4, then steps that nobody saved
+        first.train_step(next(first.stream))
+        first.images += 32
+        if first.images % 64 == 0:
+            first._save()
+    first.writer.wait()
+    second = make_trainer(lost)
+    assert second.images == 4 * 32
+    second.run()
+    assert_same(final_parts(replace(smoke, {"name": "straight"})), final_parts(lost))
+
+
+def test_a_stop_request_in_the_run_folder_saves_and_ends(smoke, make_trainer, monkeypatch):
+    monkeypatch.setattr("unite.training.setup.STOP_POLL_SECONDS", 0.01)
+    trainer = make_trainer(replace(smoke, {"training.epochs": 1000.0}))
+    request_stop(trainer.writer.run)
+    summary = trainer.run()
+    assert summary["stopped"]
+    assert committed(trainer.writer.run)[-1] == summary["images"]
+
+
+def test_a_non_finite_step_changes_nothing_and_names_the_last_good_checkpoint(smoke, make_trainer):
+    trainer = make_trainer(smoke)
+    trainer.train_step(next(trainer.stream))
+    trainer.images += 32
+    trainer._save()
+    before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    momentum = {k: v.clone() for k, v in trainer.optimizers.state_tensors().items()}
+    batch = next(trainer.stream)
+    trainer.step.reconstruction = lambda *_: {"l1": torch.tensor(math.nan, requires_grad=True)}
+    with pytest.raises(NonFiniteError, match=r"step 1 .*loss/l1 nan.*000000000032"):
+        trainer.train_step(batch)
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(value, before[name])
+    for name, value in trainer.optimizers.state_tensors().items():
+        assert torch.equal(value, momentum[name])
+
+
+def test_a_full_disk_leaves_the_last_good_checkpoint(smoke, make_trainer, monkeypatch):
+    trainer = make_trainer(smoke)
+    real = Store.write
+
+    def full(self: Store, name: str, data: bytes) -> None:
+        if "000000000256" in self.uri and name == "optimizer.safetensors":
+            raise StorageError(f"cannot write {self.uri}/{name}: No space left on device")
+        real(self, name, data)
+
+    monkeypatch.setattr(Store, "write", full)
+    with pytest.raises(CheckpointError, match="No space left on device.*intact"):
+        trainer.run()
+    run = trainer.writer.run
+    assert committed(run) == [64, 128, 192]
+    assert not folder_of(run, 256).exists()
+    assert read_checkpoint(folder_of(run, 192)).images == 192
+
+
+def test_a_checkpoint_whose_file_was_cut_is_refused_by_name(smoke, make_trainer):
+    trainer = make_trainer(smoke)
+    trainer.run()
+    folder = latest(trainer.writer.run)
+    folder.write("ema.safetensors", folder.read("ema.safetensors")[:-8])
+    with pytest.raises(CheckpointError, match="ema.safetensors does not match"):
+        read_checkpoint(folder)
+
+
+def test_checkpoints_keep_the_last_and_the_best(smoke, make_trainer):
+    changes = {"checkpoint.keep_last": 1, "checkpoint.keep_best": 1, "evaluation.every_images": 64}
+    trainer = make_trainer(replace(smoke, changes))
+    scores = iter([10.0, 30.0, 20.0, 15.0])
+    trainer._evaluate = lambda: trainer.metrics.update({"eval/psnr": next(scores)})
+    trainer.run()
+    assert committed(trainer.writer.run) == [128, 256]
+
+
+def test_resuming_with_another_config_names_the_changed_fields(smoke, make_trainer):
+    named = replace(smoke, {"name": "one"})
+    make_trainer(named).run()
+    changed = replace(named, {"optim.lr": 0.5})
+    with pytest.raises(ValueError, match=r"optim.lr: 0.004 -> 0.5"):
+        open_run(changed)
+    assert open_run(changed, allow_changes=True).resume_from is not None
+    assert open_run(changed, resume="never").folder.name == "one-2"
+    # Where it runs is not what it computes.
+    assert open_run(replace(named, {"cluster.num_workers": 2})).resume_from is not None
+
+
+def test_other_data_than_the_checkpoint_was_trained_on_is_refused(smoke, make_trainer, monkeypatch):
+    trainer = make_trainer(smoke)
+    trainer.manifest_digest = "of-other-data"
+    trainer.run()
+    with pytest.raises(CheckpointError, match="of-other-data"):
+        make_trainer(smoke)
+
+
+def test_a_collapsed_latent_is_named_with_its_cure(smoke, make_trainer, caplog):
+    trainer = make_trainer(replace(smoke, {"training.collapse_std": 1e9}))
+    trainer.run()
+    warnings = [r.message for r in caplog.records if "latent/std" in r.message]
+    assert len(warnings) == 1
+    assert "flow.reduction mean" in warnings[0]

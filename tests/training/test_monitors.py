@@ -1,0 +1,70 @@
+"""Latent monitors against closed forms; finite checks."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from unite.training.monitors import collapse_warning, effective_rank, latent_std, non_finite
+
+
+def test_std_is_over_the_batch_not_over_channels() -> None:
+    # Constant over the batch, varied over registers and channels: collapsed.
+    assert latent_std(torch.arange(12.0).view(1, 3, 4).expand(5, 3, 4)) == 0
+    # Two samples at -1 and +1: unbiased standard deviation sqrt(2) everywhere.
+    pair = torch.tensor([-1.0, 1.0]).view(2, 1, 1).expand(2, 3, 4)
+    assert latent_std(pair).item() == pytest.approx(math.sqrt(2))
+
+
+def test_std_of_normal_latents_is_near_one() -> None:
+    z_BKD = torch.randn(256, 4, 8, generator=torch.Generator().manual_seed(0))
+    assert latent_std(z_BKD.bfloat16()).item() == pytest.approx(1.0, abs=0.02)
+
+
+def test_std_of_a_single_sample_is_unknown() -> None:
+    assert math.isnan(latent_std(torch.zeros(1, 3, 4)))
+
+
+def test_rank_of_isotropic_latents_is_their_width() -> None:
+    z_BKD = torch.randn(512, 16, 6, generator=torch.Generator().manual_seed(0))
+    assert effective_rank(z_BKD).item() == pytest.approx(6.0, abs=0.01)
+
+
+def test_rank_counts_directions_in_use() -> None:
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(8, 8, generator=generator)).Q[:3]
+    z_BKD = torch.randn(512, 16, 3, generator=generator) @ basis + 5.0
+    assert effective_rank(z_BKD).item() == pytest.approx(3.0, abs=0.01)
+
+
+def test_rank_weighs_directions_by_their_entropy() -> None:
+    # Variances 3 : 1 exactly: entropy of (3/4, 1/4).
+    x = torch.tensor([[math.sqrt(3.0), 1.0], [math.sqrt(3.0), -1.0]])
+    z_BKD = torch.cat([x, -x]).view(4, 1, 2)
+    expected = math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))
+    assert effective_rank(z_BKD).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_rank_of_a_constant_latent_is_one() -> None:
+    assert effective_rank(torch.ones(4, 3, 5)).item() == 1.0
+
+
+def test_warning_names_value_threshold_and_cures() -> None:
+    text = collapse_warning(0.0312, 0.1)
+    for part in (
+        "0.031",
+        "training.collapse_std = 0.1",
+        "flow.warmup_fraction",
+        "flow.reduction mean",
+        "loss.reconstruction_weight",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_non_finite_flags_any_bad_value(bad: float) -> None:
+    flag = non_finite(torch.tensor([1.0, bad, 2.0]))
+    assert flag.dtype == torch.bool and flag.shape == () and bool(flag)
+    assert not bool(non_finite(torch.tensor([1.0, 3e38])))

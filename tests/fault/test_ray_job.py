@@ -59,6 +59,7 @@ def head(bare_python: Path):
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     wait_for(f"{address}/api/version", process)
+    wait_for_agent(environment)
     yield environment
     process.terminate()
     process.wait(timeout=60)
@@ -75,6 +76,19 @@ def wait_for(url: str, process: subprocess.Popen) -> None:
         except OSError:
             time.sleep(0.5)
     raise AssertionError(f"{url} never answered")
+
+
+def wait_for_agent(environment: dict[str, str]) -> None:
+    """The job server answers before the agent that starts jobs is there."""
+    command = ["python", "-m", "ray.scripts.scripts", "job", "submit", "--", "true"]
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        if done.returncode == 0:
+            return
+        assert "No available agent" in done.stderr, done.stderr[-2000:]
+        time.sleep(1)
+    raise AssertionError("the head has no agent for jobs")
 
 
 @pytest.mark.ray

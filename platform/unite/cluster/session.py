@@ -97,7 +97,10 @@ def _device(use_gpu: bool) -> torch.device:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM (a stopped Ray job, a preempted node) ends like Ctrl-C."""
+    """SIGTERM (a stopped Ray job, a preempted node) ends like Ctrl-C.
+
+    Ctrl-C is set too: after a training run in the same process Ray's own handler is left there.
+    """
 
     def stop(number: int, frame: Any) -> None:
         raise KeyboardInterrupt
@@ -105,8 +108,9 @@ def _terminable() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the main thread's business
         return
-    previous = signal.signal(signal.SIGTERM, stop)
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

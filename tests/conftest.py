@@ -79,6 +79,55 @@ def s3(s3_server) -> str:
     return f"s3://{bucket}"
 
 
+@pytest.fixture
+def untrained_run():
+    """Writes a run of the smoke recipe without training it: its data and checkpoints.
+
+    Each checkpoint has random weights of its own.
+    """
+    import torch
+
+    from unite.checkpoints.store import CheckpointWriter
+    from unite.config.recipes import recipe
+    from unite.config.schema import CheckpointConfig
+    from unite.config.serialise import replace, to_dict
+    from unite.data.ingest.digits import prepare_digits
+    from unite.data.shards import ShardSet
+    from unite.domains import build_domain
+    from unite.models import UNITE
+    from unite.storage import Store
+    from unite.training.runs import begin, open_run
+
+    def make(storage, name="tiny", images=(256,), **changes) -> Store:
+        data = Store.open(storage) / "data" / "digits"
+        prepare_digits(data)
+        changes = {"storage": str(storage), "name": name, **changes}
+        run = open_run(replace(recipe("smoke"), changes))
+        begin(run)
+        keep = CheckpointConfig(asynchronous=False, keep_last=len(images))
+        writer = CheckpointWriter(run=run.folder, config=keep)
+        for seen in images:
+            torch.manual_seed(seen)
+            config = run.config
+            model = UNITE(config.model, build_domain(config.domain), config.flow)
+            with torch.no_grad():
+                for parameter in model.parameters():  # fresh ones ignore their input
+                    parameter += 0.1 * torch.randn_like(parameter)
+            state = model.state_dict()
+            facts = {
+                "images": seen,
+                "step": seen // config.training.batch_size,
+                "config": to_dict(config),
+                "manifest_digest": ShardSet.open(data.uri, split="train").digest,
+                "metrics": {},
+                "history": [],
+            }
+            writer.save({"model": state, "ema": state, "optimizer": {}}, facts)
+        return run.folder
+
+    return make
+
+
 @pytest.fixture(scope="session")
 def ray_cluster(s3_server):
     """One local cluster for the whole session: starting it takes ten seconds.

@@ -44,6 +44,7 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 def test_the_vocabulary_is_frozen():
     assert sorted([*METRICS, *SYSTEM_METRICS]) == [
+        "checkpoint/lag_images",
         "checkpoint/lag_s",
         "data/bad_fraction",
         "data/wait_fraction",

@@ -147,6 +147,26 @@ def test_checkpoints_keep_the_last_and_the_best(smoke, make_trainer):
     assert committed(trainer.writer.run) == [128, 256]
 
 
+def test_the_checkpoint_lag_counts_from_the_last_commit(smoke, make_trainer):
+    changes = {"checkpoint.every_images": 96, "checkpoint.asynchronous": False}
+    config = replace(smoke, {**changes, "training.log_every_steps": 1})
+    lags: list[float] = []
+
+    def log(metrics, step) -> None:
+        lags.extend([metrics["checkpoint/lag_images"]] if "loss/total" in metrics else [])
+
+    first = make_trainer(config)
+    first.tracker.log = log
+    first.should_stop = lambda: first.images + 32 == 128
+    first.run()
+    assert lags == [32, 64, 96, 32]
+    lags.clear()
+    second = make_trainer(config)
+    second.tracker.log = log
+    second.run()
+    assert lags == [32, 64, 32, 64]
+
+
 def test_resuming_with_another_config_names_the_changed_fields(smoke, make_trainer):
     named = replace(smoke, {"name": "one"})
     make_trainer(named).run()

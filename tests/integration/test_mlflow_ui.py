@@ -1,0 +1,243 @@
+"""MLflow's own pages over the runs of two sweeps: they are found, shown, and can be compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+import torch
+
+from unite import tracking
+from unite.ablation.options import SweepOptions
+from unite.ablation.results import Result, is_trained, total_images, write_result
+from unite.ablation.trials import Sweep, Trial, expand
+from unite.ablation.verdict import LATENT_STD
+from unite.checkpoints.store import CheckpointWriter, checkpoint_digest, latest
+from unite.cluster.sweep_runs import publish, spool_of, start_child, start_parent
+from unite.config.axes import find_axis
+from unite.data.ingest.digits import prepare_digits
+from unite.storage import Store
+from unite.tracking.server import connect
+from unite.training.runs import begin, open_run
+
+pytestmark = [pytest.mark.mlflow_server, pytest.mark.slow]
+
+FD = "eval/generation/fd-pixels"
+DOC_HEADING = "## Finding trials in MLflow"
+PATIENCE_S = 60
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+# Sweep -> its finished trials, by MLflow's name of the run, with what was measured.
+FINISHED: dict[str, dict[str, dict[str, float]]] = {
+    "flow_ratio": {
+        "F = 4, shared, seed 0": {FD: 0.6, LATENT_STD: 0.9},
+        "F = 14, shared, seed 0": {FD: 0.5, LATENT_STD: 0.9},
+        "F = 14, separate, seed 0": {FD: 0.6, LATENT_STD: 0.9},
+        "F = 14, separate, seed 1": {FD: 0.8, LATENT_STD: 0.9},
+    },
+    "stop_grad": {
+        "shared, stop-grad, seed 0": {FD: 0.6, LATENT_STD: 0.9},  # the run of F = 4, shared
+        "separate, no stop-grad, seed 0": {FD: 2.0, LATENT_STD: 0.01},
+    },
+}
+FOUND = {
+    "tags.role = 'sweep'": {"sweep-flow_ratio-smoke", "sweep-stop_grad-smoke"},
+    "tags.axis = 'flow_ratio' and tags.value = '14'": {
+        "F = 14, shared, seed 0",
+        "F = 14, separate, seed 0",
+        "F = 14, separate, seed 1",
+    },
+    "tags.axis = 'flow_ratio' and tags.arm = 'separate' and tags.seed = '0'": {
+        "F = 14, separate, seed 0"
+    },
+    f"tags.figure = 'fig5' and metrics.`{FD}` < 0.7": {
+        "F = 4, shared, seed 0",
+        "F = 14, shared, seed 0",
+        "F = 14, separate, seed 0",
+    },
+    f"tags.axis = 'stop_grad' and metrics.`{LATENT_STD}` < 0.1": {"separate, no stop-grad, seed 0"},
+    "tags.digest = 'DIGEST'": {"F = 4, shared, seed 0", "shared, stop-grad, seed 0"},
+    "tags.`mlflow.parentRunId` = 'RUN_ID'": set(FINISHED["flow_ratio"]),
+}
+"""What each filter of docs/ablations.md selects among them, DIGEST being that of F = 4, shared."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracked:
+    """Two sweeps in MLflow."""
+
+    folder: Path
+    uri: str
+    experiment: str
+    run_ids: dict[str, str]
+    """By name; both sweeps and their trials."""
+    digest: str
+    """Of F = 4, shared."""
+
+
+def finish(sweep: Sweep, parent: tracking.RunHandle, trial: Trial, metrics: dict) -> str:
+    """What a trial leaves behind, without its training; the id of its run in MLflow."""
+    (work,) = (each for each in sweep.works if trial in each.trials)
+    run = open_run(work.config)
+    if not is_trained(run):
+        begin(run)
+        handle = start_child(run, parent, sweep.label(trial), sweep.tags(trial), cluster={})
+        tracker = tracking.open_tracker(handle, spool=spool_of(run.folder))
+        for step in range(100, 600, 100):
+            tracker.log({"loss/total": 100 / step}, step)
+        tracker.close()
+        state = {"images": total_images(run), "metrics": {}}
+        writer = CheckpointWriter(run=run.folder, config=work.config.checkpoint)
+        writer.save({"model": {"weight": torch.zeros(1)}}, state)
+        writer.close()
+    checkpoint = checkpoint_digest(latest(run.folder))
+    size = {"images": total_images(run), "parameters": trial.parameters, "flops": 1e12}
+    write_result(run, trial, Result(metrics=metrics, checkpoint=checkpoint, **size))
+    ids = {each.trial.digest: each.run_id for each in publish(sweep, parent, work)}
+    return ids[trial.digest]
+
+
+@pytest.fixture(scope="module")
+def tracked(tmp_path_factory) -> Tracked:
+    folder = tmp_path_factory.mktemp("storage")
+    prepare_digits(Store.open(folder / "data" / "digits"))
+    ids, digests = {}, {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        for axis, finished in FINISHED.items():
+            values = ("4", "14") if axis == "flow_ratio" else ()
+            options = SweepOptions(scale="smoke", seeds=2, storage=str(folder), values=values)
+            sweep = expand(find_axis(axis), options)
+            trials = {sweep.label(trial): trial for trial in sweep.trials}
+            parent = start_parent(sweep)
+            ids[sweep.name] = parent.run_id
+            for name, metrics in finished.items():
+                digests[name] = trials[name].digest
+                ids[name] = finish(sweep, parent, trials[name], metrics)
+            tracking.finish_run(parent, "FINISHED")
+    return Tracked(
+        folder=folder,
+        uri=parent.uri,
+        experiment=parent.experiment_id,
+        run_ids=ids,
+        digest=digests["F = 4, shared, seed 0"],
+    )
+
+
+def documented(root: Path) -> list[str]:
+    """The filter strings of the documentation, which two blanks divide from their meaning."""
+    section = (root / "docs" / "ablations.md").read_text().partition(DOC_HEADING)[2]
+    block = section.split("```")[1]
+    return [line.partition("  ")[0] for line in block.strip().splitlines()]
+
+
+def test_the_documented_filters_select_the_right_runs(tracked, root):
+    filters = documented(root)
+    assert set(filters) == set(FOUND), "say in FOUND what a new filter selects"
+    names = {run_id: name for name, run_id in tracked.run_ids.items()}
+    client = connect(tracked.uri)
+    for text in filters:
+        query = text.replace("DIGEST", tracked.digest)
+        query = query.replace("RUN_ID", tracked.run_ids["sweep-flow_ratio-smoke"])
+        found = client.search_runs([tracked.experiment], query)
+        assert {names[run.info.run_id] for run in found} == FOUND[text], text
+
+
+@pytest.fixture(scope="module")
+def server(tracked) -> Iterator[str]:
+    """The address of an `mlflow server` on the sweeps' sqlite file."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", port]
+    with (tracked.folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--backend-store-uri", tracked.uri, "--workers", "1"],
+            cwd=tracked.folder,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},  # 3x faster
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while not answers(f"http://127.0.0.1:{port}/health"):
+            assert time.monotonic() < deadline and process.poll() is None, "no MLflow server"
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # its workers too: the group is theirs
+        process.wait()
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope="module")
+def page():
+    """A tab of the machine's Chromium."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} is installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        page.set_default_timeout(PATIENCE_S * 1000)
+        yield page
+        browser.close()
+
+
+@pytest.mark.browser
+def test_the_experiment_page_shows_trials_below_their_sweep_with_our_metrics(tracked, server, page):
+    query = urlencode({"searchFilter": f"tags.figure = 'fig5' and metrics.`{FD}` < 0.7"})
+    page.goto(f"{server}/#/experiments/{tracked.experiment}/runs?{query}")
+    sweep = page.get_by_role("row").filter(has_text="sweep-flow_ratio-smoke")
+    sweep.get_by_role("button").click()  # unfolds it
+    for name in ("F = 4, shared, seed 0", "F = 14, shared, seed 0", "F = 14, separate, seed 0"):
+        page.get_by_role("row").filter(has_text=name).wait_for()
+    assert page.get_by_text("seed 1").count() == 0
+    assert page.get_by_text("sweep-stop_grad-smoke").count() == 0
+
+    page.get_by_role("button", name="Columns").click()
+    page.get_by_text(FD, exact=True).click()
+    page.keyboard.press("Escape")
+    for name in ("F = 4, shared, seed 0", "F = 14, shared, seed 0"):
+        shown = page.get_by_role("row").filter(has_text=name)
+        shown.filter(has_text=str(FINISHED["flow_ratio"][name][FD])).wait_for()
+
+
+@pytest.mark.browser
+def test_the_compare_page_draws_the_varied_field_against_our_metrics(tracked, server, page):
+    chosen = [tracked.run_ids[f"F = {steps}, shared, seed 0"] for steps in (4, 14)]
+    query = {"runs": json.dumps(chosen), "experiments": json.dumps([tracked.experiment])}
+    page.goto(f"{server}/#/compare-runs?{urlencode(query)}")
+    page.get_by_text("Comparing 2 Runs from 1 Experiment").wait_for()
+    for steps in (4, 14):
+        page.get_by_text(f"F = {steps}, shared, seed 0").wait_for()
+    page.locator(".axis-title", has_text="flow.steps").wait_for()
+    metrics = page.get_by_role("combobox").nth(1)
+    metrics.click()
+    for name in (FD, LATENT_STD, "loss/total"):
+        page.get_by_title(name, exact=True).first.wait_for()
+    metrics.fill(FD)
+    page.keyboard.press("Enter")
+    page.locator(".axis-title", has_text=FD).wait_for()

@@ -16,7 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from unite.ablation.verdict import (
-    HIGHER_IS_BETTER,
     LATENT_STD,
     PSNR,
     Measured,
@@ -25,6 +24,7 @@ from unite.ablation.verdict import (
     paper_value,
 )
 from unite.config.axes import Axis, Cell, Point, Role
+from unite.metrics.better import higher_is_better
 from unite.metrics.plots import COLORS, DPI, MARKERS, STYLE, Picture
 from unite.paper import TABLES
 
@@ -74,7 +74,7 @@ def render(figure: Figure) -> Picture:
 
 def _ours(panel: Axes, axis: Axis, measured: Sequence[Measured], metric: str) -> None:
     name = NAMES.get(metric, metric.rsplit("/", 1)[-1])
-    better = "higher" if metric in HIGHER_IS_BETTER else "lower"
+    better = "higher" if higher_is_better(metric) else "lower"
     note = "0 = collapsed" if metric == LATENT_STD else f"{better} is better"
     for index, arm in enumerate(axis.arms):
         points = [(arm.name, value) for value in axis.fields]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from unite.ablation.results import Result
 from unite.ablation.trials import Trial
 from unite.config.axes import Axis, Cell, Claim, Point, Role
+from unite.metrics.better import higher_is_better
 from unite.paper import TABLES
 
 RULE = (
@@ -26,7 +27,6 @@ DECISIVE = 2.0
 PSNR = "eval/reconstruction/psnr"
 LATENT_STD = "eval/latent/std"
 GENERATION = "eval/generation/"
-HIGHER_IS_BETTER = (PSNR,)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +120,7 @@ def _judge(axis: Axis, claim: Claim, measured: Sequence[Measured]) -> str:
     if better is None or worse is None:
         missing = first if better is None else second
         return f"NOT MEASURED: {short} at {missing}. {paper}"
-    sign = -1.0 if metric in HIGHER_IS_BETTER else 1.0
+    sign = -1.0 if higher_is_better(metric) else 1.0
     word = decide(better, worse, sign)
     return f"{word}: {short} is {better} at {first}, and {worse} at {second}. {paper}"
 
@@ -158,7 +158,7 @@ def _best(axis: Axis, measured: Sequence[Measured]) -> list[str]:
         means = {point: each.mean for point, each in found.items() if each is not None}
         if not means:
             continue
-        choose = max if metric in HIGHER_IS_BETTER else min
+        choose = max if higher_is_better(metric) else min
         ours = choose(means, key=means.__getitem__)
         line = f"Best {_name(metric)}: {found[ours]} at {name_of(axis, ours)}."
         cells = axis.paper.get(role, {})
@@ -173,7 +173,7 @@ def _best(axis: Axis, measured: Sequence[Measured]) -> list[str]:
 def _name(metric: str) -> str:
     """A metric's own name; which way is better is said where it is not a distance."""
     short = metric.rsplit("/", 1)[-1]
-    return f"{short} (higher is better)" if metric in HIGHER_IS_BETTER else short
+    return f"{short} (higher is better)" if higher_is_better(metric) else short
 
 
 def _collapsed(axis: Axis, measured: Iterable[Measured]) -> list[str]:

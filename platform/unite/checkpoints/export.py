@@ -10,6 +10,9 @@ from unite.checkpoints.load import EXPORT_CONFIG, EXPORT_WEIGHTS
 from unite.models.unite import UNITE
 from unite.storage import Store
 
+CARDS_FILE = "cards.json"
+"""Metric cards beside an exported model; what the model is does not depend on it."""
+
 
 def write_export(model: UNITE, run_config: dict[str, Any], store: Store) -> None:
     """Write model.safetensors and config.json (a RunConfig as nested dict) below `store`.

@@ -30,7 +30,7 @@ def resolve_run(reference: str, storage: str) -> str:
     place = Store.open(reference)
     if place.exists():
         return place.uri
-    for run in _runs(root):
+    for run in runs_under(root):
         if run.is_file(RUN_FILE) and run.read_json(RUN_FILE).get("mlflow_run_id") == reference:
             return run.uri
     raise CheckpointError(
@@ -56,28 +56,28 @@ def _is_run(folder: Store) -> bool:
     return folder.is_file(CONFIG_FILE)
 
 
-def _runs(root: Store) -> list[Store]:
+def runs_under(root: Store) -> list[Store]:
+    """Folders of the runs in a storage, whether they have checkpoints or not."""
     return [root / name for name in root.list() if _is_run(root / name)]
 
 
 def _latest_run(root: Store) -> Store:
-    finished = [run for run in _runs(root) if committed(run)]
+    finished = [run for run in runs_under(root) if committed(run)]
     if not finished:
         raise CheckpointError(
             f"no run under {root} has a committed checkpoint yet; train one (python "
             "jobs/train.py), or name the storage folder that holds your runs"
         )
-    return max(finished, key=_committed_at)
+    return max(finished, key=lambda run: committed_at(folder_of(run, committed(run)[-1])))
 
 
-def _committed_at(run: Store) -> int:
-    """Time of the newest checkpoint's commit, in nanoseconds."""
-    marker = folder_of(run, committed(run)[-1]).path(MARKER)
-    return run.filesystem.get_file_info(marker).mtime_ns
+def committed_at(checkpoint: Store) -> int:
+    """When a checkpoint was committed, in nanoseconds since 1970; 0 when it was not."""
+    return checkpoint.filesystem.get_file_info(checkpoint.path(MARKER)).mtime_ns or 0
 
 
 def _available(root: Store) -> str:
-    names = [run.name for run in _runs(root)]
+    names = [run.name for run in runs_under(root)]
     if not names:
         return "There are no runs there; name another storage folder or a path."
     more = f" and {len(names) - LISTED_RUNS} more" if len(names) > LISTED_RUNS else ""

@@ -108,6 +108,8 @@ class CheckpointWriter:
     pending: threading.Thread | None = None
     error: Exception | None = None
     lag_seconds: float = 0.0
+    committed_images: int = 0
+    """Images seen at the last commit, or at the checkpoint that the run continues from."""
     _buffers: dict[tuple[str, str], Tensor] = field(default_factory=dict)
 
     def save(self, parts: Parts, state: dict[str, Any]) -> None:
@@ -188,6 +190,7 @@ class CheckpointWriter:
             _discard(folder)
             raise
         self.lag_seconds = time.monotonic() - started
+        self.committed_images = state["images"]
         self._prune()
 
     def _prune(self) -> None:

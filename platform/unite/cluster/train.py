@@ -14,6 +14,7 @@ from typing import Any
 
 from unite.checkpoints.store import CheckpointError, latest
 from unite.cluster.connect import Allotment
+from unite.cluster.gauges import with_gauges
 from unite.storage import StorageError
 from unite.training.loop import NonFiniteError, Tracker
 from unite.training.setup import Job
@@ -108,6 +109,8 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
     job = replace(job, resume_from=newest or job.resume_from)
     images = int(job.resume_from.name) if job.resume_from else 0
     tracker = settings["tracker_factory"](world.is_main, images)
+    if world.is_main:
+        tracker = with_gauges(tracker, job.folder.name)
     trainer = build_trainer(job, world, tracker, ray_reader)
     try:
         return trainer.run()

@@ -24,6 +24,7 @@ from unite.cluster.connect import describe_cluster
 from unite.cluster.evaluate import evaluate
 from unite.cluster.evaluate import prepare as prepare_evaluation
 from unite.cluster.fanout import WorkError
+from unite.cluster.gauges import with_gauges
 from unite.cluster.launch import prepare
 from unite.cluster.sweep_runs import spool_of, start_child
 from unite.cluster.train import OWN_ERRORS, TrackerFactory, TrainingError, fit, set_threads
@@ -111,6 +112,7 @@ def _fit(job: Job, admission: Admission, factory: TrackerFactory) -> dict[str, A
         return fit(job, admission.allotment, factory)
     set_threads(1, 1)  # what the trial reserves
     tracker = factory(True, int(job.resume_from.name) if job.resume_from else 0)
+    tracker = with_gauges(tracker, job.folder.name)
     trainer = build_trainer(job, World(), tracker, local_reader)
     try:
         return trainer.run()

@@ -83,7 +83,7 @@ def _print_checkpoint(folder: Store) -> None:
             "step": f"{state['step']:,}",
             "metrics": _metrics(state),
             "recipe": config.recipe,
-            **_architecture(config.domain, config.model),
+            **architecture(config.domain, config.model),
             "flow": f"F = {config.flow.steps}, {config.flow.timesteps} t, {config.flow.loss_space} "
             f"loss, shift {config.flow.shift:g}",
             "data manifest": state["manifest_digest"],
@@ -123,7 +123,7 @@ def _print_file(file: Store) -> None:
             "layout": "the authors'" if is_authors(state) else "unite",
             "tensors": f"{len(state):,}",
             "numbers": f"{sum(tensor.numel() for tensor in state.values()):,}",
-            **_architecture(model.domain.config, model.config),
+            **architecture(model.domain.config, model.config),
             "EMA weights": _has(content, *EMA_WORDS),
             "optimiser state": _has(content, "optim"),
         }
@@ -138,7 +138,8 @@ def _has(content: Mapping[str, Any], *words: str) -> str:
     return _yes(any(word in part for word in words for part in parts))
 
 
-def _architecture(domain: ImagesConfig, model: ModelConfig) -> dict[str, str]:
+def architecture(domain: ImagesConfig, model: ModelConfig) -> dict[str, str]:
+    """What a model is made of, in words."""
     encoder, decoder = model.encoder, model.decoder
     return {
         "images": f"{domain.size} px, {domain.channels} channels, {domain.num_classes} classes, "

@@ -24,6 +24,7 @@ METRICS: dict[str, str] = {
     "latent/std": "std of the latent over the batch, mean over channels",
     "latent/effective_rank": "exp of the entropy of the latent covariance spectrum",
     "checkpoint/lag_s": "seconds from a snapshot to its commit",
+    "checkpoint/lag_images": "training samples since the last committed checkpoint",
     "memory/device_peak_gib": "peak device memory, GiB",
     "eval/psnr": "held-out reconstruction PSNR, dB",
     "eval/l1": "held-out reconstruction L1",

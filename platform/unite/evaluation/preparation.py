@@ -41,11 +41,24 @@ def prepare_sources(
     choice: Choice, data: Dataset, images: ImagesConfig, storage: str, weights: str, run: Run
 ) -> tuple[ExtractorSource, ...]:
     """The chosen extractors; the small one is fitted unless the storage has it."""
+    if SMALL in choice.places:
+        task = FitTask.of(data, images, storage)
+        run(f"fitting the extractor {task.name}", work_of(task))
+    sources = fitted_sources(choice.places, data, images, storage, weights)
+    assert sources is not None
+    return sources
+
+
+def fitted_sources(
+    places: Sequence[str], data: Dataset, images: ImagesConfig, storage: str, weights: str
+) -> tuple[ExtractorSource, ...] | None:
+    """The extractors at `places`; None while the small one of the data set is not fitted."""
     sources = []
-    for place in choice.places:
+    for place in places:
         if place == SMALL:
             task = FitTask.of(data, images, storage)
-            run(f"fitting the extractor {task.name}", work_of(task))
+            if not all(work.finished for work in work_of(task)):
+                return None
             place = task.out
         sources.append(ExtractorSource.open(place, images, weights))
     return tuple(sources)

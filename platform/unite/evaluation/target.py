@@ -9,6 +9,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from unite.checkpoints.export import CARDS_FILE
 from unite.checkpoints.load import AUTHORS_WEIGHTS, EXPORT_WEIGHTS, load
 from unite.checkpoints.resolve import CONFIG_FILE, read_run_config, resolve_run
 from unite.checkpoints.store import (
@@ -57,15 +58,23 @@ def open_target(
     for no run or no checkpoint, ShardError for no data, ValueError when the data is not what the
     checkpoint was trained on.
     """
-    place = Store.open(resolve_run(reference, storage))
-    checkpoint = _checkpoint_in(place)
-    subject = _subject(checkpoint, Store.open(storage), ema)
-    run = _run_of(checkpoint)
+    subject = open_subject(reference, storage, ema=ema)
+    checkpoint = Store.open(subject.uri)
+    run = run_of(checkpoint)
     chosen = _data_uris(subject.config, run, storage, data, eval_data, reference)
     train, held_out = (Dataset.open(chosen[part], part) for part in PARTS)
     _check_data(checkpoint, train)
     where = run.uri.removesuffix(f"/{run.name}") if run else Store.open(storage).uri
     return Target(subject=subject, run=run, storage=where, train=train, held_out=held_out)
+
+
+def open_subject(reference: str, storage: str, *, ema: bool) -> Subject:
+    """The weights that `reference` means, whether or not their data is at hand.
+
+    CheckpointError for no run or no checkpoint.
+    """
+    place = Store.open(resolve_run(reference, storage))
+    return _subject(_checkpoint_in(place), Store.open(storage), ema)
 
 
 def _checkpoint_in(place: Store) -> Store:
@@ -83,7 +92,7 @@ def _checkpoint_in(place: Store) -> Store:
 
 
 def _subject(checkpoint: Store, storage: Store, ema: bool) -> Subject:
-    run, config = _run_of(checkpoint), read_run_config(checkpoint.uri)
+    run, config = run_of(checkpoint), read_run_config(checkpoint.uri)
     digest = _content_digest(checkpoint)
     home = storage / "imported" / digest if run is None else run
     return Subject(
@@ -97,7 +106,7 @@ def _subject(checkpoint: Store, storage: Store, ema: bool) -> Subject:
     )
 
 
-def _run_of(checkpoint: Store) -> Store | None:
+def run_of(checkpoint: Store) -> Store | None:
     """The run that a checkpoint folder belongs to."""
     if checkpoint.is_file() or not checkpoint.exists(MARKER):
         return None
@@ -114,7 +123,8 @@ def _content_digest(place: Store) -> str:
         return place.digest()[:DIGEST_DIGITS]
     total = hashlib.sha256()
     for name in place.list():
-        if name.endswith((".safetensors", ".json")) and place.is_file(name):
+        part = name.endswith((".safetensors", ".json")) and name != CARDS_FILE
+        if part and place.is_file(name):
             total.update(f"{name} {place.digest(name)}\n".encode())
     return total.hexdigest()[:DIGEST_DIGITS]
 
@@ -142,7 +152,7 @@ def _data_uris(
 
 
 def _check_data(checkpoint: Store, train: Dataset) -> None:
-    if _run_of(checkpoint) is None:
+    if run_of(checkpoint) is None:
         return
     trained_on = checkpoint.read_json(STATE_FILE)["manifest_digest"]
     if trained_on != train.digest:

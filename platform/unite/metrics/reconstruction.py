@@ -16,13 +16,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from unite.domains.images import SMALLEST_ERROR
+from unite.metrics.better import higher_is_better
 from unite.metrics.moments import MetricError
 
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
 SSIM_K1, SSIM_K2 = 0.01, 0.03
 """Constants of Wang et al. 2004."""
-HIGHER_IS_BETTER = ("psnr", "ssim")
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """(reconstructions, inputs), float32 (B, C, H, W) in [0, 1] -> distances (B,)."""
@@ -154,7 +154,7 @@ class ReconstructionTotals:
         self.num += num
         for name, value in sums.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
-        sign = 1 if self.worst_by in HIGHER_IS_BETTER else -1
+        sign = 1 if higher_is_better(self.worst_by) else -1
         ranked = sorted([*self.worst_cases, *cases], key=lambda case: (sign * case[0], case[1]))
         self.worst_cases = ranked[: self.worst]
 

@@ -6,6 +6,7 @@
 This is the only folder that imports mlflow, and only when MLflow is really used.
 """
 
+from unite.tracking.reading import RunFiles, experiments
 from unite.tracking.results import Pushed, log_results, push_spool
 from unite.tracking.runs import (
     RunInfo,
@@ -31,12 +32,14 @@ __all__ = [
     "MlflowTracker",
     "NullTracker",
     "Pushed",
+    "RunFiles",
     "RunHandle",
     "RunInfo",
     "Tracker",
     "TrackingError",
     "check",
     "describe",
+    "experiments",
     "find_runs",
     "finish_run",
     "log_results",

@@ -92,7 +92,7 @@ def start_run(
     check(uri)
     client = connect(uri)
     try:
-        experiment_id = _experiment(client, config.experiment, artifact_location(uri, storage))
+        experiment_id = open_experiment(client, config.experiment, artifact_location(uri, storage))
         all_tags = {**tags, PARENT_TAG: parent_run_id} if parent_run_id else dict(tags)
         run = _continued(client, resume_run_id, uri) if resume_run_id else None
         if run is None:
@@ -107,7 +107,8 @@ def start_run(
     return RunHandle(uri, run.info.run_id, run.info.experiment_id)
 
 
-def _experiment(client: MlflowClient, name: str, location: str | None) -> str:
+def open_experiment(client: MlflowClient, name: str, location: str | None) -> str:
+    """The id of an experiment, which is made when there is none; TrackingError when deleted."""
     from mlflow.exceptions import MlflowException
 
     experiment = client.get_experiment_by_name(name)

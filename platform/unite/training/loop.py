@@ -117,7 +117,7 @@ class Trainer:
         self.model.load_state_dict(checkpoint.parts["model"])
         self.ema.load_state_tensors(checkpoint.parts["ema"])
         self.optimizers.load_state_tensors(checkpoint.parts["optimizer"])
-        self.images = checkpoint.images
+        self.images = self.writer.committed_images = checkpoint.images
         self.history = list(checkpoint.state["history"])
         self.metrics = dict(checkpoint.state["metrics"])
         self.last_checkpoint = str(folder_of(self.writer.run, self.images))
@@ -271,7 +271,10 @@ class Trainer:
         self._warn_of_collapse(values["latent/std"])
         self.history.append({"images": self.images, **values})
         self.metrics |= values
-        lag = {"checkpoint/lag_s": self.writer.lag_seconds}
+        lag = {
+            "checkpoint/lag_s": self.writer.lag_seconds,
+            "checkpoint/lag_images": self.images - self.writer.committed_images,
+        }
         self.tracker.log(values | window.rates() | lag, step=self.images)
 
     def _warn_of_collapse(self, std: float) -> None:

@@ -1,0 +1,39 @@
+"""Export a model: safetensors, config, model card and metric cards; register it in MLflow.
+
+    python jobs/export.py                                        the latest run, as a folder
+    python jobs/export.py --run RUN --register NAME              and as a version of NAME in MLflow
+    python jobs/export.py --run RUN --register NAME --champion psnr
+                                       which becomes the champion when its PSNR is higher
+
+RUN is a run's name or MLflow id, or a path or s3:// URI of a run, a checkpoint, an export or one
+of the authors' checkpoints. `unite.load` and jobs/generate.py read the folder. The registered
+model takes classes and gives images, or takes images and gives their reconstructions.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
+
+import tyro
+from rich.console import Console
+
+from unite.commands.export import ExportArguments, export
+from unite.training.runs import default_storage
+
+
+def main() -> int:
+    """Parse and export; 0 on success, 2 when the input cannot be used, 130 on Ctrl-C."""
+    arguments = tyro.cli(ExportArguments, description=__doc__)
+    try:
+        export(arguments, default_storage(), Console(highlight=False))
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

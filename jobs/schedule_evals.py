@@ -1,0 +1,44 @@
+"""Evaluate checkpoints that have no result yet, as jobs on a Ray cluster.
+
+    python jobs/schedule_evals.py --dry-run                      what is missing
+    python jobs/schedule_evals.py --once --suite generation      one round (cron)
+    python jobs/schedule_evals.py --every 6h --order oldest      a round every six hours
+    python jobs/schedule_evals.py --once --run RUN --num-samples 10000 --cfg-scale 2
+
+A checkpoint and a suite under one protocol are evaluated once, whoever asked for it; two schedulers
+never submit the same. Failed jobs are retried, --max-attempts in all; the reasons are kept beside
+the results. The cluster is that of --address or RAY_API_SERVER_ADDRESS. Everything that
+jobs/evaluate.py can be asked for can be asked for here. docs/scheduled_evaluation.md has a crontab
+line and a Kubernetes CronJob.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
+
+import tyro
+from rich.console import Console
+
+from unite.evaluation.schedule import ScheduleArguments
+
+
+def main() -> int:
+    """Parse and schedule; 0 when all went through, 1 when not, 2 for bad input, 130 on Ctrl-C."""
+    arguments = tyro.cli(ScheduleArguments, description=__doc__)
+    # Imported here so that help and typing errors answer at once.
+    from unite.cluster import schedule
+    from unite.training.runs import default_storage
+
+    try:
+        return schedule.main(arguments, default_storage(), Console(highlight=False))
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstopped; what was submitted goes on, and the next round looks at it")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

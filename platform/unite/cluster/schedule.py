@@ -1,0 +1,344 @@
+"""Scheduled evaluation on a cluster: find what is missing, submit it through Ray's job server.
+
+This process only asks and submits; the jobs run on the cluster and end without it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from shlex import join
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from unite import tracking
+from unite.checkpoints.resolve import CONFIG_FILE, resolve_run, runs_under
+from unite.checkpoints.store import MARKER, committed, folder_of
+from unite.cluster.connect import REPOSITORY
+from unite.cluster.evaluate import prepare
+from unite.config.schema import TrackingConfig
+from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.attempts import read_attempts
+from unite.evaluation.pairs import Pair
+from unite.evaluation.schedule import (
+    Job,
+    Round,
+    ScheduleArguments,
+    check_schedule,
+    in_order,
+    next_start,
+    seconds,
+)
+from unite.evaluation.target import open_subject
+from unite.storage import Store
+from unite.tracking.server import sqlite_path
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
+NO_AGENT = "No available agent"
+AGENT_SECONDS = 120.0
+"""How long a head may take until it can start jobs."""
+SCRIPT = "jobs/evaluate.py"
+CHATTER = (
+    "ray._private.runtime_env.packaging",
+    "ray._private.runtime_env.working_dir",
+    "ray.dashboard.modules.dashboard_sdk",
+)
+"""Loggers that tell of every upload which files they leave out."""
+_ENVIRONMENT = threading.Lock()
+
+
+class JobServerError(RuntimeError):
+    """Ray's job server does not answer or refuses; the message names it and what to do."""
+
+
+@dataclass
+class RayJobs:
+    """The job server of a cluster; it is asked for the first time when it is needed."""
+
+    address: str
+
+    def submit(self, submission_id: str, words: Sequence[str], about: Mapping[str, str]) -> bool:
+        """Start a job in a copy of this repository; False when there is one of that id already.
+
+        A head that has just started cannot start jobs for some seconds: that is waited for.
+        """
+        deadline = time.monotonic() + AGENT_SECONDS
+        while True:
+            try:
+                with self._asking():
+                    self._client.submit_job(
+                        entrypoint=join(words),
+                        submission_id=submission_id,
+                        # Settings are those of the nodes, as for `ray job submit`: a variable that
+                        # was set here could not be set by the job's own driver any more.
+                        runtime_env={"working_dir": str(REPOSITORY)},
+                        metadata=dict(about),
+                    )
+                return True
+            except JobServerError as error:
+                if submission_id in self.known():
+                    return False
+                if NO_AGENT not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(1.0)
+
+    def known(self) -> Mapping[str, Job]:
+        """Every submitted job by its id."""
+        with self._asking():
+            found = self._client.list_jobs()
+        return {each.submission_id: _job(each) for each in found if each.submission_id}
+
+    @cached_property
+    def _client(self) -> Any:
+        from ray.job_submission import JobSubmissionClient
+
+        for noisy in CHATTER:
+            logging.getLogger(noisy).setLevel(logging.ERROR)
+        with _sole_address(self.address):
+            return JobSubmissionClient(self.address)
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        from ray.exceptions import AuthenticationError
+
+        try:
+            yield
+        except AuthenticationError as error:
+            raise JobServerError(
+                f"the job server at {self.address} wants a token: set RAY_AUTH_MODE=token, and "
+                "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's"
+            ) from error
+        except (RuntimeError, OSError) as error:  # requests' errors are OSErrors
+            reason = " ".join(str(error).split())[-500:]
+            raise JobServerError(
+                f"the job server at {self.address} did not answer as it should: {reason}. Name "
+                "another with --address or RAY_API_SERVER_ADDRESS"
+            ) from error
+
+
+def _job(details: Any) -> Job:
+    if not details.status.is_terminal():
+        return Job(status="running")
+    if details.status == "SUCCEEDED":
+        return Job(status="succeeded")
+    return Job(status="failed", reason=details.message or "")
+
+
+@contextmanager
+def _sole_address(address: str) -> Iterator[None]:
+    """Inside, no variable says otherwise: Ray lets them win over the address that is given."""
+    with _ENVIRONMENT:
+        before = {name: os.environ.pop(name, None) for name in ADDRESS_VARIABLES}
+        os.environ[ADDRESS_VARIABLES[0]] = address
+        try:
+            yield
+        finally:
+            del os.environ[ADDRESS_VARIABLES[0]]
+            os.environ.update({name: value for name, value in before.items() if value is not None})
+
+
+@dataclass(kw_only=True)
+class Survey:
+    """What there is to evaluate."""
+
+    missing: list[Pair] = field(default_factory=list)
+    """Without a result."""
+    done: int = 0
+    """Pairs that have one."""
+    troubled: list[str] = field(default_factory=list)
+    """Checkpoints that could not be looked at, and why."""
+
+    def __str__(self) -> str:
+        return f"results: {self.done} there, {len(self.missing)} missing"
+
+
+def survey(arguments: ScheduleArguments, storage: str) -> Survey:
+    """Every pair of the runs asked for.
+
+    Of a run that is named, what is wrong is raised (CheckpointError, ShardError, ValueError); of
+    others it is noted, so that one broken run does not keep the rest waiting.
+    """
+    request = EvaluateArguments(
+        **{
+            item.name: getattr(arguments, item.name)
+            for item in dataclasses.fields(EvaluateArguments)
+        }
+    )
+    found = Survey()
+    for checkpoint in find_checkpoints(arguments, storage):
+        try:
+            pairs = pairs_of(checkpoint, request, storage)
+            lacking = [pair for pair in pairs if not pair.has_result()]
+        except (ValueError, OSError, RuntimeError) as error:
+            if "/checkpoints/" in checkpoint.uri and not checkpoint.exists(MARKER):
+                continue  # its run has replaced it meanwhile
+            if arguments.run:
+                raise
+            found.troubled.append(f"{checkpoint}: {error}")
+            continue
+        found.missing += lacking
+        found.done += len(pairs) - len(lacking)
+    found.missing = in_order(found.missing, arguments.order)
+    return found
+
+
+def find_checkpoints(arguments: ScheduleArguments, storage: str) -> list[Store]:
+    """Every committed checkpoint of the runs asked for.
+
+    CheckpointError when the run that is named has none, ValueError when there is no such storage.
+    """
+    if arguments.run:
+        place = Store.open(resolve_run(arguments.run, storage))
+        found = [] if place.is_file() else _checkpoints_of(place)
+        # Otherwise it is a checkpoint, an export or a file of weights, or that says what is wrong.
+        return found or [Store.open(open_subject(place.uri, storage, ema=arguments.ema).uri)]
+    root = Store.open(storage)
+    runs = {run.uri: run for run in (*runs_under(root), *_tracked_runs(arguments, storage))}
+    if not runs and not root.exists():
+        raise ValueError(f"there is no {root}: name the folder of your runs with --storage")
+    return [checkpoint for run in runs.values() for checkpoint in _checkpoints_of(run)]
+
+
+def _checkpoints_of(run: Store) -> list[Store]:
+    return [folder_of(run, images) for images in committed(run)]
+
+
+def _tracked_runs(arguments: ScheduleArguments, storage: str) -> list[Store]:
+    """Runs that MLflow knows and that can be reached from here, wherever they are stored."""
+    if not arguments.experiment:
+        return []
+    try:
+        uri = tracking.resolve_uri(TrackingConfig(), storage)
+        database = sqlite_path(uri)
+        if database is not None and not database.exists():
+            return []  # nothing was tracked here
+        found = tracking.find_runs(uri, arguments.experiment)
+    except tracking.TrackingError as error:
+        logger.warning("only the storage is searched for runs: %s", error)
+        return []
+    places = [
+        f"{run.params['storage']}/{run.params['name']}"
+        for run in found
+        if run.params.get("storage") and run.params.get("name")
+    ]
+    reached = [Store.open(place) for place in dict.fromkeys(places) if _is_reached(place)]
+    if len(reached) < len(set(places)):
+        logger.warning("%d runs in MLflow are not here", len(set(places)) - len(reached))
+    return reached
+
+
+def _is_reached(place: str) -> bool:
+    try:
+        return Store.open(place).is_file(CONFIG_FILE)
+    except OSError:
+        return False
+
+
+def pairs_of(checkpoint: Store, request: EvaluateArguments, storage: str) -> list[Pair]:
+    """What `jobs/evaluate.py` would measure on a checkpoint, suite by suite."""
+    checked = prepare(replace(request, run=checkpoint.uri, storage=""), storage)
+    places = checked.choice.places
+    return [Pair.of(suite, checked.target, request, places) for suite in checked.suites]
+
+
+def main(arguments: ScheduleArguments, storage: str, console: Console) -> int:
+    """Everything that the job does: 0, or 1 when something was given up or not looked at.
+
+    ValueError, CheckpointError, ShardError or StorageError for input that cannot be used;
+    JobServerError when a single round could not reach the cluster.
+    """
+    check_schedule(arguments)
+    storage = arguments.storage or storage
+    if not (REPOSITORY / SCRIPT).is_file():
+        raise ValueError(f"{REPOSITORY} has no {SCRIPT}: run this from a copy of the repository")
+    if arguments.dry_run:
+        found = survey(arguments, storage)
+        _print_table(found, arguments, console)
+        return 1 if found.troubled else 0
+    jobs = RayJobs(_address(arguments))
+    if arguments.once:
+        return round_of(arguments, storage, jobs, console)
+    repeat(lambda: round_of(arguments, storage, jobs, console), seconds(arguments.every))
+    return 0
+
+
+def repeat(
+    work: Callable[[], Any],
+    every: float,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Do `work` on a fixed grid of times, until stopped; what is away is tried again next time.
+
+    Input that cannot be used is raised.
+    """
+    first = clock()
+    while True:
+        try:
+            work()
+        except (JobServerError, OSError) as error:
+            logger.error("this round ended early: %s. The next one tries again", error)
+        now = clock()
+        sleep(next_start(first, every, now) - now)
+
+
+def round_of(arguments: ScheduleArguments, storage: str, jobs: RayJobs, console: Console) -> int:
+    """One round: 0 when everything has its result, else 1."""
+    found = survey(arguments, storage)
+    console.print(str(found), soft_wrap=True, markup=False)
+    for trouble in found.troubled:
+        logger.warning("not evaluated: %s", trouble)
+    work = Round(
+        pairs=found.missing,
+        jobs=jobs,
+        at_once=arguments.at_once,
+        max_attempts=arguments.max_attempts,
+        tell=lambda line: console.print(line, soft_wrap=True, markup=False),
+    )
+    work.run()
+    return 1 if work.failed or found.troubled else 0
+
+
+def _address(arguments: ScheduleArguments) -> str:
+    return arguments.address or os.environ.get(ADDRESS_VARIABLES[0]) or DEFAULT_ADDRESS
+
+
+def _print_table(found: Survey, arguments: ScheduleArguments, console: Console) -> None:
+    """What a round would do with each missing result."""
+    table = Table("run", "images", "checkpoint", "suite", "what a round would do", box=None)
+    table.columns[1].justify = "right"
+    for pair in found.missing:
+        target = pair.target.subject
+        table.add_row(
+            pair.run, f"{pair.images:,}", target.digest, pair.suite, _plan(pair, arguments)
+        )
+    if found.missing:
+        console.print(table)
+    console.print(str(found), soft_wrap=True, markup=False)
+    for trouble in found.troubled:
+        console.print(f"not evaluated: {trouble}", soft_wrap=True, markup=False)
+
+
+def _plan(pair: Pair, arguments: ScheduleArguments) -> str:
+    attempts = read_attempts(pair.records)
+    failures = [each for each in attempts if each.status == "failed"]
+    if attempts and attempts[-1].status == "submitted":
+        return f"wait for {attempts[-1].submission_id}"
+    if attempts and attempts[-1].status == "elsewhere":
+        return "nothing: a job succeeded, and its result is not to be seen from here"
+    if len(failures) >= arguments.max_attempts:
+        return f"nothing: {len(failures)} attempts failed: {failures[-1].short_reason}"
+    why = f" after: {failures[-1].short_reason}" if failures else ""
+    return f"submit attempt {len(failures) + 1} of {arguments.max_attempts}{why}"

@@ -1,0 +1,171 @@
+"""What a reader must know of an exported model: README.md, and its metric cards as cards.json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from unite.checkpoints.store import STATE_FILE
+from unite.commands.checkpoints import architecture
+from unite.evaluation.report import markdown
+from unite.evaluation.results import RESULTS_FILE, Outcome, read_outcomes
+from unite.evaluation.task import Subject
+from unite.metrics.card import MetricCard
+from unite.models.unite import UNITE
+from unite.sampling.generate_job import describe
+from unite.storage import Store
+
+PAPER = "https://arxiv.org/abs/2603.22283"
+ABOUT = """\
+UNITE ([arXiv 2603.22283]({paper})): one Generative Encoder
+that is tokenizer and latent denoiser at once, and a decoder. It draws {size} x {size} {colour}
+images of {classes} classes, and turns such images into latents and back.
+"""
+USE = """\
+## Use
+
+```python
+import unite
+
+model = unite.load("FOLDER")  # this folder, or its s3:// URI
+z_BKD, images_BCHW = unite.sample(
+    model, labels, cfg_scale={cfg_scale:g}, solver="{solver}", num_steps={num_steps}
+)
+z_BKD = model.tokenize(images_BCHW)  # floats in [0, 1]
+images_BCHW = model.decode(z_BKD)
+```
+
+Registered in MLflow, a table goes in and uint8 images (N, H, W, C) come out. It has the column
+`label` (classes 0 to {last_class}: samples are drawn) or `image` (bytes of image files: they are
+reconstructed).
+
+```python
+model = mlflow.pyfunc.load_model("models:/NAME@champion")
+model.predict({{"label": labels}}, params={{"seed": 1, "cfg_scale": {cfg_scale:g}}})
+model.predict(pandas.DataFrame({{"image": [png_bytes]}}))
+```
+
+Parameters: `cfg_scale`, `num_steps`, `solver`, `seed`; one seed and row give one image.
+"""
+LIMITS = """\
+## Limits
+
+- It knows the {classes} classes of its training data at {size} pixels, and nothing else.
+- A sample can resemble training images; memorisation has not been measured.
+- Numbers above hold for the protocol in `cards.json`; others are not comparable with them.
+"""
+
+
+def measured(subject: Subject) -> list[Outcome]:
+    """What was measured on exactly these weights; empty when nothing was."""
+    home = Store.open(subject.home)
+    if not home.is_file(RESULTS_FILE):
+        return []
+    whose = (subject.digest, "ema" if subject.ema else "raw")
+    found = []
+    for outcome in read_outcomes(home):
+        cards = ((row, row.card) for row in outcome.rows)
+        rows = tuple(row for row, card in cards if (card.checkpoint, card.weights) == whose)
+        if rows:
+            found.append(replace(outcome, rows=rows))
+    return found
+
+
+def find_card(outcomes: Sequence[Outcome], metric: str, command: str) -> MetricCard:
+    """The card of a metric; ValueError names those that there are and what measures it."""
+    cards = [row.card for outcome in outcomes for row in outcome.rows]
+    if not cards:
+        raise ValueError(f"these weights have not been evaluated: run {command}")
+    for card in cards:
+        if card.metric == metric:
+            return card
+    names = ", ".join(dict.fromkeys(card.metric for card in cards))
+    raise ValueError(
+        f"these weights have no card of {metric!r}. Measured so far: {names}. Everything else: "
+        f"{command}"
+    )
+
+
+def cards_content(subject: Subject, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """cards.json: whose cards, and the cards."""
+    return {
+        "checkpoint": subject.digest,
+        "weights": "ema" if subject.ema else "raw",
+        "cards": [row.card.to_dict() for outcome in outcomes for row in outcome.rows],
+    }
+
+
+def title(subject: Subject) -> str:
+    """One line: the recipe and how far it was trained."""
+    weights = "averaged" if subject.ema else "raw"
+    seen = f"after {subject.images:,} images, " if subject.images else ""
+    return f"UNITE, {subject.config.recipe}, {seen}{weights} weights"
+
+
+def model_card(subject: Subject, model: UNITE, outcomes: Sequence[Outcome], command: str) -> str:
+    """README.md. `command` measures what has not been measured."""
+    config = subject.config
+    words = {
+        "paper": PAPER,
+        "size": config.domain.size,
+        "colour": "grey" if config.domain.channels == 1 else "RGB",
+        "classes": config.domain.num_classes,
+        "last_class": config.domain.num_classes - 1,
+        "cfg_scale": config.sampling.cfg_scale,
+        "solver": config.sampling.solver,
+        "num_steps": config.sampling.num_steps,
+    }
+    facts = "\n".join(f"| {name} | {value} |" for name, value in _facts(subject, model).items())
+    parts = [
+        f"# {title(subject)}\n",
+        ABOUT.format(**words),
+        f"| | |\n| --- | --- |\n{facts}\n",
+        "## Metrics\n",
+        _metrics(outcomes, command),
+        USE.format(**words),
+        LIMITS.format(**words),
+    ]
+    return "\n".join(parts)
+
+
+def _facts(subject: Subject, model: UNITE) -> dict[str, str]:
+    config = subject.config
+    parts = {name: _millions(module) for name, module in model.named_children()}
+    return {
+        "checkpoint": subject.digest,
+        "weights": "average over training" if subject.ema else "of the last step",
+        "training images seen": f"{subject.images:,}" if subject.images else "not known",
+        "training data": _data(subject),
+        **architecture(config.domain, config.model),
+        "parameters": f"{_millions(model)} ("
+        + ", ".join(f"{name} {count}" for name, count in parts.items())
+        + ")",
+        "flow": f"F = {config.flow.steps}, {config.flow.timesteps} t, {config.flow.loss_space} "
+        f"loss, shift {config.flow.shift:g}",
+        "sampling by default": describe(config.sampling),
+        "everything else": "config.json",
+    }
+
+
+def _data(subject: Subject) -> str:
+    """The data set's name and, for a checkpoint, the digest of its manifest."""
+    name = subject.config.data.train.rstrip("/").rsplit("/", 1)[-1]
+    checkpoint = Store.open(subject.uri)
+    if checkpoint.is_file() or not checkpoint.is_file(STATE_FILE):
+        return name or "not known"
+    return f"{name}, manifest {checkpoint.read_json(STATE_FILE)['manifest_digest'][:16]}"
+
+
+def _millions(module: Any) -> str:
+    return f"{sum(tensor.numel() for tensor in module.parameters()) / 1e6:.3g}M"
+
+
+def _metrics(outcomes: Sequence[Outcome], command: str) -> str:
+    if not outcomes:
+        return f"None yet: `{command}`, then export again.\n"
+    protocols = "\n".join(f"- {outcome.suite}: {outcome.protocol}" for outcome in outcomes)
+    return (
+        f"{markdown(outcomes)}\nProtocols in short (`cards.json` has them in full):\n\n"
+        f"{protocols}\n"
+    )

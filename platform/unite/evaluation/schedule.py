@@ -1,0 +1,219 @@
+"""A round of scheduled evaluation: every pair without a result gets one job at a time.
+
+Why two schedulers never run a pair twice at once. A submission id follows from the pair and the
+number of the attempt, and a cluster's job server takes an id once: of any number of schedulers that
+submit attempt 1, one is accepted and the others find the same job. Attempt 2 exists only after
+attempt 1 is known to have ended. So the job server is the lock. A claim file in the storage would
+be a worse one: when its owner dies somebody has to break it, and nobody can tell a dead owner from
+a slow one, while the job server knows which jobs are alive.
+
+What the storage adds is memory: the attempts and their reasons outlive the cluster. A recorded job
+that the cluster does not know went down with an earlier head, and counts as failed. That is safe
+because records are read before the job server is asked: a job is recorded after it was accepted, so
+whatever is recorded was known there, unless the head is another one.
+
+The guarantee holds for one cluster. Schedulers of two clusters on one storage do not see each
+other's jobs and may do work twice (never wrongly: finished chunks are kept, and written whole).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, Protocol
+
+import tyro
+
+from unite.evaluation.arguments import EvaluateArguments, check, chosen_suites
+from unite.evaluation.attempts import PREFIX, Attempt, read_attempts, write_attempt
+from unite.evaluation.pairs import Pair, command
+
+POLL_SECONDS = 5.0
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+OUTCOMES = {"succeeded": "has its result", "elsewhere": "ended", "failed": "failed"}
+GONE = "the cluster does not know the job any more: its head was restarted"
+ELSEWHERE = (
+    "the job succeeded, but its result is not where one made here would be: this machine has other "
+    "versions of the libraries, or sees other pretrained files"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleArguments(EvaluateArguments):
+    """Evaluate checkpoints that have no result yet. The flags of jobs/evaluate.py say how."""
+
+    run: str = ""
+    """Only this run or checkpoint (as for evaluate.py); empty = every run in the storage, and those
+    of the MLflow experiment that can be reached from here."""
+    once: bool = False
+    """One round: submit, wait until everything has a result or has failed for good, and end."""
+    every: str = ""
+    """A round every so often, such as 30m, 6h or 1d, until stopped."""
+    dry_run: bool = False
+    """Print what would be submitted, submit nothing."""
+    order: Literal["newest", "oldest"] = "newest"
+    """Which checkpoints come first."""
+    at_once: int = 1
+    """Jobs on the cluster at the same time, at most."""
+    max_attempts: int = 3
+    """Jobs that may fail for a pair of checkpoint and suite before it is given up."""
+    address: str = ""
+    """Ray's job server; empty = RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265."""
+    experiment: str = "unite"
+    """MLflow experiment to look for runs in; empty = the storage alone."""
+    push: Annotated[str, tyro.conf.Suppress] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job as the cluster knows it."""
+
+    status: Literal["running", "succeeded", "failed"]
+    """Waiting counts as running, stopped as failed."""
+    reason: str = ""
+
+
+class Jobs(Protocol):
+    """What a round needs of a cluster's job server."""
+
+    def submit(self, submission_id: str, words: Sequence[str], about: Mapping[str, str]) -> bool:
+        """Start a job that runs `words`; False when there is one of that id already."""
+        ...
+
+    def known(self) -> Mapping[str, Job]:
+        """Every job by its submission id."""
+        ...
+
+
+def check_schedule(arguments: ScheduleArguments) -> None:
+    """ValueError for values that no schedule can have."""
+    check(arguments)
+    chosen_suites(arguments.suite)
+    if sum((arguments.once, bool(arguments.every), arguments.dry_run)) != 1:
+        raise ValueError("give one of --once, --every TIME (such as 6h) and --dry-run")
+    if arguments.every:
+        seconds(arguments.every)
+    for name in ("at_once", "max_attempts"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+
+
+def seconds(text: str) -> int:
+    """30m, 6h, 1d in seconds; ValueError for anything else."""
+    match = re.fullmatch(r"([1-9][0-9]*)([smhd])", text.strip())
+    if match is None:
+        raise ValueError(f"--every {text!r}: give a number and s, m, h or d, such as 30m or 6h")
+    return int(match[1]) * UNITS[match[2]]
+
+
+def next_start(first: float, every: float, now: float) -> float:
+    """When the next round begins: the first time after `now` on the grid first + k * every.
+
+    Rounds that were missed are not made up for: the next one finds all that is missing.
+    """
+    return first + every * (math.floor((now - first) / every) + 1)
+
+
+def in_order(pairs: Sequence[Pair], order: Literal["newest", "oldest"]) -> list[Pair]:
+    """Pairs by the time of their checkpoints; suites of one checkpoint keep their order."""
+    return sorted(pairs, key=lambda pair: pair.committed, reverse=order == "newest")
+
+
+@dataclass(kw_only=True)
+class Round:
+    """Brings pairs to a result, at most `at_once` at a time."""
+
+    pairs: Sequence[Pair]
+    """Without a result, in the order in which they are wanted."""
+    jobs: Jobs
+    at_once: int = 1
+    max_attempts: int = 3
+    tell: Callable[[str], None] = print
+    sleep: Callable[[float], None] = time.sleep
+    failed: list[Pair] = field(default_factory=list)
+    """Given up."""
+    _attempts: dict[str, list[Attempt]] = field(default_factory=dict)
+    """By the pair's digest, as they were last read."""
+
+    def run(self) -> None:
+        """Submit, look and submit again until every pair has a result or was given up."""
+        for pair in self.pairs:
+            self._read(pair)
+        left = list(self.pairs)
+        while left:
+            in_flight = [pair for pair in left if self._in_flight(pair)]
+            for pair in in_flight:
+                self._read(pair)  # another scheduler may have noted its end
+            known = self.jobs.known()  # after the records, as the head of this file explains
+            for pair in in_flight:
+                self._settle(pair, known)
+            left = [pair for pair in left if not self._is_over(pair)]
+            self._submit(left, known)
+            if left:
+                self.sleep(POLL_SECONDS)
+
+    def _submit(self, pairs: Sequence[Pair], known: Mapping[str, Job]) -> None:
+        """Fill the free places, with pairs that failed least first."""
+        ours = (job for name, job in known.items() if name.startswith(PREFIX))
+        free = self.at_once - sum(job.status == "running" for job in ours)
+        waiting = [pair for pair in pairs if not self._in_flight(pair)]
+        for pair in sorted(waiting, key=lambda pair: len(self._failures(pair))):
+            if free <= 0:
+                return
+            self._read(pair)  # another scheduler may have been faster
+            if not self._in_flight(pair):
+                self._submit_one(pair)
+                free -= 1
+
+    def _submit_one(self, pair: Pair) -> None:
+        attempt = Attempt.new(len(self._attempts[pair.digest]) + 1, pair.digest)
+        about = {"run": pair.run, "images": str(pair.images), "suite": pair.suite}
+        accepted = self.jobs.submit(attempt.submission_id, command(pair), about)
+        self._read(pair)
+        if len(self._attempts[pair.digest]) < attempt.number:
+            self._note(pair, attempt)
+        whose = "submitted" if accepted else "is another scheduler's job:"
+        self.tell(f"{pair}: attempt {attempt.number} {whose} {attempt.submission_id}")
+
+    def _settle(self, pair: Pair, known: Mapping[str, Job]) -> None:
+        """Note the outcome of a pair's job, when it has ended."""
+        attempt = self._attempts[pair.digest][-1]
+        job = known.get(attempt.submission_id) or Job(status="failed", reason=GONE)
+        if attempt.status != "submitted" or job.status == "running":
+            return
+        if pair.has_result():
+            attempt = attempt.ended("succeeded", job.reason if job.status == "failed" else "")
+        elif job.status == "succeeded":
+            attempt = attempt.ended("elsewhere", ELSEWHERE)
+        else:
+            attempt = attempt.ended("failed", job.reason)
+        self._note(pair, attempt)
+        why = f": {attempt.short_reason}" if attempt.reason else ""
+        self.tell(f"{pair}: attempt {attempt.number} {OUTCOMES[attempt.status]}{why}")
+
+    def _is_over(self, pair: Pair) -> bool:
+        """Whether nothing is left to do for a pair, for better or worse."""
+        attempts, failures = self._attempts[pair.digest], self._failures(pair)
+        last = attempts[-1].status if attempts else ""
+        if last == "failed" and len(failures) >= self.max_attempts:
+            self.failed.append(pair)
+            self.tell(f"{pair}: given up after {len(failures)} attempts: {pair.records}")
+            return True
+        return last == "elsewhere" or (last == "succeeded" and pair.has_result())
+
+    def _failures(self, pair: Pair) -> list[Attempt]:
+        return [each for each in self._attempts[pair.digest] if each.status == "failed"]
+
+    def _in_flight(self, pair: Pair) -> bool:
+        attempts = self._attempts[pair.digest]
+        return bool(attempts) and attempts[-1].status == "submitted"
+
+    def _read(self, pair: Pair) -> None:
+        self._attempts[pair.digest] = read_attempts(pair.records)
+
+    def _note(self, pair: Pair, attempt: Attempt) -> None:
+        write_attempt(pair.records, attempt)
+        self._read(pair)

@@ -1,0 +1,43 @@
+"""The command behind dashboards/build.py: check, collect, render, write."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from unite import tracking
+from unite.config.schema import TrackingConfig
+from unite.reporting.collect import Collected, collect
+from unite.reporting.options import ReportOptions
+from unite.reporting.page import render
+from unite.storage import Store
+
+
+def build(options: ReportOptions, storage: str, templates: Path) -> list[str]:
+    """Write the page; what was done and what is not whole, in lines.
+
+    `storage` is the default one, `templates` the folder of report.html.j2. TrackingError when
+    MLflow is away or has no such runs, StorageError or ValueError when the page cannot be written.
+    """
+    out = Store.open(options.out)
+    folder, _, name = out.uri.rpartition("/")
+    if out.is_local and Path(out.path()).is_dir():
+        raise ValueError(
+            f"--out {options.out} is a folder: name the page's file, as in "
+            f"{options.out.rstrip('/')}/report.html"
+        )
+    chosen = options.storage or storage
+    config = TrackingConfig(uri=options.uri, experiment=options.experiment)
+    data = collect(tracking.resolve_uri(config, chosen), options.experiment, chosen)
+    page = render(data, templates, datetime.now(UTC)).encode()
+    Store(folder).write(name, page)
+    return [*_problems(data), f"{out}: {_counts(data)}, {len(page) / 1e6:.1f} MB, needs no network"]
+
+
+def _counts(data: Collected) -> str:
+    numbers = sum(len(run.evaluations.rows) for run in data.runs)
+    return f"{len(data.runs)} runs, {len(data.sweeps)} sweeps, {numbers:,} numbers with cards"
+
+
+def _problems(data: Collected) -> list[str]:
+    return [f"{run.name}: {problem}" for run in data.runs for problem in run.problems]

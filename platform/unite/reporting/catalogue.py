@@ -1,0 +1,166 @@
+"""Every number of the page with its card, and which of them may be compared.
+
+Numbers of one metric whose cards agree share a letter: A is the protocol that most runs have. The
+page sorts, draws and averages within a letter only, and says beside different ones in which fields
+they differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unite.evaluation.report import number, shown_name
+from unite.evaluation.results import Row
+from unite.metrics.card import MetricCard
+from unite.reporting.collect import ReportRun
+
+Metric = tuple[str, str]
+"""(suite, name)."""
+Protocol = Mapping[str, Any]
+LONGEST_VALUE = 60
+SHOWN_DIGITS = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One number of one run."""
+
+    id: int
+    run: int
+    """Index of its run."""
+    row: Row
+    newest: bool
+    """Whether it is of its run's newest evaluation of that suite."""
+    letter: str
+    """Its protocol among those of its metric."""
+
+    @property
+    def card(self) -> MetricCard:
+        """Name, value and protocol."""
+        return self.row.card
+
+    @property
+    def text(self) -> str:
+        """The value as it is shown."""
+        return number(self.row.card.value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalogue:
+    """All numbers."""
+
+    entries: tuple[Entry, ...]
+    protocols: Mapping[Metric, Sequence[Protocol]]
+    """Of each metric, in the order of the letters."""
+
+    @classmethod
+    def of(cls, runs: Sequence[ReportRun]) -> Catalogue:
+        """The numbers of all runs."""
+        found = [
+            (index, row, newest)
+            for index, run in enumerate(runs)
+            for row, newest in run.evaluations.rows
+        ]
+        protocols = _protocols((row.card, newest) for _, row, newest in found)
+        entries = tuple(
+            Entry(
+                id=number,
+                run=index,
+                row=row,
+                newest=newest,
+                letter=letter(protocols[metric_of(row.card)].index(row.card.protocol())),
+            )
+            for number, (index, row, newest) in enumerate(found)
+        )
+        return cls(entries=entries, protocols=protocols)
+
+    def of_run(self, run: int) -> list[Entry]:
+        """A run's numbers."""
+        return [entry for entry in self.entries if entry.run == run]
+
+    def newest(self, run: int, metric: Metric) -> Entry | None:
+        """A run's number in its newest evaluation."""
+        return next((e for e in self.of_run(run) if e.newest and metric_of(e.card) == metric), None)
+
+    def exact(self, run: int, metric: Metric, value: float) -> Entry | None:
+        """The number that MLflow has without its card, found by its value."""
+        same = (e for e in self.of_run(run) if metric_of(e.card) == metric)
+        return next((entry for entry in same if entry.card.value == value), None)
+
+    def differing(self, metric: Metric, letters: Sequence[str]) -> dict[str, list[str]]:
+        """Fields in which protocols of a metric differ: name -> values in the letters' order."""
+        chosen = [self.protocols[metric][index_of(each)] for each in letters]
+        return differing(chosen)
+
+
+def metric_of(card: MetricCard) -> Metric:
+    """What a number is of."""
+    return card.suite, card.metric
+
+
+def letter(index: int) -> str:
+    """A, B, ..., Z, AA, AB, ..."""
+    head = letter(index // 26 - 1) if index >= 26 else ""
+    return head + chr(ord("A") + index % 26)
+
+
+def index_of(name: str) -> int:
+    """Inverse of `letter`."""
+    total = 0
+    for each in name:
+        total = total * 26 + ord(each) - ord("A") + 1
+    return total - 1
+
+
+def differing(protocols: Sequence[Protocol]) -> dict[str, list[str]]:
+    """Fields in which protocols differ: dotted name -> the value in each, as shown."""
+    names = dict.fromkeys(name for protocol in protocols for name in protocol)
+    columns = {name: [protocol.get(name) for protocol in protocols] for name in names}
+    return {
+        name: [shown(value) for value in column]
+        for name, column in columns.items()
+        if any(value != column[0] for value in column[1:])
+    }
+
+
+def shown(value: Any) -> str:
+    """A field of a card, short."""
+    if value in ("", None):
+        return "none"
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+    text = str(value)
+    if len(text) >= 2 * SHOWN_DIGITS and all(digit in "0123456789abcdef" for digit in text):
+        return text[:SHOWN_DIGITS]
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 3] + "..."
+
+
+def in_words(differences: Mapping[str, Sequence[str]], letters: Sequence[str]) -> str:
+    """Differing fields as a sentence's end."""
+    return "; ".join(
+        f"{name} {', '.join(f'{v} ({a})' for v, a in zip(values, letters, strict=True))}"
+        for name, values in differences.items()
+    )
+
+
+def title(metric: str) -> str:
+    """A metric's name as the literature writes it."""
+    return shown_name(metric)
+
+
+def _protocols(cards: Iterable[tuple[MetricCard, bool]]) -> dict[Metric, list[Protocol]]:
+    """Protocols by metric: those of the newest numbers first, then the commonest."""
+    counts: dict[Metric, dict[str, tuple[int, int]]] = {}
+    contents: dict[str, Protocol] = {}
+    for card, newest in cards:
+        digest = card.protocol_digest()
+        contents[digest] = card.protocol()
+        of_metric = counts.setdefault(metric_of(card), {})
+        first, all_of_them = of_metric.get(digest, (0, 0))
+        of_metric[digest] = (first + newest, all_of_them + 1)
+    return {
+        metric: [contents[d] for d in sorted(found, key=lambda d: found[d], reverse=True)]
+        for metric, found in counts.items()
+    }

@@ -1,0 +1,236 @@
+"""What there is of an experiment: its runs, their curves, measurements and pictures, its sweeps.
+
+MLflow says which runs there are, what they logged and which pictures; the runs' folders hold the
+evaluations with their cards. Where a folder is out of reach, what MLflow has of them is taken.
+MLflow's runs that write to one folder (a training, and the trials that were measured on it) are one
+run here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from unite import tracking
+from unite.checkpoints.resolve import CONFIG_FILE, RUN_FILE
+from unite.reporting.evaluations import (
+    UNREADABLE,
+    Evaluations,
+    first_line,
+    in_folder,
+    in_mlflow,
+    with_problem,
+)
+from unite.reporting.pictures import Thumbnail, thumbnail
+from unite.storage import StorageError, Store
+from unite.training.progress import read_progress
+
+PARENT_TAG = "mlflow.parentRunId"
+CURVES = ("loss/reconstruction", "loss/flow")
+SAMPLES = "samples"
+MOST_SAMPLES = 6
+"""Sample grids of a run on the page: its last, and others evenly from the rest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportRun:
+    """One run of the experiment."""
+
+    infos: tuple[tracking.RunInfo, ...]
+    """Its runs in MLflow, newest first."""
+    handle: tracking.RunHandle
+    """The one that was trained under."""
+    folder: str = ""
+    """Path or URI as MLflow knows it; empty when it does not."""
+    reachable: bool = False
+    progress: Mapping[str, object] = field(default_factory=dict)
+    curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
+    """(images seen, value) by logged name."""
+    evaluations: Evaluations = field(default_factory=Evaluations)
+    samples: Mapping[int, Thumbnail] = field(default_factory=dict)
+    """Grids of samples at fixed seeds, by images seen."""
+
+    @property
+    def info(self) -> tracking.RunInfo:
+        """MLflow's record of the training."""
+        return next(info for info in self.infos if info.run_id == self.handle.run_id)
+
+    @property
+    def trials(self) -> list[tracking.RunInfo]:
+        """Its runs in MLflow that are trials of sweeps."""
+        return [info for info in self.infos if info.tags.get("axis")]
+
+    @property
+    def name(self) -> str:
+        """What MLflow calls it."""
+        return self.info.name or self.folder_name or self.handle.run_id
+
+    @property
+    def folder_name(self) -> str:
+        """Last part of the folder."""
+        return self.folder.rsplit("/", 1)[-1]
+
+    @property
+    def images(self) -> int:
+        """Training images seen, as far as anything tells."""
+        last = [curve[-1][0] for curve in self.curves.values() if curve]
+        steps = [found.step for found in self.evaluations.found]
+        return max([*last, *steps, *self.samples], default=0)
+
+    @property
+    def unfinished(self) -> str:
+        """Empty when it ended as planned, else how far it came."""
+        total, images = self.progress.get("total_images"), self.progress.get("images")
+        short = isinstance(total, int) and isinstance(images, int) and images < total
+        ended = self.info.status == "FINISHED" or self.progress.get("state") == "done"
+        if ended and not short:
+            return ""
+        words = {"RUNNING": "still running, or ended without a word"}
+        state = words.get(self.info.status, self.info.status.lower())
+        return f"{state}: {images:,} of {total:,} images" if short else state
+
+    @cached_property
+    def problems(self) -> list[str]:
+        """What is not whole."""
+        unfinished = [self.unfinished] if self.unfinished else []
+        return [*unfinished, *self.evaluations.problems]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collected:
+    """An experiment."""
+
+    experiment: str
+    uri: str
+    runs: tuple[ReportRun, ...]
+    """Newest first."""
+    sweeps: tuple[tracking.RunInfo, ...]
+
+    def run_of(self, run_id: str) -> ReportRun | None:
+        """The run that an MLflow run belongs to."""
+        return next((r for r in self.runs if any(i.run_id == run_id for i in r.infos)), None)
+
+
+def collect(uri: str, experiment: str, storage: str) -> Collected:
+    """Read an experiment; TrackingError when MLflow is away or has no such runs."""
+    try:
+        infos = tracking.find_runs(uri, experiment)
+    except tracking.TrackingError as error:
+        raise tracking.TrackingError(f"{error}. Nothing was written. {_elsewhere(uri)}") from error
+    if not infos:
+        raise tracking.TrackingError(
+            f"experiment '{experiment}' at {uri} has no runs. Experiments there: "
+            f"{', '.join(tracking.experiments(uri))}"
+        )
+    sweeps = [info for info in infos if info.tags.get("role") == "sweep"]
+    groups: dict[str, list[tracking.RunInfo]] = {}
+    for info in infos:
+        if info not in sweeps:
+            groups.setdefault(folder_of(info) or info.run_id, []).append(info)
+    reader = _Reader(uri, Store.open(storage))
+    runs = tuple(reader.read(group) for group in groups.values())
+    return Collected(experiment=experiment, uri=uri, runs=runs, sweeps=tuple(sweeps))
+
+
+def _elsewhere(uri: str) -> str:
+    if uri.startswith("http"):
+        return "Start the server, or name another with --uri or MLFLOW_TRACKING_URI"
+    return "--storage names the folder of the runs, --uri another MLflow"
+
+
+def folder_of(info: tracking.RunInfo) -> str:
+    """Folder of a run as its tags or its config say; empty when they do not."""
+    if info.tags.get("run_uri"):
+        return info.tags["run_uri"].rstrip("/")
+    storage, name = info.params.get("storage", ""), info.params.get("name", "")
+    return f"{storage.rstrip('/')}/{name}" if storage and name else ""
+
+
+class _Reader:
+    """Reads runs; remembers which storages are out of reach, so that each is tried once."""
+
+    def __init__(self, uri: str, storage: Store) -> None:
+        self.uri = uri
+        self.storage = storage
+        self.unreachable: dict[str, str] = {}
+
+    def read(self, infos: Sequence[tracking.RunInfo]) -> ReportRun:
+        """Everything about one run; its MLflow runs newest first."""
+        trained = next((i for i in reversed(infos) if set(CURVES) & set(i.metrics)), infos[-1])
+        handle = tracking.RunHandle(self.uri, trained.run_id)
+        recorded = folder_of(trained)
+        folder, evaluations, progress = self._folder(recorded, infos), Evaluations(), None
+        if folder is not None:
+            try:
+                evaluations, progress = in_folder(folder), read_progress(folder)
+            except UNREADABLE as error:
+                evaluations = with_problem(evaluations, first_line(error))
+        samples: dict[int, Thumbnail] = {}
+        try:
+            files = tracking.RunFiles.open(handle)
+            samples = _samples(files)
+            if folder is None:
+                evaluations = in_mlflow(files)
+        except (tracking.TrackingError, *UNREADABLE) as error:
+            evaluations = with_problem(evaluations, first_line(error))
+        return ReportRun(
+            infos=tuple(infos),
+            handle=handle,
+            folder=folder.uri if folder is not None else recorded,
+            reachable=folder is not None,
+            progress=progress or {},
+            curves={name: _curve(handle, name) for name in CURVES if name in trained.metrics},
+            evaluations=evaluations,
+            samples=samples,
+        )
+
+    def _folder(self, recorded: str, infos: Sequence[tracking.RunInfo]) -> Store | None:
+        """Where a run is: as recorded, or in a storage folder that was moved as a whole."""
+        if not recorded:
+            return None
+        first = Store.open(recorded)
+        if self._is_run(first):
+            return first
+        second = self.storage / first.name
+        ids = {info.run_id for info in infos}
+        return second if self._is_run(second) and _belongs(second, ids) else None
+
+    def _is_run(self, folder: Store) -> bool:
+        root = folder.uri.removesuffix(f"/{folder.name}")
+        if root in self.unreachable:
+            return False
+        try:
+            return folder.is_file(CONFIG_FILE)
+        except StorageError as error:
+            self.unreachable[root] = first_line(error)
+            return False
+
+
+def _belongs(folder: Store, run_ids: set[str]) -> bool:
+    try:
+        return folder.read_json(RUN_FILE).get("mlflow_run_id") in run_ids
+    except StorageError:
+        return False
+
+
+def _curve(handle: tracking.RunHandle, name: str) -> list[tuple[int, float]]:
+    """Finite points, the last of each step."""
+    points = dict(tracking.metric_history(handle, name))
+    return [(step, value) for step, value in points.items() if math.isfinite(value)]
+
+
+def _samples(files: tracking.RunFiles) -> dict[int, Thumbnail]:
+    names = files.images(SAMPLES)
+    steps = evenly(list(names), MOST_SAMPLES)
+    pictures = {step: thumbnail(files.read(names[step])) for step in steps}
+    return {step: picture for step, picture in pictures.items() if picture is not None}
+
+
+def evenly(values: Sequence[int], most: int) -> list[int]:
+    """At most `most` of the values, in order: evenly over the whole, the last among them."""
+    if len(values) <= most:
+        return list(values)
+    last = len(values) - 1
+    return [values[round((number + 1) * last / most)] for number in range(most)]

@@ -1,0 +1,21 @@
+"""What `dashboards/build.py` can be asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from unite.config.schema import TrackingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Build the report of an experiment."""
+
+    experiment: str = TrackingConfig().experiment
+    """MLflow experiment."""
+    out: str = "report.html"
+    """File or s3:// URI to write; what is there is replaced once the new page is whole."""
+    storage: str = ""
+    """Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs."""
+    uri: str = ""
+    """Tracking URI; empty = MLFLOW_TRACKING_URI, else sqlite in the storage."""

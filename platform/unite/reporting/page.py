@@ -1,0 +1,238 @@
+"""The page: what was collected, rendered into one HTML file that needs nothing else.
+
+Names come from other people: Jinja escapes them, the data for the script is JSON in which `<`, `>`
+and `&` are escaped, and a content security policy lets the page run its own script alone and load
+nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from unite.ablation.verdict import RULE
+from unite.config.vocabulary import METRICS
+from unite.evaluation.report import number
+from unite.metrics.card import OUTCOMES
+from unite.paper import TABLES
+from unite.reporting import charts
+from unite.reporting.catalogue import Catalogue, Entry, letter, shown, title
+from unite.reporting.collect import Collected, ReportRun, evenly
+from unite.reporting.figures import marker
+from unite.reporting.pictures import Thumbnail
+from unite.reporting.summary import LOGGED, better_words, summarise
+from unite.reporting.sweeps import view_sweep
+
+TEMPLATE, STYLE, SCRIPT = "report.html.j2", "report.css", "report.js"
+FIRST_PANELS = 12
+"""Runs whose dynamics are shown at once."""
+GRID_COLUMNS = 5
+"""Columns of sample grids beside that of the last ones."""
+SAMPLER = {"cfg_scale": 1.0, "cfg_interval": (0.0, 1.0)}
+"""What cards hold that are not of samples."""
+FACTS = {
+    "model.sharing": "weights",
+    "flow.steps": "flow steps",
+    "flow.stop_gradient": "stop-gradient",
+    "training.seed": "seed",
+    "training.batch_size": "batch",
+    "model.num_registers": "registers",
+    "model.latent_dim": "channels",
+}
+"""Fields of a run's config that its dialog shows."""
+
+
+def render(data: Collected, templates: Path, now: datetime) -> str:
+    """The page as HTML; the templates are dashboards/report.html.j2, .css and .js."""
+    catalogue = Catalogue.of(data.runs)
+    summary = summarise(data.runs, catalogue)
+    script = (templates / SCRIPT).read_text()
+    environment = Environment(
+        loader=FileSystemLoader(templates),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(number=number, marker=marker)
+    views = (view_sweep(parent, data, catalogue) for parent in data.sweeps)
+    return environment.get_template(TEMPLATE).render(
+        data=data,
+        built=now.strftime("%Y-%m-%d %H:%M UTC"),
+        versions=versions(),
+        commits=_commits(data),
+        style=(templates / STYLE).read_text(),
+        script=script,
+        script_hash=_hash(f"\n{script}\n"),
+        summary=summary,
+        words=[search_words(run) for run in data.runs],
+        first_panels=FIRST_PANELS,
+        rule=RULE,
+        table1=TABLES["imagenet256_generation"],
+        baselines=TABLES["imagenet256_baselines"],
+        blob=blob(data, catalogue),
+        dynamics=charts.dynamics(data.runs),
+        sweeps=[view for view in views if view is not None],
+        alignment=charts.alignment(data.runs, catalogue),
+        trajectory=charts.trajectory(data.runs, catalogue),
+        entropy=charts.entropy(data.runs, catalogue),
+        paper_entropy=charts.paper_entropy(),
+        entropy_groups=charts.GROUPS,
+        grids=grids(data.runs),
+        sampling=[sampling_words(run) for run in data.runs],
+    )
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def versions() -> dict[str, str]:
+    """What the page was built with."""
+    found = {"Python": platform.python_version()}
+    for name in ("unite", "torch", "mlflow"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue  # a checkout that is not installed
+    return found
+
+
+def _commits(data: Collected) -> list[str]:
+    """Commits that the runs were made with, shortened; a star where files had changed."""
+    found = dict.fromkeys(
+        info.tags["git_commit"][:9] + ("*" if info.tags.get("git_dirty") == "true" else "")
+        for run in data.runs
+        for info in run.infos
+        if info.tags.get("git_commit", "unknown") != "unknown"
+    )
+    return list(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridRow:
+    """A run's sample grids."""
+
+    run: int
+    cells: Sequence[Thumbnail | None]
+    """By column."""
+    step: int
+    last: Thumbnail
+    """At `step`, its last."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grids:
+    """Sample grids side by side: runs over images seen."""
+
+    steps: Sequence[int]
+    rows: Sequence[GridRow]
+
+
+def grids(runs: Sequence[ReportRun]) -> Grids:
+    """Columns are the images seen that most runs have a grid at; the last of each run is apart."""
+    earlier = {i: list(run.samples)[:-1] for i, run in enumerate(runs) if run.samples}
+    counts = Counter(step for steps in earlier.values() for step in steps)
+    most = max(counts.values(), default=0)
+    steps = evenly(sorted(step for step in counts if counts[step] == most), GRID_COLUMNS)
+    rest = sorted(step for step in counts if counts[step] < most)
+    steps = sorted([*steps, *evenly(rest, GRID_COLUMNS - len(steps))])
+    rows = []
+    for index, own in earlier.items():
+        samples = runs[index].samples
+        step = max(samples)
+        cells = [samples[each] if each in own else None for each in steps]
+        rows.append(GridRow(run=index, cells=cells, step=step, last=samples[step]))
+    return Grids(steps=steps, rows=rows)
+
+
+def search_words(run: ReportRun) -> str:
+    """What the filter looks in, in small letters."""
+    facts = [f"{FACTS[name]} {run.info.params[name]}" for name in FACTS if name in run.info.params]
+    trials = [f"{info.name} {info.tags.get('axis', '')}" for info in run.trials]
+    recipe = run.info.tags.get("recipe", "")
+    words = [run.name, run.folder_name, recipe, run.info.status, run.unfinished, *facts, *trials]
+    return " ".join(words).lower()
+
+
+def sampling_words(run: ReportRun) -> str:
+    """How a run samples, from its config: grids of runs that sample differently are told apart."""
+    params = run.info.params
+    solver = params.get("sampling.solver")
+    if solver is None:
+        return ""
+    steps = "" if solver == "dopri5" else f", {params.get('sampling.num_steps', '?')} steps"
+    return f"{solver}{steps}, guidance {params.get('sampling.cfg_scale', '?')}"
+
+
+def blob(data: Collected, catalogue: Catalogue) -> dict[str, Any]:
+    """What the dialogs show: runs, cards, and each protocol once."""
+    return {
+        "runs": [_run(run, index, catalogue) for index, run in enumerate(data.runs)],
+        "cards": [_card(entry) for entry in catalogue.entries],
+        "protocols": {
+            f"{suite}/{metric}": {
+                letter(index): _protocol(suite, protocol) for index, protocol in enumerate(found)
+            }
+            for (suite, metric), found in catalogue.protocols.items()
+        },
+        "logged": {name: METRICS[name] for name in LOGGED},
+    }
+
+
+def _protocol(suite: str, protocol: Mapping[str, Any]) -> dict[str, str]:
+    """The fields of a protocol that mean something, as text."""
+    unused = {} if suite == "generation" else SAMPLER
+    return {
+        name: value if isinstance(value, str) else shown(value)
+        for name, value in protocol.items()
+        if value not in ("", 0, None) and value != unused.get(name)
+    }
+
+
+def _card(entry: Entry) -> dict[str, Any]:
+    card, paper = entry.card, entry.row.paper
+    return {
+        "run": entry.run,
+        "suite": card.suite,
+        "metric": card.metric,
+        "title": title(card.metric),
+        "text": entry.text,
+        "value": card.value,
+        "better": better_words(card.metric),
+        "letter": entry.letter,
+        "newest": entry.newest,
+        "note": entry.row.note,
+        "outcomes": {
+            name: shown(getattr(card, name))
+            for name in sorted(OUTCOMES - {"value"})
+            if getattr(card, name)
+        },
+        "paper": paper and {"text": number(paper.value), "source": paper.source},
+    }
+
+
+def _run(run: ReportRun, index: int, catalogue: Catalogue) -> dict[str, Any]:
+    params = run.info.params
+    return {
+        "name": run.name,
+        "folder": run.folder,
+        "reachable": run.reachable,
+        "status": run.info.status.lower(),
+        "recipe": run.info.tags.get("recipe", ""),
+        "id": run.handle.run_id,
+        "facts": {words: params[name] for name, words in FACTS.items() if name in params},
+        "trials": [info.name for info in run.trials],
+        "problems": run.problems,
+        "cards": [entry.id for entry in catalogue.of_run(index)],
+    }

@@ -1,0 +1,257 @@
+"""Versions of a model in MLflow's registry, and which of them is the champion.
+
+A version is an export folder, the package's source and the name of the module that loads it: MLflow
+imports that module, and unpickles nothing. What decides between versions (their metric cards) is
+kept as tags, so that no folder has to be at hand to compare them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unite.storage import Store
+from unite.tracking.runs import open_experiment
+from unite.tracking.server import (
+    RunHandle,
+    TrackingError,
+    artifact_location,
+    connect,
+    reason_of,
+    sqlite_path,
+)
+from unite.tracking.tags import PACKAGE
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
+
+logger = logging.getLogger(__name__)
+
+CHAMPION = "champion"
+REQUIREMENTS = ("numpy", "pillow", "pyarrow", "safetensors", "simplejpeg", "torch")
+"""What the loader imports; the versions are those that are installed here."""
+PARAM_TYPES = {float: "double", int: "long", str: "string"}
+VARIABLE = "MLFLOW_TRACKING_URI"
+BAD_IN_NAMES = "/:"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """What a version is made of."""
+
+    folder: Store
+    """The export."""
+    loader: str
+    """Module whose `_load_pyfunc` reads it."""
+    params: Mapping[str, float | int | str]
+    """Parameters of `predict` and their defaults."""
+    image_shape: tuple[int, int, int]
+    """(H, W, C) of what `predict` returns."""
+    tags: Mapping[str, str]
+    """What one searches and compares by."""
+    description: str
+    """Shown beside the version."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """A registered version of a model."""
+
+    name: str
+    number: str
+    tags: Mapping[str, str]
+
+    def __str__(self) -> str:
+        return f"{self.name} version {self.number}"
+
+
+def check_name(name: str) -> None:
+    """ValueError unless MLflow takes `name` for a registered model."""
+    if not name.strip() or set(name) & set(BAD_IN_NAMES):
+        raise ValueError(f"--register {name!r}: a model's name is not empty and has no '/' or ':'")
+
+
+def is_here(handle: RunHandle) -> bool:
+    """Whether the MLflow of a run can be here: a database file may be on another machine."""
+    database = sqlite_path(handle.uri)
+    return database is None or database.exists()
+
+
+def register(
+    uri: str, name: str, package: Package, *, experiment: str, storage: str, run_id: str = ""
+) -> Version:
+    """Make the next version of `name`; TrackingError when MLflow does not take it.
+
+    `run_id` is the training run, when this MLflow has it: the version then links to it.
+    """
+    try:
+        client = connect(uri)
+        if not run_id:
+            where = open_experiment(client, experiment, artifact_location(uri, storage))
+        else:
+            where = client.get_run(run_id).info.experiment_id
+        model_id = _upload(client, where, name, package, run_id or None)
+        return _version(client, name, package, model_id, run_id or None)
+    except TrackingError:
+        raise
+    except Exception as error:  # mlflow, its database driver, the network or the artifact store
+        raise TrackingError(f"MLflow at {uri} did not register it: {reason_of(error)}") from error
+
+
+def champion(uri: str, name: str) -> Version | None:
+    """The version that has the alias; None when there is none."""
+    client = connect(uri)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        number = client.get_registered_model(name).aliases.get(CHAMPION)
+        found = None if number is None else client.get_model_version(name, str(number))
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise TrackingError(f"cannot read {name} at {uri}: {reason_of(error)}") from error
+    return found and Version(name=name, number=str(found.version), tags=dict(found.tags))
+
+
+def crown(uri: str, version: Version) -> None:
+    """Move the alias to a version; TrackingError when MLflow does not."""
+    try:
+        connect(uri).set_registered_model_alias(version.name, CHAMPION, version.number)
+    except Exception as error:  # mlflow, its database driver or the network
+        raise TrackingError(
+            f"{version} could not be made {CHAMPION}: {reason_of(error)}"
+        ) from error
+
+
+def source_run(handle: RunHandle | None, uri: str) -> str:
+    """The id of the training run where it is known to the MLflow at `uri`, else empty."""
+    if handle is None or handle.uri != uri:
+        return ""
+    try:
+        connect(uri).get_run(handle.run_id)
+    except Exception as error:  # the run was deleted, or the record is another MLflow's
+        logger.warning("the version links to no training run: %s", reason_of(error))
+        return ""
+    return handle.run_id
+
+
+def _upload(
+    client: MlflowClient, experiment_id: str, name: str, package: Package, run_id: str | None
+) -> str:
+    """Store the model's files; its id."""
+    import mlflow.pyfunc
+    from mlflow.models import Model
+
+    logged = client.create_logged_model(
+        experiment_id, name=name, source_run_id=run_id, model_type="pyfunc"
+    )
+    try:
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            # It asks for an example of the input, which it would run the model on to guess types.
+            warnings.filterwarnings("ignore", message="(?s).*input example")
+            mlflow.pyfunc.save_model(
+                path=f"{folder}/model",
+                loader_module=package.loader,
+                data_path=_local(package.folder, Path(folder)),
+                code_paths=[str(PACKAGE)],
+                signature=_signature(package),
+                pip_requirements=requirements(),
+                mlflow_model=Model(
+                    artifact_path=logged.artifact_location,
+                    run_id=run_id,
+                    model_uuid=logged.model_id,
+                    model_id=logged.model_id,
+                ),
+            )
+            client.log_model_artifacts(logged.model_id, f"{folder}/model")
+    except BaseException:
+        client.finalize_logged_model(logged.model_id, "FAILED")
+        raise
+    client.finalize_logged_model(logged.model_id, "READY")
+    return logged.model_id
+
+
+def _version(
+    client: MlflowClient, name: str, package: Package, model_id: str, run_id: str | None
+) -> Version:
+    from mlflow.exceptions import MlflowException
+
+    # It says on every call that it waits for up to 300 s, and returns at once.
+    logging.getLogger("mlflow.store.model_registry").setLevel(logging.WARNING)
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    with _named_for_all(client.tracking_uri):
+        made = client.create_model_version(
+            name,
+            source=f"models:/{model_id}",
+            run_id=run_id,
+            tags=dict(package.tags),
+            description=package.description,
+            model_id=model_id,
+        )
+    return Version(name=name, number=str(made.version), tags=package.tags)
+
+
+@contextmanager
+def _named_for_all(uri: str) -> Iterator[None]:
+    """Inside, `uri` is the whole process's MLflow; the environment is as before after.
+
+    A database's registry looks for the model there, whatever client it was called through.
+    """
+    import mlflow
+
+    before = os.environ.get(VARIABLE)
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(None)  # type: ignore[arg-type]
+        if before is not None:
+            os.environ[VARIABLE] = before
+
+
+def _local(store: Store, folder: Path) -> str:
+    """The export as a local folder; from S3 it is fetched below `folder`."""
+    if store.is_local:
+        return store.path()
+    fetched = Store.open(folder / store.name)
+    for name in store.list(recursive=True):
+        if store.is_file(name):
+            fetched.write(name, store.read(name))
+    return fetched.path()
+
+
+def _signature(package: Package) -> ModelSignature:
+    """One of two columns goes in, images come out."""
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
+
+    columns: list[Any] = [
+        ColSpec("long", "label", required=False),
+        ColSpec("binary", "image", required=False),
+    ]
+    params = [
+        ParamSpec(name, PARAM_TYPES[type(value)], value) for name, value in package.params.items()
+    ]
+    images = TensorSpec(np.dtype(np.uint8), (-1, *package.image_shape))
+    return ModelSignature(
+        inputs=Schema(columns), outputs=Schema([images]), params=ParamSchema(params)
+    )
+
+
+def requirements() -> list[str]:
+    """The loader's dependencies, pinned to what is installed, without a build's local label."""
+    return [f"{name}=={version(name).split('+')[0]}" for name in REQUIREMENTS]

@@ -14,7 +14,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "platform" / "unite"
-SCRIPTS = [path for room in ("jobs", "ablations", "dashboards") for path in sorted((ROOT / room).glob("*.py"))]
+SCRIPTS = [
+    path
+    for room in ("jobs", "ablations", "dashboards")
+    for path in sorted((ROOT / room).glob("*.py"))
+]
 
 # A room imports rooms of lower levels, and of its own level where that makes no circle.
 LEVELS = {

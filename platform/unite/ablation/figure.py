@@ -46,7 +46,7 @@ def draw(axis: Axis, measured: Sequence[Measured], caption: str) -> Picture:
     with mpl.rc_context(STYLE):
         width, height = PANEL_INCHES
         figure = Figure(figsize=(width * columns, height * rows + 0.8), layout="constrained")
-        panels = figure.subplots(rows, columns, squeeze=False).flatten()
+        panels: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flatten())
         for panel, metric in zip(panels, metrics, strict=False):
             _ours(panel, axis, measured, metric)
         for panel, (role, cells) in zip(

@@ -207,7 +207,7 @@ def page():
 
 
 @pytest.mark.browser
-def test_the_experiment_page_shows_trials_below_their_sweep_with_our_metrics(tracked, server, page):
+def test_the_experiment_page_filters_by_our_metrics_below_a_sweep(tracked, server, page):
     query = urlencode({"searchFilter": f"tags.figure = 'fig5' and metrics.`{FD}` < 0.7"})
     page.goto(f"{server}/#/experiments/{tracked.experiment}/runs?{query}")
     sweep = page.get_by_role("row").filter(has_text="sweep-flow_ratio-smoke")
@@ -216,13 +216,6 @@ def test_the_experiment_page_shows_trials_below_their_sweep_with_our_metrics(tra
         page.get_by_role("row").filter(has_text=name).wait_for()
     assert page.get_by_text("seed 1").count() == 0
     assert page.get_by_text("sweep-stop_grad-smoke").count() == 0
-
-    page.get_by_role("button", name="Columns").click()
-    page.get_by_text(FD, exact=True).click()
-    page.keyboard.press("Escape")
-    for name in ("F = 4, shared, seed 0", "F = 14, shared, seed 0"):
-        shown = page.get_by_role("row").filter(has_text=name)
-        shown.filter(has_text=str(FINISHED["flow_ratio"][name][FD])).wait_for()
 
 
 @pytest.mark.browser

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -117,28 +117,30 @@ class Store:
         except ValueError as error:
             raise StorageError(f"{self._full(name)} is not JSON: {error}") from error
 
-    def write(self, name: str, data: bytes) -> None:
-        """Write a file atomically, its folders with it."""
+    def write(self, name: str, data: bytes | Iterable[bytes | memoryview]) -> None:
+        """Write a file, given whole or in pieces, atomically and its folders with it."""
         hint = ". Check that the place exists, is writable and has space."
         with self._naming("write", name, hint):
-            self._write(name, data)
+            self._write(name, [data] if isinstance(data, bytes) else data)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file atomically, keys sorted."""
         self.write(name, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
 
-    def _write(self, name: str, data: bytes) -> None:
+    def _write(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
         path = self.path(name)
         if not self.is_local:
             with self.filesystem.open_output_stream(path) as stream:
-                stream.write(data)
+                for piece in pieces:
+                    stream.write(piece)
             return
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
         try:
             with temporary.open("wb") as file:
-                file.write(data)
+                for piece in pieces:
+                    file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(target)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import safetensors.torch
-
 from unite.checkpoints.load import EXPORT_CONFIG, EXPORT_WEIGHTS
+from unite.checkpoints.tensors import safetensors_chunks
 from unite.models.unite import UNITE
 from unite.storage import Store
 
@@ -19,8 +18,6 @@ def write_export(model: UNITE, run_config: dict[str, Any], store: Store) -> None
 
     `unite.load` reads the folder. The weights come last, so a broken export has no model.
     """
-    state = {
-        name: tensor.detach().contiguous().cpu() for name, tensor in model.state_dict().items()
-    }
+    state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     store.write_json(EXPORT_CONFIG, run_config)
-    store.write(EXPORT_WEIGHTS, safetensors.torch.save(state, metadata={"format": "pt"}))
+    store.write(EXPORT_WEIGHTS, safetensors_chunks(state))

@@ -12,15 +12,16 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from unite.checkpoints.tensors import safetensors_chunks
 from unite.config.schema import CheckpointConfig
 from unite.storage import StorageError, Store
 
@@ -33,6 +34,7 @@ WRITE_ATTEMPTS = 3
 RETRY_SECONDS = 1.0
 
 Parts = dict[str, dict[str, Tensor]]
+Piece = bytes | memoryview
 
 
 class CheckpointError(RuntimeError):
@@ -167,11 +169,11 @@ class CheckpointWriter:
         return buffer
 
     def _write_logged(self, parts: Parts, state: dict[str, Any], ready: Callable[[], None]) -> None:
-        ready()
         try:
+            ready()
             self._write(parts, state)
             self.error = None
-        except (OSError, CheckpointError) as error:
+        except Exception as error:  # whatever it is, `close` must not take the save for done
             self.error = error
             logger.error("checkpoint at %d images not written: %s", state["images"], error)
 
@@ -181,10 +183,10 @@ class CheckpointWriter:
         folder.delete(MARKER)
         text = (json.dumps(state, indent=1, sort_keys=True) + "\n").encode()
         try:
-            digests = {STATE_FILE: _write_file(folder, STATE_FILE, text)}
+            digests = {STATE_FILE: _write_file(folder, STATE_FILE, lambda: iter([text]))}
             for part, tensors in parts.items():
-                data = save_tensors(tensors)
-                digests[_file(part)] = _write_file(folder, _file(part), data)
+                pieces = partial(safetensors_chunks, tensors)
+                digests[_file(part)] = _write_file(folder, _file(part), pieces)
             folder.write_json(MARKER, {"sha256": digests})
         except OSError:
             _discard(folder)
@@ -212,18 +214,25 @@ class CheckpointWriter:
         return sorted(scores, key=lambda images: scores[images])[-self.config.keep_best :]
 
 
-def _write_file(folder: Store, name: str, data: bytes) -> str:
+def _write_file(folder: Store, name: str, pieces: Callable[[], Iterator[Piece]]) -> str:
     """Write with retries (object stores hiccup) and return the SHA-256."""
     for attempt in range(1, WRITE_ATTEMPTS + 1):
+        digest = hashlib.sha256()
         try:
-            folder.write(name, data)
-            return hashlib.sha256(data).hexdigest()
+            folder.write(name, _hashed(pieces(), digest))
+            return digest.hexdigest()
         except StorageError as error:
             if attempt == WRITE_ATTEMPTS or folder.is_local:
                 raise
             logger.warning("retrying %s/%s: %s", folder, name, error)
             time.sleep(RETRY_SECONDS * attempt)
     raise AssertionError("unreachable")
+
+
+def _hashed(pieces: Iterator[Piece], digest: hashlib._Hash) -> Iterator[Piece]:
+    for piece in pieces:
+        digest.update(piece)
+        yield piece
 
 
 def _discard(folder: Store) -> None:

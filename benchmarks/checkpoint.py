@@ -5,9 +5,9 @@
 Headline: added time of an asynchronous save / added time of a synchronous one; goal at most 0.1.
 Both arms run in one process on the same model, in alternating rounds; a round is the same number
 of training steps with one save after the first. Added time = round - a round without any save,
-as medians over rounds, so a slow phase of the machine hits all three alike. On a CPU the steps leave
-one core free (`--threads`), as they would on a GPU: what is measured is whether the save stands in
-the way of the training thread, not what a core more is worth.
+as medians over rounds, so a slow phase of the machine hits all three alike. On a CPU the steps
+leave one core free (`--threads`), as they would on a GPU: what is measured is whether the save
+stands in the way of the training thread, not what a core more is worth.
 """
 
 import argparse

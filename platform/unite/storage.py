@@ -12,7 +12,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -130,9 +130,7 @@ class Store:
     def _write(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
         path = self.path(name)
         if not self.is_local:
-            with self.filesystem.open_output_stream(path) as stream:
-                for piece in pieces:
-                    stream.write(piece)
+            self._upload(path, pieces)
             return
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -146,6 +144,17 @@ class Store:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _upload(self, path: str, pieces: Iterable[bytes | memoryview]) -> None:
+        """Write an object. Closing the stream publishes it, so what broke midway is deleted."""
+        try:
+            with self.filesystem.open_output_stream(path) as stream:
+                for piece in pieces:
+                    stream.write(piece)
+        except BaseException:
+            with suppress(OSError):
+                self.filesystem.delete_file(path)
+            raise
 
     def delete(self, name: str = "") -> None:
         """Remove a file or a folder with everything in it; nothing happens when it is absent."""

@@ -17,7 +17,8 @@ from unite.checkpoints.store import (
 from unite.config.schema import RunConfig
 from unite.config.serialise import replace
 from unite.storage import StorageError, Store
-from unite.training.loop import NonFiniteError, Plan
+from unite.training.loop import Plan
+from unite.training.readout import NonFiniteError
 from unite.training.runs import open_run, request_stop
 
 
@@ -25,6 +26,10 @@ def final_parts(config: RunConfig) -> dict[str, dict[str, torch.Tensor]]:
     folder = latest(open_run(config).folder)
     assert folder is not None
     return read_checkpoint(folder).parts
+
+
+def read(run: Store) -> dict[str, dict[str, torch.Tensor]]:
+    return read_checkpoint(latest(run)).parts
 
 
 def assert_same(left: dict, right: dict) -> None:
@@ -99,11 +104,12 @@ def test_a_non_finite_step_changes_nothing_and_names_the_last_good_checkpoint(sm
     trainer.train_step(next(trainer.stream))
     trainer.images += 32
     trainer._save()
+    trainer.images += 32
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
     momentum = {k: v.clone() for k, v in trainer.optimizers.state_tensors().items()}
     batch = next(trainer.stream)
     trainer.step.reconstruction = lambda *_: {"l1": torch.tensor(math.nan, requires_grad=True)}
-    with pytest.raises(NonFiniteError, match=r"step 1 .*loss/l1 nan.*000000000032"):
+    with pytest.raises(NonFiniteError, match=r"step 2 .*loss/l1 nan.*000000000032\."):
         trainer.train_step(batch)
     for name, value in trainer.model.state_dict().items():
         assert torch.equal(value, before[name])
@@ -115,18 +121,92 @@ def test_a_full_disk_leaves_the_last_good_checkpoint(smoke, make_trainer, monkey
     trainer = make_trainer(smoke)
     real = Store.write
 
-    def full(self: Store, name: str, data: bytes) -> None:
-        if "000000000256" in self.uri and name == "optimizer.safetensors":
+    def full(self: Store, name: str, data: object) -> None:
+        if trainer.images >= 224:  # whatever it is: progress, checkpoints, metrics
             raise StorageError(f"cannot write {self.uri}/{name}: No space left on device")
         real(self, name, data)
 
     monkeypatch.setattr(Store, "write", full)
+    steps = trainer.train_step
+
+    def one_after_another(batch):
+        trainer.writer.wait()
+        return steps(batch)
+
+    trainer.train_step = one_after_another
     with pytest.raises(CheckpointError, match="No space left on device.*intact"):
         trainer.run()
     run = trainer.writer.run
+    assert trainer.images == 256, "training itself must reach its end"
     assert committed(run) == [64, 128, 192]
     assert not folder_of(run, 256).exists()
     assert read_checkpoint(folder_of(run, 192)).images == 192
+
+
+def test_the_best_checkpoint_is_one_that_was_evaluated(smoke, make_trainer):
+    changes = {
+        "evaluation.every_images": 128,
+        "checkpoint.every_images": 32,
+        "checkpoint.keep_last": 1,
+        "checkpoint.keep_best": 1,
+    }
+    trainer = make_trainer(replace(smoke, changes))
+    scores = iter([30.0, 20.0])
+    evaluate = trainer._evaluate
+
+    def scored():
+        evaluate()
+        trainer.metrics["eval/psnr"] = next(scores)
+
+    trainer._evaluate = scored
+    trainer.run()
+    assert committed(trainer.writer.run) == [128, 256]
+
+
+def test_a_failed_clean_up_does_not_fail_the_checkpoint(smoke, make_trainer, monkeypatch, caplog):
+    trainer = make_trainer(replace(smoke, {"checkpoint.keep_last": 1}))
+
+    def refuse(self: Store) -> None:
+        raise StorageError("cannot delete")
+
+    monkeypatch.setattr("unite.checkpoints.store.CheckpointWriter._prune", refuse)
+    trainer.run()
+    assert committed(trainer.writer.run)[-1] == 256
+    assert "old checkpoints were not deleted" in caplog.text
+
+
+def test_an_older_checkpoint_begins_a_branch(smoke, make_trainer):
+    trainer = make_trainer(replace(smoke, {"name": "trunk"}))
+    trainer.run()
+    trunk = trainer.writer.run
+    older = folder_of(trunk, 128)
+    branch = open_run(smoke, resume=older.uri)
+    assert branch.folder.name == "trunk-from-128"
+    assert branch.resume_from == older
+    continued = make_trainer(smoke, resume=older.uri)
+    assert continued.images == 128
+    continued.run()
+    assert committed(trunk) == [64, 128, 192, 256]
+    assert committed(continued.writer.run) == [192, 256]
+    assert_same(final_parts(replace(smoke, {"name": "trunk"})), read(continued.writer.run))
+    again = open_run(smoke, resume=older.uri)
+    assert again.resume_from == folder_of(branch.folder, 256), "the same command continues"
+
+
+def test_a_checkpoint_of_another_architecture_is_refused_by_key(smoke, make_trainer):
+    make_trainer(replace(smoke, {"name": "run"})).run()
+    deeper = replace(smoke, {"name": "run", "model.encoder.depth": 3})
+    with pytest.raises(CheckpointError, match=r"another architecture. missing: .*blocks\.2"):
+        make_trainer(deeper, allow_changes=True)
+
+
+@pytest.mark.parametrize(("stds", "warns"), [([0.0, 0.0], 0), ([0.0, 0.5, 0.05], 1)])
+def test_collapse_is_told_once_it_falls_or_never_spread(smoke, make_trainer, stds, warns, caplog):
+    trainer = make_trainer(replace(smoke, {"flow.warmup_fraction": 0.0}))
+    assert trainer.images < 0.1 * trainer.plan.total_images
+    for std in stds:
+        trainer._warn_of_collapse(std)
+    assert caplog.text.count("latent/std is") == warns
 
 
 def test_a_checkpoint_whose_file_was_cut_is_refused_by_name(smoke, make_trainer):
@@ -136,15 +216,6 @@ def test_a_checkpoint_whose_file_was_cut_is_refused_by_name(smoke, make_trainer)
     folder.write("ema.safetensors", folder.read("ema.safetensors")[:-8])
     with pytest.raises(CheckpointError, match="ema.safetensors does not match"):
         read_checkpoint(folder)
-
-
-def test_checkpoints_keep_the_last_and_the_best(smoke, make_trainer):
-    changes = {"checkpoint.keep_last": 1, "checkpoint.keep_best": 1, "evaluation.every_images": 64}
-    trainer = make_trainer(replace(smoke, changes))
-    scores = iter([10.0, 30.0, 20.0, 15.0])
-    trainer._evaluate = lambda: trainer.metrics.update({"eval/psnr": next(scores)})
-    trainer.run()
-    assert committed(trainer.writer.run) == [128, 256]
 
 
 def test_the_checkpoint_lag_counts_from_the_last_commit(smoke, make_trainer):

@@ -25,8 +25,9 @@ from unite.checkpoints.authors import (
     to_ours,
 )
 from unite.checkpoints.infer import ROTARY_KEY, Hints, hints_from_config, infer_configs
+from unite.checkpoints.metadata import read_config
 from unite.checkpoints.store import MARKER, STATE_FILE, CheckpointError, latest, read_checkpoint
-from unite.config.schema import FlowConfig, ImagesConfig, ModelConfig, RunConfig
+from unite.config.schema import DomainConfig, FlowConfig, ModelConfig, RunConfig
 from unite.config.serialise import from_dict
 from unite.domains import build_domain
 from unite.models.positions import rotary_table
@@ -70,7 +71,7 @@ def load(
 
 
 def build_model(
-    domain: ImagesConfig, model: ModelConfig, flow: FlowConfig, state: Mapping[str, Tensor]
+    domain: DomainConfig, model: ModelConfig, flow: FlowConfig, state: Mapping[str, Tensor]
 ) -> UNITE:
     """A UNITE of these configs that holds `state`; CheckpointError lists every key that differs.
 
@@ -78,7 +79,7 @@ def build_model(
     """
     with torch.device("meta"):
         built = UNITE(model, build_domain(domain), flow)
-    _check_state(built.state_dict(), state)
+    check_keys(built.state_dict(), state)
     built.load_state_dict(dict(state), assign=True)
     return built
 
@@ -113,9 +114,9 @@ def _load_checkpoint(folder: Store, ema: bool) -> UNITE:
 
 
 def _load_file(file: Store, ema: bool, hints: Mapping[str, Any]) -> UNITE:
-    """A single file, with the config beside it when there is one."""
+    """A single file, with the config in it or beside it when there is one."""
     state = find_state(read_tensors(file), ema=ema)
-    config = _config_beside(file)
+    config = read_config(file) or _config_beside(file)
     if is_authors(state):
         return _from_authors(state, replace(hints_from_config(config), **hints))
     state = {strip_prefixes(name): tensor for name, tensor in state.items()}
@@ -191,7 +192,8 @@ def _config_beside(file: Store) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _check_state(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+def check_keys(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """CheckpointError listing the keys by which `state` differs from what a model expects."""
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     wanted = {name: tuple(tensor.shape) for name, tensor in expected.items()}
     both = wanted.keys() & shapes.keys()

@@ -193,7 +193,10 @@ class CheckpointWriter:
             raise
         self.lag_seconds = time.monotonic() - started
         self.committed_images = state["images"]
-        self._prune()
+        try:
+            self._prune()
+        except StorageError as error:
+            logger.warning("old checkpoints were not deleted: %s", error)
 
     def _prune(self) -> None:
         """Delete checkpoints that are neither among the last nor among the best."""
@@ -206,11 +209,12 @@ class CheckpointWriter:
                 folder.delete()
 
     def _best(self, found: list[int]) -> list[int]:
+        """Those of the highest scores; a checkpoint without one was not evaluated."""
         scores = {}
         for images in found if self.config.keep_best else ():
-            metrics = folder_of(self.run, images).read_json(STATE_FILE)["metrics"]
-            if "eval/psnr" in metrics:
-                scores[images] = metrics["eval/psnr"]
+            score = folder_of(self.run, images).read_json(STATE_FILE).get("score")
+            if score is not None:
+                scores[images] = score
         return sorted(scores, key=lambda images: scores[images])[-self.config.keep_best :]
 
 

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from unite import tracking
-from unite.checkpoints.store import committed
 from unite.config.schema import RunConfig
 from unite.data.shards import ShardSet
 from unite.storage import Store
@@ -98,8 +97,8 @@ def print_plan(run: Run) -> None:
     shards = ShardSet.open(data_uri(config, "train"), split="train")
     plan = Plan.of(config, shards.num_rows)
     flops = training_flops(config)
-    found = committed(run.folder)
-    start = f"continues after {found[-1]:,} images" if found else "starts afresh"
+    place = run.resume_from
+    start = f"continues after {int(place.name):,} images" if place else "starts afresh"
     rows = {
         "run": f"{run.folder} ({start})",
         "recipe": config.recipe,

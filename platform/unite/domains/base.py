@@ -31,8 +31,12 @@ class Domain(ABC):
     """The domain's frozen config."""
     num_classes: int
     """Classes of the condition; labels are 0..num_classes-1 and the model adds the null class."""
+    best_metric: str
+    """Of `reconstruction_metrics`, what the best checkpoint is chosen by: higher is better."""
     columns: tuple[str, ...]
     """Parquet columns that `decode_rows` reads."""
+    perceptual_side: int = 0
+    """Side in pixels of the square pictures that the loss hands to LPIPS; 0 = it hands none."""
 
     @abstractmethod
     def validate(self, model: ModelConfig) -> None:
@@ -51,6 +55,10 @@ class Domain(ABC):
     def decoder_positions(self, width: int) -> Tensor | None:
         """Frozen positions (K, H) of the decoder's tokens; None for a domain without."""
         return None
+
+    def num_tokens(self, model: ModelConfig) -> int:
+        """N, the tokens that the embedder makes of a sample; for counting FLOPs, so the most."""
+        return model.num_registers
 
     def register_mask(self, sample: Any) -> Tensor | None:
         """True at registers in use, (B, K); None when every sample uses all K."""

@@ -64,6 +64,7 @@ class ImagesDomain(Domain):
     """Images of one size; label and bytes come from the columns `image` and `label`."""
 
     name = "images"
+    best_metric = "psnr"
     columns = ("image", "label")
 
     def __init__(self, config: ImagesConfig) -> None:
@@ -76,6 +77,7 @@ class ImagesDomain(Domain):
         self.config = config
         self.num_classes = config.num_classes
         self.side = config.size // config.patch
+        self.perceptual_side = config.size
 
     def validate(self, model: ModelConfig) -> None:
         """The decoder places one register per patch, so K must be N."""
@@ -85,6 +87,10 @@ class ImagesDomain(Domain):
                 f"model.num_registers = {model.num_registers}, but images of {self.config.size} "
                 f"pixels in patches of {self.config.patch} need {num_patches}"
             )
+
+    def num_tokens(self, model: ModelConfig) -> int:
+        """One per patch."""
+        return self.side**2
 
     def build_embedder(self, width: int, config: EncoderConfig) -> nn.Module:
         """Patch embedding with zero positions (as released) or 2-D sin-cos positions."""

@@ -41,19 +41,21 @@ def evaluate_reconstruction(
 
     `batches` are data-room batches; rows are counted once each.
     """
-    sums: dict[str, torch.Tensor] = {}
-    count = torch.zeros((), dtype=torch.float64, device=world.device)
+    sums: dict[str, float] = {}
+    count = 0
     for batch in batches:
         fields = {name: torch.from_numpy(value) for name, value in batch.fields.items()}
         fields = {name: value.to(world.device) for name, value in fields.items()}
         sample_input, _ = model.domain.to_sample(fields)
         recon = reconstruct(model, sample_input, torch.as_tensor(batch.rows_B), seed)
         for name, value_B in model.domain.reconstruction_metrics(recon, sample_input).items():
-            previous = sums.get(name, torch.zeros((), dtype=torch.float64, device=world.device))
-            sums[name] = previous + value_B.double().sum()
+            sums[name] = sums.get(name, 0.0) + float(value_B.double().sum())
         count += len(batch.rows_B)
-    count = world.sum(count)
-    return {f"eval/{name}": float(world.sum(total) / count) for name, total in sums.items()}
+    # A rank may have had no batch, and so know no name: whole dicts are exchanged, not numbers.
+    parts = world.gather((sums, count))
+    total = sum(rows for _, rows in parts)
+    names = {name: None for part, _ in parts for name in part}
+    return {f"eval/{name}": sum(p.get(name, 0.0) for p, _ in parts) / total for name in names}
 
 
 def sample_images(model: UNITE, config: RunConfig, num: int, seed: int) -> np.ndarray:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unite.checkpoints.load import check_keys
 from unite.checkpoints.store import Checkpoint, CheckpointWriter, folder_of
 from unite.config.schema import RunConfig
 from unite.config.serialise import to_dict
@@ -35,17 +36,14 @@ from unite.training.muon import Optimizers
 from unite.training.parallelize import World
 from unite.training.progress import ProgressWriter
 from unite.training.rates import Window
+from unite.training.readout import Readout
 from unite.training.schedule import flow_weight, learning_rate
 from unite.training.step import Address, TrainingStep
 
 logger = logging.getLogger(__name__)
 
-# The collapse warning waits for this share of training: the latent starts at zero by design.
+# The latent starts at zero by design: until it has once spread, it gets this share of training.
 COLLAPSE_GRACE = 0.1
-
-
-class NonFiniteError(RuntimeError):
-    """A loss or gradient is not finite; the optimisers skipped that step."""
 
 
 class Tracker(Protocol):
@@ -108,19 +106,23 @@ class Trainer:
     images: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     metrics: dict[str, float] = field(default_factory=dict)
-    last_checkpoint: str = "none yet"
+    evaluated_at: int = -1
+    """Images seen when `metrics` were last evaluated."""
     _warned: bool = False
-    _pending: tuple[Tensor, Any] | None = None
+    _spread: bool = False
+
+    def __post_init__(self) -> None:
+        self.readout = Readout(self.writer, self.plan.batch_size)
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue exactly after `checkpoint`."""
+        """Continue exactly after `checkpoint`; CheckpointError for one of another architecture."""
+        check_keys(self.model.state_dict(), checkpoint.parts["model"])
         self.model.load_state_dict(checkpoint.parts["model"])
         self.ema.load_state_tensors(checkpoint.parts["ema"])
         self.optimizers.load_state_tensors(checkpoint.parts["optimizer"])
         self.images = self.writer.committed_images = checkpoint.images
         self.history = list(checkpoint.state["history"])
         self.metrics = dict(checkpoint.state["metrics"])
-        self.last_checkpoint = str(folder_of(self.writer.run, self.images))
 
     def run(self) -> dict[str, Any]:
         """Train to the end or until asked to stop; returns a JSON-able summary."""
@@ -142,6 +144,7 @@ class Trainer:
             self.writer.close()
             state = "stopped" if stopped else "done"
             self.progress.write(state, self._position(), force=True)
+            self.progress.close()
         seconds = time.monotonic() - started
         return self._summary(stopped, seconds, self.images - first)
 
@@ -164,24 +167,10 @@ class Trainer:
         control = torch.cat([control, norm[None].to(control)])
         self.optimizers.step(skip=non_finite(control))
         self.ema.update()
-        *terms, stop, norm_value = self._read(control)
-        values = dict(zip(names, terms, strict=True)) | {"grad/norm": norm_value, "lr": lr}
-        self._check_finite(values)
-        return values, stop > 0
-
-    def _read(self, control: Tensor) -> list[float]:
-        """The numbers of this step on the host, or on a GPU mostly those of the step before."""
-        if self.world.device.type == "cpu" or self._reads_now():
-            self._pending = None
-            return control.tolist()
-        # A copy that is queued now is complete long before the next step asks for it.
-        host = torch.empty_like(control, device="cpu", pin_memory=True)
-        host.copy_(control, non_blocking=True)
-        copied = torch.cuda.Event()
-        copied.record()
-        previous, self._pending = self._pending or (host, copied), (host, copied)
-        previous[1].synchronize()
-        return previous[0].tolist()
+        names = [*names, "stop", "grad/norm"]
+        values = self.readout.read(names, control, self.images, now=self._reads_now())
+        stopped = values.pop("stop", 0.0) > 0
+        return values | {"lr": lr}, stopped
 
     def _reads_now(self) -> bool:
         """Whether this step logs, evaluates, saves or ends, and so must know its own numbers."""
@@ -226,17 +215,6 @@ class Trainer:
             )
             yield sample, labels_B, address
 
-    def _check_finite(self, values: dict[str, float]) -> None:
-        if all(math.isfinite(value) for value in values.values()):
-            return
-        terms = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-        step = self.images // self.plan.batch_size
-        raise NonFiniteError(
-            f"step {step} (after {self.images} images) is not finite: {terms}. The optimiser did "
-            f"not run. Last good checkpoint: {self.last_checkpoint}. Lower optim.lr or "
-            "optim.grad_clip, or use training.precision float32, and run the same command again."
-        )
-
     def _learning_rate(self) -> float:
         return learning_rate(
             self.images,
@@ -278,10 +256,12 @@ class Trainer:
         self.tracker.log(values | window.rates() | lag, step=self.images)
 
     def _warn_of_collapse(self, std: float) -> None:
-        late = self.images >= COLLAPSE_GRACE * self.plan.total_images and self._flow_weight() > 0
-        if late and not self._warned and std < self.config.training.collapse_std:
+        limit = self.config.training.collapse_std
+        self._spread |= std >= limit
+        due = self._spread or self.images >= COLLAPSE_GRACE * self.plan.total_images
+        if due and std < limit and self._flow_weight() > 0 and not self._warned:
             self._warned = True
-            logger.warning(collapse_warning(std, self.config.training.collapse_std))
+            logger.warning(collapse_warning(std, limit))
 
     def _publish(self, values: dict[str, float], window: Window) -> None:
         if self.world.is_main:
@@ -296,12 +276,14 @@ class Trainer:
             model, self.eval_batches(), self.world, self.config.training.seed
         )
         self.metrics |= results
+        self.evaluated_at = self.images
         if self.world.is_main:
             self.history.append({"images": self.images, **results})
             self.tracker.log(results, step=self.images)
             self.tracker.image("samples", sample_grid(model, self.config), step=self.images)
 
     def _save(self) -> None:
+        self.readout.settle()
         if not self.world.is_main:
             return
         parts = {
@@ -316,9 +298,15 @@ class Trainer:
             "manifest_digest": self.manifest_digest,
             "metrics": dict(self.metrics),
             "history": list(self.history),
+            "score": self._score(),
         }
         self.writer.save(parts, state)
-        self.last_checkpoint = str(folder_of(self.writer.run, self.images))
+
+    def _score(self) -> float | None:
+        """What the best checkpoint is chosen by; None unless these very weights were evaluated."""
+        if self.evaluated_at != self.images:
+            return None
+        return self.metrics.get(f"eval/{self.model.domain.best_metric}")
 
     def _position(self) -> dict[str, int]:
         return {"images": self.images, "total_images": self.plan.total_images}
@@ -328,7 +316,7 @@ class Trainer:
             "stopped": stopped,
             "seconds": seconds,
             "images_per_s": images / seconds if images else 0.0,
-            "checkpoint": self.last_checkpoint,
+            "checkpoint": str(folder_of(self.writer.run, self.images)),
             "metrics": self.metrics,
             **self._position(),
         }

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
+import queue
+import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from unite.storage import StorageError, Store
+
+logger = logging.getLogger(__name__)
 
 FILE = "progress.json"
 LOCAL_SECONDS = 1.0
@@ -16,10 +21,15 @@ REMOTE_SECONDS = 5.0
 
 @dataclass(kw_only=True)
 class ProgressWriter:
-    """Writes <run>/progress.json at most once a second (object stores: every five)."""
+    """Writes <run>/progress.json at most once a second (object stores: every five).
+
+    A thread writes, so that a slow or full place costs the reader news and the training nothing.
+    """
 
     run: Store
     last: float = 0.0
+    _queue: queue.SimpleQueue[dict[str, Any] | None] = field(default_factory=queue.SimpleQueue)
+    _thread: threading.Thread | None = None
 
     def write(self, state: str, values: Mapping[str, float], *, force: bool = False) -> None:
         """Publish the state (starting, training, evaluating, saving, done, stopped) and values."""
@@ -28,7 +38,34 @@ class ProgressWriter:
         if not force and now - self.last < period:
             return
         self.last = now
-        self.run.write_json(FILE, {"state": state, "time": time.time(), **values})
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="progress", daemon=True)
+            self._thread.start()
+        self._queue.put({"state": state, "time": time.time(), **values})
+
+    def close(self) -> None:
+        """Wait until what was published last is in the folder."""
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _work(self) -> None:
+        """Write the newest document until None comes; what was overtaken meanwhile is dropped."""
+        warned = closing = False
+        while not closing:
+            documents = [self._queue.get()]
+            while not self._queue.empty():
+                documents.append(self._queue.get())
+            closing = None in documents
+            newest = [document for document in documents if document is not None][-1:]
+            try:
+                for document in newest:
+                    self.run.write_json(FILE, document)
+            except StorageError as error:
+                if not warned:
+                    logger.warning("progress is not shown, training goes on: %s", error)
+                warned = True
 
 
 def read_progress(run: Store) -> dict[str, Any] | None:

@@ -49,8 +49,9 @@ def open_run(config: RunConfig, *, resume: str = "auto", allow_changes: bool = F
     """Find or name the run of a config and check that it may continue.
 
     `resume`: "auto" (continue this config's run when it exists), "never" (a new run beside it),
-    or a run or checkpoint folder. ValueError names the changed fields when a run would continue
-    under another config and `allow_changes` is not set.
+    or a run or checkpoint folder. A checkpoint that is not its run's newest begins a branch, a run
+    of its own beside it. ValueError names the changed fields when a run would continue under
+    another config and `allow_changes` is not set.
     """
     storage = Store.open(config.storage or default_storage())
     config = replace_dataclass(config, storage=storage.uri, data=_absolute(config.data))
@@ -83,7 +84,11 @@ def _continue_at(config: RunConfig, place: Store, allow_changes: bool) -> Run:
             f"checkpoint (no {MARKER}); use auto, never, or a folder under the storage"
         )
     run = _at(config, folder, allow_changes)
-    return replace_dataclass(run, resume_from=checkpoint or run.resume_from)
+    if checkpoint is None or run.resume_from is None or checkpoint.name == run.resume_from.name:
+        return run
+    place = folder.uri.removesuffix(folder.name)
+    branch = _at(config, Store(f"{place}{folder.name}-from-{int(checkpoint.name)}"), allow_changes)
+    return replace_dataclass(branch, resume_from=branch.resume_from or checkpoint)
 
 
 def _at(config: RunConfig, folder: Store, allow_changes: bool) -> Run:

@@ -63,8 +63,11 @@ def test_help_names_the_two_commands(fresh):
     assert [line.split()[0] for line in lines][1:3] == ["demo", "test"]
 
 
-def test_ci_runs_what_a_user_runs(root):
-    assert "make test" in (root / ".ci" / "run").read_text()
+def test_ci_runs_what_a_user_runs_and_installs_nothing_by_itself(root):
+    lines = (root / ".ci" / "run").read_text().splitlines()
+    commands = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+    assert commands == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "exec make test"]
+    assert os.access(root / ".ci" / "run", os.X_OK)
 
 
 def locked(root) -> dict[str, str]:

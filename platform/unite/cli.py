@@ -83,6 +83,10 @@ def plan(
     name: Name,
     scale: Literal["smoke", "laptop", "gpu", "paper"] = "laptop",
     seeds: int = 0,
+    equal: Literal["images", "compute"] = "images",
+    values: tuple[str, ...] = (),
+    epochs: float = 0.0,
+    samples: int = 0,
     rate: float = 0.0,
     measure: bool = False,
     gpus: int = 1,
@@ -95,13 +99,21 @@ def plan(
         name: A recipe, or an ablation such as flow_ratio.
         scale: Of an ablation.
         seeds: Of an ablation; 0 = the scale's own number.
+        equal: Of an ablation: what every point gets the same of.
+        values: Of an ablation: only these points; empty = the scale's.
+        epochs: Passes over the training set; 0 = the scale's, or the recipe's.
+        samples: Of an ablation: samples that are measured; 0 = the scale's.
         rate: FLOP/s of one device.
         measure: Time a few training steps on this machine instead.
         gpus: Devices that share the work.
     """
+    from unite.ablation.options import SweepOptions
     from unite.commands.plan import plan as run
 
-    run(name, scale=scale, seeds=seeds, rate=rate, measure=measure, gpus=gpus)
+    options = SweepOptions(
+        scale=scale, seeds=seeds, equal=equal, values=values, epochs=epochs, samples=samples
+    )
+    run(name, options, rate=rate, measure=measure, gpus=gpus)
 
 
 @mlflow.command

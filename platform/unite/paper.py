@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from unite.config.schema import RunConfig
+
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
@@ -207,6 +209,38 @@ _SUITES: dict[str, tuple[str, str]] = {
     "molecules": ("qm9", "UNITE-S"),
     "crystals": ("mp20", "UNITE-S"),
 }
+
+
+SIZES = {(12, 768): "UNITE-B", (24, 1024): "UNITE-L", (28, 1152): "UNITE-XL"}
+"""The paper's models by depth and width of their encoder."""
+BASE = "UNITE-B"
+
+
+def model_counterpart(metric: str, *, suite: str, config: RunConfig) -> PaperFigure | None:
+    """The paper's figure for the model that is most like the one of `config`.
+
+    L and XL have their own figures and separate weights theirs, which the paper gives for Base
+    alone. Any other model stands beside Base, the smallest. None where it has no figure.
+    """
+    encoder = config.model.encoder
+    size = SIZES.get((encoder.depth, encoder.width), BASE)
+    if metric == "params_m":
+        suite, metric = "imagenet256_generation", "params_m_reported"
+    if config.model.sharing == "separate":
+        return _separate(metric, suite, size, config.flow.stop_gradient)
+    table, _ = _SUITES.get(suite, (suite, ""))
+    return counterpart(metric, suite=table, row=size) if size in TABLES[table].rows else None
+
+
+def _separate(metric: str, suite: str, size: str, stop_gradient: bool) -> PaperFigure | None:
+    """Figures of two networks: Table 2 and, for what it lacks, Section 4."""
+    if size != BASE or suite not in ("generation", "reconstruction"):
+        return None
+    if suite == "reconstruction" and stop_gradient:
+        return counterpart(metric, suite=suite, row="UNITE-B separate weights")
+    row = "separate, stop-grad" if stop_gradient else "separate, no stop-grad"
+    name = "gfid" if metric == "fid" else metric
+    return counterpart(name, suite="ablation_coupling", row=row)
 
 
 def counterpart(metric: str, *, suite: str, row: str = "") -> PaperFigure | None:

@@ -102,3 +102,41 @@ def test_tags_say_what_a_trial_is(tmp_path):
 def test_what_cannot_be_swept_is_refused(tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         sweep(tmp_path, "flow_ratio", **options)
+
+
+def test_sweeps_that_draw_other_points_have_names_of_their_own(tmp_path):
+    def name(**options):
+        return sweep(tmp_path, "flow_ratio", **options).name
+
+    usual = name()
+    assert usual == "sweep-flow_ratio-laptop"
+    same = ({"seeds": 2}, {"samples": 500}, {"epochs": 12.8}, {"workers": 2}, {"wait_s": 9.0})
+    assert {name(**options) for options in same} == {usual}, "they say what the scale says"
+    assert name(values=("14", "1")) == name(values=("1", "14")) == f"{usual}-values-1_14"
+    assert name(epochs=3.0) == f"{usual}-epochs-3"
+    assert name(seeds=3, equal="compute") == f"{usual}-seeds-3-equal-compute"
+    assert name(samples=50, extractor=("pixels",)) == f"{usual}-samples-50-extractor-pixels"
+    assert name(epochs=1 / 3) != name(epochs=0.333333)
+
+
+def test_a_place_enters_a_name_by_its_last_part_and_is_told_from_others(tmp_path):
+    names = [
+        sweep(tmp_path, "noise", scale="gpu", data=place).name
+        for place in ("s3://a/cifar10", "s3://b/cifar10", "s3://a/cifar10/")
+    ]
+    assert all(name.startswith("sweep-noise-gpu-data-cifar10-") for name in names)
+    assert names[0] != names[1] and names[0] == names[2]
+
+
+def test_words_with_commas_make_a_folders_name(tmp_path):
+    found = sweep(tmp_path, "stop_grad", values=("shared, stop-grad", "separate, stop-grad"))
+    start = "sweep-stop_grad-laptop-values-shared-stop-grad_separate-stop-grad-"
+    assert found.name.startswith(start)
+
+
+def test_another_protocol_is_another_measurement_of_the_same_trial(tmp_path):
+    usual, more = (
+        sweep(tmp_path, "noise", **options).trials[0] for options in ({}, {"samples": 9})
+    )
+    assert usual.digest == more.digest
+    assert usual.measurement != more.measurement

@@ -10,13 +10,24 @@ from unite.ablation.options import SweepOptions
 from unite.ablation.report import report_files, write_report
 from unite.ablation.results import Result
 from unite.ablation.trials import expand
-from unite.ablation.verdict import Estimate, Measured, decide, verdict
+from unite.ablation.verdict import (
+    Estimate,
+    Measured,
+    counterparts,
+    decide,
+    metric_of,
+    shown_metrics,
+    verdict,
+)
 from unite.config.axes import find_axis
 from unite.storage import Store
 
-FD, CNN, PSNR, STD = (
+FD, CNN, CS, RFD, RFID, PSNR, STD = (
     "eval/generation/fd-pixels",
     "eval/generation/fd-digits-cnn",
+    "eval/generation/cs-digits-cnn",
+    "eval/reconstruction/rfd-pixels",
+    "eval/reconstruction/rfid",
     "eval/reconstruction/psnr",
     "eval/latent/std",
 )
@@ -83,7 +94,7 @@ def test_a_sweep_like_the_papers_agrees_and_names_the_metric(tmp_path):
     sweep, found = measured(tmp_path, "flow_ratio", like_the_paper)
     lines = verdict(sweep.axis, found)
     assert sum(line.startswith("AGREES") for line in lines) == 3
-    assert "fd-pixels is 0.585" in lines[0] and "gfid 2.12 against 3.33" in lines[0]
+    assert "FD-pixels is 0.585" in lines[0] and "gFID 2.12 against 3.33" in lines[0]
     assert "higher is better" in lines[2]
 
 
@@ -95,6 +106,59 @@ def test_higher_psnr_is_better(tmp_path):
     assert verdict(sweep.axis, found)[2].startswith("DISAGREES")
 
 
+def noisy_reconstructions(trial):
+    """PSNR as the paper's rFID would have it, distances of reconstructions the other way round."""
+    noise = 0.01 * trial.seed
+    good = 2.0 if trial.value == "0.7" else 1.0
+    return {
+        FD: 1.0 + noise,
+        CS: 9.0 + noise,
+        RFD: good + noise,
+        PSNR: 20.0 + good + noise,
+        STD: 0.5,
+    }
+
+
+def test_reconstructions_are_judged_by_their_distance_where_it_is_measured(tmp_path):
+    sweep, found = measured(tmp_path, "noise", noisy_reconstructions)
+    assert metric_of("reconstruction", found) == RFD
+    line = next(line for line in verdict(sweep.axis, found) if "rFD-pixels is" in line)
+    assert line.startswith("DISAGREES") and "rFID 1.01 against 1.6" in line
+    assert "PSNR" not in line
+
+    def with_rfid(trial):
+        return {**noisy_reconstructions(trial), RFID: 1.0}
+
+    _, found = measured(tmp_path, "noise", with_rfid)
+    assert metric_of("reconstruction", found) == RFID
+
+
+def test_the_papers_figures_stand_beside_their_own_kind(tmp_path):
+    sweep, found = measured(tmp_path, "noise", noisy_reconstructions)
+    beside = counterparts(sweep.axis, found)
+    cells = {metric: cells["", "0.7"].metric for metric, cells in beside.items()}
+    assert cells == {FD: "fid", RFD: "rfid", CS: "is"}
+    sweep, found = measured(tmp_path, "noise", lambda trial: {FD: 1.0, PSNR: 30.0, STD: 0.5})
+    assert set(counterparts(sweep.axis, found)) == {FD}, "PSNR is no rFID"
+
+
+def test_table_6_has_panels_for_every_kind_of_number_under_its_true_name(tmp_path):
+    sweep, found = measured(tmp_path, "noise", noisy_reconstructions)
+    assert shown_metrics(sweep.axis, found) == [FD, CS, RFD, PSNR, STD]
+    svg = report_files(sweep, found, [])["table6_top.svg"].decode()
+    for words in (
+        "ours: FD-pixels",
+        "ours: rFD-pixels",
+        "ours: CS-digits-cnn",
+        "CS-digits-cnn, higher is better",
+        "paper: gFID, ImageNet 256x256",
+        "paper: rFID, ImageNet 256x256",
+        "paper: IS, ImageNet 256x256",
+        "IS, higher is better",
+    ):
+        assert f"<!-- {words} -->" in svg, words
+
+
 def test_what_is_missing_or_collapsed_is_said(tmp_path):
     def collapsed(trial):
         only = {PSNR: 7.0, STD: 0.02}
@@ -102,7 +166,7 @@ def test_what_is_missing_or_collapsed_is_said(tmp_path):
 
     sweep, found = measured(tmp_path, "flow_ratio", collapsed)
     text = "\n".join(verdict(sweep.axis, found))
-    assert "NOT MEASURED: fd-pixels at F = 14, shared" in text
+    assert "NOT MEASURED: FD-pixels at F = 14, shared" in text
     assert "COLLAPSED: latent/std is 0.02 at F = 14, separate, seed 1" in text
 
 
@@ -129,10 +193,10 @@ def test_the_figure_names_metrics_links_runs_and_is_the_same_twice(tmp_path):
     for each in found:
         assert f"/runs/{each.trial.digest}" in svg
     for words in (
-        "ours: fd-pixels",
-        "ours: fd-digits-cnn",
+        "ours: FD-pixels",
+        "ours: FD-digits-cnn",
         "paper: gFID, ImageNet 256x256",
-        "fd-pixels, lower is better",
+        "FD-pixels, lower is better",
     ):
         assert f"<!-- {words} -->" in svg
 

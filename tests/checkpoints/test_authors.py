@@ -14,7 +14,7 @@ from unite.checkpoints.store import CheckpointError
 from unite.config.recipes import decoder, encoder
 
 FIXTURE = Path(__file__).parents[1] / "parity" / "authors_tiny"
-SHAPES = Path(__file__).parents[3] / "shared" / "parity" / "state_dict_shapes.json"
+RELEASED = Path(__file__).parents[1] / "parity" / "released_parameters.json"
 SIZES = {"UNITE-B": "BB", "UNITE-L": "LB", "UNITE-XL": ("XL", "B"), "UNITE-L_decL": "LL"}
 
 
@@ -74,15 +74,18 @@ def test_what_the_release_cannot_hold_is_refused() -> None:
         to_theirs({"separate_denoiser.registers": torch.zeros(1)})
 
 
-@pytest.mark.skipif(not SHAPES.exists(), reason=f"the released shapes are not at {SHAPES}")
 @pytest.mark.parametrize("size", SIZES)
 def test_architectures_of_the_release_are_read_from_shapes(size: str) -> None:
-    entry = json.loads(SHAPES.read_text())[size]
-    shapes = {name: value["shape"] for name, value in entry["parameters"].items()}
+    entry = json.loads(RELEASED.read_text())[size]
+    shapes = {}
+    for name, (_, *shape) in entry["parameters"].items():
+        kind = next((kind for kind in entry["blocks"] if f"{kind}.{{i}}." in name), None)
+        for index in range(entry["blocks"][kind] if kind else 1):
+            shapes[name.replace("{i}", str(index))] = shape
     with torch.device("meta"):
         state = {name: torch.empty(shape) for name, shape in (shapes | entry["buffers"]).items()}
     ours, report = to_ours(state)
-    images, model, flow = infer_configs(ours, Hints())
+    images, model, flow = infer_configs(ours, Hints(in_context_start=4))
     encoder_size, decoder_size = SIZES[size]
     assert not report.unknown and not report.missing
     assert model.encoder == encoder(encoder_size)
@@ -96,24 +99,24 @@ def test_heads_without_qk_norm_come_from_the_rotary_buffer_or_the_caller(release
     bare |= {name: released[name] for name in released if name.startswith(("decoder.", "encoder_"))}
     ours, report = to_ours(bare)
     assert not report.missing
-    hints = Hints(decoder_heads=2)
+    hints = Hints(decoder_heads=2, in_context_start=4)
     assert infer_configs(ours, hints, rotary_width=12)[1].encoder.num_heads == 4
     assert infer_configs(ours, hints, rotary_width=12)[1].encoder.qk_norm is False
     with pytest.raises(CheckpointError, match="encoder_heads"):
         infer_configs(ours, hints)
-    given = Hints(decoder_heads=2, encoder_heads=8)
+    given = Hints(decoder_heads=2, encoder_heads=8, in_context_start=4)
     assert infer_configs(ours, given)[1].encoder.num_heads == 8
 
 
 def test_decoder_heads_that_shapes_cannot_tell_are_asked_for(released) -> None:
     with pytest.raises(CheckpointError, match="decoder_heads"):
-        infer_configs(to_ours(released)[0], Hints())
+        infer_configs(to_ours(released)[0], Hints(in_context_start=4))
 
 
 def test_hints_from_the_config_beside_the_file() -> None:
     hints = hints_from_config(json.loads((FIXTURE / "config.json").read_text()))
     assert hints == Hints(encoder_heads=4, decoder_heads=2, in_context_start=4)
-    assert hints_from_config({}) == Hints()
+    assert hints_from_config({}) == Hints(in_context_start=4)
 
 
 def test_nested_layouts_and_the_choice_of_averaged_weights(released) -> None:

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 import unite
 from unite.checkpoints.export import write_export
+from unite.checkpoints.metadata import config_metadata
 from unite.checkpoints.store import CheckpointError, CheckpointWriter
 from unite.config.schema import (
     CheckpointConfig,
@@ -125,6 +127,31 @@ def test_bare_state_dict_in_our_names(tmp_path: Path, sharing: str) -> None:
     torch.save(state, tmp_path / "bare.pt")
     loaded = unite.load(str(tmp_path / "bare.pt"), in_context_start=1)
     assert same(loaded, model) and loaded.config == model.config
+
+
+def test_a_lone_file_with_its_config_inside(tmp_path: Path) -> None:
+    model = build()
+    path = tmp_path / "lone.safetensors"
+    safetensors.torch.save_file(model.state_dict(), path, config_metadata(to_dict(RUN)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded = unite.load(str(path))
+    assert same(loaded, model) and loaded.config == RUN.model and loaded.flow == RUN.flow
+
+
+def test_a_guess_that_may_be_wrong_is_told_and_an_impossible_one_refused(tmp_path: Path) -> None:
+    torch.save(build().state_dict(), tmp_path / "bare.pt")
+    with pytest.raises(CheckpointError, match="which of the 2 blocks.*give in_context_start"):
+        unite.load(str(tmp_path / "bare.pt"))
+    deep = replace(MODEL, encoder=replace(MODEL.encoder, depth=5))
+    torch.save(build(replace(RUN, model=deep)).state_dict(), tmp_path / "deep.pt")
+    with pytest.warns(UserWarning, match="4 is assumed.*give in_context_start"):
+        assert unite.load(str(tmp_path / "deep.pt")).config.encoder.in_context_start == 4
+    without = replace(MODEL, encoder=replace(MODEL.encoder, in_context_tokens=0))
+    torch.save(build(replace(RUN, model=without)).state_dict(), tmp_path / "without.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        unite.load(str(tmp_path / "without.pt"))
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from safetensors.torch import load
+
 from unite.checkpoints import tensors as module
 from unite.checkpoints.tensors import safetensors_chunks
 

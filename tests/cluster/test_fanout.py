@@ -57,10 +57,11 @@ def test_no_work_starts_nothing():
 
 
 def test_a_ray_that_does_not_start_is_told(monkeypatch):
-    def fail():
+    def fail(**settings):
         raise Exception("The current node timed out during startup.")
 
-    monkeypatch.setattr("unite.cluster.fanout.connect", fail)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", fail)
     with pytest.raises(CapacityError, match="timed out during startup.*--num-workers 0"):
         Fleet(lambda: print).run([1], lambda item: None)
 

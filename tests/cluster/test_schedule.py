@@ -14,8 +14,9 @@ import yaml
 from rich.console import Console
 
 from unite.checkpoints.store import CheckpointError
-from unite.cluster import schedule
-from unite.cluster.schedule import JobServerError, RayJobs, main, repeat, survey
+from unite.cluster import job_server
+from unite.cluster.job_server import JobServerError, RayJobs
+from unite.cluster.schedule import main, repeat, survey
 from unite.config.schema import TrackingConfig
 from unite.evaluation.attempts import Attempt, write_attempt
 from unite.evaluation.schedule import ScheduleArguments, check_schedule
@@ -85,6 +86,18 @@ def test_input_that_cannot_be_used_ends_the_loop(tmp_path):
         main(asked(every="1s", run="nope"), str(tmp_path), Console(quiet=True))
 
 
+def test_a_run_that_has_only_begun_is_looked_at_again_in_the_next_round(
+    tmp_path, untrained_run, caplog
+):
+    untrained_run(tmp_path, images=())
+    with pytest.raises(CheckpointError, match="no committed checkpoint yet"):
+        survey(asked(once=True, run="tiny"), str(tmp_path))
+    assert survey(asked(every="1s", run="tiny"), str(tmp_path)).missing == []
+    assert "the next round looks again: the run" in caplog.text
+    untrained_run(tmp_path, images=(256,))
+    assert len(survey(asked(every="1s", run="tiny"), str(tmp_path)).missing) == 1
+
+
 def test_a_cluster_that_is_away_is_named(monkeypatch):
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:7")
     monkeypatch.setenv("RAY_ADDRESS", "local")
@@ -118,7 +131,7 @@ class Head:
 
 
 def jobs_of(head: Head, monkeypatch) -> RayJobs:
-    monkeypatch.setattr(schedule.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(job_server.time, "sleep", lambda seconds: None)
     jobs = RayJobs("http://nowhere")
     jobs.__dict__["_client"] = head
     return jobs

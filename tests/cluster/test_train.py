@@ -135,22 +135,53 @@ def test_an_error_of_the_run_itself_is_raised_at_once(ray_cluster, smoke):
 @pytest.mark.parametrize(
     ("workers", "cpus", "have", "message"),
     [
-        (4, 0.0, {"CPU": 2.0, "GPU": 0.0}, r"num_workers = 4 .*the cluster has 2 CPUs"),
-        (2, 1.0, {"CPU": 2.0, "GPU": 0.0}, r"At most 1 workers fit"),
+        (4, 0.0, [2.0], r"4 workers .*the cluster has 2 CPUs.*--cluster.num-workers"),
+        (2, 1.0, [2.0], r"At most 1 workers fit"),
+        (1, 3.0, [2.0, 2.0], r"a worker lives on one node, and these hold 0 of them: 2 CPUs and"),
+        (3, 2.0, [3.0, 3.0, 1.0], r"these hold 2 of them"),
     ],
 )
 def test_more_than_the_cluster_has_is_refused_with_what_it_has(workers, cpus, have, message):
+    nodes = [{"CPU": each, "GPU": 0.0} for each in have]
     with pytest.raises(CapacityError, match=message):
-        allot(ClusterConfig(num_workers=workers, cpus_per_worker=cpus), have)
+        allot(ClusterConfig(num_workers=workers, cpus_per_worker=cpus), nodes)
 
 
 def test_missing_gpus_are_refused():
     with pytest.raises(CapacityError, match="the cluster has 1 GPUs"):
-        allot(ClusterConfig(num_workers=2, use_gpu=True), {"CPU": 64.0, "GPU": 1.0})
+        allot(ClusterConfig(num_workers=2, use_gpu=True), [{"CPU": 64.0, "GPU": 1.0}])
+
+
+def test_gpus_without_cpus_beside_them_are_refused():
+    nodes = [{"CPU": 0.0, "GPU": 2.0}, {"CPU": 64.0, "GPU": 0.0}]
+    with pytest.raises(CapacityError, match="these hold 0 of them"):
+        allot(ClusterConfig(num_workers=2, use_gpu=True), nodes)
+
+
+@pytest.mark.ray
+@pytest.mark.fault
+def test_workers_that_others_leave_no_room_for_end_with_what_is_free(
+    ray_cluster, smoke, monkeypatch
+):
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "3")
+    monkeypatch.setattr("unite.cluster.train.START_SECONDS", 6.0)
+
+    @ray_cluster.remote(num_cpus=3.5)
+    class Hog:
+        def ready(self) -> None:
+            """Answers once it has its CPUs."""
+
+    hog = Hog.remote()
+    ray_cluster.get(hog.ready.remote())
+    try:
+        with pytest.raises(CapacityError, match=r"did not start within 6 s.* 0\.5 CPUs .* free"):
+            fit(job_of(smoke), allotment(1), no_tracker())
+    finally:
+        ray_cluster.kill(hog)
 
 
 @pytest.mark.parametrize(("workers", "each"), [(1, 1.0), (2, 0.75)])
 def test_two_cores_hold_workers_and_ray_data(workers, each):
-    given = allot(ClusterConfig(num_workers=workers), {"CPU": 2.0, "GPU": 0.0})
+    given = allot(ClusterConfig(num_workers=workers), [{"CPU": 2.0, "GPU": 0.0}])
     assert given.cpus_per_worker == each
     assert workers * each <= 1.5

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -20,7 +21,14 @@ from unite.ablation.trials import expand
 from unite.checkpoints.store import committed
 from unite.cluster.connect import Allotment, CapacityError
 from unite.cluster.sweep import main, run_sweep
-from unite.cluster.tune import Item, lay_out, trains_inside
+from unite.cluster.tune import (
+    NO_ROOM,
+    Item,
+    check_capacity,
+    lay_out,
+    run_grid,
+    trains_inside,
+)
 from unite.config.axes import find_axis
 from unite.config.schema import ClusterConfig, TrackingConfig
 from unite.storage import Store
@@ -28,6 +36,8 @@ from unite.training.progress import read_progress
 from unite.training.runs import open_run
 
 GONE_SECONDS = 90
+ONE_PER_CLUSTER = ("TrainStateActor", "_AutoscalingCoordinatorActor")
+"""Made by the first fit and the first data set, and meant to stay."""
 # Epochs of a smoke trial: long enough to be caught in the middle; one that never ends by itself.
 CATCHABLE, ENDLESS = 3.0, 150.0
 
@@ -42,15 +52,20 @@ def quiet() -> Console:
 
 
 def left_in(ray) -> tuple[set[str], set[str]]:
-    """Living actors and placement groups of the cluster."""
+    """Living actors and placement groups of the cluster, but for Ray's own of which it has one."""
     from ray.util import placement_group_table
     from ray.util.state import list_actors
 
     with pytest.MonkeyPatch.context() as patch:
         # It asks this variable first, and would else find other clusters on this machine.
         patch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
-        found = list_actors(limit=1000)
-    actors = {each.actor_id for each in found if each.state != "DEAD"}
+        found: list[Any] = list_actors(limit=1000)
+    living = [each for each in found if each.state != "DEAD"]
+    actors = {
+        f"{each.class_name} {each.actor_id}"
+        for each in living
+        if each.class_name not in ONE_PER_CLUSTER
+    }
     groups = placement_group_table().items()
     return actors, {name for name, group in groups if group["state"] != "REMOVED"}
 
@@ -86,31 +101,77 @@ def test_the_rule_of_where_a_trial_trains(cluster, inside):
 
 
 def test_trials_of_one_worker_take_every_cpu():
-    admission = lay_out(ClusterConfig(), {"CPU": 2.0, "GPU": 0.0}, None)
-    assert (admission.concurrent, admission.trial_cpus) == (2, 1.0)
+    nodes = [{"CPU": 2.0, "GPU": 0.0}, {"CPU": 1.5, "GPU": 0.0}]
+    admission = check_capacity(ClusterConfig(), nodes)
+    assert (admission.concurrent, admission.trial_cpus, admission.allotment) == (3, 1.0, None)
 
 
 @pytest.mark.parametrize(
     ("workers", "cpus", "have", "concurrent"),
     [
-        (2, 0.75, {"CPU": 2.0, "GPU": 0.0}, 1),
-        (2, 1.0, {"CPU": 16.0, "GPU": 0.0}, 6),
-        (2, 1.0, {"CPU": 64.0, "GPU": 8.0}, 4),
+        (2, 0.75, [(2.0, 0.0)], 1),
+        (2, 1.0, [(16.0, 0.0)], 6),
+        (2, 1.0, [(64.0, 8.0)], 4),
+        (2, 1.0, [(32.0, 4.0), (2.0, 4.0)], 3),  # the GPUs of two cannot be fed
     ],
 )
 def test_worker_groups_fit_beside_each_other_and_ray_data(workers, cpus, have, concurrent):
-    use_gpu = have["GPU"] > 0
+    nodes = [{"CPU": cpu, "GPU": gpu} for cpu, gpu in have]
+    use_gpu = have[0][1] > 0
     config = ClusterConfig(num_workers=workers, use_gpu=use_gpu)
     given = Allotment(num_workers=workers, cpus_per_worker=cpus, use_gpu=use_gpu)
-    admission = lay_out(config, have, given)
+    admission = lay_out(config, nodes, given)
     assert admission.concurrent == concurrent
-    assert admission.concurrent * (workers * cpus + admission.trial_cpus) <= have["CPU"]
-    assert not use_gpu or admission.concurrent * workers <= have["GPU"]
+    total = sum(cpu for cpu, _ in have)
+    assert admission.concurrent * (workers * cpus + admission.trial_cpus) <= total
 
 
 def test_a_cluster_without_cpus_is_refused():
-    with pytest.raises(CapacityError, match="the cluster has 0.5"):
-        lay_out(ClusterConfig(), {"CPU": 0.5, "GPU": 0.0}, None)
+    with pytest.raises(CapacityError, match="the cluster has 0.5.*set --wait-s"):
+        check_capacity(ClusterConfig(), [{"CPU": 0.5, "GPU": 0.0}])
+    with pytest.raises(CapacityError, match="no node of the cluster has one"):
+        check_capacity(ClusterConfig(), [{"CPU": 0.5, "GPU": 0.0}] * 2)
+
+
+@pytest.mark.parametrize("dry", [True, False])
+def test_a_sweep_that_is_too_large_ends_with_2_and_the_reason(tmp_path, capsys, monkeypatch, dry):
+    nodes = [{"CPU": 2.0, "GPU": 0.0}]
+    monkeypatch.setattr("unite.cluster.sweep.reachable_nodes", lambda: nodes)
+    monkeypatch.setattr("unite.cluster.sweep.connect", lambda: None)
+    monkeypatch.setattr("unite.cluster.connect.nodes", lambda: nodes)
+    monkeypatch.setattr("unite.cluster.sweep._prepare_features", pytest.fail)
+    flags = ["--scale", "smoke", "--storage", str(tmp_path), "--tracking.no-enabled"]
+    flags += ["--workers", "4", *(["--dry-run"] if dry else [])]
+    assert main("noise", "", flags) == 2
+    told = capsys.readouterr()
+    assert "error: 4 workers at 0.38 CPUs each" in told.err
+    assert "Lower --workers" in told.err and "--wait-s" in told.err
+    assert ("2 of 2 runs to do" in told.out) == dry
+
+
+def test_a_ray_that_does_not_start_ends_with_2_and_the_reason(tmp_path, capsys, monkeypatch):
+    def fail(**settings):
+        raise Exception("The current node timed out during startup.\nand a stack")
+
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", fail)
+    flags = ["--scale", "smoke", "--storage", str(tmp_path), "--tracking.no-enabled"]
+    assert main("noise", "", flags) == 2
+    assert "error: Ray did not start or could not be joined: The current node timed out" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_dry_run_looks_at_the_data_and_waits_for_nothing(tmp_path, capsys, monkeypatch):
+    flags = ["--scale", "gpu", "--storage", str(tmp_path), "--dry-run", "--rate", "1e12"]
+    assert main("noise", "", flags) == 2
+    assert "--scale gpu needs --data" in capsys.readouterr().err
+    assert main("noise", "", [*flags, "--data", str(tmp_path / "nowhere")]) == 2
+    assert str(tmp_path / "nowhere") in capsys.readouterr().err
+    monkeypatch.setattr("unite.cluster.sweep.reachable_nodes", lambda: [{"CPU": 2.0, "GPU": 0.0}])
+    flags = ["--scale", "smoke", "--workers", "4", "--storage", str(tmp_path), "--dry-run"]
+    assert main("noise", "", [*flags, "--rate", "1e9", "--wait-s", "60"]) == 0
+    assert "it would wait up to 60 s for a larger cluster: 4 workers" in capsys.readouterr().out
 
 
 def test_bad_input_is_named_before_ray_starts(tmp_path, capsys):
@@ -150,6 +211,30 @@ def test_a_sweep_that_cannot_start_ends_with_the_reason(ray_cluster):
 
 
 @pytest.mark.ray
+def test_a_trial_without_room_ends_the_sweep_and_is_not_tried_again(ray_cluster, tmp_path):
+    from unite.cluster.watch import Watcher
+
+    items = [Item(key=key, label=key, folder="/nowhere") for key in "abc"]
+    watcher = Watcher(items, pytest.fail, quiet())
+    admission = lay_out(
+        ClusterConfig(num_workers=2),
+        [{"CPU": 4.0, "GPU": 0.0}],
+        Allotment(num_workers=2, cpus_per_worker=1.0, use_gpu=False),
+    )
+    with pytest.raises(CapacityError, match="0.5 CPUs free"):
+        run_grid(
+            items,
+            lambda config: {"state": NO_ROOM, "error": "0.5 CPUs free"},
+            {},
+            admission,
+            watcher,
+            folder=str(tmp_path),
+            max_failures=3,
+        )
+    assert list(watcher.errors) == ["a"]
+
+
+@pytest.mark.ray
 def test_a_sweep_trains_measures_tracks_and_draws_once(ray_cluster, tmp_path, monkeypatch):
     before = left_in(ray_cluster)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -184,10 +269,14 @@ def test_a_sweep_trains_measures_tracks_and_draws_once(ray_cluster, tmp_path, mo
 @pytest.mark.ray
 @pytest.mark.fault
 def test_a_driver_that_is_killed_is_followed_by_one_that_repeats_nothing(
-    ray_cluster, root, tmp_path
+    ray_cluster, root, tmp_path, monkeypatch
 ):
-    """Two seeds: the first is finished before, the second is interrupted in the middle."""
-    options = {"values": ("shared",), "epochs": CATCHABLE}
+    """Two seeds: the first is finished before, the second is interrupted in the middle.
+
+    The next driver comes at once, while trials of the killed one may still live.
+    """
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    options = {"values": ("shared",), "epochs": CATCHABLE, "tracking": TrackingConfig()}
     before = left_in(ray_cluster)
     first = sweep_of(tmp_path, seeds=1, **options)
     run_sweep(first, quiet())
@@ -201,7 +290,7 @@ def test_a_driver_that_is_killed_is_followed_by_one_that_repeats_nothing(
     script = (
         "import sys; from unite.cluster.sweep import main; sys.exit(main('weight_sharing', ''))"
     )
-    flags = ["--scale", "smoke", "--storage", str(tmp_path), "--tracking.no-enabled"]
+    flags = ["--scale", "smoke", "--storage", str(tmp_path)]
     flags += ["--values", "shared", "--epochs", str(options["epochs"]), "--seeds", "2"]
     address = ray_cluster.get_runtime_context().gcs_address
     driver = subprocess.Popen(
@@ -214,7 +303,6 @@ def test_a_driver_that_is_killed_is_followed_by_one_that_repeats_nothing(
         driver.wait()
     saved = committed(interrupted)
     assert saved and not is_finished(both.works[1])
-    assert_nothing_new(ray_cluster, before)
 
     ended = run_sweep(both, quiet())
     assert not ended.errors and len(ended.measured) == 2
@@ -222,13 +310,43 @@ def test_a_driver_that_is_killed_is_followed_by_one_that_repeats_nothing(
     history = committed(interrupted)
     assert history[-1] > saved[-1]
     assert read_result(open_run(both.works[1].config), both.trials[1]) is not None
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    found = tracking.find_runs(uri, "unite")
+    names = sorted((run.name, run.tags.get("mlflow.parentRunId", "")) for run in found)
+    assert len(names) == len(set(names)) == 2 + 3, "a parent each, and a child for every trial"
+    assert {run.status for run in found} == {"FINISHED"}
+    handle = tracking.RunHandle(uri, ended.measured[1].run_id, "")
+    steps = [step for step, _ in tracking.metric_history(handle, "loss/total")]
+    assert len(steps) == len(set(steps)) and steps[-1] > saved[-1], "one curve, without repeats"
+    assert_nothing_new(ray_cluster, before)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_sweep_of_worker_groups_trains_measures_and_leaves_nothing(
+    ray_cluster, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    before = left_in(ray_cluster)
+    sweep = sweep_of(tmp_path, values=("shared",), workers=2, tracking=TrackingConfig())
+    ended = run_sweep(sweep, quiet())
+    assert not ended.errors
+    (measured,) = ended.measured
+    assert measured.result.metrics["eval/generation/fd-pixels"] > 0
+    (child,) = tracking.find_runs(
+        f"sqlite:///{tmp_path}/mlflow.db", "unite", "tags.value = 'shared'"
+    )
+    assert child.status == "FINISHED" and child.metrics["loss/total"] > 0
+    assert_nothing_new(ray_cluster, before)
 
 
 @pytest.mark.ray
 @pytest.mark.fault
-def test_a_stopped_sweep_saves_and_leaves_no_actors(ray_cluster, tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_stopped_sweep_saves_and_leaves_no_actors(ray_cluster, tmp_path, workers):
+    """One worker trains inside its trial, two in a group beside it."""
     before = left_in(ray_cluster)
-    sweep = sweep_of(tmp_path, values=("shared",), epochs=ENDLESS)
+    sweep = sweep_of(tmp_path, values=("shared",), epochs=ENDLESS, workers=workers)
     folder = open_run(sweep.works[0].config).folder
 
     def stop() -> None:

@@ -1,6 +1,8 @@
 """Sources become shards: what is stored, what is skipped, what an interrupted job keeps."""
 
 import io
+import shutil
+import signal
 import subprocess
 import sys
 import tarfile
@@ -25,7 +27,7 @@ from unite.data.ingest.prepare import (
     run_job,
 )
 from unite.data.manifest import UNFINISHED, ShardError, read_manifest
-from unite.data.shards import ShardSet
+from unite.data.shards import ShardSet, require_same_classes
 from unite.domains.transforms import center_crop_adm, decode_image
 from unite.storage import Store
 
@@ -200,6 +202,57 @@ def test_interrupted_job_keeps_finished_shards(tree, tmp_path):
     resumed.verify()
 
 
+KILLED = """
+import os, signal, sys
+from unite.data.ingest import prepare as module
+from unite.data.ingest.prepare import PrepareConfig, begin, plan, run_job
+from unite.storage import Store
+
+source, out, fatal = sys.argv[1:]
+real = Store._write
+
+def write(self, name, pieces):
+    def until_the_end():
+        yield from pieces
+        if name.endswith(fatal):
+            os.kill(os.getpid(), signal.SIGKILL)
+    real(self, name, until_the_end())
+
+Store._write = write
+chosen = PrepareConfig(source=source, out=out, size=16, rows_per_group=3, rows_per_shard=8)
+planned = plan(chosen)
+begin(planned)
+shards = [run_job(job) for job in planned.jobs]
+module.finish(planned, shards)
+"""
+
+
+@pytest.mark.parametrize(
+    ("fatal", "kept"),
+    [
+        ("00002-of-00004.parquet", 2),
+        ("00002-of-00004.parquet.json", 2),
+    ],
+    ids=["in a shard", "in its record"],
+)
+def test_killed_with_9_and_run_again(tree, tmp_path, fatal, kept):
+    """Everything was written but the rename when the signal came."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", KILLED, str(tree), str(out), fatal]
+    assert subprocess.run(command).returncode == -signal.SIGKILL
+    with pytest.raises(ShardError, match="was interrupted"):
+        ShardSet.open(out)
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.parquet")}
+    records = len(list((out / UNFINISHED).glob("*.parquet.json")))
+    assert records == kept
+    resumed = prepare(config(tree, out))
+    again = {path.name: path.stat().st_mtime_ns for path in out.glob("*.parquet")}
+    assert sum(again[name] == written for name, written in before.items()) == kept
+    assert resumed.digest == prepare(config(tree, tmp_path / "straight")).digest
+    resumed.verify()
+    assert not (out / UNFINISHED).exists()
+
+
 def test_running_a_finished_job_again_repairs_it(tree, tmp_path):
     chosen = config(tree, tmp_path / "out")
     before = prepare(chosen)
@@ -240,7 +293,7 @@ def test_sources_that_cannot_be_used(tmp_path):
     with pytest.raises(ShardError, match="does not exist"):
         plan(config(tmp_path / "absent", out))
     (tmp_path / "empty" / "class").mkdir(parents=True)
-    with pytest.raises(ShardError, match="no class folders with image files"):
+    with pytest.raises(ShardError, match="no class folders with image files.*--labels"):
         plan(config(tmp_path / "empty", out))
     (tmp_path / "file.zip").write_bytes(b"x")
     with pytest.raises(ShardError, match="a file but no .tar"):
@@ -252,6 +305,69 @@ def test_sources_that_cannot_be_used(tmp_path):
         archive.add(tmp_path / "file.zip", arcname="a/b.jpg")
     with pytest.raises(ShardError, match="uncompress it"):
         plan(config(tmp_path / "packed.tar", out))
+
+
+@pytest.fixture
+def flat(tmp_path) -> Path:
+    """Images without folders, as ImageNet's validation set is distributed."""
+    folder = tmp_path / "val"
+    folder.mkdir()
+    for index in range(4):
+        (folder / f"val_{index}.JPEG").write_bytes(jpeg(index))
+    return folder
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_images_that_lie_flat_take_their_classes_from_a_file(flat, tree, tmp_path, packed):
+    labels = tmp_path / "labels.csv"
+    labels.write_text(
+        "ImageId,PredictionString\n"
+        + "".join(
+            f"val_{index},{name} 1 2 3 4\n"
+            for index, name in enumerate(["cat", "apple", "cat", "apple"])
+        )
+    )
+    source = flat
+    if packed:
+        source = tmp_path / "val.tar"
+        with tarfile.open(source, "w") as archive:
+            for file in sorted(flat.iterdir()):
+                archive.add(file, arcname=file.name)
+    out = tmp_path / "out"
+    with pytest.raises(ShardError, match="need --labels FILE with lines"):
+        prepare(config(source, out, split="eval"))
+    prepare(config(tree, out))
+    held_out = prepare(config(source, out, split="eval", labels=str(labels)))
+    assert held_out.class_names == CLASSES, "the training set's numbering, though bird is lacking"
+    assert {row["path"]: row["label"] for row in rows_of(held_out)} == {
+        f"val_{index}.JPEG": 2 * (index % 2 == 0) for index in range(4)
+    }
+    require_same_classes(ShardSet.open(out), held_out)
+    labels.write_text("val_0.JPEG cat\n")
+    with pytest.raises(ShardError, match=r"no line for 3 of 4 images .*such as val_1\.JPEG"):
+        plan(config(source, tmp_path / "other", labels=str(labels)))
+    labels.write_text("val_0.JPEG\n")
+    with pytest.raises(ShardError, match="line 1: no class in 'val_0.JPEG'"):
+        plan(config(source, tmp_path / "other", labels=str(labels)))
+
+
+def test_a_held_out_tree_that_lacks_a_class_keeps_the_training_labels(tree, tmp_path):
+    held_out = tmp_path / "held-out"
+    shutil.copytree(tree, held_out)
+    shutil.rmtree(held_out / "bird")
+    train = prepare(config(tree, tmp_path / "out"))
+    alone = prepare(config(held_out, tmp_path / "alone", split="eval"))
+    assert set(alone.labels()) == {0, 1}
+    with pytest.raises(
+        ShardError, match="from label 1 on .*held out lacks: bird; knows more: none"
+    ):
+        require_same_classes(train, alone)
+    beside = prepare(config(held_out, tmp_path / "out", split="eval"))
+    assert set(beside.labels()) == {0, 2}
+    require_same_classes(train, beside)
+    (held_out / "cat").rename(held_out / "zebra")
+    with pytest.raises(ShardError, match="does not have: zebra"):
+        plan(replace(config(held_out, tmp_path / "out", split="eval"), size=8))
 
 
 def test_wholly_unusable_source(tmp_path):

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from unite.config.schema import DataConfig, ImagesConfig
-from unite.data.decode import BadDataError
+from unite.data.bad_rows import BadDataError
 from unite.data.loader import BatchStream, sequential_batches
 from unite.data.shards import ShardError, ShardSet
 from unite.domains import build_domain

@@ -13,7 +13,7 @@ from unite.config.recipes import recipe
 from unite.config.serialise import replace
 from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
-from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.arguments import READERS, EvaluateArguments, chosen_suites
 from unite.evaluation.results import Outcome
 from unite.storage import Store
 from unite.tracking import NullTracker
@@ -50,7 +50,10 @@ def request_of(storage: Path) -> Callable[..., Evaluation]:
     """A checked evaluation of `tiny` in this process, on pixel features."""
 
     def make(**changes: object) -> Evaluation:
-        settings = {"num_workers": 0, "num_samples": 100, "extractor": ("pixels",), **changes}
+        wanted = chosen_suites(tuple(changes.get("suite", ())))
+        usual = {"num_samples": 100, "extractor": ("pixels",)}
+        read = {name: value for name, value in usual.items() if set(READERS[name]) & set(wanted)}
+        settings = {"num_workers": 0, **read, **changes}
         return prepare(EvaluateArguments(**settings), str(storage))
 
     return make

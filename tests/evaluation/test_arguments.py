@@ -15,8 +15,10 @@ def test_suites_come_in_their_own_order():
 
 
 def test_an_unknown_suite_is_named_with_the_nearest():
-    with pytest.raises(ValueError, match="'generations' is unknown; did you mean generation"):
+    with pytest.raises(ValueError, match="'generations' is unknown; did you mean generation. S"):
         chosen_suites(("generations",))
+    with pytest.raises(ValueError, match="'xyz' is unknown. Suites: generation,"):
+        chosen_suites(("xyz",))
 
 
 @pytest.mark.parametrize(
@@ -24,7 +26,12 @@ def test_an_unknown_suite_is_named_with_the_nearest():
     [
         ({"cfg_sweep": True, "cfg_adaptive": True}, "exclude each other"),
         ({"cfg_adaptive": True, "cfg_scale": 2.0}, "no effect with a sweep"),
-        ({"cfg_sweep": True, "suite": ("entropy",)}, "belong to the suite generation"),
+        ({"cfg_sweep": True, "suite": ("entropy",)}, "--cfg-sweep True has no .* to generation"),
+        ({"reference": "r.npz", "suite": ("probe",)}, "--reference r.npz has no effect on probe"),
+        ({"num_samples": 50, "suite": ("entropy", "probe")}, "no effect on entropy, probe"),
+        ({"labels": "uniform", "suite": ("reconstruction",)}, "--labels uniform has no effect"),
+        ({"solver": "heun", "suite": ("compute",)}, "--solver heun .* belongs to generation"),
+        ({"extractor": ("pixels",), "suite": ("probe",)}, "to generation and reconstruction"),
         ({"num_samples": -1}, "--num-samples must not be negative"),
         ({"analysis_images": 0}, "--analysis-images must be at least 1"),
         ({"entropy_bins": 1}, "--entropy-bins must be at least 2"),

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from unite.evaluation.chunks import (
     FEWEST_SAMPLES,
     LEAST_CHUNKS,
+    MOST_CHUNKS,
     MOST_SAMPLES,
     Chunk,
     is_finished,
@@ -28,7 +29,8 @@ def test_a_partition_covers_every_index_once(total, count):
 @pytest.mark.parametrize("total", [1, 31, 100, 600, 5000, 50_000, 1_281_167])
 def test_the_default_number_of_chunks_suits_the_total(total):
     chunks = partition("work", total)
-    assert max(map(len, chunks)) <= MOST_SAMPLES
+    assert len(chunks) <= MOST_CHUNKS
+    assert max(map(len, chunks)) <= MOST_SAMPLES or len(chunks) == MOST_CHUNKS
     if total >= LEAST_CHUNKS * FEWEST_SAMPLES:
         assert len(chunks) >= LEAST_CHUNKS
     else:

@@ -21,8 +21,12 @@ def test_digits_get_a_fitted_extractor_and_pixels():
     assert choose(("auto",), DIGITS).places == (SMALL, "pixels")
 
 
-def test_small_photographs_get_a_fitted_extractor():
-    assert choose((), CIFAR).places == (SMALL,)
+def test_small_photographs_get_inception_where_its_file_is(monkeypatch):
+    choice = choose((), CIFAR)
+    assert choice.places == (SMALL,)
+    assert INCEPTION_FILE in choice.remarks[0]
+    monkeypatch.setattr("unite.evaluation.extractors.build_extractor", lambda *_, **__: None)
+    assert choose((), CIFAR).places == (INCEPTION,)
 
 
 def test_without_inception_the_remark_says_which_file_to_fetch():

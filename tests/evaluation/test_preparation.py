@@ -10,9 +10,11 @@ from rich.console import Console
 from unite.checkpoints.load import load
 from unite.cluster.evaluate import evaluate
 from unite.cluster.features import fit_extractor, make_reference
+from unite.config.schema import ImagesConfig
 from unite.data.loader import sequential_batches
 from unite.data.shards import ShardSet
 from unite.evaluation.arguments import FitArguments, ReferenceArguments
+from unite.evaluation.chunks import partition, read_chunk
 from unite.evaluation.dataset import Dataset, images_of
 from unite.evaluation.fitting import FitTask, default_options
 from unite.evaluation.instruments import Instruments
@@ -122,8 +124,39 @@ def test_its_features_carry_its_name(storage, tmp_path, request_of):
 
 
 def test_small_sets_are_not_seen_thousands_of_times():
-    assert default_options(1500).images == 30_000
-    assert default_options(10**9).images == 200_000
+    assert default_options(1500, ImagesConfig(size=8, patch=2, channels=1)).images == 30_000
+    assert default_options(10**9, ImagesConfig(size=8, patch=2, channels=1)).images == 200_000
+
+
+def test_large_images_are_fitted_on_as_many_as_a_few_minutes_allow(digits):
+    """CIFAR-10 took nine minutes on 200,000 images."""
+    cifar = default_options(50_000, ImagesConfig(size=32, patch=4)).images
+    assert 60_000 < cifar < 120_000
+    assert 1_000 < default_options(10**6, ImagesConfig()).images < 3_000
+    data = Dataset.open(digits, "train")
+    task = FitTask.of(data, ImagesConfig(size=32, patch=4), "/nowhere", name="c")
+    assert task.title.startswith("fitting the extractor c on 30,000 images, about 1.4 minutes")
+
+
+def test_the_chunks_of_a_reference_are_in_memory_one_at_a_time(storage, monkeypatch):
+    alive, most = [0], [0]
+
+    class Counted(dict):
+        def __init__(self, arrays):
+            super().__init__(arrays)
+            alive[0] += 1
+            most[0] = max(most[0], alive[0])
+
+        def __del__(self):
+            alive[0] -= 1
+
+    monkeypatch.setattr(
+        "unite.evaluation.chunks.read_chunk", lambda *where: Counted(read_chunk(*where))
+    )
+    assert refer(storage).num == 1500
+    assert len(partition("reference", 1500)) >= 16
+    assert 1 <= most[0] <= 2, "the next one is read before the last one is let go"
+    assert len(partition("reference", 1_281_167)) <= 128
 
 
 def test_large_sets_are_fitted_on_ranges_spread_over_them(digits, monkeypatch):

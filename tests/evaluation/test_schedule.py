@@ -31,7 +31,7 @@ from unite.storage import Store
 
 
 class Cluster:
-    """A job server: an id is taken once. Jobs end when the next scheduler looks."""
+    """A job server: an id is taken once. Jobs end when they are looked at a second time."""
 
     def __init__(self, *outcomes: str) -> None:
         self.outcomes = list(outcomes)
@@ -40,6 +40,7 @@ class Cluster:
         self.most_at_once: dict[str, int] = {}
         self.lock = threading.Lock()
         self.stuck = False
+        self.looked_at: set[str] = set()
 
     def submit(self, submission_id, words, about):
         with self.lock:
@@ -59,9 +60,13 @@ class Cluster:
         with self.lock:
             if not self.stuck:
                 for name, job in self.jobs.items():
-                    if job.status == "running":
+                    if job.status == "running" and name in self.looked_at:
                         self.jobs[name] = self.end(name)
+                self.looked_at |= set(self.jobs)
             return dict(self.jobs)
+
+    def stop(self, submission_id):
+        self.jobs[submission_id] = Job(status="failed", reason="it was stopped")
 
     def end(self, name: str) -> Job:
         outcome = self.outcomes.pop(0) if self.outcomes else "succeed"
@@ -299,6 +304,32 @@ def test_no_more_jobs_at_once_than_allowed_whoever_started_them(storage, untrain
     with pytest.raises(InterruptedError):
         run_round(missing(storage), busy, at_once=1, sleep=stop)
     assert len(busy.jobs) == 1
+
+
+def test_of_schedulers_that_fill_the_last_place_together_the_first_stays(storage, run):
+    class Race(Cluster):
+        """Another scheduler, which saw the same free place, is a moment faster."""
+
+        def submit(self, submission_id, words, about):
+            self.jobs["unite-evaluate-other-1"] = Job(status="running", submitted_at=1.0)
+            self.jobs[submission_id] = Job(status="running", submitted_at=2.0)
+            return True
+
+    def stop(_):
+        raise InterruptedError
+
+    (pair,) = missing(storage)
+    race = Race()
+    race.stuck = True
+    with pytest.raises(InterruptedError):
+        run_round([pair], race, at_once=1, sleep=stop)
+    assert [a.status for a in read_attempts(pair.records)] == ["withdrawn"]
+    running = [name for name, job in race.jobs.items() if job.status == "running"]
+    assert running == ["unite-evaluate-other-1"]
+    work, _ = run_round([pair], later := Cluster(), at_once=1, max_attempts=1)
+    assert not work.failed, "it was no failure"
+    assert list(later.jobs) == [f"unite-evaluate-{pair.digest}-2"]
+    assert missing(storage) == []
 
 
 @pytest.mark.parametrize(("order", "expected"), [("newest", [768, 256, 512]), ("oldest", None)])

@@ -9,7 +9,8 @@ import threading
 import pytest
 from rich.console import Console
 
-from unite.cluster.schedule import RayJobs, main, survey
+from unite.cluster.job_server import RayJobs
+from unite.cluster.schedule import main, survey
 from unite.evaluation.attempts import PREFIX, read_attempts
 from unite.evaluation.schedule import ScheduleArguments
 

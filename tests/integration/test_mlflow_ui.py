@@ -1,4 +1,8 @@
-"""MLflow's own pages over the runs of two sweeps: they are found, shown, and can be compared."""
+"""MLflow's own pages over the runs of sweeps: they are found, shown, and can be compared.
+
+The compare page is looked at with a real smoke sweep. The filters of the documentation need trials
+with known values, so these are written as the sweeps leave them, without their training.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ from urllib.parse import urlencode
 
 import pytest
 import torch
+from rich.console import Console
 
 from unite import tracking
 from unite.ablation.options import SweepOptions
@@ -25,8 +30,10 @@ from unite.ablation.results import Result, is_trained, total_images, write_resul
 from unite.ablation.trials import Sweep, Trial, expand
 from unite.ablation.verdict import LATENT_STD
 from unite.checkpoints.store import CheckpointWriter, checkpoint_digest, latest
-from unite.cluster.sweep_runs import publish, spool_of, start_child, start_parent
+from unite.cluster.sweep import Ended, run_sweep
+from unite.cluster.sweep_runs import publish, spool_of, start_parent, training_run
 from unite.config.axes import find_axis
+from unite.config.schema import TrackingConfig
 from unite.data.ingest.digits import prepare_digits
 from unite.storage import Store
 from unite.tracking.server import connect
@@ -53,7 +60,7 @@ FINISHED: dict[str, dict[str, dict[str, float]]] = {
     },
 }
 FOUND = {
-    "tags.role = 'sweep'": {"sweep-flow_ratio-smoke", "sweep-stop_grad-smoke"},
+    "tags.role = 'sweep'": set(FINISHED),
     "tags.axis = 'flow_ratio' and tags.value = '14'": {
         "F = 14, shared, seed 0",
         "F = 14, separate, seed 0",
@@ -82,7 +89,9 @@ class Tracked:
     uri: str
     experiment: str
     run_ids: dict[str, str]
-    """By name; both sweeps and their trials."""
+    """By axis, both sweeps; by name, their trials."""
+    sweeps: dict[str, str]
+    """Axis -> name."""
     digest: str
     """Of F = 4, shared."""
 
@@ -93,7 +102,7 @@ def finish(sweep: Sweep, parent: tracking.RunHandle, trial: Trial, metrics: dict
     run = open_run(work.config)
     if not is_trained(run):
         begin(run)
-        handle = start_child(run, parent, sweep.label(trial), sweep.tags(trial), cluster={})
+        handle = training_run(sweep, parent, work, {})
         tracker = tracking.open_tracker(handle, spool=spool_of(run.folder))
         for step in range(100, 600, 100):
             tracker.log({"loss/total": 100 / step}, step)
@@ -113,7 +122,7 @@ def finish(sweep: Sweep, parent: tracking.RunHandle, trial: Trial, metrics: dict
 def tracked(tmp_path_factory) -> Tracked:
     folder = tmp_path_factory.mktemp("storage")
     prepare_digits(Store.open(folder / "data" / "digits"))
-    ids, digests = {}, {}
+    ids, digests, names = {}, {}, {}
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
         for axis, finished in FINISHED.items():
@@ -122,7 +131,7 @@ def tracked(tmp_path_factory) -> Tracked:
             sweep = expand(find_axis(axis), options)
             trials = {sweep.label(trial): trial for trial in sweep.trials}
             parent = start_parent(sweep)
-            ids[sweep.name] = parent.run_id
+            ids[axis], names[axis] = parent.run_id, sweep.name
             for name, metrics in finished.items():
                 digests[name] = trials[name].digest
                 ids[name] = finish(sweep, parent, trials[name], metrics)
@@ -132,6 +141,7 @@ def tracked(tmp_path_factory) -> Tracked:
         uri=parent.uri,
         experiment=parent.experiment_id,
         run_ids=ids,
+        sweeps=names,
         digest=digests["F = 4, shared, seed 0"],
     )
 
@@ -150,7 +160,7 @@ def test_the_documented_filters_select_the_right_runs(tracked, root):
     client = connect(tracked.uri)
     for text in filters:
         query = text.replace("DIGEST", tracked.digest)
-        query = query.replace("RUN_ID", tracked.run_ids["sweep-flow_ratio-smoke"])
+        query = query.replace("RUN_ID", tracked.run_ids["flow_ratio"])
         found = client.search_runs([tracked.experiment], query)
         assert {names[run.info.run_id] for run in found} == FOUND[text], text
 
@@ -210,23 +220,41 @@ def page():
 def test_the_experiment_page_filters_by_our_metrics_below_a_sweep(tracked, server, page):
     query = urlencode({"searchFilter": f"tags.figure = 'fig5' and metrics.`{FD}` < 0.7"})
     page.goto(f"{server}/#/experiments/{tracked.experiment}/runs?{query}")
-    sweep = page.get_by_role("row").filter(has_text="sweep-flow_ratio-smoke")
+    sweep = page.get_by_role("row").filter(has_text=tracked.sweeps["flow_ratio"])
     sweep.get_by_role("button").click()  # unfolds it
     for name in ("F = 4, shared, seed 0", "F = 14, shared, seed 0", "F = 14, separate, seed 0"):
         page.get_by_role("row").filter(has_text=name).wait_for()
     assert page.get_by_text("seed 1").count() == 0
-    assert page.get_by_text("sweep-stop_grad-smoke").count() == 0
+    assert page.get_by_text(tracked.sweeps["stop_grad"]).count() == 0
 
 
+@pytest.fixture(scope="module")
+def smoke(ray_cluster, tracked) -> Ended:
+    """A real sweep in the same MLflow: two trials, trained and measured."""
+    options = SweepOptions(
+        scale="smoke",
+        seeds=1,
+        storage=str(tracked.folder),
+        tracking=TrackingConfig(uri=tracked.uri, experiment="smoke"),
+    )
+    ended = run_sweep(expand(find_axis("weight_sharing"), options), Console(quiet=True))
+    assert ended.errors == {}
+    return ended
+
+
+@pytest.mark.ray
 @pytest.mark.browser
-def test_the_compare_page_draws_the_varied_field_against_our_metrics(tracked, server, page):
-    chosen = [tracked.run_ids[f"F = {steps}, shared, seed 0"] for steps in (4, 14)]
-    query = {"runs": json.dumps(chosen), "experiments": json.dumps([tracked.experiment])}
+def test_the_compare_page_draws_a_real_sweeps_field_against_our_metrics(
+    smoke, tracked, server, page
+):
+    chosen = [each.run_id for each in smoke.measured]
+    experiment = connect(tracked.uri).get_experiment_by_name("smoke")
+    query = {"runs": json.dumps(chosen), "experiments": json.dumps([experiment.experiment_id])}
     page.goto(f"{server}/#/compare-runs?{urlencode(query)}")
     page.get_by_text("Comparing 2 Runs from 1 Experiment").wait_for()
-    for steps in (4, 14):
-        page.get_by_text(f"F = {steps}, shared, seed 0").wait_for()
-    page.locator(".axis-title", has_text="flow.steps").wait_for()
+    for sharing in ("shared", "separate"):
+        page.get_by_text(f"{sharing}, seed 0").first.wait_for()
+    page.locator(".axis-title", has_text="model.sharing").wait_for()
     metrics = page.get_by_role("combobox").nth(1)
     metrics.click()
     for name in (FD, LATENT_STD, "loss/total"):

@@ -129,5 +129,5 @@ def test_what_could_not_be_computed_is_no_number():
 
 def test_library_versions():
     versions = library_versions()
-    assert {"python", "torch", "numpy", "scipy", "torch-fidelity"} == set(versions)
+    assert {"python", "torch", "numpy", "scipy", "torch-fidelity", "scikit-learn"} == set(versions)
     assert "not installed" not in versions.values()

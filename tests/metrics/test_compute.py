@@ -8,12 +8,11 @@ from unite.paper import counterpart
 INPUTS = ComputeInputs(
     parameters={"encoder": 130_600_000, "decoder": 87_000_000},
     flop_per_sample={"denoise": 2.5e12, "decode": 1.0e12},
-    model_flop_per_sample=2.8e12,
     samples_seen=120 * 1_281_167,
     epochs=120,
     images_per_s=1000.0,
     num_devices=8,
-    device_flops=1e15,
+    mfu=0.35,
 )
 
 
@@ -37,7 +36,6 @@ def test_rows_without_a_measurement_are_absent():
     inputs = ComputeInputs(
         parameters={"encoder": 1},
         flop_per_sample={"decode": 1.0},
-        model_flop_per_sample=1.0,
         samples_seen=0,
         epochs=0.0,
     )
@@ -51,7 +49,6 @@ def test_impossible_inputs_are_refused():
         ComputeInputs(
             parameters={},
             flop_per_sample={},
-            model_flop_per_sample=0.0,
             samples_seen=0,
             epochs=0.0,
             num_devices=0,

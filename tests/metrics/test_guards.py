@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from unite.metrics.extractors import Features, Pixels
-from unite.metrics.guards import bias_warning, check_images, self_test
+from unite.metrics.guards import ImageGuard, bias_warning, self_test
 from unite.metrics.moments import MetricError
 
 SHAPE = (1, 4, 4)
@@ -16,9 +16,17 @@ def images(num: int) -> torch.Tensor:
     return torch.randint(0, 256, (num, *SHAPE), generator=generator, dtype=torch.uint8)
 
 
+def look(*batches: torch.Tensor, first: int = 0) -> None:
+    """Show batches to a guard, as samples first, first + 1, ..., and ask it."""
+    guard = ImageGuard()
+    for batch in batches:
+        guard.add(batch, np.arange(len(batch)) + first + guard.num)
+    guard.check()
+
+
 def test_good_images_pass_in_silence(caplog):
-    check_images(images(5))
-    check_images(images(5).float() / 255)
+    look(images(5))
+    look(images(5).float() / 255)
     assert not caplog.records
 
 
@@ -27,24 +35,32 @@ def test_images_that_are_not_finite_are_refused(bad):
     broken = images(4).float()
     broken[2, 0, 1, 1] = bad
     with pytest.raises(MetricError, match="1 of 4 images hold NaN .* first sample 12"):
-        check_images(broken, np.arange(10, 14))
+        ImageGuard().add(broken, np.arange(10, 14))
 
 
 def test_a_collapsed_model_is_refused_and_single_blanks_are_warned_of(caplog):
     pictures = images(4)
     pictures[1] = 7
     with caplog.at_level(logging.WARNING):
-        check_images(pictures, np.arange(10, 14))
+        look(pictures, first=10)
     assert "1 of 4 images are of a single colour, first sample 11" in caplog.text
     pictures[2:] = 0
     with pytest.raises(MetricError, match="3 of 4 images are of a single colour, first sample 11"):
-        check_images(pictures, np.arange(10, 14))
+        look(pictures, first=10)
 
 
 def test_a_coloured_image_without_structure_is_constant_too():
     flat = torch.tensor([10, 20, 30], dtype=torch.uint8)[None, :, None, None].expand(2, 3, 4, 4)
     with pytest.raises(MetricError, match="single colour"):
-        check_images(flat)
+        look(flat)
+
+
+def test_one_blank_image_in_a_batch_of_its_own_condemns_nobody():
+    pictures = images(4)
+    pictures[1] = 7
+    look(*pictures.split(1))
+    with pytest.raises(MetricError, match="1 of 1 images hold NaN"):
+        look(*torch.full((2, *SHAPE), torch.nan).split(1))
 
 
 def test_too_few_samples_are_warned_of():

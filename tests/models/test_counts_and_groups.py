@@ -12,7 +12,7 @@ from unite.config.schema import FlowConfig, ImagesConfig, ModelConfig
 from unite.domains import build_domain
 from unite.models import UNITE, optimizer_group, parameter_counts
 
-SHAPES = Path(__file__).parents[3] / "shared" / "parity" / "state_dict_shapes.json"
+RELEASED = Path(__file__).parents[1] / "parity" / "released_parameters.json"
 # METHOD 2: (encoder, decoder, all trainable, encoder alone).
 SIZES = {
     "UNITE-B": ("B", "B", 217_643_616, 130_593_056),
@@ -51,15 +51,26 @@ def test_separate_weights_count_both_encoders() -> None:
     assert counts["trained"] == alone["trained"] + counts["separate_denoiser"]
 
 
-@pytest.mark.skipif(not SHAPES.exists(), reason=f"the released shapes are not at {SHAPES}")
+def released_entry(size: str) -> dict:
+    """What the released checkpoint of a size holds; `{i}` in the file stands for each block."""
+    entry = json.loads(RELEASED.read_text())[size]
+    parameters = {}
+    for name, (group, *shape) in entry["parameters"].items():
+        kind = next((kind for kind in entry["blocks"] if f"{kind}.{{i}}." in name), None)
+        for index in range(entry["blocks"][kind] if kind else 1):
+            parameters[name.replace("{i}", str(index))] = (shape, group)
+    return {**entry, "parameters": parameters}
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_names_shapes_and_groups_equal_the_release(size: str) -> None:
-    released = json.loads(SHAPES.read_text())[size]["parameters"]
+    released = released_entry(size)
+    assert released["trainable_params"] == SIZES[size][2]
     unused = ("encoder.pos_embed", "encoder.t_embedder.special_time_emb")
     trained = {
-        name: (entry["shape"], entry["group"])
-        for name, entry in released.items()
-        if entry["group"] != "frozen" and name not in unused
+        name: (shape, group)
+        for name, (shape, group) in released["parameters"].items()
+        if group != "frozen" and name not in unused
     }
     ours = {
         their_name(name): (list(parameter.shape), optimizer_group(name, parameter))

@@ -1,8 +1,8 @@
-"""The report page: what it holds, what it refuses, and how a browser shows it."""
+"""The command: what it says of bad input, and that its page needs nothing."""
 
-import json
+from __future__ import annotations
+
 import re
-import shutil
 import subprocess
 import sys
 
@@ -12,83 +12,60 @@ from unite import tracking
 from unite.config.schema import TrackingConfig
 from unite.reporting.build import build
 from unite.reporting.options import ReportOptions
-from unite.training.runs import RUN_FILE
-
-HOSTILE = "<img src=x onerror=\"console.error('ran')\"></script><b>bold</b>"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-@pytest.fixture
-def storage(tmp_path, untrained_run):
-    """Two tracked runs, one of them with a name that is HTML."""
-    for name, shown, psnr in (("tiny", HOSTILE, 20.5), ("other", "plain", 31.25)):
-        folder = untrained_run(tmp_path, name=name)
-        handle = tracking.start_run(
-            TrackingConfig(experiment="exp"),
-            storage=str(tmp_path),
-            name=shown,
-            params={"recipe": "smoke"},
-            config_dict={},
-            tags=tracking.run_tags("smoke", "0" * 64, {}, run_uri=folder.uri),
-        )
-        folder.write_json(RUN_FILE, {"mlflow_run_id": handle.run_id, "mlflow_uri": handle.uri})
-        tracking.log_results(
-            handle, {"eval/reconstruction/psnr": psnr}, 256, spool=tmp_path / "spool" / name
-        )
-        tracking.finish_run(handle, "FINISHED")
-    return tmp_path
+def test_the_page_holds_every_run_and_names_nothing_outside(report, collected, rich):
+    text = report.read_text()
+    for run in collected.runs:
+        assert run.name in text or run.name == rich.hostile
+    assert rich.hostile not in text
+    assert not re.search(r"""(src|href|url)\s*[=(]\s*["']?(https?:)?//""", text)
 
 
-def page_of(storage, root):
-    out = storage / "report.html"
-    lines = build(ReportOptions(experiment="exp", out=str(out)), str(storage), root / "dashboards")
-    assert "2 runs" in lines[-1]
-    return out
+def test_the_command_says_what_is_on_the_page_and_what_is_not(rich, seen, root, tmp_path):
+    options = ReportOptions(experiment="rich", out=str(tmp_path / "page.html"), uri=rich.uri)
+    *problems, last = build(options, str(rich.storage), root / "dashboards")
+    assert problems == [str(problem) for problem in seen.problems]
+    assert f"{len(seen.data.runs)} runs, 3 sweeps" in last
 
 
-def test_the_page_holds_every_run_and_asks_the_network_for_nothing(storage, root):
-    text = page_of(storage, root).read_text()
-    assert "plain" in text
-    assert HOSTILE not in text
-    assert not re.search(r'(src|href)="(https?:)?//', text.replace("https://arxiv.org", ""))
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    """A storage whose MLflow has one experiment, without a run."""
+    from unite.tracking.server import connect
+
+    storage = tmp_path_factory.mktemp("empty")
+    uri = tracking.resolve_uri(TrackingConfig(uri=f"sqlite:///{storage}/mlflow.db"), str(storage))
+    connect(uri, create=True).create_experiment("bare")
+    return storage, uri
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("options", "words"),
     [
-        (["--experiment", "none"], "exp"),
-        (["--experiment", "exp", "--out", "."], "is a folder"),
-        (["--experiment", "exp", "--uri", "http://127.0.0.1:9"], "127.0.0.1:9"),
+        ({"experiment": "nowhere"}, ["no experiment 'nowhere'", "it has: Default, bare"]),
+        ({"experiment": "bare"}, ["experiment 'bare'", "has no runs", "Default, bare"]),
+        ({"experiment": "bare", "out": "."}, ["--out . is a folder"]),
+        ({"experiment": "bare", "uri": "http://127.0.0.1:9"}, ["127.0.0.1:9", "Start the server"]),
     ],
 )
-def test_bad_input_is_named(storage, root, flags, words):
-    command = [sys.executable, root / "dashboards" / "build.py", "--storage", storage, *flags]
-    done = subprocess.run(command, cwd=storage, capture_output=True, text=True, timeout=120)
+def test_bad_input_is_named_and_nothing_is_written(
+    empty, root, options, words, tmp_path, monkeypatch
+):
+    storage, uri = empty
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError) as caught:
+        build(ReportOptions(**{"uri": uri} | options), str(storage), root / "dashboards")
+    assert [each for each in words if each not in str(caught.value)] == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_ends_with_2_and_one_line(empty, root, tmp_path):
+    storage, uri = empty
+    command = [sys.executable, root / "dashboards" / "build.py", "--storage", storage]
+    command += ["--uri", uri, "--experiment", "bare"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
-    assert done.stderr.startswith("error: ") or "error: " in done.stderr
-    assert words in done.stderr
-
-
-@pytest.mark.browser
-def test_a_browser_shows_it_without_an_error(storage, root):
-    chromium = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if chromium is None:
-        pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} is installed")
-    from playwright.sync_api import sync_playwright
-
-    out, errors = page_of(storage, root), []
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 390, "height": 800})
-        page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(out.as_uri())
-        facts = page.evaluate(
-            "() => ({wide: document.documentElement.scrollWidth, text: document.body.innerText,"
-            " injected: document.querySelectorAll('img[src=x]').length})"
-        )
-        browser.close()
-    assert errors == []
-    assert facts["injected"] == 0
-    assert "<b>bold</b>" in facts["text"]
-    assert facts["wide"] <= 390, json.dumps(facts["wide"])
+    (said,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "has no runs" in said
+    assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import pickle
 import socket
 import subprocess
@@ -11,13 +13,13 @@ import pytest
 
 from unite.config.schema import TrackingConfig
 from unite.tracking import (
+    Login,
     RunHandle,
     TrackingError,
     check,
     describe,
     resolve_uri,
     start_run,
-    worker_environment,
 )
 
 
@@ -102,11 +104,18 @@ def test_how_to_open_the_ui():
 def test_a_handle_travels_and_credentials_go_by_environment(monkeypatch):
     handle = RunHandle("http://host:5000", "abc", "7")
     assert pickle.loads(pickle.dumps(handle)) == handle
-    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "t")
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hush")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "drivers")
     monkeypatch.setenv("UNRELATED", "x")
-    environment = worker_environment()
-    assert environment["MLFLOW_TRACKING_TOKEN"] == "t"
-    assert "UNRELATED" not in environment
+    login = Login.of_this_process()
+    assert "UNRELATED" not in login.variables
+    assert "hush" not in f"{login} {functools.partial(print, login)}", "Ray Train records arguments"
+    travelled = pickle.dumps(login)
+    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "nodes")
+    pickle.loads(travelled).use()
+    assert os.environ["MLFLOW_TRACKING_TOKEN"] == "hush"
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] == "nodes", "what a node sets itself wins"
 
 
 def test_importing_the_room_does_not_load_mlflow():

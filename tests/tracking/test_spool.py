@@ -6,7 +6,8 @@ import math
 
 import pytest
 
-from unite.tracking import TrackingError
+from unite.storage import Store
+from unite.tracking import TrackingError, spool_folder
 from unite.tracking.images import encode_image
 from unite.tracking.spool import Spool, Target
 
@@ -24,6 +25,13 @@ def test_points_come_back_and_reading_goes_on_at_an_offset(tmp_path):
     assert math.isnan(first.metrics["loss/total"])
     assert list(spool.read(first.end)) == [second]
     assert list(spool.read(second.end)) == []
+
+
+def test_runs_of_one_name_in_two_storages_do_not_share_a_spool(tmp_path):
+    assert spool_folder(Store.open(tmp_path / "run")) == tmp_path / "run" / "tracking"
+    here, there = (spool_folder(Store.open(f"s3://{bucket}/run")) for bucket in ("a", "b"))
+    assert here.parent == there.parent and here != there
+    assert here.name.startswith("run-")
 
 
 def test_a_torn_last_line_is_not_read_and_is_repaired(tmp_path):

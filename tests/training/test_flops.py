@@ -14,6 +14,7 @@ from unite.config.recipes import recipe
 from unite.config.schema import RunConfig
 from unite.domains import build_domain
 from unite.models.unite import UNITE
+from unite.training import flops
 from unite.training.flops import (
     measure_matmul_rate,
     mfu,
@@ -33,9 +34,9 @@ def unite_b(*, steps: int, recompute: bool) -> RunConfig:
 
 
 def test_unite_b_at_14_noisings_with_recompute_is_the_papers_figure() -> None:
-    flops = training_flops(unite_b(steps=14, recompute=True))
-    assert flops.total == pytest.approx(3.5e12, rel=0.05)
-    assert flops.total == pytest.approx(3.47e12, rel=0.003)
+    counted = training_flops(unite_b(steps=14, recompute=True))
+    assert counted.total == pytest.approx(3.5e12, rel=0.05)
+    assert counted.total == pytest.approx(3.47e12, rel=0.003)
 
 
 def test_unite_b_terms_by_hand() -> None:
@@ -132,6 +133,27 @@ def test_mfu_is_the_share_of_the_rate() -> None:
     assert mfu(2e12, 250.0, 1e15) == pytest.approx(0.5)
 
 
-def test_matmul_rate_is_a_plausible_number() -> None:
+def test_matmul_rate_is_the_products_operations_over_its_best_time(monkeypatch) -> None:
+    times = iter([0.5, 0.25, 2.0])
+    shapes = []
+
+    def seconds(a: torch.Tensor, b: torch.Tensor) -> float:
+        shapes.append((tuple(a.shape), tuple(b.shape), a.dtype))
+        return next(times)
+
+    monkeypatch.setattr(flops, "_seconds_of_product", seconds)
+    monkeypatch.setattr(flops, "MATMUL_REPEATS", 3)
+    monkeypatch.setattr(flops, "CPU_MATMUL_SIZE", 16)
     rate = measure_matmul_rate(torch.device("cpu"), torch.float32)
-    assert 1e8 < rate < 1e15
+    assert rate == 2 * 16**3 / 0.25
+    assert set(shapes) == {((16, 16), (16, 16), torch.float32)}
+
+
+def test_the_time_of_a_product_is_that_of_the_clock(monkeypatch) -> None:
+    clock = iter([10.0, 10.5])
+    multiplied = []
+    monkeypatch.setattr(flops.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(flops.torch, "mm", lambda a, b: multiplied.append((a, b)))
+    a, b = torch.ones(2, 2), torch.ones(2, 2)
+    assert flops._seconds_of_product(a, b) == 0.5
+    assert multiplied == [(a, b)]

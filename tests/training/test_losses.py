@@ -10,6 +10,9 @@ import lpips
 import pytest
 import torch
 
+from unite.config.recipes import recipe
+from unite.config.serialise import replace
+from unite.config.validate import validate
 from unite.training import losses
 from unite.training.losses import (
     VGG_DIGEST,
@@ -156,6 +159,12 @@ def test_stays_in_evaluation_mode_inside_a_training_module(perceptual: Perceptua
 def test_small_images_are_refused(perceptual: Perceptual) -> None:
     with pytest.raises(ValueError, match=r"16 pixels, not \(8, 8\).*loss\.perceptual\.weight"):
         perceptual(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 8, 8))
+
+
+def test_small_images_are_refused_before_anything_is_built() -> None:
+    config = recipe("digits")
+    with pytest.raises(ValueError, match="needs 16 pixels, but domain.size = 8"):
+        validate(replace(config, {"loss.perceptual.weight": 1.0}))
 
 
 def test_features_of_zero_have_a_zero_gradient() -> None:

@@ -51,6 +51,38 @@ def test_rank_of_a_constant_latent_is_one() -> None:
     assert effective_rank(torch.ones(4, 3, 5)).item() == 1.0
 
 
+def padded(latents: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents (K_b, D) of unequal K as one batch, zeros where there is none, and its mask."""
+    z_BKD = torch.nn.utils.rnn.pad_sequence(latents, batch_first=True)
+    counts = torch.tensor([len(latent) for latent in latents])
+    return z_BKD, torch.arange(z_BKD.shape[1]) < counts[:, None]
+
+
+def test_padded_registers_do_not_count() -> None:
+    generator = torch.Generator().manual_seed(0)
+    latents = [torch.randn(1 + index % 5, 6, generator=generator) for index in range(400)]
+    z_BKD, mask_BK = padded(latents)
+    assert latent_std(z_BKD, mask_BK).item() == pytest.approx(1.0, abs=0.05)
+    assert latent_std(z_BKD).item() < 0.9, "with the padding it looks collapsed"
+    flat = torch.cat(latents)[None]
+    assert effective_rank(z_BKD, mask_BK).item() == pytest.approx(effective_rank(flat).item())
+
+
+def test_a_mask_that_hides_nothing_changes_nothing() -> None:
+    z_BKD = torch.randn(8, 3, 4, generator=torch.Generator().manual_seed(0))
+    mask_BK = torch.ones(8, 3, dtype=torch.bool)
+    torch.testing.assert_close(latent_std(z_BKD, mask_BK), latent_std(z_BKD))
+    torch.testing.assert_close(effective_rank(z_BKD, mask_BK), effective_rank(z_BKD))
+
+
+def test_std_without_two_samples_to_compare_is_unknown() -> None:
+    z_BKD, mask_BK = padded([torch.ones(3, 2)])
+    assert math.isnan(latent_std(z_BKD, mask_BK))
+    # The third register is used once: only the two others are compared.
+    z_BKD, mask_BK = padded([torch.ones(3, 2), -torch.ones(2, 2)])
+    assert latent_std(z_BKD, mask_BK).item() == pytest.approx(math.sqrt(2))
+
+
 def test_warning_names_value_threshold_and_cures() -> None:
     text = collapse_warning(0.0312, 0.1)
     for part in (

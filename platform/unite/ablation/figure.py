@@ -10,8 +10,10 @@ import io
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -19,11 +21,13 @@ from unite.ablation.verdict import (
     LATENT_STD,
     PSNR,
     Measured,
-    distances,
     estimate,
+    paper_cells,
     paper_value,
+    shown_metrics,
 )
-from unite.config.axes import Axis, Cell, Point, Role
+from unite.config.axes import Axis, Cell, Point
+from unite.evaluation.report import shown_name
 from unite.metrics.better import higher_is_better
 from unite.metrics.plots import COLORS, DPI, MARKERS, STYLE, Picture
 from unite.paper import TABLES
@@ -33,14 +37,12 @@ MOST_COLUMNS = 3
 DODGE = 0.012
 """Of the axis' range: arms stand side by side where they share a value."""
 NAMES = {PSNR: "held-out PSNR (dB)", LATENT_STD: "latent/std"}
-PAPER_NAMES: Mapping[Role, str] = {"generation": "gFID", "reconstruction": "rFID"}
 
 
 def draw(axis: Axis, measured: Sequence[Measured], caption: str) -> Picture:
     """PNG and SVG of a sweep's finished trials, with `caption` below."""
-    # Guidance changes neither reconstruction nor the latent.
-    metrics = [*distances(measured), *([PSNR, LATENT_STD] if axis.trains else [])]
-    count = len(metrics) + len(axis.paper)
+    metrics, paper = shown_metrics(axis, measured), paper_cells(axis)
+    count = len(metrics) + len(paper)
     columns = min(count, MOST_COLUMNS)
     rows = math.ceil(count / columns)
     with mpl.rc_context(STYLE):
@@ -49,10 +51,8 @@ def draw(axis: Axis, measured: Sequence[Measured], caption: str) -> Picture:
         panels: list[Axes] = list(figure.subplots(rows, columns, squeeze=False).flatten())
         for panel, metric in zip(panels, metrics, strict=False):
             _ours(panel, axis, measured, metric)
-        for panel, (role, cells) in zip(
-            panels[len(metrics) : count], axis.paper.items(), strict=True
-        ):
-            _paper(panel, axis, role, cells)
+        for panel, (name, cells) in zip(panels[len(metrics) : count], paper.items(), strict=True):
+            _paper(panel, axis, name, cells)
         for panel in panels[count:]:
             panel.set_visible(False)
         if len(axis.arms) > 1:
@@ -72,10 +72,20 @@ def render(figure: Figure) -> Picture:
     return Picture(png=png.getvalue(), svg=svg.getvalue())
 
 
+def metric_name(metric: str) -> str:
+    """A logged metric as axes and tables name it: its true name, with its extractor."""
+    return NAMES.get(metric, shown_name(metric.rsplit("/", 1)[-1]))
+
+
+def which_way(metric: str) -> str:
+    """Which way a metric of a sweep is better; of the latent, what its end means."""
+    if metric == LATENT_STD:
+        return "0 = collapsed"
+    return f"{'higher' if higher_is_better(metric.lower()) else 'lower'} is better"
+
+
 def _ours(panel: Axes, axis: Axis, measured: Sequence[Measured], metric: str) -> None:
-    name = NAMES.get(metric, metric.rsplit("/", 1)[-1])
-    better = "higher" if higher_is_better(metric) else "lower"
-    note = "0 = collapsed" if metric == LATENT_STD else f"{better} is better"
+    name = metric_name(metric)
     for index, arm in enumerate(axis.arms):
         points = [(arm.name, value) for value in axis.fields]
         found = {point: estimate(measured, point, metric) for point in points}
@@ -90,7 +100,7 @@ def _ours(panel: Axes, axis: Axis, measured: Sequence[Measured], metric: str) ->
             linestyle="-" if axis.is_numeric else "none", label=arm.name,
         )  # fmt: skip
         _dots(panel, axis, [each for each in measured if each.trial.arm == arm.name], metric, index)
-    panel.set(title=f"ours: {name}", ylabel=f"{name}, {note}")
+    panel.set(title=f"ours: {name}", ylabel=f"{name}, {which_way(metric)}")
     _abscissa(panel, axis)
 
 
@@ -105,7 +115,7 @@ def _dots(panel: Axes, axis: Axis, measured: Sequence[Measured], metric: str, in
     dots.set_urls([each.link or each.run for each in has])
 
 
-def _paper(panel: Axes, axis: Axis, role: Role, cells: Mapping[Point, Cell]) -> None:
+def _paper(panel: Axes, axis: Axis, name: str, cells: Mapping[Point, Cell]) -> None:
     for index, arm in enumerate(axis.arms):
         points = [point for point in cells if point[0] == arm.name]
         if points:
@@ -116,16 +126,15 @@ def _paper(panel: Axes, axis: Axis, role: Role, cells: Mapping[Point, Cell]) -> 
                 linestyle="--" if axis.is_numeric else "none",
             )  # fmt: skip
     sources = "; ".join(dict.fromkeys(TABLES[cell.table].source for cell in cells.values()))
-    name = PAPER_NAMES[role]
-    panel.set(title=f"paper: {name}, ImageNet 256x256", ylabel=f"{name}, lower is better")
+    panel.set(title=f"paper: {name}, ImageNet 256x256", ylabel=f"{name}, {which_way(name)}")
     panel.text(0.02, 0.02, textwrap.fill(sources, 34), transform=panel.transAxes, fontsize=7)
     panel.margins(y=0.25)
     _abscissa(panel, axis)
 
 
-def _all_arms(panels: Sequence[Axes]) -> tuple[list[object], list[str]]:
+def _all_arms(panels: Sequence[Axes]) -> tuple[list[Artist], list[str]]:
     """Legend entries of every arm that has a point somewhere."""
-    found: dict[str, object] = {}
+    found: dict[str, Any] = {}
     for panel in panels:
         found |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
     return list(found.values()), list(found)

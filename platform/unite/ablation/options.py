@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal
+import hashlib
+import re
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
-from unite.config.scales import ScaleName
+from unite.config.recipes import recipe
+from unite.config.scales import SCALES, ScaleName
 from unite.config.schema import TrackingConfig
+from unite.storage import Store
+from unite.training.runs import DIGITS, default_storage
 
 Equal = Literal["images", "compute"]
+NAMED = ("values", "seeds", "equal", "epochs", "data", "samples", "extractor")
+"""Options that decide what a figure shows: a sweep that sets one has a name of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +43,16 @@ class SweepOptions:
     """Samples that distances are measured on; 0 = the scale's."""
     workers: int = 0
     """Ray Train workers of each trial; 0 = the scale's."""
+    wait_s: float = 0.0
+    """Seconds to wait for an autoscaling cluster to bring what a trial needs; 0 = it must be
+    there."""
     storage: str = ""
     """Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs."""
     out: str = ""
     """Folder or s3:// URI for figure, CSV and verdict; empty = in the storage."""
     dry_run: bool = False
-    """Show the trials, their cost and what is already finished; start nothing."""
+    """Show the trials, their cost and what is already finished, and check data and capacity; start
+    nothing."""
     rate: float = 0.0
     """FLOP/s of one trial for the time in --dry-run; 0 = measured on this machine."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -49,6 +60,52 @@ class SweepOptions:
 
 def check(options: SweepOptions) -> None:
     """ValueError for values that no sweep can have."""
-    for name in ("seeds", "epochs", "samples", "workers", "rate"):
+    for name in ("seeds", "epochs", "samples", "workers", "wait_s", "rate"):
         if getattr(options, name) < 0:
-            raise ValueError(f"--{name} {getattr(options, name):g} must not be negative")
+            flag = name.replace("_", "-")
+            raise ValueError(f"--{flag} {getattr(options, name):g} must not be negative")
+
+
+def complete(options: SweepOptions) -> SweepOptions:
+    """The same with the scale's own where nothing is said, and places made absolute."""
+    scale = SCALES[options.scale]
+    data = options.data or recipe(scale.recipe).data.train
+    return replace(
+        options,
+        seeds=options.seeds or scale.seeds,
+        epochs=options.epochs or scale.epochs,
+        data=data if data in ("", DIGITS) else Store.open(data).uri,
+        samples=options.samples or scale.num_samples,
+        extractor=options.extractor or scale.extractors,
+        storage=Store.open(options.storage or default_storage()).uri,
+    )
+
+
+def distinction(options: SweepOptions) -> str:
+    """What sets a sweep apart from that without flags, such as "-values-1_14-epochs-3".
+
+    Words that are not the whole value (a folder's last part) are followed by a digest of it.
+    """
+    usual = complete(SweepOptions(scale=options.scale))
+    changed = {
+        name: value for name in NAMED if (value := getattr(options, name)) != getattr(usual, name)
+    }
+    texts = {name: _texts(value) for name, value in changed.items()}
+    words = {name: [_word(text) for text in each] for name, each in texts.items()}
+    parts = [f"-{name}-{'_'.join(each)}" for name, each in words.items()]
+    if words != texts:
+        parts.append(f"-{hashlib.sha256(repr(texts).encode()).hexdigest()[:6]}")
+    return "".join(parts)
+
+
+def _texts(value: Any) -> list[str]:
+    """A value as it would be typed."""
+    if isinstance(value, tuple):
+        return [text for each in value for text in _texts(each)]
+    short = f"{value:g}" if isinstance(value, float) else str(value)
+    return [short if isinstance(value, str) or float(short) == value else repr(value)]
+
+
+def _word(text: str) -> str:
+    """A text as a part of a folder's name."""
+    return re.sub(r"[^A-Za-z0-9.]+", "-", text.rstrip("/").rpartition("/")[2]).strip("-")

@@ -14,7 +14,6 @@ from typing import Any
 
 from unite.ablation.trials import Trial, Work
 from unite.checkpoints.store import checkpoint_digest, latest
-from unite.config.serialise import digest
 from unite.data.shards import ShardSet
 from unite.storage import StorageError, Store
 from unite.training.loop import Plan
@@ -86,7 +85,7 @@ def write_result(run: Run, trial: Trial, result: Result) -> None:
 
 def result_file(run: Store, trial: Trial) -> Store:
     """Where a trial's result is: another protocol is another file."""
-    return run / FOLDER / f"{trial.digest}-{digest(trial.protocol)}.json"
+    return run / FOLDER / f"{trial.measurement}.json"
 
 
 def _read(place: Store) -> Result:

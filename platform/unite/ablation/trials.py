@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from unite.ablation.matching import matched_encoder, trained_parameters
-from unite.ablation.options import SweepOptions, check
+from unite.ablation.options import SweepOptions, check, complete, distinction
 from unite.config.axes import Arm, Axis
 from unite.config.recipes import recipe
 from unite.config.scales import SCALES, Fields
@@ -21,7 +21,6 @@ from unite.config.serialise import replace as replace_fields
 from unite.config.validate import validate
 from unite.storage import Store
 from unite.training.flops import training_flops
-from unite.training.runs import DIGITS, default_storage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +47,11 @@ class Trial:
     def digest(self) -> str:
         """Identity: the config, with the sampling that is measured."""
         return digest(replace(self.config, sampling=self.protocol.sampling))
+
+    @property
+    def measurement(self) -> str:
+        """Identity of its numbers: another protocol is another measurement."""
+        return f"{self.digest}-{digest(self.protocol)}"
 
     @property
     def point(self) -> tuple[str, str]:
@@ -83,9 +87,8 @@ class Sweep:
 
     @property
     def name(self) -> str:
-        """Name of the sweep's folder and of its MLflow run."""
-        suffix = "" if self.options.equal == "images" else f"-equal-{self.options.equal}"
-        return f"sweep-{self.axis.name}-{self.options.scale}{suffix}"
+        """Name of the sweep's folder and of its MLflow run: other points, another name."""
+        return f"sweep-{self.axis.name}-{self.options.scale}{distinction(self.options)}"
 
     @property
     def storage(self) -> Store:
@@ -133,14 +136,9 @@ class Sweep:
 def expand(axis: Axis, options: SweepOptions) -> Sweep:
     """All trials of a sweep; ValueError for options or configs that cannot run."""
     check(options)
-    scale = SCALES[options.scale]
-    options = replace(
-        options,
-        seeds=options.seeds or scale.seeds,
-        samples=options.samples or scale.num_samples,
-        extractor=options.extractor or scale.extractors,
-        storage=Store.open(options.storage or default_storage()).uri,
-    )
+    options = complete(options)
+    if options.values:  # in the axis' order, whatever order they were typed in
+        options = replace(options, values=axis.chosen(options.scale, options.values))
     base = _base(options)
     trials = tuple(
         _trial(axis, options, base, arm, value, seed)
@@ -154,12 +152,12 @@ def expand(axis: Axis, options: SweepOptions) -> Sweep:
 def _base(options: SweepOptions) -> RunConfig:
     """The config at the recipe's own setting."""
     scale = SCALES[options.scale]
-    data = options.data or recipe(scale.recipe).data.train
     changes: dict[str, object] = {
         **scale.fields,
-        "training.epochs": options.epochs or scale.epochs,
+        "training.epochs": options.epochs,
         "storage": options.storage,
-        "data.train": data if data in ("", DIGITS) else Store.open(data).uri,
+        "data.train": options.data,
+        "cluster.wait_s": options.wait_s,
         "tracking": options.tracking,
     }
     if options.workers:

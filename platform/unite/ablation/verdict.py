@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from unite.ablation.results import Result
 from unite.ablation.trials import Trial
 from unite.config.axes import Axis, Cell, Claim, Point, Role
+from unite.evaluation.report import shown_name
 from unite.metrics.better import higher_is_better
 from unite.paper import TABLES
 
@@ -26,7 +27,8 @@ DECISIVE = 2.0
 """Standard errors."""
 PSNR = "eval/reconstruction/psnr"
 LATENT_STD = "eval/latent/std"
-GENERATION = "eval/generation/"
+PAPER_NAMES = {"fid": "gFID", "gfid": "gFID", "rfid": "rFID", "is": "IS"}
+"""As figures and tables call what `unite.paper.TABLES` has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,17 +78,68 @@ def estimate(measured: Iterable[Measured], point: Point, metric: str) -> Estimat
 
 def distances(measured: Iterable[Measured]) -> list[str]:
     """Names of the Frechet distances of samples, in the order of the extractors."""
-    names = (name for each in measured for name in each.result.metrics)
-    found = (name for name in names if name.startswith(GENERATION))
-    short = ((name, name.removeprefix(GENERATION)) for name in found)
-    return list(dict.fromkeys(name for name, s in short if s == "fid" or s.startswith("fd-")))
+    return _logged(measured, "generation", ("fid", "fd"))
 
 
 def metric_of(role: Role, measured: Sequence[Measured]) -> str:
-    """The metric that a role is judged by: the first extractor's distance, or PSNR."""
-    if role == "reconstruction":
-        return PSNR
-    return next(iter(distances(measured)), GENERATION + "fd")
+    """The metric that a role is judged by.
+
+    Samples by the first extractor's distance; reconstructions by rFID as the paper does, else by
+    the first extractor's rFD, else by PSNR.
+    """
+    if role == "generation":
+        return next(iter(distances(measured)), "eval/generation/fd")
+    found = _logged(measured, "reconstruction", ("rfid", "rfd"))
+    return next((name for name in found if name.endswith("/rfid")), [*found, PSNR][0])
+
+
+def shown_metrics(axis: Axis, measured: Sequence[Measured]) -> list[str]:
+    """What figure and report have a panel for; guidance changes no reconstruction and no latent."""
+    of_samples = [*distances(measured), *_scores(measured)]
+    if not axis.trains:
+        return of_samples
+    return [*of_samples, *_logged(measured, "reconstruction", ("rfid", "rfd")), PSNR, LATENT_STD]
+
+
+def paper_cells(axis: Axis) -> dict[str, Mapping[Point, Cell]]:
+    """The paper's figures at the points of an axis, by name: gFID, rFID, and IS beside a gFID."""
+    samples = axis.paper.get("generation", {})
+    scores = {
+        point: cell._replace(metric="is")
+        for point, cell in samples.items()
+        if "is" in TABLES[cell.table].rows[cell.row]
+    }
+    found = {"gFID": samples, "rFID": axis.paper.get("reconstruction", {}), "IS": scores}
+    return {name: cells for name, cells in found.items() if cells}
+
+
+def counterparts(axis: Axis, measured: Sequence[Measured]) -> dict[str, Mapping[Point, Cell]]:
+    """Our metric -> the paper's figures for the same kind of number.
+
+    PSNR has none, though claims on rFID are judged by it where nothing else is measured.
+    """
+    ours = {
+        "gFID": metric_of("generation", measured),
+        "rFID": metric_of("reconstruction", measured),
+        "IS": next(iter(_scores(measured)), PSNR),
+    }
+    return {ours[name]: cells for name, cells in paper_cells(axis).items() if ours[name] != PSNR}
+
+
+def _scores(measured: Iterable[Measured]) -> list[str]:
+    """Inception Score, or what another classifier gives in its place."""
+    return _logged(measured, "generation", ("is", "cs"))
+
+
+def _logged(measured: Iterable[Measured], suite: str, heads: Sequence[str]) -> list[str]:
+    """Logged names of a suite whose metric is one of `heads`, whatever its extractor."""
+    start = f"eval/{suite}/"
+    names = dict.fromkeys(name for each in measured for name in each.result.metrics)
+    return [
+        name
+        for name in names
+        if name.startswith(start) and name.removeprefix(start).partition("-")[0] in heads
+    ]
 
 
 def paper_value(cell: Cell) -> float:
@@ -142,7 +195,7 @@ def _paper_words(axis: Axis, claim: Claim) -> str:
     better, worse = cells[claim.better], cells[claim.worse]
     sources = "; ".join(dict.fromkeys(TABLES[cell.table].source for cell in (better, worse)))
     return (
-        f"Paper ({sources}): {better.metric} {paper_value(better):g} against "
+        f"Paper ({sources}): {PAPER_NAMES[better.metric]} {paper_value(better):g} against "
         f"{paper_value(worse):g}, lower is better."
     )
 
@@ -164,7 +217,7 @@ def _best(axis: Axis, measured: Sequence[Measured]) -> list[str]:
         cells = axis.paper.get(role, {})
         if cells:
             theirs = min(cells, key=lambda point: paper_value(cells[point]))
-            best = f"{cells[theirs].metric} {paper_value(cells[theirs]):g}"
+            best = f"{PAPER_NAMES[cells[theirs].metric]} {paper_value(cells[theirs]):g}"
             line += f" The paper's: {best} at {name_of(axis, theirs)}."
         lines.append(line)
     return lines
@@ -172,7 +225,7 @@ def _best(axis: Axis, measured: Sequence[Measured]) -> list[str]:
 
 def _name(metric: str) -> str:
     """A metric's own name; which way is better is said where it is not a distance."""
-    short = metric.rsplit("/", 1)[-1]
+    short = shown_name(metric.rsplit("/", 1)[-1])
     return f"{short} (higher is better)" if higher_is_better(metric) else short
 
 

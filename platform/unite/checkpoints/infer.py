@@ -5,6 +5,7 @@ What shapes cannot tell is taken from `Hints`: a config beside the file, or the 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ from unite.models.generative_encoder import swiglu_hidden
 
 HEAD_WIDTH = 64
 """Width of a decoder head in all of METHOD 2's sizes."""
+IN_CONTEXT_START = 4
+"""Block from which the in-context class tokens take part in all of METHOD 1's models."""
 ROTARY_KEY = "encoder.feat_rope.freqs_cos"
 """An authors' buffer whose width is the encoder's head width."""
 
@@ -36,8 +39,8 @@ class Hints:
     """Heads of the encoder; needed only without qk-norm and without a rotary buffer."""
     decoder_heads: int | None = None
     """Heads of the decoder; width / 64 when not given."""
-    in_context_start: int = 4
-    """First block that sees the in-context class tokens."""
+    in_context_start: int | None = None
+    """First block that sees the in-context class tokens; a warning says when 4 is assumed."""
     tokenize_t_max: float = 0.01
     """Largest t of the tokenization pass."""
     shift: float = 0.5
@@ -48,9 +51,10 @@ def hints_from_config(config: Mapping[str, Any]) -> Hints:
     """Hints from a config in the authors' layout (as the JSON beside a state dict)."""
     tokenizer = config.get("gen_tok", {})
     found = {
+        # Their code has this default, so a file without a config beside it means it too.
+        "in_context_start": tokenizer.get("in_content_start", IN_CONTEXT_START),
         "encoder_heads": config.get("encoder", {}).get("num_heads"),
         "decoder_heads": config.get("decoder", {}).get("num_heads"),
-        "in_context_start": tokenizer.get("in_content_start"),
         "tokenize_t_max": tokenizer.get("modulation_recon_timestep_max"),
         "shift": tokenizer.get("timestep_shift_alpha"),
     }
@@ -102,16 +106,37 @@ def _encoder(
             "the encoder has neither qk-norm nor a rotary buffer, so its number of heads cannot "
             "be read from shapes: give encoder_heads"
         )
+    depth = _depth(shapes, "tokenizer")
+    in_context_tokens = shapes.get("tokenizer.in_context", (1, 0))[1]
     return EncoderConfig(
-        depth=_depth(shapes, "tokenizer"),
+        depth=depth,
         width=width,
         num_heads=num_heads,
         mlp_ratio=_mlp_ratio(width, shapes["tokenizer.blocks.0.mlp.out.weight"][1]),
         qk_norm=norm is not None,
-        in_context_tokens=shapes.get("tokenizer.in_context", (1, 0))[1],
-        in_context_start=hints.in_context_start,
+        in_context_tokens=in_context_tokens,
+        in_context_start=_in_context_start(hints, in_context_tokens, depth),
         tokenize_t_max=hints.tokenize_t_max,
     )
+
+
+def _in_context_start(hints: Hints, tokens: int, depth: int) -> int:
+    if hints.in_context_start is not None:
+        return hints.in_context_start
+    cure = "give in_context_start, or put the run's config.json beside the file"
+    if tokens and depth <= IN_CONTEXT_START:
+        raise CheckpointError(
+            f"shapes do not tell which of the {depth} blocks is the first to see the {tokens} "
+            f"in-context tokens: {cure}"
+        )
+    if tokens:
+        warnings.warn(
+            f"shapes do not tell from which block on the {tokens} in-context tokens take part; "
+            f"{IN_CONTEXT_START} is assumed, as in the paper's models. If that is wrong the model "
+            f"computes something else: {cure}",
+            stacklevel=2,
+        )
+    return IN_CONTEXT_START
 
 
 def _decoder(shapes: Mapping[str, tuple[int, ...]], hints: Hints) -> DecoderConfig:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # Logs an error per fit and does nothing without a preemption notice service.
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # How often Train asks anew for workers that did not start; `fit` limits how many times.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -40,6 +43,7 @@ ENVIRONMENT = {
 WORKER_ENVIRONMENT = (
     "RAY_DATA_USE_DATASOURCE_V2",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S",
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S",
     "OMP_WAIT_POLICY",
     "MALLOC_MMAP_THRESHOLD_",
     "MALLOC_TRIM_THRESHOLD_",
@@ -57,6 +61,14 @@ OBJECT_STORE_BYTES = 1 * 2**30
 # Ray Data needs CPU beside the workers, or its tasks wait for ever.
 DATA_CPUS = 0.5
 MIN_WORKER_CPUS = 0.5
+START_SECONDS = 300.0
+"""Waiting for resources that others hold before giving up; `cluster.wait_s` comes on top."""
+TRAIN_CURE = (
+    "Lower --cluster.num-workers or --cluster.cpus-per-worker, drop --cluster.use-gpu, or set "
+    "--cluster.wait-s for an autoscaling cluster."
+)
+Node = Mapping[str, float]
+"""CPU and GPU of one machine."""
 
 
 class CapacityError(RuntimeError):
@@ -89,7 +101,10 @@ def prepare_environment() -> None:
 
 
 def connect(**overrides: Any) -> None:
-    """Join or start Ray once; later calls do nothing. `overrides` go to ray.init (tests)."""
+    """Join or start Ray once; later calls do nothing. `overrides` go to ray.init (tests).
+
+    CapacityError when Ray does not start or cannot be joined.
+    """
     prepare_environment()
     import ray
 
@@ -105,7 +120,14 @@ def connect(**overrides: Any) -> None:
             "object_store_memory": OBJECT_STORE_BYTES,
         }
     settings["logging_level"] = logging.WARNING
-    ray.init(**(settings | overrides))
+    try:
+        ray.init(**(settings | overrides))
+    except Exception as error:  # Ray raises bare exceptions
+        reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
+        raise CapacityError(
+            f"Ray did not start or could not be joined: {reason}. Try again when the machine is "
+            "less busy, or check RAY_ADDRESS"
+        ) from error
 
 
 def runtime_env() -> dict[str, Any]:
@@ -131,42 +153,86 @@ def describe_cluster() -> dict[str, float]:
     return {"CPU": total.get("CPU", 0.0), "GPU": total.get("GPU", 0.0), "nodes": float(nodes)}
 
 
-def admit(config: ClusterConfig) -> Allotment:
+def nodes() -> list[Node]:
+    """What each living node of the joined cluster has in all, free or not."""
+    import ray
+
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [{kind: each.get(kind, 0.0) for kind in ("CPU", "GPU")} for each in found]
+
+
+def reachable_nodes() -> list[Node]:
+    """The nodes of the cluster that `connect` joins, or of the one that it would start."""
+    import ray
+    import torch
+
+    if ray.is_initialized() or in_job() or _address():
+        connect()
+        return nodes()
+    return [{"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}]
+
+
+def free_resources() -> str:
+    """What nobody holds now, for messages."""
+    import ray
+
+    free = ray.available_resources()
+    return f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs free"
+
+
+def admit(config: ClusterConfig, cure: str = TRAIN_CURE) -> Allotment:
     """Resources per worker such that Ray Data keeps CPUs, or CapacityError naming the shortage.
 
-    Waits up to `cluster.wait_s` for an autoscaling cluster to bring what is missing.
+    Waits up to `cluster.wait_s` for an autoscaling cluster to bring what is missing. `cure` says
+    which flags help.
     """
     deadline = time.monotonic() + config.wait_s
     if config.wait_s:
         _request(config)
     while True:
         try:
-            return allot(config, describe_cluster())
+            return allot(config, nodes(), cure)
         except CapacityError:
             if time.monotonic() >= deadline:
                 raise
             time.sleep(2.0)
 
 
-def allot(config: ClusterConfig, have: dict[str, float]) -> Allotment:
-    """The pure rule behind `admit`: `have` holds the cluster's total CPU and GPU."""
+def allot(config: ClusterConfig, have: Sequence[Node], cure: str = TRAIN_CURE) -> Allotment:
+    """The pure rule behind `admit`: `have` holds what each node has in all."""
     workers = config.num_workers
-    if config.use_gpu and have["GPU"] < workers:
+    cpus, gpus = (sum(node[kind] for node in have) for kind in ("CPU", "GPU"))
+    if config.use_gpu and gpus < workers:
         raise CapacityError(
-            f"cluster.num_workers = {workers} with one GPU each, but the cluster has "
-            f"{have['GPU']:g} GPUs. Lower --cluster.num-workers, drop --cluster.use-gpu, or set "
-            "--cluster.wait-s for an autoscaling cluster."
+            f"{workers} workers with one GPU each, but the cluster has {gpus:g} GPUs. {cure}"
         )
-    free = have["CPU"] - DATA_CPUS
+    free = cpus - DATA_CPUS
     wanted = config.cpus_per_worker or min(1.0, free / workers)
     if wanted < MIN_WORKER_CPUS and not config.cpus_per_worker or wanted * workers > free:
         raise CapacityError(
-            f"cluster.num_workers = {workers} at {wanted:.2g} CPUs each and {DATA_CPUS} for Ray "
-            f"Data, but the cluster has {have['CPU']:g} CPUs: it would wait for ever. At most "
-            f"{max(int(free / (config.cpus_per_worker or MIN_WORKER_CPUS)), 0)} workers fit; "
-            "lower --cluster.num-workers or --cluster.cpus-per-worker."
+            f"{workers} workers at {wanted:.2g} CPUs each and {DATA_CPUS} for Ray Data, but the "
+            f"cluster has {cpus:g} CPUs: it would wait for ever. At most "
+            f"{max(int(free / (config.cpus_per_worker or MIN_WORKER_CPUS)), 0)} workers fit. {cure}"
         )
-    return Allotment(num_workers=workers, cpus_per_worker=wanted, use_gpu=config.use_gpu)
+    given = Allotment(num_workers=workers, cpus_per_worker=wanted, use_gpu=config.use_gpu)
+    if places(given, have) < workers:
+        sizes = ", ".join(f"{node['CPU']:g} CPUs and {node['GPU']:g} GPUs" for node in have)
+        raise CapacityError(
+            f"{workers} workers at {wanted:.2g} CPUs{' and a GPU' if config.use_gpu else ''} each: "
+            f"a worker lives on one node, and these hold {places(given, have)} of them: {sizes}. "
+            f"{cure}"
+        )
+    return given
+
+
+def places(allotment: Allotment, have: Sequence[Node]) -> int:
+    """Workers that the nodes hold, each worker on one node."""
+    return sum(
+        min(int(node["CPU"] / allotment.cpus_per_worker), int(node["GPU"]))
+        if allotment.use_gpu
+        else int(node["CPU"] / allotment.cpus_per_worker)
+        for node in have
+    )
 
 
 def _request(config: ClusterConfig) -> None:

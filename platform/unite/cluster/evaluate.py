@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from unite import tracking
+from unite.cluster.rates import training_rates
 from unite.cluster.session import session
 from unite.evaluation.arguments import (
     SUITES,
@@ -25,7 +25,7 @@ from unite.evaluation.compute import ComputeSuite
 from unite.evaluation.extractors import SMALL, Choice, ExtractorSource, choose
 from unite.evaluation.generation import Generation
 from unite.evaluation.guidance import SUITE as CFG_SWEEP
-from unite.evaluation.guidance import sweep_guidance
+from unite.evaluation.guidance import sweep_guidance, too_few_to_search
 from unite.evaluation.pictures import read_png
 from unite.evaluation.plan import (
     NEEDS_FEATURES,
@@ -42,6 +42,7 @@ from unite.evaluation.preparation import (
     prepare_sources,
     try_extractors,
 )
+from unite.evaluation.reconstruction import lpips_available
 from unite.evaluation.report import markdown, print_table
 from unite.evaluation.results import (
     RESULTS_FILE,
@@ -56,7 +57,6 @@ from unite.storage import Store
 
 logger = logging.getLogger(__name__)
 
-THROUGHPUT = "throughput/images_per_s"
 REPORT_FILE = "report.md"
 RASTER = ("samples.png", "reconstructions.png", "trajectory.png")
 """Pictures of images, which MLflow shows by step; plots go there as files."""
@@ -70,7 +70,8 @@ def main(arguments: EvaluateArguments, storage: str, console: Console) -> int:
             console.print(f"sent {pushed.points:,} results and {pushed.files:,} files")
             return 0
         evaluation = prepare(arguments, storage)
-        console.print(describe(evaluation), soft_wrap=True, markup=False)
+        for line in (describe(evaluation), *notices(evaluation)):
+            console.print(line, soft_wrap=True, markup=False)
         outcomes = evaluate(evaluation, console)
         print_table(outcomes, console)
         console.print(f"cards, pictures and this table: {evaluation.home}", soft_wrap=True)
@@ -163,6 +164,18 @@ def describe(evaluation: Evaluation) -> str:
     )
 
 
+def notices(evaluation: Evaluation) -> list[str]:
+    """What will be missing or done otherwise, told while it can still be changed."""
+    arguments, target = evaluation.arguments, evaluation.target
+    told = list(evaluation.choice.remarks)
+    if "reconstruction" in evaluation.suites:
+        why = lpips_available(target.subject.config.domain.size, evaluation.weights)
+        told += [f"No LPIPS. {why}"] if why else []
+    if arguments.cfg_adaptive:
+        told.append(too_few_to_search(num_samples(arguments, target)))
+    return [line for line in told if line]
+
+
 def evaluate(evaluation: Evaluation, console: Console) -> list[Outcome]:
     """Compute what is not finished yet and combine it.
 
@@ -172,7 +185,7 @@ def evaluate(evaluation: Evaluation, console: Console) -> list[Outcome]:
         suites, found = _compute(evaluation, run)
     outcomes = [found] if found else []
     for suite in suites:
-        outcome = _with_throughput(suite, evaluation.target).combine(read_chunks(suite))
+        outcome = _informed(suite, evaluation.target).combine(read_chunks(suite))
         outcome.save(suite.folder)
         outcomes.append(outcome)
     remarks = evaluation.choice.remarks
@@ -219,19 +232,11 @@ def _at_best_scale(
     return [best if suite is base else suite for suite in suites], found
 
 
-def _with_throughput(suite: Suite, target: Target) -> Suite:
-    """The compute suite learns what the run logged; others are as they are."""
-    if not isinstance(suite, ComputeSuite):
+def _informed(suite: Suite, target: Target) -> Suite:
+    """The compute suite learns what the run measured of its speed; others are as they are."""
+    if not isinstance(suite, ComputeSuite) or target.run is None:
         return suite
-    handle = run_handle(target)
-    if handle is None:
-        return suite
-    try:
-        rates = [value for _, value in tracking.metric_history(handle, THROUGHPUT)]
-    except tracking.TrackingError as error:
-        logger.warning("%s", error)
-        return suite
-    return replace(suite, images_per_s=statistics.median(rates)) if rates else suite
+    return replace(suite, rates=training_rates(target.run, run_handle(target)))
 
 
 def run_handle(target: Target) -> tracking.RunHandle | None:

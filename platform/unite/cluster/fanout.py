@@ -116,14 +116,11 @@ class Fleet(Generic[Item]):
 
 
 def _connect() -> None:
-    """Join or start Ray; CapacityError when that fails (Ray raises bare exceptions)."""
+    """Join or start Ray; CapacityError when that fails."""
     try:
         connect()
-    except Exception as error:
-        raise CapacityError(
-            f"Ray did not start or could not be joined: {_first_line(error)}. Try again when the "
-            "machine is less busy, check RAY_ADDRESS, or use --num-workers 0 to do without"
-        ) from error
+    except CapacityError as error:
+        raise CapacityError(f"{error}, or use --num-workers 0 to do without") from error
 
 
 def admit(wish: Wish) -> Allotment:

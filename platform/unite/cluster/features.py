@@ -34,11 +34,11 @@ def fit_extractor(arguments: FitArguments, storage: str, console: Console) -> Sm
         name=arguments.name,
         out=arguments.out,
         seed=arguments.seed,
-        options=options or default_options(data.num_rows),
+        options=options or default_options(data.num_rows, images),
     )
     _check_place(task.out)
     with session(arguments, console) as run:
-        run(f"fitting the extractor {task.name}", work_of(task))
+        run(task.title, work_of(task))
     extractor = SmallExtractor.load(task.out)
     card = extractor.card
     asked = (task.name, task.seed, task.options, data.digest)
@@ -50,7 +50,10 @@ def fit_extractor(arguments: FitArguments, storage: str, console: Console) -> Sm
         )
     console.print(
         f"{task.out}: {card.name}, reads {card.accuracy:.1%} of {card.num_held_out} images that it "
-        f"was not fitted on, {card.num_classes} classes, digest {card.digest[:12]}",
+        f"was not fitted on, {card.num_classes} classes, digest {card.digest[:12]}\n"
+        f"evaluate.py: --extractor {task.out}\n"
+        "torch-fidelity, in a process of yours: feature_extractor=register_extractor("
+        f"SmallExtractor.load({task.out!r})), from unite.metrics.torch_fidelity_bridge",
         soft_wrap=True,
     )
     return extractor

@@ -30,7 +30,10 @@ logger = logging.getLogger(__name__)
 
 
 def prepare(config: RunConfig, *, resume: str, allow_changes: bool) -> Run:
-    """Validate a config and everything that it names; ValueError or StorageError otherwise."""
+    """Validate a config and everything that it names; ValueError or StorageError otherwise.
+
+    The built-in digits are written into the storage when they are not there.
+    """
     validate(config)
     if not config.data.train:
         raise ValueError(
@@ -42,12 +45,17 @@ def prepare(config: RunConfig, *, resume: str, allow_changes: bool) -> Run:
         from unite.data.ingest.digits import prepare_digits
 
         prepare_digits(Store.open(data_uri(run.config, "train")))
-    check_data(run.config)
+    check_inputs(run.config)
+    return run
+
+
+def check_inputs(config: RunConfig) -> None:
+    """Look at the data and pretrained files of a resolved config; writes nothing."""
+    check_data(config)
     if config.loss.perceptual.weight > 0:
         from unite.training.losses import require_perceptual
 
         require_perceptual(config.weights)
-    return run
 
 
 def check_data(config: RunConfig) -> tuple[ShardSet, ShardSet]:
@@ -71,7 +79,7 @@ def launch(run: Run) -> dict[str, Any]:
     handle = _start_tracking(run)
     spool = _spool(run)
     factory = functools.partial(_open_tracker, handle, spool)
-    job = Job(config=run.config, folder=run.folder, resume_from=run.resume_from)
+    job = Job.of(run)
     status = "FAILED"
     try:
         with _stop_on_signals(run.folder):

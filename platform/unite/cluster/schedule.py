@@ -8,13 +8,9 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from shlex import join
 from typing import Any
 
 from rich.console import Console
@@ -22,15 +18,15 @@ from rich.table import Table
 
 from unite import tracking
 from unite.checkpoints.resolve import CONFIG_FILE, resolve_run, runs_under
-from unite.checkpoints.store import MARKER, committed, folder_of
+from unite.checkpoints.store import MARKER, CheckpointError, committed, folder_of
 from unite.cluster.connect import REPOSITORY
 from unite.cluster.evaluate import prepare
+from unite.cluster.job_server import ADDRESS_VARIABLES, JobServerError, RayJobs
 from unite.config.schema import TrackingConfig
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.attempts import read_attempts
 from unite.evaluation.pairs import Pair
 from unite.evaluation.schedule import (
-    Job,
     Round,
     ScheduleArguments,
     check_schedule,
@@ -45,108 +41,7 @@ from unite.tracking.server import sqlite_path
 logger = logging.getLogger(__name__)
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
-ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
-NO_AGENT = "No available agent"
-AGENT_SECONDS = 120.0
-"""How long a head may take until it can start jobs."""
 SCRIPT = "jobs/evaluate.py"
-CHATTER = (
-    "ray._private.runtime_env.packaging",
-    "ray._private.runtime_env.working_dir",
-    "ray.dashboard.modules.dashboard_sdk",
-)
-"""Loggers that tell of every upload which files they leave out."""
-_ENVIRONMENT = threading.Lock()
-
-
-class JobServerError(RuntimeError):
-    """Ray's job server does not answer or refuses; the message names it and what to do."""
-
-
-@dataclass
-class RayJobs:
-    """The job server of a cluster; it is asked for the first time when it is needed."""
-
-    address: str
-
-    def submit(self, submission_id: str, words: Sequence[str], about: Mapping[str, str]) -> bool:
-        """Start a job in a copy of this repository; False when there is one of that id already.
-
-        A head that has just started cannot start jobs for some seconds: that is waited for.
-        """
-        deadline = time.monotonic() + AGENT_SECONDS
-        while True:
-            try:
-                with self._asking():
-                    self._client.submit_job(
-                        entrypoint=join(words),
-                        submission_id=submission_id,
-                        # Settings are those of the nodes, as for `ray job submit`: a variable that
-                        # was set here could not be set by the job's own driver any more.
-                        runtime_env={"working_dir": str(REPOSITORY)},
-                        metadata=dict(about),
-                    )
-                return True
-            except JobServerError as error:
-                if submission_id in self.known():
-                    return False
-                if NO_AGENT not in str(error) or time.monotonic() > deadline:
-                    raise
-            time.sleep(1.0)
-
-    def known(self) -> Mapping[str, Job]:
-        """Every submitted job by its id."""
-        with self._asking():
-            found = self._client.list_jobs()
-        return {each.submission_id: _job(each) for each in found if each.submission_id}
-
-    @cached_property
-    def _client(self) -> Any:
-        from ray.job_submission import JobSubmissionClient
-
-        for noisy in CHATTER:
-            logging.getLogger(noisy).setLevel(logging.ERROR)
-        with _sole_address(self.address):
-            return JobSubmissionClient(self.address)
-
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
-        from ray.exceptions import AuthenticationError
-
-        try:
-            yield
-        except AuthenticationError as error:
-            raise JobServerError(
-                f"the job server at {self.address} wants a token: set RAY_AUTH_MODE=token, and "
-                "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's"
-            ) from error
-        except (RuntimeError, OSError) as error:  # requests' errors are OSErrors
-            reason = " ".join(str(error).split())[-500:]
-            raise JobServerError(
-                f"the job server at {self.address} did not answer as it should: {reason}. Name "
-                "another with --address or RAY_API_SERVER_ADDRESS"
-            ) from error
-
-
-def _job(details: Any) -> Job:
-    if not details.status.is_terminal():
-        return Job(status="running")
-    if details.status == "SUCCEEDED":
-        return Job(status="succeeded")
-    return Job(status="failed", reason=details.message or "")
-
-
-@contextmanager
-def _sole_address(address: str) -> Iterator[None]:
-    """Inside, no variable says otherwise: Ray lets them win over the address that is given."""
-    with _ENVIRONMENT:
-        before = {name: os.environ.pop(name, None) for name in ADDRESS_VARIABLES}
-        os.environ[ADDRESS_VARIABLES[0]] = address
-        try:
-            yield
-        finally:
-            del os.environ[ADDRESS_VARIABLES[0]]
-            os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
 @dataclass(kw_only=True)
@@ -197,13 +92,20 @@ def survey(arguments: ScheduleArguments, storage: str) -> Survey:
 def find_checkpoints(arguments: ScheduleArguments, storage: str) -> list[Store]:
     """Every committed checkpoint of the runs asked for.
 
-    CheckpointError when the run that is named has none, ValueError when there is no such storage.
+    CheckpointError when the run that is named has none (with --every it may come), ValueError when
+    there is no such storage.
     """
     if arguments.run:
         place = Store.open(resolve_run(arguments.run, storage))
         found = [] if place.is_file() else _checkpoints_of(place)
         # Otherwise it is a checkpoint, an export or a file of weights, or that says what is wrong.
-        return found or [Store.open(open_subject(place.uri, storage, ema=arguments.ema).uri)]
+        try:
+            return found or [Store.open(open_subject(place.uri, storage, ema=arguments.ema).uri)]
+        except CheckpointError as error:
+            if not (arguments.every and place.is_file(CONFIG_FILE)):
+                raise
+            logger.warning("the next round looks again: %s", error)
+            return []
     root = Store.open(storage)
     runs = {run.uri: run for run in (*runs_under(root), *_tracked_runs(arguments, storage))}
     if not runs and not root.exists():

@@ -8,7 +8,6 @@ and ends the sweep; a second one ends it at once.
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -26,12 +25,12 @@ from unite.ablation.report import report_files, write_report
 from unite.ablation.results import is_finished
 from unite.ablation.trials import Sweep, Work, expand
 from unite.ablation.verdict import Measured
-from unite.cluster.connect import connect
-from unite.cluster.launch import prepare
+from unite.cluster.connect import CapacityError, connect, reachable_nodes
+from unite.cluster.launch import check_inputs, prepare
 from unite.cluster.session import session
 from unite.cluster.sweep_runs import publish, send, start_parent
 from unite.cluster.trial import Context, run_trial
-from unite.cluster.tune import Item, admit_trials, run_grid, trains_inside
+from unite.cluster.tune import Item, admit_trials, check_capacity, run_grid, trains_inside
 from unite.config.axes import find_axis
 from unite.config.serialise import digest
 from unite.evaluation.arguments import WorkerArguments
@@ -39,7 +38,7 @@ from unite.evaluation.dataset import Dataset
 from unite.evaluation.extractors import choose
 from unite.evaluation.preparation import prepare_references, prepare_sources
 from unite.storage import Store
-from unite.training.runs import CONFIG_FILE, STOP_FILE, data_uri, open_run, request_stop
+from unite.training.runs import CONFIG_FILE, DIGITS, STOP_FILE, data_uri, open_run, request_stop
 
 logger = logging.getLogger(__name__)
 
@@ -83,26 +82,43 @@ def main(axis: str, description: str | None, args: Sequence[str] | None = None) 
 
 
 def show_plan(sweep: Sweep) -> None:
-    """What `--dry-run` prints: trials, cost, and what is finished already."""
+    """What `--dry-run` prints: trials, cost, and what is finished already.
+
+    The errors of the sweep itself for data and capacity, as far as nothing must be started or
+    written to see them.
+    """
+    _require_data(sweep)
     config = sweep.trials[0].config
-    inside = trains_inside(config.cluster)
+    if config.data.train != DIGITS:
+        check_inputs(open_run(config).config)
+    slots, shortage = 1, None
+    try:
+        slots = check_capacity(config.cluster, reachable_nodes()).concurrent
+    except CapacityError as error:
+        shortage = error
     rate = sweep.options.rate
-    if not rate and inside:
+    if not rate and trains_inside(config.cluster):
         rate = measure_rate(config, threads=1)
-    slots = (os.cpu_count() or 1) if inside else 1
     print("\n".join(sweep_lines(sweep, rate=rate, slots=slots)))
     if not rate:
         print("time: give --rate, the FLOP/s of one trial's devices together")
+    if shortage is not None:
+        if not config.cluster.wait_s:
+            raise shortage
+        print(f"it would wait up to {config.cluster.wait_s:g} s for a larger cluster: {shortage}")
 
 
-def run_sweep(sweep: Sweep, console: Console) -> Ended:
-    """Finish a sweep and draw it. Nothing that is finished runs again."""
-    config = sweep.trials[0].config
-    if not config.data.train:
+def _require_data(sweep: Sweep) -> None:
+    if not sweep.options.data:
         raise ValueError(
             f"--scale {sweep.options.scale} needs --data: a folder or s3:// URI of parquet shards "
             "(python jobs/prepare_data.py --help shows how to make them)"
         )
+
+
+def run_sweep(sweep: Sweep, console: Console) -> Ended:
+    """Finish a sweep and draw it. Nothing that is finished runs again."""
+    _require_data(sweep)
     for work in sweep.works:
         prepare(work.config, resume="auto", allow_changes=False)
     sweep.folder.check_writable()
@@ -114,7 +130,8 @@ def run_sweep(sweep: Sweep, console: Console) -> Ended:
     try:
         errors = _run(sweep, left, parent, console) if left else {}
         ended = _finish(sweep, parent, errors)
-        status = "KILLED" if ended.stopped else "FINISHED"
+        is_whole = len(ended.measured) == len(sweep.trials)
+        status = "KILLED" if ended.stopped else "FINISHED" if is_whole else "FAILED"
         return ended
     finally:
         if parent is not None:
@@ -125,12 +142,12 @@ def _run(
     sweep: Sweep, left: Sequence[Work], parent: tracking.RunHandle | None, console: Console
 ) -> dict[str, str]:
     """Run what is left; a message for each run that ended without a result."""
-    _prepare_features(sweep, console)
     connect()
     from unite.cluster.watch import Watcher
 
     cluster = sweep.trials[0].config.cluster
-    admission = admit_trials(cluster)
+    admission = admit_trials(cluster)  # before anything is computed
+    _prepare_features(sweep, console)
     console.print(f"{admission.concurrent} at once")
     works = {work.digest: work for work in left}
     items = [_item(sweep, work) for work in left]
@@ -158,7 +175,9 @@ def _prepare_features(sweep: Sweep, console: Console) -> None:
     run = open_run(config)
     inside, use_gpu = trains_inside(config.cluster), config.cluster.use_gpu
     workers = WorkerArguments(
-        num_workers=0 if inside else config.cluster.num_workers, use_gpu=use_gpu
+        num_workers=0 if inside else config.cluster.num_workers,
+        use_gpu=use_gpu,
+        wait_s=config.cluster.wait_s,
     )
     data, images = Dataset.open(data_uri(run.config, "train"), "train"), config.domain
     choice = choose(sweep.options.extractor, images, config.weights)

@@ -17,7 +17,8 @@ from unite.ablation.verdict import Measured
 from unite.config.serialise import flatten, to_dict
 from unite.data.shards import ShardSet
 from unite.storage import Store
-from unite.training.runs import Run, data_uri, open_run
+from unite.tracking.spool import POINTS_FILE, TARGET_FILE, Spool, Target
+from unite.training.runs import RUN_FILE, Run, data_uri, open_run
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,40 @@ def start_parent(sweep: Sweep) -> tracking.RunHandle | None:
     return handle
 
 
-def start_child(
+def training_run(
+    sweep: Sweep, parent: tracking.RunHandle, work: Work, cluster: Mapping[str, object]
+) -> tracking.RunHandle:
+    """The run that holds a training's curves, the same at every start; TrackingError when away.
+
+    A run that is measured once is the trial's own. One that serves several trials is beside them,
+    as each of those has a value of its own.
+    """
+    run, trial = open_run(work.config), work.trials[0]
+    tags, name = sweep.tags(trial), sweep.label(trial)
+    wanted = {"digest": trial.digest}
+    if len(work.trials) > 1:
+        wanted = {"training": work.digest}
+        tags = {key: tags[key] for key in ("axis", "seed", "figure", "scale", "equal")} | wanted
+        name = f"training, seed {trial.seed}"
+    known = run.record.get("mlflow_run_id")
+    if known is None:  # a driver may have been killed before it noted the run that it made
+        found = _below(parent, trial.config.tracking.experiment, wanted)
+        known = found[0].run_id if found else None
+    handle = _start_child(run, parent, name, tags, cluster=cluster, resume_run_id=known)
+    run.folder.write_json(RUN_FILE, {"mlflow_run_id": handle.run_id, "mlflow_uri": handle.uri})
+    return handle
+
+
+def _below(
+    parent: tracking.RunHandle, experiment: str, tags: Mapping[str, str]
+) -> list[tracking.RunInfo]:
+    """The runs below the sweep's that have these tags."""
+    wanted = {"`mlflow.parentRunId`": parent.run_id, **tags}
+    words = " and ".join(f"tags.{name} = '{value}'" for name, value in wanted.items())
+    return tracking.find_runs(parent.uri, experiment, words)
+
+
+def _start_child(
     run: Run,
     parent: tracking.RunHandle,
     name: str,
@@ -89,17 +123,22 @@ def publish(sweep: Sweep, parent: tracking.RunHandle | None, work: Work) -> list
         if result is None:
             continue
         measured = Measured(trial=trial, result=result, run=run.folder.uri)
-        found.append(_in_mlflow(sweep, parent, measured) if parent is not None else measured)
+        if parent is not None:
+            measured = _in_mlflow(sweep, parent, work, measured)
+        found.append(measured)
     return found
 
 
-def _in_mlflow(sweep: Sweep, parent: tracking.RunHandle, measured: Measured) -> Measured:
+def _in_mlflow(
+    sweep: Sweep, parent: tracking.RunHandle, work: Work, measured: Measured
+) -> Measured:
     """The same with its MLflow run; when the server is away, said and left to the next start."""
     trial, result = measured.trial, measured.result
     try:
         child, tags = _child(sweep, parent, trial)
-        mark = f"{trial.digest} {result.checkpoint}"
+        mark = f"{trial.measurement} {result.checkpoint}"
         if tags.get(MEASURED_TAG) != mark:
+            _send_curves(sweep, parent, work, child)
             send(child, result.metrics, result.images, sweep.folder, tags={MEASURED_TAG: mark})
             tracking.finish_run(child, "FINISHED")
     except tracking.TrackingError as error:
@@ -118,13 +157,28 @@ def _child(
 
     There is none when another sweep, or jobs/train.py, has trained the run.
     """
-    experiment = trial.config.tracking.experiment
-    wanted = f"tags.`mlflow.parentRunId` = '{parent.run_id}' and tags.digest = '{trial.digest}'"
-    known = tracking.find_runs(parent.uri, experiment, wanted)
+    known = _below(parent, trial.config.tracking.experiment, {"digest": trial.digest})
     if known:
         return tracking.RunHandle(parent.uri, known[0].run_id, parent.experiment_id), known[0].tags
     run = open_run(trial.config)
-    return start_child(run, parent, sweep.label(trial), sweep.tags(trial), cluster={}), {}
+    return _start_child(run, parent, sweep.label(trial), sweep.tags(trial), cluster={}), {}
+
+
+def _send_curves(
+    sweep: Sweep, parent: tracking.RunHandle, work: Work, child: tracking.RunHandle
+) -> None:
+    """Send what of a training's curves MLflow did not take; TrackingError when it is still away.
+
+    A training that began while MLflow was away has curves that belong to no run yet.
+    """
+    run = open_run(work.config)
+    curves = spool_of(run.folder)
+    if not (curves / POINTS_FILE).is_file():
+        return  # trained on another machine, or without tracking
+    if not (curves / TARGET_FILE).is_file():
+        owner = child if len(work.trials) == 1 else training_run(sweep, parent, work, {})
+        Spool(curves).aim(Target(owner, status="FINISHED"))
+    tracking.push_spool(curves / POINTS_FILE)
 
 
 def send(

@@ -7,22 +7,36 @@ run's own, so a restarted group, another driver or another number of workers con
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 from unite.checkpoints.store import CheckpointError, latest
-from unite.cluster.connect import Allotment
+from unite.cluster.connect import (
+    ENVIRONMENT,
+    START_SECONDS,
+    Allotment,
+    CapacityError,
+    free_resources,
+)
 from unite.cluster.gauges import with_gauges
+from unite.cluster.writer import sole_writer
 from unite.storage import StorageError
-from unite.training.loop import NonFiniteError, Tracker
-from unite.training.setup import Job
+from unite.training.loop import Tracker
+from unite.training.parallelize import World
+from unite.training.readout import NonFiniteError
+from unite.training.setup import Job, build_trainer
 
 logger = logging.getLogger(__name__)
 
 # What a run raises about itself: repeating it would end the same way.
 OWN_ERRORS = (ValueError, NonFiniteError, CheckpointError, StorageError)
+
+
+START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
 class TrainingError(RuntimeError):
@@ -38,14 +52,18 @@ def fit(job: Job, allotment: Allotment, tracker_factory: TrackerFactory) -> dict
 
     A lost worker (killed, out of memory, node gone) restarts the group up to
     `cluster.max_failures` times; an error of the run itself would only repeat, and is raised at
-    once as TrainingError.
+    once as TrainingError. CapacityError when others hold what the workers need for too long.
     """
-    from ray.train import WorkerGroupError
+    from ray.train import ControllerError, WorkerGroupError
 
     restarts = job.config.cluster.max_failures
     for attempt in range(restarts + 1):
         try:
             return _trainer(job, allotment, tracker_factory).fit().return_value
+        except ControllerError as error:
+            if not type(error.controller_failure).__name__.startswith("WorkerGroupStartup"):
+                raise
+            raise _no_room(job, allotment, error.controller_failure) from error
         except WorkerGroupError as error:
             reason = _own_error(error.worker_failures.values())
             if reason is not None:
@@ -62,7 +80,7 @@ def fit(job: Job, allotment: Allotment, tracker_factory: TrackerFactory) -> dict
 
 
 def _trainer(job: Job, allotment: Allotment, tracker_factory: TrackerFactory) -> Any:
-    from ray.train import LoggingConfig, RunConfig, ScalingConfig
+    from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
     return TorchTrainer(
@@ -78,7 +96,31 @@ def _trainer(job: Job, allotment: Allotment, tracker_factory: TrackerFactory) ->
             name="ray-train",
             storage_path=job.folder.uri,
             logging_config=LoggingConfig(log_level="WARNING"),
+            # Ray's own default is to ask for resources that others hold for ever.
+            failure_config=FailureConfig(controller_failure_limit=_more_starts(job)),
         ),
+    )
+
+
+def _patience(job: Job) -> float:
+    """Seconds that workers may take to start."""
+    return START_SECONDS + job.config.cluster.wait_s
+
+
+def _more_starts(job: Job) -> int:
+    """Starts after the first one, each of which Ray Train gives up after a while of its own."""
+    each = float(os.environ.get(START_TIMEOUT, ENVIRONMENT[START_TIMEOUT]))
+    return math.ceil(_patience(job) / each) - 1
+
+
+def _no_room(job: Job, allotment: Allotment, reason: Exception) -> CapacityError:
+    """What to say when the workers did not get their resources."""
+    each = f"{allotment.cpus_per_worker:g} CPUs{' and a GPU' if allotment.use_gpu else ''}"
+    return CapacityError(
+        f"the {allotment.num_workers} workers of {job.folder.name} did not start within "
+        f"{_patience(job):.0f} s: each needs {each} on one node, and the cluster has "
+        f"{free_resources()} ({' '.join(str(reason).split())[:200]}). Wait for other jobs, or for "
+        "lost nodes to come back; the same command goes on from here."
     )
 
 
@@ -94,29 +136,36 @@ def _own_error(failures: Iterable[BaseException]) -> str | None:
 
 
 def _worker(settings: dict[str, Any]) -> dict[str, Any]:
-    """One rank: build, restore, train, close. Returns the summary."""
+    """One rank of a Ray Train worker group. Returns the summary."""
     from ray.train.torch import get_device
 
     from unite.cluster.stream import ray_reader
-    from unite.training.parallelize import World
-    from unite.training.setup import build_trainer
 
     job: Job = settings["job"]
     world = World.current(get_device())
     set_threads(job.config.cluster.threads_per_worker, world.size)
-    # A restarted group continues from what was saved since the driver looked.
-    newest = latest(job.folder)
-    job = replace(job, resume_from=newest or job.resume_from)
-    images = int(job.resume_from.name) if job.resume_from else 0
-    tracker = settings["tracker_factory"](world.is_main, images)
-    if world.is_main:
-        tracker = with_gauges(tracker, job.folder.name)
-    trainer = build_trainer(job, world, tracker, ray_reader)
-    try:
-        return trainer.run()
-    finally:
-        trainer.stream.close()
-        tracker.close()
+    return train_rank(job, world, settings["tracker_factory"], ray_reader)
+
+
+def train_rank(
+    job: Job, world: World, tracker_factory: TrackerFactory, reader: Callable[..., Any]
+) -> dict[str, Any]:
+    """One rank, whoever started it: become the run's writer, build, restore, train, close."""
+    with sole_writer(job.folder) if world.is_main else nullcontext():
+        world.gather(None)  # until rank 0 has the run to itself
+        # A restarted group continues from what was saved since the driver looked.
+        newest = latest(job.folder)
+        job = replace(job, resume_from=newest or job.resume_from)
+        images = int(job.resume_from.name) if job.resume_from else 0
+        tracker = tracker_factory(world.is_main, images)
+        if world.is_main:
+            tracker = with_gauges(tracker, job.folder.name)
+        trainer = build_trainer(job, world, tracker, reader)
+        try:
+            return trainer.run()
+        finally:
+            trainer.stream.close()
+            tracker.close()
 
 
 def set_threads(threads: int, workers: int) -> None:

@@ -20,15 +20,21 @@ from unite.ablation.results import Result, is_trained, read_result, write_result
 from unite.ablation.trials import Sweep, Trial, Work
 from unite.ablation.verdict import LATENT_STD, PSNR
 from unite.checkpoints.store import STATE_FILE, checkpoint_digest, latest
-from unite.cluster.connect import describe_cluster
+from unite.cluster.connect import CapacityError, describe_cluster
 from unite.cluster.evaluate import evaluate
 from unite.cluster.evaluate import prepare as prepare_evaluation
 from unite.cluster.fanout import WorkError
-from unite.cluster.gauges import with_gauges
 from unite.cluster.launch import prepare
-from unite.cluster.sweep_runs import spool_of, start_child
-from unite.cluster.train import OWN_ERRORS, TrackerFactory, TrainingError, fit, set_threads
-from unite.cluster.tune import Admission
+from unite.cluster.sweep_runs import spool_of, training_run
+from unite.cluster.train import (
+    OWN_ERRORS,
+    TrackerFactory,
+    TrainingError,
+    fit,
+    set_threads,
+    train_rank,
+)
+from unite.cluster.tune import NO_ROOM, Admission
 from unite.data.loader import local_reader
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.results import Outcome
@@ -36,8 +42,8 @@ from unite.metrics.moments import MetricError
 from unite.storage import Store
 from unite.training.flops import training_flops
 from unite.training.parallelize import World
-from unite.training.runs import RUN_FILE, STOP_FILE, Run, begin, open_run
-from unite.training.setup import Job, build_trainer
+from unite.training.runs import STOP_FILE, Run, begin, open_run
+from unite.training.setup import Job
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +73,8 @@ def run_trial(
         return {"state": _run(work, context)}
     except (*OWN_ERRORS, TrainingError) as error:
         return {"state": "failed", "error": str(error)}
+    except CapacityError as error:
+        return {"state": NO_ROOM, "error": str(error)}
 
 
 def _run(work: Work, context: Context) -> str:
@@ -94,9 +102,9 @@ def _train(run: Run, work: Work, context: Context) -> dict[str, Any]:
     begin(run)  # this forgets an old request to stop, so a new one is looked for afterwards
     if _stop_asked(context):
         return {"stopped": True}
-    handle = _start_child(run, work, context)
+    handle = _start_tracking(work, context)
     factory = functools.partial(open_tracker, handle, spool_of(run.folder))
-    job = Job(config=run.config, folder=run.folder, resume_from=run.resume_from)
+    job = Job.of(run)
     status = "FAILED"
     try:
         summary = _fit(job, context.admission, factory)
@@ -111,14 +119,7 @@ def _fit(job: Job, admission: Admission, factory: TrackerFactory) -> dict[str, A
     if admission.allotment is not None:
         return fit(job, admission.allotment, factory)
     set_threads(1, 1)  # what the trial reserves
-    tracker = factory(True, int(job.resume_from.name) if job.resume_from else 0)
-    tracker = with_gauges(tracker, job.folder.name)
-    trainer = build_trainer(job, World(), tracker, local_reader)
-    try:
-        return trainer.run()
-    finally:
-        trainer.stream.close()
-        tracker.close()
+    return train_rank(job, World(), factory, local_reader)
 
 
 def _measure_somewhere(
@@ -199,28 +200,14 @@ def open_tracker(
     return tracking.open_tracker(handle, spool=spool, resume_step=images)
 
 
-def _start_child(run: Run, work: Work, context: Context) -> tracking.RunHandle | None:
-    """The training's MLflow run below the sweep's; a server that is away costs curves, not runs."""
+def _start_tracking(work: Work, context: Context) -> tracking.RunHandle | None:
+    """The training's run in MLflow; a server that is away costs no run: its curves are kept."""
     if context.parent is None:
         return None
-    sweep, trial = context.sweep, work.trials[0]
-    tags = sweep.tags(trial)
-    name = sweep.label(trial)
-    if len(work.trials) > 1:
-        # The trials that are measured on it get runs of their own, each with its value.
-        tags = {key: tags[key] for key in ("axis", "seed", "figure", "scale", "equal")}
-        name = f"training, seed {trial.seed}"
     try:
-        handle = start_child(
-            run,
-            context.parent,
-            name,
-            tags,
-            cluster=describe_cluster(),
-            resume_run_id=run.record.get("mlflow_run_id"),
-        )
+        return training_run(context.sweep, context.parent, work, describe_cluster())
     except tracking.TrackingError as error:
-        logger.warning("no curves of %s in MLflow: %s", run.folder.name, error)
+        logger.warning(
+            "%s is not in MLflow, the same command sends its curves later: %s", work.digest, error
+        )
         return None
-    run.folder.write_json(RUN_FILE, {"mlflow_run_id": handle.run_id, "mlflow_uri": handle.uri})
-    return handle

@@ -16,13 +16,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unite.cluster.connect import DATA_CPUS, Allotment, CapacityError, admit, describe_cluster
+from unite.cluster.connect import (
+    DATA_CPUS,
+    Allotment,
+    CapacityError,
+    Node,
+    admit,
+    allot,
+    nodes,
+    places,
+)
 from unite.config.schema import ClusterConfig
 
 TRIAL_CPUS = 0.01
 """Of a trial that only watches its workers; Ray refuses 0."""
-START_SECONDS = 300.0
-"""Waiting for a first trial to start before giving up; `cluster.wait_s` comes on top."""
+NO_ROOM = "no room"
+"""State of a trial whose workers did not get what they need."""
+SWEEP_CURE = "Lower --workers, choose another --scale, or set --wait-s for an autoscaling cluster."
+"""Which flags of a sweep help when the cluster is too small."""
+
+
+class GridError(RuntimeError):
+    """Ray ended the grid by itself; what trials have finished is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,30 +69,33 @@ def trains_inside(config: ClusterConfig) -> bool:
 
 
 def admit_trials(config: ClusterConfig) -> Admission:
-    """Lay trials over the joined cluster; CapacityError when not even one fits."""
+    """Lay trials over the joined cluster; CapacityError when not even one fits.
+
+    Waits up to `cluster.wait_s` for an autoscaling cluster to grow.
+    """
+    allotment = admit(config, SWEEP_CURE)
+    return lay_out(config, nodes(), allotment)
+
+
+def check_capacity(config: ClusterConfig, have: Sequence[Node]) -> Admission:
+    """The same without waiting, on nodes that are known."""
+    return lay_out(config, have, allot(config, have, SWEEP_CURE))
+
+
+def lay_out(config: ClusterConfig, have: Sequence[Node], allotment: Allotment) -> Admission:
+    """The pure rule: `have` holds what each node has in all."""
     if trains_inside(config):
-        return lay_out(config, describe_cluster(), None)
-    allotment = admit(config)
-    return lay_out(config, describe_cluster(), allotment)
-
-
-def lay_out(
-    config: ClusterConfig, have: dict[str, float], allotment: Allotment | None
-) -> Admission:
-    """The pure rule behind `admit_trials`: `have` holds the cluster's total CPU and GPU."""
-    if allotment is None:
-        concurrent = int(have["CPU"])
+        concurrent = sum(int(node["CPU"]) for node in have)
         if concurrent < 1:
             raise CapacityError(
-                f"a trial of one worker needs a CPU and the cluster has {have['CPU']:g}: it would "
-                "wait for ever. Run the sweep where there are CPUs."
+                "a trial of one worker needs a whole CPU, and no node of the cluster has one: it "
+                f"would wait for ever. {SWEEP_CURE}"
             )
         return Admission(concurrent=concurrent, trial_cpus=1.0)
     # The allotment already left room for Ray Data, once; every trial has readers of its own.
     each = allotment.num_workers * allotment.cpus_per_worker + DATA_CPUS + TRIAL_CPUS
-    concurrent = max(1, int(have["CPU"] / each))
-    if allotment.use_gpu:
-        concurrent = min(concurrent, int(have["GPU"] // allotment.num_workers))
+    by_cpus = int(sum(node["CPU"] for node in have) / each)
+    concurrent = max(1, min(by_cpus, places(allotment, have) // allotment.num_workers))
     return Admission(concurrent=concurrent, trial_cpus=TRIAL_CPUS, allotment=allotment)
 
 
@@ -94,13 +112,15 @@ def run_grid(
     """Run `trainable({"work": key}, **arguments)` for every item; the watcher hears how each ended.
 
     A trial whose process dies is started again up to `max_failures` times, and continues from its
-    run's last checkpoint. CapacityError when no trial can start.
+    run's last checkpoint. CapacityError when no trial can start, GridError when Ray gives up.
     """
     # The driver's own handlers ask runs to save and end; Tune's would kill them.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the one that verbose=0 silences
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # results are in the runs
     from ray import tune
+    from ray.exceptions import RayError
+    from ray.tune import TuneError
 
     tuner = tune.Tuner(
         tune.with_resources(
@@ -122,7 +142,13 @@ def run_grid(
             failure_config=tune.FailureConfig(max_failures=max_failures),
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    except (TuneError, RayError) as error:
+        raise GridError(
+            f"Ray gave up: {' '.join(str(error).split())[-500:]}. The same command goes on "
+            "from here."
+        ) from error
 
 
 def _trial_name(trial: Any) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 from ray.tune import Callback
 from rich.console import Console
 
-from unite.cluster.connect import CapacityError
+from unite.cluster.connect import START_SECONDS, CapacityError, free_resources
 from unite.cluster.console import describe
-from unite.cluster.tune import START_SECONDS, Item
+from unite.cluster.tune import NO_ROOM, Item
 from unite.storage import Store
 from unite.training.progress import read_progress
 
@@ -36,6 +36,8 @@ class Watcher(Callback):
         self.errors: dict[str, str] = {}
         """Key -> message of each trial that ended without a result."""
         self.ended = 0
+        self.hopeless: CapacityError | None = None
+        """Why no other trial would start either."""
         self.alive = self.shown = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -52,6 +54,9 @@ class Watcher(Callback):
         self.ended += 1
         if last.get("error"):
             self._failed(item, last["error"])
+            others = [each for each in trials if each is not trial and each.status == "RUNNING"]
+            if last.get("state") == NO_ROOM and not others:
+                self.hopeless = CapacityError(last["error"])
             return
         self._say(f"{item.label}: {last.get('state', 'ended')} ({self.ended} of {len(self.items)})")
         self.on_done(item.key)
@@ -63,7 +68,12 @@ class Watcher(Callback):
         self._failed(self._item(trial), _last_line(str(error or "its process was lost")))
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Every round of Tune's loop: heartbeat, and the guard against waiting for ever."""
+        """Every round of Tune's loop: heartbeat, and the guard against waiting for ever.
+
+        A trial that Tune runs may still wait for workers of its own; `fit` limits that.
+        """
+        if self.hopeless is not None:
+            raise self.hopeless
         now = time.monotonic()
         running = [trial for trial in trials if trial.status == "RUNNING"]
         waiting = [trial for trial in trials if trial.status == "PENDING"]
@@ -88,14 +98,11 @@ class Watcher(Callback):
         self.console.print(line, soft_wrap=True, markup=False)
 
     def _nothing_starts(self, trial: Any) -> CapacityError:
-        import ray
-
-        free = ray.available_resources()
         needs = trial.placement_group_factory.required_resources
         return CapacityError(
             f"no trial could start within {self.patience_s:.0f} s: each needs {needs}, and the "
-            f"cluster has {free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs free. Wait "
-            "for other jobs; the same command goes on from here."
+            f"cluster has {free_resources()}. Wait for other jobs; the same command goes on from "
+            "here."
         )
 
 

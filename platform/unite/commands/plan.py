@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from unite.ablation.options import SweepOptions
+from dataclasses import fields
+
+from unite.ablation.options import SweepOptions, check
 from unite.ablation.plan import clock, measure_rate, run_cost
 from unite.ablation.trials import expand
 from unite.commands.render import print_table
 from unite.config.axes import AXES, find_axis
 from unite.config.recipes import recipe
-from unite.config.scales import ScaleName
 from unite.config.schema import RunConfig
+from unite.config.serialise import replace
 
 
-def plan(name: str, *, scale: ScaleName, seeds: int, rate: float, measure: bool, gpus: int) -> None:
+def plan(name: str, options: SweepOptions, *, rate: float, measure: bool, gpus: int) -> None:
     """Print images, FLOPs, storage, device hours and wall time.
 
-    ValueError for an unknown name, and when --measure cannot be done here.
+    `options` are of a sweep; of a recipe only `epochs` counts, and others are refused. ValueError
+    for an unknown name, and when --measure cannot be done here.
     """
     if gpus < 1 or rate < 0:
         raise ValueError(
@@ -24,11 +27,11 @@ def plan(name: str, *, scale: ScaleName, seeds: int, rate: float, measure: bool,
     if rate and measure:
         raise ValueError("--rate and --measure exclude each other: choose one")
     if _is_sweep(name):
-        sweep = expand(find_axis(name), SweepOptions(scale=scale, seeds=seeds))
+        sweep = expand(find_axis(name), options)
         works = [(work.config, work.trials) for work in sweep.works]
         print(f"{sweep.name}: {len(works)} training runs, {len(sweep.trials)} points with seeds")
     else:
-        works = [(recipe(name), ())]
+        works = [(_longer(recipe(name), options), ())]
     costs = [run_cost(config, trials) for config, trials in works]
     training, sampling = sum(c.training_flops for c in costs), sum(c.sampling_flops for c in costs)
     rows = [
@@ -45,6 +48,19 @@ def plan(name: str, *, scale: ScaleName, seeds: int, rate: float, measure: bool,
 
 def _is_sweep(name: str) -> bool:
     return name in AXES or "sweep_" in name
+
+
+def _longer(config: RunConfig, options: SweepOptions) -> RunConfig:
+    """A recipe with --epochs; ValueError for flags that only sweeps have."""
+    check(options)
+    usual = SweepOptions(epochs=options.epochs)
+    for name in (item.name for item in fields(options)):
+        if (value := getattr(options, name)) != getattr(usual, name):
+            raise ValueError(
+                f"--{name} {value} is about ablations, and {config.recipe} is a recipe: drop it, "
+                f"or name one of {', '.join(AXES)}"
+            )
+    return replace(config, {"training.epochs": options.epochs or config.training.epochs})
 
 
 def _range(counts: list[int]) -> str:

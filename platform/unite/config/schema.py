@@ -8,7 +8,7 @@ Counts are in images (samples) unless a field says otherwise. t = 1 is clean dat
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 Sharing = Literal["shared", "separate"]
 Solver = Literal["dopri5", "heun", "midpoint", "euler"]
@@ -28,6 +28,11 @@ class ImagesConfig:
     """Classes; labels are 0..num_classes-1. The null class of guidance is added by the model."""
     flip: bool = True
     """Random horizontal flip in training, addressed by (seed, epoch, row)."""
+
+
+# What RunConfig.domain may hold: a union, once there is a second domain. `from_dict` takes the
+# member that has a stored config's fields, and `unite.domains.build_domain` builds its domain.
+DomainConfig: TypeAlias = ImagesConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +229,8 @@ class DataConfig:
     decode_threads: int = 0
     """Threads that decode images in each worker; 0 = one per core it may use."""
     max_bad_fraction: float = 0.01
-    """Share of unreadable rows above which the run aborts (they are counted and replaced)."""
+    """Share of unreadable rows above which the run aborts (they are replaced, counted, and listed
+    in the run's folder bad_rows)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +242,7 @@ class CheckpointConfig:
     keep_last: int = 2
     """Most recent checkpoints kept."""
     keep_best: int = 1
-    """Checkpoints kept by the best evaluation PSNR."""
+    """Checkpoints kept by the best evaluation (images: PSNR)."""
     asynchronous: bool = True
     """Write in a background thread from a snapshot; at most one save is in flight."""
 
@@ -285,6 +291,9 @@ class ClusterConfig:
     """CPUs reserved per worker; 0 = computed so that Ray Data keeps at least one CPU."""
     threads_per_worker: int = 0
     """Threads of CPU arithmetic in each worker; 0 = the machine's cores shared among them."""
+    device_tflops: float = 0.0
+    """Peak rate of one device in TFLOP/s (10^12), as its maker states it for `training.precision`:
+    what throughput/mfu is a share of. 0 = its rate at a large matrix product, measured at start."""
     wait_s: float = 0.0
     """Seconds to wait for an autoscaling cluster to bring the workers' resources; 0 = they must
     be there."""
@@ -319,7 +328,7 @@ class RunConfig:
     weights: str = ""
     """Folder or s3:// URI with pretrained files (VGG, LPIPS, Inception), found by digest;
     empty = UNITE_WEIGHTS, then torch's cache."""
-    domain: ImagesConfig = field(default_factory=ImagesConfig)
+    domain: DomainConfig = field(default_factory=ImagesConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     flow: FlowConfig = field(default_factory=FlowConfig)
     reconstruction_noise: ReconstructionNoiseConfig = field(

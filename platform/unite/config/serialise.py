@@ -32,8 +32,12 @@ def from_dict(kind: type[Config], data: dict[str, Any]) -> Config:
 
 
 def _value(hint: Any, value: Any) -> Any:
-    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
-        return from_dict(typing.cast(type, hint), value)
+    if isinstance(value, dict):
+        kinds = [k for k in typing.get_args(hint) or (hint,) if dataclasses.is_dataclass(k)]
+        # Of a union the class that has these fields; of none that fits, the first one complains.
+        fitting = [kind for kind in kinds if set(value) <= set(typing.get_type_hints(kind))]
+        if kinds:
+            return from_dict(typing.cast(type, (fitting or kinds)[0]), value)
     return tuple(value) if isinstance(value, list) else value
 
 

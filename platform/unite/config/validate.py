@@ -16,15 +16,16 @@ from unite.config.schema import (
 )
 from unite.config.serialise import flatten
 
+LPIPS_SMALLEST_SIDE = 16
+"""Pixels of the smallest image that LPIPS can halve four times."""
 POSITIVE = (
-    "domain.size",
-    "domain.patch",
     "domain.num_classes",
     "model.num_registers",
     "model.latent_dim",
     "model.encoder.depth",
     "model.encoder.width",
     "model.encoder.num_heads",
+    "model.encoder.mlp_ratio",
     "model.decoder.depth",
     "model.decoder.width",
     "model.decoder.num_heads",
@@ -65,9 +66,11 @@ NOT_NEGATIVE = (
     "optim.warmup_epochs",
     "optim.weight_decay",
     "optim.grad_clip",
+    "training.collapse_std",
     "data.decode_threads",
     "checkpoint.keep_best",
     "cluster.cpus_per_worker",
+    "cluster.device_tflops",
     "cluster.max_failures",
     "cluster.threads_per_worker",
     "cluster.wait_s",
@@ -105,16 +108,20 @@ def _ranges(config: RunConfig) -> Iterator[str]:
 
 
 def _shapes(config: RunConfig) -> Iterator[str]:
-    domain, model = config.domain, config.model
-    yield from _images(domain, model.num_registers)
-    yield from _encoder(model.encoder)
-    yield from _heads("model.decoder", model.decoder)
+    # Only what needs no domain: any other domain's own `validate` checks the model that is built.
+    if isinstance(config.domain, ImagesConfig):
+        yield from _images(config.domain, config.model.num_registers)
+        yield from _perceptual(config.domain, config.loss.perceptual.weight)
+    yield from _encoder(config.model.encoder)
+    yield from _heads("model.decoder", config.model.decoder)
 
 
 def _images(domain: ImagesConfig, num_registers: int) -> Iterator[str]:
     if domain.channels not in (1, 3):
         yield f"domain.channels = {domain.channels} must be 1 (grey) or 3 (RGB)"
-    if domain.patch <= 0 or domain.size <= 0:
+    sides = {"domain.size": domain.size, "domain.patch": domain.patch}
+    if min(sides.values()) <= 0:
+        yield from (f"{name} = {side} must be above 0" for name, side in sides.items() if side <= 0)
         return
     if domain.size % domain.patch:
         yield (
@@ -131,12 +138,26 @@ def _images(domain: ImagesConfig, num_registers: int) -> Iterator[str]:
         )
 
 
+def _perceptual(domain: ImagesConfig, weight: float) -> Iterator[str]:
+    if weight > 0 and 0 < domain.size < LPIPS_SMALLEST_SIDE:
+        yield (
+            f"loss.perceptual.weight = {weight} asks for LPIPS, which halves images four times and "
+            f"needs {LPIPS_SMALLEST_SIDE} pixels, but domain.size = {domain.size}: set "
+            "loss.perceptual.weight to 0 or raise domain.size"
+        )
+
+
 def _encoder(encoder: EncoderConfig) -> Iterator[str]:
     yield from _heads("model.encoder", encoder)
     if encoder.num_heads > 0 and (encoder.width // max(encoder.num_heads, 1)) % 2:
         yield (
             f"model.encoder.width / num_heads = {encoder.width // encoder.num_heads} must be even "
             "for rotary pairs; change model.encoder.num_heads"
+        )
+    if 0 < encoder.mlp_ratio * encoder.width < 2:
+        yield (
+            f"model.encoder.mlp_ratio = {encoder.mlp_ratio} leaves no hidden width at "
+            f"model.encoder.width = {encoder.width}; raise it (4 as in the paper)"
         )
     if encoder.in_context_tokens and encoder.in_context_start >= encoder.depth:
         yield (
@@ -166,6 +187,8 @@ def _training(config: RunConfig) -> Iterator[str]:
             f"reconstruction_noise.sigma = {noise.sigma} is a lowest t in 0..1 for the "
             "interpolated form; did you mean reconstruction_noise.form additive?"
         )
+    if not all(0 <= beta < 1 for beta in config.optim.betas):
+        yield f"optim.betas = {config.optim.betas} must lie in 0..1, below 1"
     begin, end = config.optim.plateau_epochs
     if config.optim.schedule == "plateau" and not config.optim.warmup_epochs <= begin < end:
         yield (

@@ -1,4 +1,4 @@
-"""Decode picked rows in a pool of threads, account for the bad ones, and replace them.
+"""Decode picked rows in a pool of threads, and replace the bad ones.
 
 A row that cannot be decoded is replaced by the next good one of its window, so that a batch depends
 neither on the number of workers nor on timing. It keeps its own row id and is counted.
@@ -6,9 +6,7 @@ neither on the number of workers nor on timing. It keeps its own row id and is c
 
 from __future__ import annotations
 
-import logging
 import os
-from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
@@ -16,19 +14,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from unite.data.bad_rows import BadDataError
 from unite.data.shards import ROW_ID
 from unite.domains.base import Domain
 
 ROWS_PER_TASK = 32
-BAD_ROWS_GRACE = 1000
-"""The bad fraction is taken of at least this many rows, so that one early bad row is no verdict."""
-BAD_ROWS_LOGGED = 10
-
-log = logging.getLogger(__name__)
-
-
-class BadDataError(ValueError):
-    """Too many rows cannot be decoded; the message counts them per reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,36 +135,6 @@ class Decoder:
             name: [window.value(name, offset) for window, offset in picks]
             for name in self._domain.columns
         }
-
-
-class BadRows:
-    """Counts bad rows per reason, logs the first ones, and raises when there are too many."""
-
-    def __init__(self, uri: str, max_fraction: float) -> None:
-        self.rows_seen = 0
-        self.counts: Counter[str] = Counter()
-        self._uri = uri
-        self._max_fraction = max_fraction
-
-    def add(self, pending: Pending) -> None:
-        """Account for a finished batch; BadDataError above the allowed fraction."""
-        self.rows_seen += len(pending.rows_B)
-        for row, reason in sorted(pending.bad):
-            if self.counts.total() < BAD_ROWS_LOGGED:
-                log.warning("row %d of %s is bad: %s", row, self._uri, reason)
-            # Domains put details after a colon; what is before it names the reason.
-            self.counts[reason.partition(":")[0]] += 1
-        total = self.counts.total()
-        if total > self._max_fraction * max(self.rows_seen, BAD_ROWS_GRACE):
-            raise BadDataError(
-                f"{total} of {self.rows_seen} rows of {self._uri} are bad "
-                f"({self.summary()}), more than data.max_bad_fraction = {self._max_fraction}; "
-                "repair the data, compare its labels with domain.num_classes, or raise the limit"
-            )
-
-    def summary(self) -> str:
-        """The most frequent reasons with their counts."""
-        return ", ".join(f"{count} x {reason}" for reason, count in self.counts.most_common(5))
 
 
 def usable_cores() -> int:

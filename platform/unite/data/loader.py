@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from unite.config.schema import DataConfig
-from unite.data.decode import BadRows, Batch, Decoder, Pending, Pick, Window
+from unite.data.bad_rows import BadRowList, BadRows
+from unite.data.decode import Batch, Decoder, Pending, Pick, Window
 from unite.data.order import Read, SampleOrder
 from unite.data.prefetch import Prefetch
 from unite.data.shards import ROW_ID, ShardSet
@@ -57,7 +58,7 @@ class BatchStream:
     Batch s holds the samples images_seen + [s B, (s + 1) B) that belong to the rank; batches
     straddle epochs and no row is dropped. `wait_seconds` is the time spent waiting in `next`, `bad`
     counts the rows that were replaced. Raises BadDataError above `config.max_bad_fraction` bad
-    rows, ShardError when a shard cannot be read.
+    rows, ShardError or UnreachableError when a shard cannot be read.
     """
 
     def __init__(
@@ -72,8 +73,12 @@ class BatchStream:
         world: int = 1,
         images_seen: int = 0,
         reader: Reader = local_reader,
+        bad_rows: BadRowList | None = None,
     ) -> None:
-        """`batch_size` is global (all ranks) and must be divisible by `world`."""
+        """`batch_size` is global (all ranks) and must be divisible by `world`.
+
+        `bad_rows` is this rank's part of the run's list of bad rows, if one is kept.
+        """
         if batch_size % world:
             raise ValueError(
                 f"training.batch_size = {batch_size} must be divisible by the {world} workers"
@@ -86,7 +91,7 @@ class BatchStream:
                 world,
             )
         self.wait_seconds = 0.0
-        self.bad = BadRows(shards.uri, config.max_bad_fraction)
+        self.bad = BadRows(shards.uri, config.max_bad_fraction, bad_rows)
         self._decoder = Decoder(domain, config.decode_threads)
         windows = LaneWindows(shards, config, seed, rank, world, images_seen, reader)
         samples = _shares(images_seen, batch_size, rank, world)
@@ -102,13 +107,14 @@ class BatchStream:
             batch = pending.result()
         finally:
             self.wait_seconds += time.perf_counter() - started
-        self.bad.add(pending)
+        self.bad.add(len(batch), pending.bad)
         return batch
 
     def close(self) -> None:
         """End the threads; the batches made ahead are dropped."""
         self._pending.close()
         self._decoder.close()
+        self.bad.close()
 
     def _submit(self, windows: LaneWindows, samples: Iterator[np.ndarray]) -> Iterator[Pending]:
         try:
@@ -239,7 +245,7 @@ def sequential_batches(
     try:
         for pending in batches:
             batch = pending.result()
-            bad.add(pending)
+            bad.add(len(batch), pending.bad)
             yield _without(batch, [row for row, _ in pending.bad])
     finally:
         batches.close()

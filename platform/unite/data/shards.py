@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
+from itertools import zip_longest
 from typing import Literal
 
 import numpy as np
@@ -34,6 +34,7 @@ from unite.data.manifest import (
     content_digest,
     read_manifest,
 )
+from unite.data.parquet import read_footer, read_row_group
 from unite.storage import Store
 
 COLUMNS = ("image", "label")
@@ -125,7 +126,7 @@ class ShardSet:
         """One column of integers for all rows, int64 (num_rows,); reads that column only."""
 
         def read(group: RowGroup) -> np.ndarray:
-            table = _read_row_group(self.uri, group.file, group.index, (column,))
+            table = read_row_group(self.uri, group.file, group.index, (column,))
             return table.column(column).to_numpy().astype(np.int64)
 
         with ThreadPoolExecutor(_IO_THREADS) as pool:
@@ -156,8 +157,8 @@ class ShardSet:
 def read_rows(
     uri: str, columns: Sequence[str], group: RowGroup, start: int = 0, stop: int | None = None
 ) -> pa.Table:
-    """Rows start..stop of a row group; ShardError naming the file when it cannot be read."""
-    table = _read_row_group(uri, group.file, group.index, columns)
+    """Rows start..stop of a row group; ShardError or UnreachableError name what cannot be read."""
+    table = read_row_group(uri, group.file, group.index, columns)
     if table.num_rows != group.num_rows:
         raise ShardError(
             f"{uri}/{group.file} changed: row group {group.index} now holds {table.num_rows} rows "
@@ -232,7 +233,7 @@ def _from_footers(
     store: Store, split: str, sizes: dict[str, int], columns: Sequence[str]
 ) -> ShardSet:
     with ThreadPoolExecutor(_IO_THREADS) as pool:
-        footers = dict(pool.map(lambda name: (name, _footer(store.uri, name)), sizes))
+        footers = dict(pool.map(lambda name: (name, read_footer(store.uri, name)), sizes))
     for name, footer in footers.items():
         _check_columns(f"{store}/{name}", footer.schema.to_arrow_schema().names, columns)
     _warn_of_large_row_groups(store, footers)
@@ -295,39 +296,23 @@ def _warn_of_large_row_groups(store: Store, footers: dict[str, pq.FileMetaData])
             return
 
 
-@lru_cache(maxsize=4096)
-def _footer(uri: str, file: str) -> pq.FileMetaData:
-    """A shard's footer, kept: over a network it costs as many requests as a row group."""
-    store = Store.open(uri)
-    try:
-        return pq.read_metadata(store.path(file), filesystem=store.filesystem)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _unreadable(uri, file, error) from error
+def require_same_classes(train: ShardSet, held_out: ShardSet) -> None:
+    """ShardError when two splits number their classes differently; labels would be shifted.
 
-
-def _read_row_group(uri: str, file: str, index: int, columns: Sequence[str]) -> pa.Table:
-    """The columns of a row group; a struct column becomes its field `bytes`."""
-    store, footer = Store.open(uri), _footer(uri, file)
-    schema = footer.schema.to_arrow_schema()
-    structs = [name for name in columns if pa.types.is_struct(schema.field(name).type)]
-    leaves = [f"{name}.bytes" if name in structs else name for name in columns]
-    try:
-        with store.filesystem.open_input_file(store.path(file)) as source:
-            reader = pq.ParquetFile(source, metadata=footer, pre_buffer=True)
-            table = reader.read_row_group(index, columns=leaves, use_threads=False)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise _unreadable(uri, file, error) from error
-    # Flattening names the field of a struct after both.
-    flat = {f"{name}.bytes": name for name in structs}
-    table = table.flatten()
-    table = table.rename_columns([flat.get(name, name) for name in table.column_names])
-    return table.select(list(columns))
-
-
-def _unreadable(uri: str, file: str, error: Exception) -> ShardError:
-    return ShardError(
-        f"{uri}/{file} is not a readable parquet file, it may be truncated ({error}); copy it "
-        "again, or delete it and run jobs/prepare_data.py again"
+    Splits without class names are taken on trust.
+    """
+    names, others = train.class_names, held_out.class_names
+    if names is None or others is None or names == others:
+        return
+    lacking = [name for name in names if name not in others]
+    unknown = [name for name in others if name not in names]
+    number = next(i for i, pair in enumerate(zip_longest(names, others)) if pair[0] != pair[1])
+    raise ShardError(
+        f"data.train {train.uri} has {len(names)} classes and data.eval {held_out.uri} has "
+        f"{len(others)}, and from label {number} on they mean different things (held out lacks: "
+        f"{', '.join(lacking[:5]) or 'none'}; knows more: {', '.join(unknown[:5]) or 'none'}). "
+        "Prepare the held-out set again into the folder of the training set (jobs/prepare_data.py "
+        "--split eval with the same --out): it takes that set's labels"
     )
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from unite.config.schema import ImagesConfig
+from functools import singledispatch
+
+from unite.config.schema import DomainConfig, ImagesConfig
 from unite.domains.base import Domain
 from unite.domains.images import ImagesDomain
 
 __all__ = ["Domain", "ImagesDomain", "build_domain"]
 
 
-def build_domain(config: ImagesConfig) -> Domain:
-    """The domain that belongs to a config; TypeError for a config of no known domain."""
-    if isinstance(config, ImagesConfig):
-        return ImagesDomain(config)
+@singledispatch
+def build_domain(config: DomainConfig) -> Domain:
+    """The domain that belongs to a config; TypeError for a config of no known domain.
+
+    A further domain registers its class for its config here: nothing else knows domains by name.
+    """
     raise TypeError(f"no domain has a config of type {type(config).__name__}")
+
+
+build_domain.register(ImagesConfig, ImagesDomain)

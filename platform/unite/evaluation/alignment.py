@@ -6,26 +6,30 @@ import json
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import ClassVar
 
 import torch
 
 from unite.evaluation.chunks import Arrays, Chunk, partition
-from unite.evaluation.dataset import Dataset
+from unite.evaluation.dataset import Dataset, undecodable
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome, Row
 from unite.evaluation.task import Suite
-from unite.metrics.alignment import AlignmentConfig, AlignmentSums
+from unite.metrics.alignment import Alignment, AlignmentConfig, AlignmentSums
 
 IMAGES_PER_CHUNK = 256
-MOST_BYTES = 2 * 2**30
-"""Of all chunks together: each holds sums over blocks, levels and H^2, 0.6 GB for Base."""
+MOST_BYTES = 4 * 2**30
+"""Of all chunks together, unless one per noise level is more: each holds three sums of H^2 for
+every block, 0.2 GB for Base, 0.9 GB for XL."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlignmentSuite(Suite):
-    """The first N held-out images through both pathways."""
+    """The first N held-out images through both pathways, one noise level in each chunk.
+
+    So a model of any size has work for several workers, and none holds more than one level's sums.
+    """
 
     suite: ClassVar[str] = "alignment"
 
@@ -34,20 +38,21 @@ class AlignmentSuite(Suite):
 
     @property
     def cost(self) -> float:
-        """Passes per image."""
-        return 1.0 + len(self.config.levels)
+        """Passes per image and level."""
+        return 2.0
 
     def chunks(self) -> tuple[Chunk, ...]:
-        """As many as leave something to share, as few as their sums allow."""
-        encoder = self.subject.config.model.encoder
-        matrices = encoder.depth * (1 + 2 * len(self.config.levels))
-        affordable = MOST_BYTES // (8 * matrices * encoder.width**2)
+        """Of each level as many as leave something to share, as few as their sums allow."""
+        encoder, levels = self.subject.config.model.encoder, self._levels()
+        bytes_of_one = 8 * 3 * encoder.depth * encoder.width**2
+        affordable = MOST_BYTES // (len(levels) * bytes_of_one)
         wanted = math.ceil(self.total / IMAGES_PER_CHUNK)
-        return partition(self.suite, self.total, max(1, min(wanted, affordable)))
+        count = max(1, min(wanted, affordable))
+        return tuple(chunk for label in levels for chunk in partition(label, self.total, count))
 
     def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
         """Float64 sums of a chunk, and its share of the rows for CKNNA."""
-        sums, model = AlignmentSums(self.config), self.model(instruments)
+        sums, model = AlignmentSums(self._levels()[chunk.label]), self.model(instruments)
         for rows in instruments.rows(self.data, self.subject.config.domain, chunk):
             with torch.inference_mode(), instruments.autocast(self.precision):
                 sums.add(model, rows.sample, rows.rows_B, rows.labels_B)
@@ -58,28 +63,49 @@ class AlignmentSuite(Suite):
         # Here, because matplotlib takes a second to import and workers do not need it.
         from unite.metrics.plots import plot_alignment
 
-        sums = AlignmentSums(self.config)
-        for chunk in chunks:
-            sums.merge(AlignmentSums.from_state(self.config, chunk))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            result = sums.result()
+            parts = [self._level(label, chunks) for label in self._levels()]
+        result = Alignment.of_levels(parts)
         picture = plot_alignment({"model": result})
-        details = {**asdict(self.config), "rows_under_cka": result.num_rows}
+        fields = {
+            "data": self.data.digest,
+            "seed": self.config.seed,
+            "num_samples": result.num_images,
+            "details": {**asdict(self.config), "rows_under_cka": result.num_rows},
+        }
         rows = [
-            Row(card=self.card(name, value, data=self.data.digest, details=details))
+            Row(card=self.card(name, value, **fields))
             for name, value in result.summary().items()
             if value == value  # NaN is told in a remark
         ]
+        content = {**result.to_dict(), "card": self.card("alignment", 0.0, **fields).of_many()}
+        told = dict.fromkeys(str(warning.message) for warning in caught)
         levels = ", ".join(f"{level:g}" for level in self.config.levels)
         return Outcome(
             suite=self.suite,
             protocol=f"t = {levels}; CKNNA with {self.config.neighbors} neighbours",
             rows=tuple(rows),
-            remarks=tuple(str(warning.message) for warning in caught),
+            remarks=(*told, *undecodable(self.data, self.total, result.num_images)),
             files={
                 "alignment.png": picture.png,
                 "alignment.svg": picture.svg,
-                "alignment.json": json.dumps(result.to_dict()).encode(),
+                "alignment.json": json.dumps(content).encode(),
             },
         )
+
+    def _levels(self) -> dict[str, AlignmentConfig]:
+        """Label of chunks -> what they measure: the suite's config at one noise level."""
+        return {
+            f"{self.suite}-t{level:g}": replace(self.config, levels=(level,))
+            for level in self.config.levels
+        }
+
+    def _level(self, label: str, chunks: Sequence[Arrays]) -> Alignment:
+        """The figures of one noise level."""
+        config = self._levels()[label]
+        sums = AlignmentSums(config)
+        for index, chunk in enumerate(self.chunks()):
+            if chunk.label == label:
+                sums.merge(AlignmentSums.from_state(config, chunks[index]))
+        return sums.result()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
@@ -34,7 +35,8 @@ class WorkerArguments:
     wait_s: float = 0.0
     """Seconds to wait for an autoscaling cluster to bring them."""
     batch_size: int = 0
-    """Images that a worker computes at once; 0 = 250 on a CPU, 128 on a GPU."""
+    """Images that a worker computes at once, at most, and no fewer than 32, below which rounding
+    would change; 0 = 250 on a CPU, 128 on a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,37 @@ class EvaluateArguments(WorkerArguments):
     """Only send results that MLflow did not take: the file that the message named."""
 
 
+READERS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(
+        (
+            "num_samples",
+            "labels",
+            "solver",
+            "num_steps",
+            "cfg_scale",
+            "cfg_interval",
+            "cfg_sweep",
+            "cfg_adaptive",
+            "reference",
+        ),
+        ("generation",),
+    ),
+    "extractor": ("generation", "reconstruction"),
+}
+"""Arguments that say how to sample and what to compare with -> the suites that read them."""
+
+
+def without_effect(arguments: EvaluateArguments, suites: Sequence[str]) -> dict[str, Any]:
+    """The arguments that were changed and that none of the suites reads."""
+    defaults = EvaluateArguments()
+    changed = {name: getattr(arguments, name) for name in READERS}
+    return {
+        name: value
+        for name, value in changed.items()
+        if value != getattr(defaults, name) and not set(READERS[name]) & set(suites)
+    }
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataArguments(WorkerArguments):
     """A data set of images."""
@@ -134,7 +167,8 @@ class FitArguments(DataArguments):
     seed: int = 0
     """Of initial weights and order."""
     images: int = 0
-    """Training images seen, repeats counted; 0 = 200,000, or 20 passes over a small set."""
+    """Training images seen, repeats counted; 0 = 200,000, 20 passes over a small set, or what four
+    minutes on one CPU thread allow, whichever is least."""
     out: str = ""
     """Folder; empty = in the storage, where evaluations find it."""
 
@@ -157,7 +191,7 @@ def chosen_suites(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in wanted:
         if name not in SUITES:
             close = difflib.get_close_matches(name, SUITES, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            hint = f"; did you mean {close[0]}?" if close else "."
             raise ValueError(f"--suite {name!r} is unknown{hint} Suites: {', '.join(SUITES)}")
     return tuple(name for name in SUITES if name in wanted or not wanted)
 
@@ -169,8 +203,12 @@ def check(arguments: EvaluateArguments) -> None:
     sweeps = arguments.cfg_sweep or arguments.cfg_adaptive
     if sweeps and arguments.cfg_scale is not None:
         raise ValueError("--cfg-scale has no effect with a sweep, which chooses it: leave it out")
-    if sweeps and "generation" not in chosen_suites(arguments.suite):
-        raise ValueError("--cfg-sweep and --cfg-adaptive belong to the suite generation: add it")
+    suites = chosen_suites(arguments.suite)
+    for name, value in without_effect(arguments, suites).items():
+        raise ValueError(
+            f"--{name.replace('_', '-')} {value} has no effect on {', '.join(suites)}: it belongs "
+            f"to {' and '.join(READERS[name])}. Leave it out, or add a --suite that reads it"
+        )
     for name in ("num_samples", "num_images", "batch_size"):
         if getattr(arguments, name) < 0:
             raise ValueError(f"--{name.replace('_', '-')} must not be negative")

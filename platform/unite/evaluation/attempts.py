@@ -21,8 +21,9 @@ NAME = re.compile(r"attempt-([0-9]+)\.json")
 MOST_REASON = 2000
 """Characters of a reason that are kept, from its end."""
 
-Status = Literal["submitted", "succeeded", "elsewhere", "failed"]
-"""elsewhere: the job succeeded, and its result cannot be seen from here."""
+Status = Literal["submitted", "succeeded", "elsewhere", "failed", "withdrawn"]
+"""elsewhere: the job succeeded, and its result cannot be seen from here. withdrawn: another
+scheduler's job had taken the last place at the same moment."""
 
 
 @dataclass(frozen=True, kw_only=True)

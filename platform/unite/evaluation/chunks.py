@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from unite.storage import Store
 FOLDER = "chunks"
 MOST_SAMPLES = 1000
 """Samples of a chunk, at most: what a lost worker can cost."""
+MOST_CHUNKS = 128
+"""Chunks of a suite, at most; the chunks of larger sets hold more than MOST_SAMPLES. Each brings
+all sums along (34 MB on Inception's features), whatever its size."""
 FEWEST_SAMPLES = 32
 LEAST_CHUNKS = 16
 """Chunks of a suite, at least, unless they would fall under FEWEST_SAMPLES: work for every worker
@@ -63,9 +67,10 @@ def partition(label: str, total: int, count: int = 0) -> tuple[Chunk, ...]:
 
 
 def default_count(total: int) -> int:
-    """Chunks of at most MOST_SAMPLES; for fewer samples, LEAST_CHUNKS of FEWEST_SAMPLES or more."""
+    """Chunks of at most MOST_SAMPLES while MOST_CHUNKS are enough; of few samples LEAST_CHUNKS, of
+    FEWEST_SAMPLES or more."""
     enough = min(LEAST_CHUNKS, total // FEWEST_SAMPLES)
-    return max(1, enough, math.ceil(total / MOST_SAMPLES))
+    return min(MOST_CHUNKS, max(1, enough, math.ceil(total / MOST_SAMPLES)))
 
 
 def is_finished(folder: Store, chunk: Chunk) -> bool:
@@ -84,6 +89,23 @@ def read_chunk(folder: Store, chunk: Chunk) -> dict[str, np.ndarray]:
     """A kept result; StorageError when it is absent."""
     with np.load(io.BytesIO(folder.read(_name(chunk))), allow_pickle=False) as file:
         return {name: file[name] for name in file.files}
+
+
+@dataclass(frozen=True)
+class KeptChunks(Sequence[Arrays]):
+    """The kept results of chunks, read when they are asked for: never all of them in memory."""
+
+    folder: Store
+    chunks: tuple[Chunk, ...]
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def __getitem__(self, index: Any) -> Any:
+        """A result, or the results of a slice, which are not read yet."""
+        if isinstance(index, slice):
+            return KeptChunks(self.folder, self.chunks[index])
+        return read_chunk(self.folder, self.chunks[index])
 
 
 def _name(chunk: Chunk) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -13,10 +13,24 @@ from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome, Row
 from unite.evaluation.task import Suite
 from unite.metrics.compute import ComputeInputs, compute_table
-from unite.paper import counterpart
+from unite.paper import model_counterpart
 from unite.training.flops import training_flops
 
-UNITS = {"_m": "million", "device_hours": "of one device", "images_per_s": "all workers, training"}
+UNITS = {
+    "_m": "million",
+    "device_hours": "of all devices together",
+    "images_per_s": "all workers, training",
+    "mfu": "share of the matmul rate, training",
+}
+MEASURED = ("images_per_s", "device_hours", "mfu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """What a training run measured of its speed; None where it did not."""
+
+    images_per_s: float | None = None
+    mfu: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +40,8 @@ class ComputeSuite(Suite):
     suite: ClassVar[str] = "compute"
 
     images_per_epoch: int
-    images_per_s: float | None = field(default=None, compare=False)
-    """Training throughput as the run logged it."""
+    rates: Rates = field(default_factory=Rates, compare=False)
+    """Of the training run, as it logged them."""
 
     def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
         """Trained parameters of each part."""
@@ -45,24 +59,46 @@ class ComputeSuite(Suite):
             ComputeInputs(
                 parameters={name: int(count) for name, count in chunks[0].items()},
                 flop_per_sample={name: term.total for name, term in flops.terms.items()},
-                model_flop_per_sample=flops.model,
                 samples_seen=self.subject.images,
                 epochs=self.subject.images / self.images_per_epoch,
-                images_per_s=self.images_per_s,
+                images_per_s=self.rates.images_per_s,
+                num_devices=self.subject.config.cluster.num_workers,
+                mfu=self.rates.mfu,
             )
         )
         rows = tuple(
             Row(
-                card=self.card(name, value, precision="", num_samples=0),
-                paper=counterpart(name, suite=self.suite),
+                card=self.card(
+                    name,
+                    value,
+                    precision="",
+                    num_samples=0,
+                    details=self._machine if name in MEASURED else {},
+                ),
+                paper=model_counterpart(name, suite=self.suite, config=self.subject.config),
                 note=next((unit for end, unit in UNITS.items() if name.endswith(end)), ""),
             )
             for name, value in table.items()
         )
-        remark = "No training throughput: the run logged none to MLflow that can be read from here."
+        remark = (
+            "No training throughput, device hours and MFU: neither the run's folder nor MLflow "
+            "holds any that can be read from here"
+        )
         return Outcome(
             suite=self.suite,
             protocol="training, forward, backward and recompute",
             rows=rows,
-            remarks=() if self.images_per_s else (remark,),
+            remarks=() if self.rates.images_per_s else (remark,),
         )
+
+    @property
+    def _machine(self) -> dict[str, Any]:
+        """What the measured rates depend on, as far as the run's config tells."""
+        cluster, training = self.subject.config.cluster, self.subject.config.training
+        return {
+            "workers": cluster.num_workers,
+            "device": "GPU" if cluster.use_gpu else "CPU",
+            "threads_per_worker": cluster.threads_per_worker,
+            "batch": training.batch_size,
+            "precision": training.precision,
+        }

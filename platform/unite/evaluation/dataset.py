@@ -62,3 +62,13 @@ def images_of(data: Dataset, *, size: int = 0, channels: int = 0) -> ImagesConfi
         num_classes=classes,
         flip=False,
     )
+
+
+def undecodable(data: Dataset, wanted: int, counted: int) -> tuple[str, ...]:
+    """A remark when rows were left out because they cannot be decoded; cards count the others."""
+    if wanted == counted:
+        return ()
+    return (
+        f"{wanted - counted} of the first {wanted:,} rows of {data.uri} cannot be decoded and are "
+        "left out; the worker's log names them. Prepare the data again (jobs/prepare_data.py)",
+    )

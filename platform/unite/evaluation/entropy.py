@@ -16,6 +16,7 @@ from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome, Row
 from unite.evaluation.task import Suite
 from unite.metrics.entropy import (
+    BASELINE,
     DEFAULT_BINS,
     PAPER_BINS,
     TensorEntropy,
@@ -64,7 +65,8 @@ class EntropySuite(Suite):
         # Here, because matplotlib takes a second to import and workers do not need it.
         from unite.metrics.plots import plot_entropy
 
-        states = {name: self._parse(str(chunks[0][name])) for name in ("trained", "random")}
+        (dumped,) = chunks
+        states = {name: self._parse(str(dumped[name])) for name in ("trained", "random")}
         parts = [
             p for p in ENCODERS if any(t.name.startswith(p) for t in states["trained"].tensors)
         ]
@@ -77,15 +79,17 @@ class EntropySuite(Suite):
             for name in ("random", "trained")
         }
         picture = plot_entropy(bars)
-        tensors = {name: json.loads(str(chunks[0][name])) for name in states}
+        tensors = {name: json.loads(str(dumped[name])) for name in states}
+        content = {"bins": self.bins, **tensors, "card": rows[0].card.of_many()}
         return Outcome(
             suite=self.suite,
-            protocol=f"MB, {self.bins} bins over each tensor's range; {PAPER_BINS} fit the paper",
+            protocol=f"MB, {self.bins} bins over each tensor's range; {PAPER_BINS} fit the paper. "
+            f"random: {BASELINE}",
             rows=tuple(rows),
             files={
                 "entropy.png": picture.png,
                 "entropy.svg": picture.svg,
-                "entropy.json": json.dumps({"bins": self.bins, **tensors}).encode(),
+                "entropy.json": json.dumps(content).encode(),
             },
         )
 
@@ -95,15 +99,19 @@ class EntropySuite(Suite):
         paper_row = PAPER_ROWS[sharing, name]
         if part == "separate_denoiser" and name == "trained":
             paper_row = "separate denoiser trained"
-        return [
-            Row(
-                card=self.card(
-                    f"{prefix}{group}_mb", value, seed=self.seed, details={"bins": self.bins}
-                ),
-                paper=counterpart(group, suite="entropy_mb", row=paper_row),
-            )
-            for group, value in entropy.part(part).megabytes().items()
-        ]
+        details = {"bins": self.bins, "baseline": BASELINE}
+        rows = []
+        for group, value in entropy.part(part).megabytes().items():
+            card = self.card(f"{prefix}{group}_mb", value, seed=self.seed, details=details)
+            paper = counterpart(group, suite="entropy_mb", row=paper_row)
+            rows.append(Row(card=card, paper=paper, note=self._note(group) if paper else ""))
+        return rows
+
+    def _note(self, group: str) -> str:
+        """How the paper's figure differs from ours."""
+        bins = "" if self.bins == PAPER_BINS else f"paper: {PAPER_BINS} bins"
+        whole = "paper: with what we call other" if group == "functional" else ""
+        return "; ".join(part for part in (bins, whole) if part)
 
     def _dump(self, state: Mapping[str, Tensor]) -> str:
         entropy = weight_entropy(state, bins=self.bins)

@@ -24,8 +24,8 @@ from unite.metrics.weights import MissingWeightsError
 AUTO = "auto"
 SMALL = "small"
 """Asks for the small extractor of the run's own training data."""
-SMALLEST_FOR_INCEPTION = 64
-"""Pixels of a side. Inception was made for photographs at 299 pixels."""
+SMALLEST_FOR_INCEPTION = 32
+"""Pixels of a side: CIFAR-10's, on which FID is customary. Inception resizes to 299 itself."""
 MOST_PIXELS = 1024
 """Values of an image up to which raw pixels are features as well: their covariance stays small."""
 GENERIC_FOLDERS = {"train", "data", "shards", "parquet", "images", "dataset", ""}

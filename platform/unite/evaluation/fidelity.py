@@ -5,7 +5,7 @@ Shapes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -64,16 +64,36 @@ class Counter:
         }
 
 
-def statistics_of(
-    chunks: Sequence[Arrays], prefix: str, number: int, plan: FidelityPlan
-) -> Iterator[FidelityStatistics]:
-    """The statistics of extractor `number` in each chunk, in order; one in memory at a time."""
-    start = f"{prefix}/{number}/"
-    for chunk in chunks:
-        names = (name for name in chunk if name.startswith(start))
-        yield FidelityStatistics.from_arrays(
-            plan, {name.removeprefix(start): chunk[name] for name in names}
+@dataclass
+class Totals:
+    """Sums of chunks, side by side for every set of images and extractor that they counted."""
+
+    statistics: Mapping[tuple[str, int], FidelityStatistics]
+    """By (prefix of `Counter.to_arrays`, number of the extractor)."""
+
+    @classmethod
+    def zeros(cls, prefixes: Sequence[str], plans: Sequence[FidelityPlan]) -> Totals:
+        """No chunks yet."""
+        return cls(
+            {
+                (prefix, number): FidelityStatistics.zeros(plan)
+                for prefix in prefixes
+                for number, plan in enumerate(plans)
+            }
         )
+
+    def add(self, chunk: Arrays) -> None:
+        """Count a chunk in; they must come in the order of their index."""
+        for (prefix, number), total in self.statistics.items():
+            start = f"{prefix}/{number}/"
+            names = (name for name in chunk if name.startswith(start))
+            arrays = {name.removeprefix(start): chunk[name] for name in names}
+            total.add(FidelityStatistics.from_arrays(total.plan, arrays))
+
+    def check_complete(self, left_out: int = 0) -> None:
+        """MetricError unless each sample was counted once, `left_out` known ones not at all."""
+        for total in self.statistics.values():
+            total.check_complete(left_out)
 
 
 def load_reference(uri: str, source: ExtractorSource) -> Reference:

@@ -12,10 +12,16 @@ import torch
 from unite.config.schema import ImagesConfig
 from unite.evaluation.chunks import Arrays, Chunk, partition
 from unite.evaluation.dataset import Dataset
-from unite.evaluation.extractors import small_name
+from unite.evaluation.extractors import image_shape, small_name
 from unite.evaluation.instruments import Instruments, Rows
 from unite.evaluation.task import Task
-from unite.metrics.small_extractor import CARD_FILE, FitOptions, SmallExtractor, fit_extractor
+from unite.metrics.small_extractor import (
+    CARD_FILE,
+    FitOptions,
+    SmallExtractor,
+    fit_extractor,
+    training_flop,
+)
 from unite.storage import Store
 
 FOLDER = "extractors"
@@ -23,14 +29,25 @@ MOST_BYTES = 2 * 2**30
 """Images that fitting holds in memory, at most; of a larger set, ranges spread over it are used."""
 MOST_PASSES = 20
 """Passes over a small set: more of them cost minutes and gain nothing."""
+MOST_SECONDS = 240.0
+"""What fitting may take on one CPU thread, unless the number of images is given."""
+THREAD_FLOPS = 33e9
+"""Rate of one thread at it, FLOP/s (measured on CIFAR-10: 370 images/s)."""
 RANGES = 1000
 """Ranges that such a set is divided into."""
 
 
-def default_options(num_rows: int) -> FitOptions:
-    """The extractor's own defaults, with fewer images where the set is small."""
+def default_options(num_rows: int, images: ImagesConfig) -> FitOptions:
+    """The extractor's own defaults, with fewer images where the set is small or they are large.
+
+    The number follows from the images alone, never from who fits: the extractor is the same for
+    everybody.
+    """
     options = FitOptions()
-    return replace(options, images=min(options.images, MOST_PASSES * num_rows))
+    affordable = int(MOST_SECONDS * THREAD_FLOPS / training_flop(image_shape(images), options))
+    least = 2 * options.batch_size
+    most = max(least, affordable)
+    return replace(options, images=min(options.images, MOST_PASSES * num_rows, most))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,13 +86,23 @@ class FitTask(Task):
             images=images,
             name=name,
             seed=seed,
-            options=options or default_options(data.num_rows),
+            options=options or default_options(data.num_rows, images),
             out=Store.open(out).uri if out else (Store.open(storage) / FOLDER / folder).uri,
         )
 
     def chunks(self) -> tuple[Chunk, ...]:
         """Fitting is one piece of work."""
         return partition(self.suite, self.total, 1)
+
+    @property
+    def title(self) -> str:
+        """What it does and how long it takes, in a few words."""
+        flop = training_flop(image_shape(self.images), self.options)
+        minutes = self.options.images * flop / THREAD_FLOPS / 60
+        return (
+            f"fitting the extractor {self.name} on {self.options.images:,} images, about "
+            f"{max(minutes, 0.1):.1f} minutes on one CPU thread"
+        )
 
     @property
     def cost(self) -> float:

@@ -7,6 +7,7 @@ Shapes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,22 +22,22 @@ from unite.evaluation.chunks import Arrays, Chunk
 from unite.evaluation.extractors import ExtractorSource
 from unite.evaluation.fidelity import (
     Counter,
+    Totals,
     base_names,
     extractor_fields,
     load_reference,
     metric_details,
     plan_of,
     reference_fields,
-    statistics_of,
 )
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.pictures import png
 from unite.evaluation.results import Outcome, Row
 from unite.evaluation.task import Suite
 from unite.metrics.fidelity import FidelityPlan, FidelityStatistics, fidelity_metrics
-from unite.metrics.guards import bias_warning, check_images
+from unite.metrics.guards import ImageGuard, bias_warning
 from unite.metrics.reference import Reference
-from unite.paper import counterpart
+from unite.paper import counterpart, model_counterpart
 from unite.sampling.generate_job import describe
 from unite.sampling.generator import Samples, draw
 from unite.sampling.grid import image_grid
@@ -75,28 +76,34 @@ class Generation(Suite):
         evaluations = EVALUATIONS_PER_STEP.get(settings.solver, 0) * settings.num_steps
         return (evaluations or DOPRI5_EVALUATIONS) * (2 if settings.cfg_scale != 1 else 1)
 
-    def plan(self, number: int) -> FidelityPlan:
-        """What is counted for one of the extractors."""
-        return plan_of(self.sources[number], self.total)
+    @property
+    def plans(self) -> tuple[FidelityPlan, ...]:
+        """What is counted for each of the extractors."""
+        return tuple(plan_of(source, self.total) for source in self.sources)
 
     def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
         """Draw the samples of a chunk and count them."""
-        plans = tuple(self.plan(number) for number in range(len(self.sources)))
-        counter = Counter(self.sources, plans, instruments)
+        counter, guard = Counter(self.sources, self.plans, instruments), ImageGuard()
         cost = torch.zeros(2, dtype=torch.int64)
         shown: list[np.ndarray] = []
         self.model(instruments)  # loaded before the clock starts
         seconds = 0.0
-        for indices_B in torch.arange(chunk.start, chunk.stop).split(instruments.batch_size):
+        indices = torch.arange(chunk.start, chunk.stop)
+        for indices_B in indices.split(instruments.batch(len(chunk))):
             started = time.perf_counter()
             samples = self._draw(instruments, indices_B)
             pixels_BHWC = self.domain(instruments).render(samples.reconstruction)
-            check_images(samples.reconstruction.float(), indices_B.numpy())
+            guard.add(samples.reconstruction.float(), indices_B.numpy())
             seconds += time.perf_counter() - started  # the check has waited for the device
             counter.update(indices_B.numpy(), pixels_BHWC.permute(0, 3, 1, 2))
             cost += torch.stack([samples.nfe_B.sum(), samples.network_rows_B.sum().cpu()])
             shown.extend(pixels_BHWC[indices_B < self._grid_images()].cpu().numpy())
-        arrays = {"cost": cost.numpy(), "seconds": np.array(seconds)}
+        guard.check()
+        arrays = {
+            "cost": cost.numpy(),
+            "seconds": np.array(seconds),
+            "machine": np.array(json.dumps(instruments.machine)),
+        }
         if shown:
             arrays["shown"] = np.stack(shown)
         return arrays | counter.to_arrays("fake")
@@ -105,30 +112,31 @@ class Generation(Suite):
         """All metrics on all extractors, cost and grid."""
         rows: list[Row] = []
         remarks: list[str] = []
-        cost = np.sum([chunk["cost"] for chunk in chunks], axis=0) / self.total
-        nfe, passes = cost.tolist()
+        totals, cost = Totals.zeros(("fake",), self.plans), _Cost()
+        shown: list[np.ndarray] = []
+        for chunk in chunks:
+            totals.add(chunk)
+            cost.add(chunk)
+            shown += [chunk["shown"]] if "shown" in chunk else []
+        totals.check_complete()
+        nfe, passes = (cost.evaluations / self.total).tolist()
         for number in range(len(self.sources)):
             reference = load_reference(self.references[number], self.sources[number])
-            statistics = self.statistics(chunks, number)
+            statistics = totals.statistics["fake", number]
             rows += self._fidelity_rows(number, statistics, reference, nfe)
             if reference.kept_features is None:
                 remarks.append(
                     f"{self.references[number]} keeps no features: no KID, precision, recall, "
                     "density and coverage. Build it with `evaluate.py reference`"
                 )
-        rows += self._cost_rows(chunks, nfe, passes)
+        rows += self._cost_rows(cost, nfe, passes)
         return Outcome(
             suite=self.suite,
             protocol=f"{describe(self.sampling)}, {self.labels} classes, seed {self.seed}",
             rows=tuple(rows),
             remarks=tuple(remarks),
-            files={"samples.png": png(self._grid(chunks))},
+            files={"samples.png": png(self._grid(np.concatenate(shown)))},
         )
-
-    def statistics(self, chunks: Sequence[Arrays], number: int) -> FidelityStatistics:
-        """Sums of the samples on one extractor; MetricError unless each was counted once."""
-        plan = self.plan(number)
-        return FidelityStatistics.total(plan, statistics_of(chunks, "fake", number, plan))
 
     def sampling_fields(self, nfe: float) -> dict[str, Any]:
         """What a card says of how samples were drawn."""
@@ -165,7 +173,7 @@ class Generation(Suite):
     ) -> list[Row]:
         source = self.sources[number]
         bases = base_names(source)
-        plan = self.plan(number)
+        plan = self.plans[number]
         fewest = min(self.total, reference.num or self.total)
         rows = []
         values = fidelity_metrics(statistics, reference)
@@ -186,21 +194,22 @@ class Generation(Suite):
             note = "" if spread is None else f"std {spread:.2g}"
             if base == "fid":
                 note = bias_warning(fewest, source.num_features) or ""
-            paper = counterpart(base, suite=self.suite) if number == 0 else None
+            model = self.subject.config
+            paper = model_counterpart(base, suite=self.suite, config=model) if not number else None
             rows.append(Row(card=card, paper=paper, note=note))
         return rows
 
-    def _cost_rows(self, chunks: Sequence[Arrays], nfe: float, passes: float) -> list[Row]:
-        seconds = float(sum(chunk["seconds"] for chunk in chunks))
+    def _cost_rows(self, cost: _Cost, nfe: float, passes: float) -> list[Row]:
         row = "dopri5, balanced classes" if self.sampling.solver == "dopri5" else ""
         row = "heun, 50 steps, balanced classes" if self.sampling.solver == "heun" else row
         paper = counterpart("nfe", suite="evaluation_protocol", row=row) if row else None
         fields = self.sampling_fields(nfe)
-        rate = self.total / max(seconds, 1e-9)
+        rate = self.total / max(cost.seconds, 1e-9)
+        made = {"details": {**cost.machine, "workers": 1}}
         return [
             Row(card=self.card("nfe", nfe, **fields), paper=paper),
             Row(card=self.card("passes", passes, **fields), note="nfe and those of guidance"),
-            Row(card=self.card("images_per_s", rate, **fields), note="of one worker"),
+            Row(card=self.card("images_per_s", rate, **fields, **made), note="of one worker"),
         ]
 
     def _grid_images(self) -> int:
@@ -208,7 +217,26 @@ class Generation(Suite):
         values = domain.channels * domain.size**2
         return max(1, min(GRID_IMAGES, GRID_VALUES // values))
 
-    def _grid(self, chunks: Sequence[Arrays]) -> np.ndarray:
-        images_BHWC = np.concatenate([chunk["shown"] for chunk in chunks if "shown" in chunk])
+    def _grid(self, images_BHWC: np.ndarray) -> np.ndarray:
         classes = self.subject.config.domain.num_classes
         return image_grid(images_BHWC, columns=min(10, classes, len(images_BHWC)))
+
+
+class _Cost:
+    """What the chunks cost together."""
+
+    def __init__(self) -> None:
+        self.evaluations = np.zeros(2)
+        """Of the velocity, and passes through the network."""
+        self.seconds = 0.0
+        self.machine: dict[str, str] = {}
+        """What computed them; where chunks differ in it, all that did."""
+
+    def add(self, chunk: Arrays) -> None:
+        """Count a chunk in."""
+        self.evaluations += chunk["cost"]
+        self.seconds += float(chunk["seconds"])
+        for name, value in json.loads(str(chunk["machine"])).items():
+            seen = self.machine.setdefault(name, value)
+            if value not in seen.split(" and "):
+                self.machine[name] = f"{seen} and {value}"

@@ -10,15 +10,19 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
-from unite.evaluation.chunks import read_chunk
-from unite.evaluation.fidelity import load_reference, statistics_of
+from unite.evaluation.chunks import FEWEST_SAMPLES, LEAST_CHUNKS, read_chunk
+from unite.evaluation.fidelity import (
+    Totals,
+    extractor_fields,
+    load_reference,
+    reference_fields,
+)
 from unite.evaluation.generation import Generation
 from unite.evaluation.pictures import plot_sweep
 from unite.evaluation.results import Outcome, Row
 from unite.evaluation.sweep import FULL, SCALES, Sweep, adaptive_sweep, full_sweep
 from unite.evaluation.task import Work, work_of
 from unite.metrics.extractors import metric_name
-from unite.metrics.fidelity import FidelityStatistics
 from unite.metrics.reference import Reference
 
 SUITE = "cfg_sweep"
@@ -35,14 +39,30 @@ def sweep_guidance(
     """The generation task at the best scale, and what the sweep found."""
     reference = load_reference(base.references[0], base.sources[0])
     tasks = [at_scale(base, scale) for scale in SCALES]
+    search = adaptive_sweep if adaptive and not too_few_to_search(base.total) else full_sweep
 
     def measure(indices: Sequence[int], share: float) -> list[float]:
         works = [work for index in indices for work in prefix(tasks[index], share)]
         run(f"guidance, {len(indices)} scales at {share:.3g} of the samples", works)
         return [distance(tasks[index], share, reference) for index in indices]
 
-    sweep = (adaptive_sweep if adaptive else full_sweep)(SCALES, measure)
-    return tasks[sweep.best], _outcome(tasks[sweep.best], sweep, adaptive)
+    sweep = search(SCALES, measure)
+    return tasks[sweep.best], _outcome(tasks[sweep.best], sweep, adaptive, reference)
+
+
+def too_few_to_search(num_samples: int) -> str:
+    """Why so few samples leave nothing to save; empty when there are enough.
+
+    A look at a part takes whole chunks, so that what it draws counts again later. With fewer chunks
+    than LEAST_CHUNKS the smallest look is more than the search counts on.
+    """
+    least = LEAST_CHUNKS * FEWEST_SAMPLES
+    if num_samples >= least:
+        return ""
+    return (
+        f"--cfg-adaptive needs {least} samples to get by with a quarter of a full sweep's, and "
+        f"there are {num_samples}: every scale is measured on all of them"
+    )
 
 
 def prefix(task: Generation, share: float) -> list[Work]:
@@ -53,15 +73,12 @@ def prefix(task: Generation, share: float) -> list[Work]:
 
 def distance(task: Generation, share: float, reference: Reference) -> float:
     """Frechet distance of a prefix of the samples, on the first extractor."""
-    plan = task.plan(0)
-    total = FidelityStatistics.zeros(plan)
+    totals = Totals.zeros(("fake",), task.plans[:1])
     for work in prefix(task, share):
-        arrays = read_chunk(task.folder, work.chunk)
-        (statistics,) = statistics_of([arrays], "fake", 0, plan)
-        total.add(statistics)
+        totals.add(read_chunk(task.folder, work.chunk))
     if share == FULL:
-        total.check_complete()
-    return reference.gaussian.distance(total.gaussian())
+        totals.check_complete()
+    return reference.gaussian.distance(totals.statistics["fake", 0].gaussian())
 
 
 def _drawn(task: Generation, sweep: Sweep) -> int:
@@ -69,17 +86,23 @@ def _drawn(task: Generation, sweep: Sweep) -> int:
     return sum(len(work.chunk) for share in sweep.shares.values() for work in prefix(task, share))
 
 
-def _outcome(best: Generation, sweep: Sweep, adaptive: bool) -> Outcome:
+def _outcome(best: Generation, sweep: Sweep, adaptive: bool, reference: Reference) -> Outcome:
     name = metric_name(best.sources[0].id)
-    details = {"scales": list(sweep.scales), "metric": name, "adaptive": adaptive}
-    fields = {"seed": best.seed, "cfg_interval": best.sampling.cfg_interval, "details": details}
+    fields = {
+        **best.sampling_fields(nfe=0.0),
+        **extractor_fields(best.sources[0]),
+        **reference_fields(reference),
+        "cfg_scale": 1.0,  # it is the outcome
+        "details": {"scales": list(sweep.scales), "metric": name, "adaptive": adaptive},
+    }
     scale = best.card("best_cfg_scale", best.sampling.cfg_scale, suite=SUITE, **fields)
     drawn = best.card("samples_drawn", _drawn(best, sweep), suite=SUITE, **fields)
-    remark = (
+    few = too_few_to_search(best.total) if adaptive else ""
+    open_end = (
         "The best scale has a neighbour that was not measured on all samples: --cfg-sweep would "
         "tell for certain."
     )
-    content = {"metric": name, "total": best.total, **asdict(sweep)}
+    content = {"metric": name, "total": best.total, **asdict(sweep), "card": scale.of_many()}
     return Outcome(
         suite=SUITE,
         protocol=f"lowest {name} of {best.total:,} samples, the same seeds at every scale",
@@ -87,7 +110,7 @@ def _outcome(best: Generation, sweep: Sweep, adaptive: bool) -> Outcome:
             Row(card=scale, note=f"lowest {name}, scales {SCALES[0]:g} to {SCALES[-1]:g}"),
             Row(card=drawn, note=f"a full sweep draws {len(SCALES) * best.total:,}"),
         ),
-        remarks=() if sweep.closed else (remark,),
+        remarks=tuple(remark for remark in (few, "" if sweep.closed else open_end) if remark),
         files={
             "cfg_sweep.json": json.dumps(content, indent=1).encode(),
             "cfg_sweep.png": plot_sweep(sweep, name),

@@ -5,6 +5,7 @@ Shapes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -27,6 +28,10 @@ from unite.models.unite import UNITE
 
 Precision = Literal["float32", "bfloat16"]
 
+LEAST_ROWS = 16
+"""Rows of a network's batch from which on a CPU rounds each row alike, whatever their number: its
+matrix products take other paths for fewer (measured; tests/evaluation/test_batches.py)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
@@ -43,7 +48,7 @@ class Rows:
 
 @dataclass(kw_only=True)
 class Instruments:
-    """Caches of one process. `batch_size` changes speed, and results by rounding only."""
+    """Caches of one process. `batch_size` bounds what is computed at once and changes no result."""
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     batch_size: int = 64
@@ -70,6 +75,28 @@ class Instruments:
             self._others[key] = make()
         return self._others[key]
 
+    @property
+    def machine(self) -> dict[str, str]:
+        """What speed depends on, for the cards of rates."""
+        if self.device.type == "cuda":
+            device = torch.cuda.get_device_name(self.device)
+        else:
+            device = f"{platform.machine()} CPU"
+        return {
+            "device": device,
+            "threads": str(torch.get_num_threads()),
+            "batch": str(self.batch_size),
+        }
+
+    def batch(self, num: int) -> int:
+        """Rows of each batch of `num`, so that no batch, the last included, has under LEAST_ROWS.
+
+        The largest such number up to `batch_size`, or up to twice LEAST_ROWS where that is more.
+        """
+        most = max(self.batch_size, 2 * LEAST_ROWS)
+        sizes = (*range(min(num, most), LEAST_ROWS - 1, -1), *range(most + 1, num + 1), num)
+        return next(size for size in sizes if num % size == 0 or num % size >= LEAST_ROWS)
+
     def domain(self, images: ImagesConfig) -> Domain:
         """What samples of this config are."""
         return self.cached(images, lambda: build_domain(images))
@@ -81,7 +108,7 @@ class Instruments:
         batches = sequential_batches(
             shards,
             domain,
-            batch_size=self.batch_size,
+            batch_size=self.batch(len(chunk)),
             rank=chunk.index,
             world=chunk.count,
             limit=chunk.total,

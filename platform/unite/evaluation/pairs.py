@@ -15,7 +15,7 @@ from functools import cached_property
 
 from unite.checkpoints.resolve import committed_at
 from unite.config.schema import SamplingConfig
-from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.arguments import EvaluateArguments, without_effect
 from unite.evaluation.extractors import AUTO, SMALL, ExtractorSource
 from unite.evaluation.generation import Generation
 from unite.evaluation.guidance import SUITE as SWEEP
@@ -55,8 +55,9 @@ class Pair:
         chosen = replace(
             absolute(arguments), suite=(suite,), run=target.subject.uri, storage=target.storage
         )
-        if suite != Generation.suite:
-            chosen = replace(chosen, cfg_sweep=False, cfg_adaptive=False)
+        defaults = EvaluateArguments()
+        others = without_effect(chosen, (suite,))  # they belong to the request's other suites
+        chosen = replace(chosen, **{name: getattr(defaults, name) for name in others})
         return cls(
             target=target,
             arguments=chosen,

@@ -19,12 +19,14 @@ from unite.evaluation.target import Target
 from unite.evaluation.task import Suite
 from unite.evaluation.trajectory import TrajectorySuite
 from unite.metrics.alignment import AlignmentConfig
+from unite.metrics.fidelity import FidelityPlan
 from unite.metrics.trajectory import TrajectoryConfig
 from unite.sampling.seeds import balanced_labels
 
 DEFAULT_SAMPLES = 50_000
 SMALL_DATA_FACTOR = 2
 """For a training set under DEFAULT_SAMPLES / this, the default N is this many times its images."""
+FEWEST_SAMPLES = FidelityPlan.splits
 MOST_IMAGES = 50_000
 """Held-out images that are reconstructed by default, at most."""
 
@@ -38,13 +40,16 @@ class Ingredients:
     sources: tuple[ExtractorSource, ...] = ()
     references: tuple[str, ...] = ()
     """One file per extractor."""
-    images_per_s: float | None = None
-    """Training throughput, where the run logged it."""
 
 
 def num_samples(arguments: EvaluateArguments, target: Target) -> int:
     """N of the generation suite; ValueError when it cannot be spread evenly over the classes."""
     classes = target.subject.config.domain.num_classes
+    if 0 < arguments.num_samples < FEWEST_SAMPLES:
+        raise ValueError(
+            f"--num-samples {arguments.num_samples}: the Inception Score needs a sample in each of "
+            f"its {FEWEST_SAMPLES} splits; draw at least {FEWEST_SAMPLES}"
+        )
     if arguments.num_samples:
         if arguments.labels == "balanced":
             balanced_labels(arguments.num_samples, classes)
@@ -62,6 +67,11 @@ def sampling_of(arguments: EvaluateArguments, target: Target) -> SamplingConfig:
     low, high = settings.cfg_interval
     if not 0 <= low < high <= 1:
         raise ValueError(f"--cfg-interval {low} {high}: give two times with 0 <= low < high <= 1")
+    if settings.solver == "dopri5" and arguments.num_steps is not None:
+        raise ValueError(
+            f"--num-steps {arguments.num_steps} has no effect on dopri5, which chooses its steps: "
+            "leave it out, or name another --solver"
+        )
     if settings.num_steps < 1:
         raise ValueError(f"--num-steps {settings.num_steps} must be at least 1")
     return settings
@@ -145,7 +155,6 @@ def _compute(ingredients: Ingredients) -> Suite:
     return ComputeSuite(
         total=1,
         images_per_epoch=ingredients.target.train.num_rows,
-        images_per_s=ingredients.images_per_s,
         **_common(ingredients),
     )
 

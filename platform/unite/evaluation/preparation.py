@@ -43,7 +43,7 @@ def prepare_sources(
     """The chosen extractors; the small one is fitted unless the storage has it."""
     if SMALL in choice.places:
         task = FitTask.of(data, images, storage)
-        run(f"fitting the extractor {task.name}", work_of(task))
+        run(task.title, work_of(task))
     sources = fitted_sources(choice.places, data, images, storage, weights)
     assert sources is not None
     return sources

@@ -17,16 +17,16 @@ import torch
 from torch import Tensor
 
 from unite.evaluation.chunks import Arrays, Chunk
-from unite.evaluation.dataset import Dataset
+from unite.evaluation.dataset import Dataset, undecodable
 from unite.evaluation.extractors import ExtractorSource
-from unite.evaluation.fidelity import Counter, extractor_fields, plan_of, statistics_of
+from unite.evaluation.fidelity import Counter, Totals, extractor_fields, plan_of
 from unite.evaluation.instruments import Instruments, Rows
 from unite.evaluation.pictures import png
 from unite.evaluation.results import Outcome, Row
 from unite.evaluation.task import Suite
 from unite.metrics.extractors import metric_name
-from unite.metrics.fidelity import FidelityPlan, FidelityStatistics
-from unite.metrics.guards import bias_warning, check_images
+from unite.metrics.fidelity import FidelityPlan
+from unite.metrics.guards import ImageGuard, bias_warning
 from unite.metrics.passes import tokenize_rows
 from unite.metrics.reconstruction import (
     Perceptual,
@@ -34,7 +34,7 @@ from unite.metrics.reconstruction import (
     reconstruction_metrics,
     ssim_window,
 )
-from unite.paper import counterpart
+from unite.paper import model_counterpart
 from unite.sampling.grid import image_grid
 from unite.training.losses import SMALLEST_SIDE, MissingWeightsError, require_perceptual
 from unite.training.losses import Perceptual as PerceptualNetwork
@@ -63,20 +63,20 @@ class Reconstruction(Suite):
         """Passes per image: tokenizer and decoder, LPIPS on top."""
         return 4.0 if self.lpips else 2.0
 
-    def plan(self, source: ExtractorSource) -> FidelityPlan:
-        """Both sides need moments alone."""
-        return plan_of(source, self.total, moments_only=True)
+    @property
+    def plans(self) -> tuple[FidelityPlan, ...]:
+        """What is counted for each extractor: both sides need moments alone."""
+        return tuple(plan_of(source, self.total, moments_only=True) for source in self.sources)
 
     def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
         """Reconstruct a chunk of rows; keep sums, and pictures of the first and the worst."""
-        plans = tuple(self.plan(source) for source in self.sources)
-        real, fake = (Counter(self.sources, plans, instruments) for _ in range(2))
-        totals, album = ReconstructionTotals(worst=SHOWN), _Album()
+        real, fake = (Counter(self.sources, self.plans, instruments) for _ in range(2))
+        totals, album, guard = ReconstructionTotals(worst=SHOWN), _Album(), ImageGuard()
         perceptual = self._perceptual(instruments)
         for rows in instruments.rows(self.data, self.subject.config.domain, chunk):
             indices_B = rows.rows_B.cpu().numpy()
             recon_BCHW, recon_pixels_BCHW = self._reconstruct(instruments, rows)
-            check_images(recon_BCHW, indices_B)
+            guard.add(recon_BCHW, indices_B)
             real.update(indices_B, rows.pixels_BCHW)
             fake.update(indices_B, recon_pixels_BCHW)
             totals.update(
@@ -84,21 +84,25 @@ class Reconstruction(Suite):
             )
             album.add(indices_B, rows.pixels_BCHW.cpu().numpy(), recon_pixels_BCHW.cpu().numpy())
             album.keep(_wanted(totals))
+        guard.check()
         counts = {"totals": np.array(json.dumps(totals.to_dict()))}
         return counts | album.to_arrays() | real.to_arrays("real") | fake.to_arrays("fake")
 
     def combine(self, chunks: Sequence[Arrays]) -> Outcome:
         """Means, distances and the picture."""
         totals, album = ReconstructionTotals(worst=SHOWN), _Album()
+        features = Totals.zeros(("real", "fake"), self.plans)
         for chunk in chunks:
+            features.add(chunk)
             totals.add(ReconstructionTotals.from_dict(json.loads(str(chunk["totals"]))))
             album.add(chunk["rows"], chunk["inputs"], chunk["outputs"])
-        remarks = [] if self.lpips else [f"No LPIPS. {self.why_no_lpips}"]
+        features.check_complete(left_out=self.total - totals.num)
+        remarks = () if self.lpips else (f"No LPIPS. {self.why_no_lpips}",)
         return Outcome(
             suite=self.suite,
             protocol=f"held-out images against D(GE(x)), {self.precision}",
-            rows=(*self._distance_rows(chunks), *self._mean_rows(totals)),
-            remarks=tuple(remarks),
+            rows=(*self._distance_rows(features, totals.num), *self._mean_rows(totals)),
+            remarks=(*remarks, *undecodable(self.data, self.total, totals.num)),
             files={"reconstructions.png": png(album.picture(_wanted(totals)))},
         )
 
@@ -118,24 +122,22 @@ class Reconstruction(Suite):
             lambda: PerceptualNetwork(require_perceptual(self.weights)).to(instruments.device),
         )
 
-    def _distance_rows(self, chunks: Sequence[Arrays]) -> list[Row]:
+    def _distance_rows(self, features: Totals, num: int) -> list[Row]:
         rows = []
         for number, source in enumerate(self.sources):
-            plan = self.plan(source)
-            real, fake = (
-                FidelityStatistics.total(plan, statistics_of(chunks, side, number, plan))
-                for side in ("real", "fake")
-            )
+            real, fake = (features.statistics[side, number] for side in ("real", "fake"))
             card = self.card(
                 metric_name(source.id, "rfid"),
                 real.gaussian().distance(fake.gaussian()),
                 data=self.data.digest,
                 seed=self.seed,
                 **extractor_fields(source),
-                reference_made=f"the same {self.total} images of the {self.data.split} split",
+                reference_made=f"the same {num} images of the {self.data.split} split",
+                num_samples=num,
             )
-            note = bias_warning(self.total, source.num_features) or ""
-            paper = counterpart("rfid", suite=self.suite) if number == 0 else None
+            note = bias_warning(num, source.num_features) or ""
+            model = self.subject.config
+            paper = None if number else model_counterpart("rfid", suite=self.suite, config=model)
             rows.append(Row(card=card, paper=paper, note=note))
         return rows
 
@@ -151,6 +153,7 @@ class Reconstruction(Suite):
                     value,
                     data=self.data.digest,
                     seed=self.seed,
+                    num_samples=totals.num,
                     details={"image_range": "0..1, float", **details.get(name, {})},
                 ),
                 note=units.get(name, ""),

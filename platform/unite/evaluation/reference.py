@@ -13,11 +13,10 @@ from unite.config.schema import ImagesConfig
 from unite.evaluation.chunks import Arrays, Chunk
 from unite.evaluation.dataset import Dataset
 from unite.evaluation.extractors import ExtractorSource
-from unite.evaluation.fidelity import Counter, plan_of, statistics_of
+from unite.evaluation.fidelity import Counter, Totals, plan_of
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.task import Task
 from unite.metrics.card import library_versions
-from unite.metrics.fidelity import FidelityStatistics
 from unite.metrics.moments import MetricError
 from unite.metrics.reference import Made, Reference
 from unite.storage import Store
@@ -52,7 +51,11 @@ class ReferenceTask(Task):
 
     def combine(self, chunks: Sequence[Arrays]) -> Reference:
         """The statistics of all rows, with their matrix root."""
-        plan = plan_of(self.source, self.total)
+        totals = Totals.zeros(("real",), (plan_of(self.source, self.total),))
+        histogram = np.zeros(self.images.num_classes, np.int64)
+        for chunk in chunks:
+            totals.add(chunk)
+            histogram += chunk["histogram"]
         made = Made(
             data=self.data.uri,
             data_digest=self.data.digest,
@@ -61,10 +64,10 @@ class ReferenceTask(Task):
             versions=library_versions(),
         )
         return Reference.of(
-            FidelityStatistics.total(plan, statistics_of(chunks, "real", 0, plan)),
+            totals.statistics["real", 0],
             self.source.build(),
             made,
-            label_histogram=np.sum([chunk["histogram"] for chunk in chunks], axis=0),
+            label_histogram=histogram,
         ).with_root()
 
 

@@ -12,6 +12,9 @@ that the cluster does not know went down with an earlier head, and counts as fai
 because records are read before the job server is asked: a job is recorded after it was accepted, so
 whatever is recorded was known there, unless the head is another one.
 
+How many jobs run at once is looked up before a job is submitted, and again afterwards: schedulers
+that filled the last place at the same moment all see who was first, and the others withdraw.
+
 The guarantee holds for one cluster. Schedulers of two clusters on one storage do not see each
 other's jobs and may do work twice (never wrongly: finished chunks are kept, and written whole).
 """
@@ -74,6 +77,8 @@ class Job:
     status: Literal["running", "succeeded", "failed"]
     """Waiting counts as running, stopped as failed."""
     reason: str = ""
+    submitted_at: float = 0.0
+    """By the cluster's clock."""
 
 
 class Jobs(Protocol):
@@ -85,6 +90,10 @@ class Jobs(Protocol):
 
     def known(self) -> Mapping[str, Job]:
         """Every job by its submission id."""
+        ...
+
+    def stop(self, submission_id: str) -> None:
+        """End a job."""
         ...
 
 
@@ -157,8 +166,7 @@ class Round:
 
     def _submit(self, pairs: Sequence[Pair], known: Mapping[str, Job]) -> None:
         """Fill the free places, with pairs that failed least first."""
-        ours = (job for name, job in known.items() if name.startswith(PREFIX))
-        free = self.at_once - sum(job.status == "running" for job in ours)
+        free = self.at_once - len(_running(known))
         waiting = [pair for pair in pairs if not self._in_flight(pair)]
         for pair in sorted(waiting, key=lambda pair: len(self._failures(pair))):
             if free <= 0:
@@ -177,6 +185,11 @@ class Round:
             self._note(pair, attempt)
         whose = "submitted" if accepted else "is another scheduler's job:"
         self.tell(f"{pair}: attempt {attempt.number} {whose} {attempt.submission_id}")
+        if accepted and attempt.submission_id in _running(self.jobs.known())[self.at_once :]:
+            # Noted first, so that nobody takes its end for a failure.
+            self._note(pair, attempt.ended("withdrawn", "another scheduler's job was first"))
+            self.jobs.stop(attempt.submission_id)
+            self.tell(f"{pair}: attempt {attempt.number} withdrawn: another job was first")
 
     def _settle(self, pair: Pair, known: Mapping[str, Job]) -> None:
         """Note the outcome of a pair's job, when it has ended."""
@@ -184,6 +197,9 @@ class Round:
         job = known.get(attempt.submission_id) or Job(status="failed", reason=GONE)
         if attempt.status != "submitted" or job.status == "running":
             return
+        self._read(pair)
+        if self._attempts[pair.digest][-1] != attempt:
+            return  # another scheduler has noted its end meanwhile, or withdrew it
         if pair.has_result():
             attempt = attempt.ended("succeeded", job.reason if job.status == "failed" else "")
         elif job.status == "succeeded":
@@ -217,3 +233,13 @@ class Round:
     def _note(self, pair: Pair, attempt: Attempt) -> None:
         write_attempt(pair.records, attempt)
         self._read(pair)
+
+
+def _running(known: Mapping[str, Job]) -> list[str]:
+    """The ids of evaluation jobs that have not ended, in the order in which they came."""
+    ours = {
+        name: job
+        for name, job in known.items()
+        if name.startswith(PREFIX) and job.status == "running"
+    }
+    return sorted(ours, key=lambda name: (ours[name].submitted_at, name))

@@ -18,10 +18,18 @@ from typing import Any, ClassVar
 
 from unite.config.schema import RunConfig
 from unite.domains import Domain
-from unite.evaluation.chunks import Arrays, Chunk, is_finished, partition, read_chunk, write_chunk
+from unite.evaluation.chunks import (
+    Arrays,
+    Chunk,
+    KeptChunks,
+    is_finished,
+    partition,
+    write_chunk,
+)
 from unite.evaluation.instruments import Instruments, Precision
 from unite.evaluation.results import Outcome
 from unite.metrics.card import MetricCard, library_versions
+from unite.metrics.extractors import exact_convolutions
 from unite.models.unite import UNITE
 from unite.storage import Store
 
@@ -145,9 +153,13 @@ class Work:
 
 
 def do(work: Work, instruments: Instruments) -> None:
-    """Compute a chunk and keep it, unless it is kept already."""
+    """Compute a chunk and keep it, unless it is kept already.
+
+    Convolutions are exact, the model's too: cuDNN would round to TF32 under a float32 card.
+    """
     if not work.finished:
-        work.task.run(instruments, work.chunk)
+        with exact_convolutions():
+            work.task.run(instruments, work.chunk)
 
 
 def work_of(task: Task) -> list[Work]:
@@ -155,9 +167,9 @@ def work_of(task: Task) -> list[Work]:
     return [Work(task=task, chunk=chunk) for chunk in task.chunks()]
 
 
-def read_chunks(task: Task) -> list[dict[str, Any]]:
-    """The kept results of all chunks, in order; StorageError names one that is missing."""
-    return [read_chunk(task.folder, chunk) for chunk in task.chunks()]
+def read_chunks(task: Task) -> KeptChunks:
+    """The kept results of all chunks, in order; reading one that is missing is a StorageError."""
+    return KeptChunks(task.folder, task.chunks())
 
 
 def identity(value: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from unite.evaluation.chunks import Arrays, Chunk
-from unite.evaluation.dataset import Dataset
+from unite.evaluation.dataset import Dataset, undecodable
 from unite.evaluation.instruments import Instruments, Rows
 from unite.evaluation.pictures import png
 from unite.evaluation.results import Outcome, Row
@@ -59,20 +59,26 @@ class TrajectorySuite(Suite):
         from unite.metrics.plots import plot_trajectory
 
         sums = TrajectorySums(self.config)
+        picture: np.ndarray | None = None
         for chunk in chunks:
+            picture = chunk.get("picture", picture)
             state = {k.removeprefix("sums/"): v for k, v in chunk.items() if k.startswith("sums/")}
             sums.merge(TrajectorySums.from_state(self.config, state))
         result = sums.result()
+        assert picture is not None
         plot = plot_trajectory({"model": result})
+        rows = self._rows(result)
+        content = {**result.to_dict(), "card": rows[0].card.of_many()}
         return Outcome(
             suite=self.suite,
             protocol="PSNR of decoded predictions to the input, dB",
-            rows=tuple(self._rows(result)),
+            rows=tuple(rows),
+            remarks=undecodable(self.data, self.total, result.num_samples),
             files={
-                "trajectory.png": png(chunks[0]["picture"]),
+                "trajectory.png": png(picture),
                 "trajectory_psnr.png": plot.png,
                 "trajectory_psnr.svg": plot.svg,
-                "trajectory.json": json.dumps(result.to_dict()).encode(),
+                "trajectory.json": json.dumps(content).encode(),
             },
         )
 
@@ -89,7 +95,7 @@ class TrajectorySuite(Suite):
         cards = (
             self.card(
                 f"psnr_{place}", value, data=self.data.digest, seed=self.config.seed,
-                details=asdict(self.config),
+                num_samples=result.num_samples, details=asdict(self.config),
             )
             for place, value in zip(places, result.metrics["psnr"], strict=True)
         )  # fmt: skip

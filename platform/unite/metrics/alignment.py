@@ -19,8 +19,8 @@ Shapes: B images, K registers, H width, L blocks, T levels, N rows of a batch, M
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -83,6 +83,17 @@ class Alignment:
     cosine: np.ndarray
     latent_cosine: np.ndarray
     """(T,)"""
+
+    @classmethod
+    def of_levels(cls, parts: Sequence[Alignment]) -> Alignment:
+        """Parts that measured one noise level each, of the same images, as one."""
+        first = parts[0]
+        levels = tuple(level for part in parts for level in part.config.levels)
+        curves = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in ("cka", "cknna", "cosine", "latent_cosine")
+        }
+        return replace(first, config=replace(first.config, levels=levels), **curves)
 
     def summary(self) -> dict[str, float]:
         """Means over the levels: of all blocks, and of the last block."""

@@ -29,6 +29,8 @@ DIRECTIONS: Mapping[str, Direction] = {
     "l1": "lower",
     "top1_pct": "higher",
     "top5_pct": "higher",
+    "flat_top1_pct": "higher",
+    "flat_top5_pct": "higher",
 }
 """By a metric's name without its extractor. What is not here (costs, curves, entropies) describes a
 model and is not better one way or the other."""

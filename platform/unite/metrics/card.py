@@ -22,7 +22,7 @@ from unite.metrics.moments import MetricError
 OUTCOMES = frozenset({"value", "step", "checkpoint", "nfe"})
 """What may differ between comparable numbers. NFE is an outcome: dopri5's follows from the model,
 the other solvers' from `solver`, `num_steps` and guidance, which are compared."""
-LIBRARIES = ("torch", "numpy", "scipy", "torch-fidelity")
+LIBRARIES = ("torch", "numpy", "scipy", "torch-fidelity", "scikit-learn")
 
 
 class CardMismatchError(MetricError):
@@ -107,6 +107,11 @@ class MetricCard:
             return cls(**content)
         except TypeError as error:
             raise MetricError(f"this is no metric card of this version: {error}") from error
+
+    def of_many(self) -> dict[str, Any]:
+        """What stands beside many numbers of one protocol, such as a curve: all but the number."""
+        content = self.to_dict()
+        return {name: content[name] for name in content if name not in ("metric", "value")}
 
     def to_json(self) -> str:
         """One line of JSON."""

@@ -18,8 +18,6 @@ class ComputeInputs:
     """Trained parameters by part, without their sum."""
     flop_per_sample: Mapping[str, float]
     """FLOPs of one training sample by term (forward, backward and recompute)."""
-    model_flop_per_sample: float
-    """The same without recompute, all terms: what utilisation is defined on."""
     samples_seen: int
     """Training samples, over all epochs."""
     epochs: float
@@ -28,8 +26,8 @@ class ComputeInputs:
     """Measured training throughput of all devices together."""
     num_devices: int = 1
     """Devices that the throughput was measured on."""
-    device_flops: float | None = None
-    """One device's matmul rate, FLOP/s."""
+    mfu: float | None = None
+    """Share, 0 to 1, of the devices' matmul rate that training used, as it measured it."""
 
     def __post_init__(self) -> None:
         if self.samples_seen < 0 or self.num_devices < 1:
@@ -58,7 +56,6 @@ def compute_table(inputs: ComputeInputs) -> dict[str, float]:
         if inputs.images_per_s > 0:
             seconds = inputs.samples_seen / inputs.images_per_s
             table["device_hours"] = seconds * inputs.num_devices / 3600
-        if inputs.device_flops:
-            rate = inputs.images_per_s * inputs.model_flop_per_sample
-            table["mfu"] = rate / (inputs.num_devices * inputs.device_flops)
+    if inputs.mfu is not None:
+        table["mfu"] = inputs.mfu
     return table

@@ -124,6 +124,10 @@ def histogram_bits(tensor: Tensor, bins: int, name: str = "tensor") -> float:
     return float(-(shares * shares.log2()).sum())
 
 
+BASELINE = "a fresh model, its matrices that start at zero (adaLN, final projection) Xavier-uniform"
+"""What `random_state` draws, in words."""
+
+
 def random_state(build: Callable[[], nn.Module], seed: int) -> dict[str, Tensor]:
     """Parameters of an untrained model, as the paper's baseline has them.
 

@@ -134,11 +134,14 @@ class FidelityStatistics:
         self.kept_indices += other.kept_indices
         self.kept_features += other.kept_features
 
-    def check_complete(self) -> None:
-        """MetricError unless each index of the plan was counted exactly once."""
+    def check_complete(self, left_out: int = 0) -> None:
+        """MetricError unless each index of the plan was counted exactly once.
+
+        `left_out`: indices that are known to be missing, such as rows that cannot be decoded.
+        """
         counts = np.bincount(_joined(self.indices, np.int64), minlength=self.plan.total)
         missing, repeated = np.flatnonzero(counts == 0), np.flatnonzero(counts > 1)
-        if len(missing) or len(repeated):
+        if len(missing) != left_out or len(repeated):
             raise MetricError(
                 f"of {self.plan.total} samples, {len(missing)} were not counted "
                 f"(first: {missing[:3].tolist()}) and {len(repeated)} more than once "

@@ -6,6 +6,7 @@ Shapes: B samples, C channels, H height, W width.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,40 +18,47 @@ from unite.metrics.moments import MetricError, Moments, check_features
 
 LOG = logging.getLogger(__name__)
 MOST_CONSTANT = 0.5
-"""Share of images of one colour above which a batch is refused; fewer are only warned of."""
+"""Share of images of one colour above which a chunk is refused; fewer are only warned of."""
 SELF_TEST_TOLERANCE = 1e-4
 """Relative difference of features of one image in batches of different sizes."""
 
 
-def check_images(images_BCHW: Tensor, indices_B: np.ndarray | None = None) -> None:
-    """Refuse images that mean a broken model; call it before they are rendered to uint8.
+@dataclass
+class ImageGuard:
+    """Refuses images that mean a broken model; show it the images before they become uint8."""
 
-    MetricError, naming sample indices, for NaN or infinite values, and when more than
-    MOST_CONSTANT of the images are of a single colour. A few such images are logged as a warning:
-    a data set may hold some.
-    """
-    indices = np.arange(len(images_BCHW)) if indices_B is None else np.asarray(indices_B)
-    flat_BCP = images_BCHW.flatten(2)
-    if flat_BCP.is_floating_point():
-        bad = ~torch.isfinite(flat_BCP).flatten(1).all(dim=1).cpu().numpy()
-        if bad.any():
+    num: int = 0
+    constant: list[int] = field(default_factory=list)
+    """Indices of images of a single colour."""
+
+    def add(self, images_BCHW: Tensor, indices_B: np.ndarray) -> None:
+        """Look at a batch; MetricError, naming a sample, for NaN or infinite values."""
+        flat_BCP = images_BCHW.flatten(2)
+        bad_B = ~torch.isfinite(flat_BCP).flatten(1).all(dim=1).cpu().numpy()
+        if bad_B.any():
             raise MetricError(
-                f"{bad.sum()} of {len(bad)} images hold NaN or infinite values, first sample "
-                f"{indices[bad][0]}: the model diverged or its precision is too low"
+                f"{bad_B.sum()} of {len(bad_B)} images hold NaN or infinite values, first sample "
+                f"{indices_B[bad_B][0]}: the model diverged or its precision is too low"
             )
-    constant = (flat_BCP.amax(dim=2) == flat_BCP.amin(dim=2)).all(dim=1).cpu().numpy()
-    if constant.mean() > MOST_CONSTANT:
-        raise MetricError(
-            f"{constant.sum()} of {len(constant)} images are of a single colour, first sample "
-            f"{indices[constant][0]}: the model collapsed or was not trained (see latent/std)"
+        constant_B = (flat_BCP.amax(dim=2) == flat_BCP.amin(dim=2)).all(dim=1).cpu().numpy()
+        self.num += len(bad_B)
+        self.constant += indices_B[constant_B].tolist()
+
+    def check(self) -> None:
+        """MetricError when more than MOST_CONSTANT of all images are of a single colour.
+
+        A few are logged as a warning: a data set may hold some. So it is asked of a whole chunk,
+        where a batch of one would condemn a model for one black picture.
+        """
+        if not self.constant:
+            return
+        told = (
+            f"{len(self.constant)} of {self.num} images are of a single colour, first sample "
+            f"{self.constant[0]}"
         )
-    if constant.any():
-        LOG.warning(
-            "%d of %d images are of a single colour, first sample %d",
-            constant.sum(),
-            len(constant),
-            indices[constant][0],
-        )
+        if len(self.constant) > MOST_CONSTANT * self.num:
+            raise MetricError(f"{told}: the model collapsed or was not trained (see latent/std)")
+        LOG.warning("%s", told)
 
 
 def bias_warning(num_samples: int, num_features: int) -> str | None:

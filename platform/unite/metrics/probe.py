@@ -17,13 +17,16 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+Features = Literal["mean", "flatten"]
+"""What a probe reads: the average over registers, or all registers side by side."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig:
     """How the probe reads a latent and how it is fitted."""
 
-    features: Literal["mean", "flatten"] = "mean"
-    """Average over registers, or all registers side by side."""
+    features: Features = "mean"
+    """How a latent is read."""
     inverse_penalty: float = 1.0
     """C of scikit-learn: the inverse weight of the L2 penalty."""
     max_iterations: int = 1000
@@ -48,7 +51,7 @@ class ProbeResult:
 
 
 def latent_features(
-    z0_BKD: Tensor, features: Literal["mean", "flatten"], mask_BK: Tensor | None = None
+    z0_BKD: Tensor, features: Features, mask_BK: Tensor | None = None
 ) -> np.ndarray:
     """Features (B, F) of clean latents, float32. Padded registers (mask False) are left out of
     the mean and must be refused by `flatten`, whose features would shift."""

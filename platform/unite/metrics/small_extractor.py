@@ -180,6 +180,20 @@ class SmallExtractor:
         return cls(network, card)
 
 
+def training_flop(image_shape: tuple[int, int, int], options: FitOptions) -> float:
+    """FLOPs of one training image: its convolutions, forwards and twice that backwards."""
+    with torch.device("meta"):
+        network = SmallNetwork(image_shape, 2, options.width, options.num_features)
+        x = torch.empty(1, *image_shape)
+        total = 0.0
+        for layer in network.trunk.children():
+            x = layer(x)
+            if isinstance(layer, nn.Sequential):
+                kernel_size = sum(t.numel() for t in layer[0].parameters())
+                total += 3 * 2 * kernel_size * x[0, 0].numel()
+    return total
+
+
 def fit_extractor(
     images_BCHW: Tensor,
     labels_B: Tensor,

@@ -10,6 +10,7 @@ from unite.config.schema import TrackingConfig
 from unite.reporting.collect import Collected, collect
 from unite.reporting.options import ReportOptions
 from unite.reporting.page import render
+from unite.reporting.view import view
 from unite.storage import Store
 
 
@@ -29,15 +30,13 @@ def build(options: ReportOptions, storage: str, templates: Path) -> list[str]:
     chosen = options.storage or storage
     config = TrackingConfig(uri=options.uri, experiment=options.experiment)
     data = collect(tracking.resolve_uri(config, chosen), options.experiment, chosen)
-    page = render(data, templates, datetime.now(UTC)).encode()
+    seen = view(data)
+    page = render(seen, templates, datetime.now(UTC)).encode()
     Store(folder).write(name, page)
-    return [*_problems(data), f"{out}: {_counts(data)}, {len(page) / 1e6:.1f} MB, needs no network"]
+    problems = [str(problem) for problem in seen.problems]
+    return [*problems, f"{out}: {_counts(data)}, {len(page) / 1e6:.1f} MB, needs no network"]
 
 
 def _counts(data: Collected) -> str:
     numbers = sum(len(run.evaluations.rows) for run in data.runs)
     return f"{len(data.runs)} runs, {len(data.sweeps)} sweeps, {numbers:,} numbers with cards"
-
-
-def _problems(data: Collected) -> list[str]:
-    return [f"{run.name}: {problem}" for run in data.runs for problem in run.problems]

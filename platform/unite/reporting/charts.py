@@ -6,24 +6,22 @@ Runs whose measurements have differing cards never share a chart: each protocol 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from unite.paper import TABLES
 from unite.reporting.catalogue import Catalogue, Entry, in_words
 from unite.reporting.collect import ReportRun
-from unite.reporting.evaluations import UNREADABLE
+from unite.reporting.curves import BLOCKS, AlignmentCurves
 from unite.reporting.figures import COLORS, Figure, Panel, Series
-from unite.reporting.pictures import Thumbnail, thumbnail
+from unite.reporting.pictures import Thumbnail
 
 MOST_POINTS = 160
 """Of a curve; longer ones are averaged in stretches."""
 IMAGES = "training images"
 TIME = "t (0 = noise, 1 = clean)"
 DYNAMICS = {"loss/reconstruction": "reconstruction", "loss/flow": "flow"}
-BLOCKS = {"cka": "Linear CKA", "cknna": "CKNNA", "cosine": "Cosine similarity"}
 CLEAN = 1.12
 """Where D(z0) stands on the axis of t: apart from t = 1, since it is no prediction."""
 GROUPS = {"norm": "norms, adaLN", "functional": "attention, MLP", "other": "embeddings, heads"}
@@ -142,12 +140,14 @@ def entropy(runs: Sequence[ReportRun], catalogue: Catalogue) -> list[Bars]:
 
 
 def paper_entropy() -> Bars:
-    """The paper's figures, which have one group for all but norms."""
+    """The paper's figures, which have one group for all but norms, or none for norms alone."""
     table = TABLES["entropy_mb"]
     bars = [
-        Bar(label=name, parts={group: row[group] for group in GROUPS if group in row})
+        Bar(
+            label=name if "functional" in row else f"{name}, norms alone",
+            parts={group: row[group] for group in GROUPS if group in row},
+        )
         for name, row in table.rows.items()
-        if "functional" in row
     ]
     return Bars(title=f"Paper, {table.source}: UNITE-B", bars=bars, note=table.protocol)
 
@@ -176,30 +176,27 @@ def _by_protocol(
 
 
 def _alignment_figure(group: Sequence[tuple[int, ReportRun]], warning: str) -> Figure:
-    results = [(run.name, content) for _, run in group if (content := _alignment_of(run))]
+    results = [(run.name, run.alignment) for _, run in group if run.alignment is not None]
     if not results:
-        return Figure(panels=(), warning=warning, caption="alignment.json cannot be read")
+        caption = "The curves cannot be read: the list of what is not whole says why"
+        return Figure(panels=(), warning=warning, caption=caption)
+    depth = max(curves.depth for _, curves in results)
     blocks = [
         Panel(
             title=f"{words} of registers",
             x_label="block",
             y_label="1 = same",
             series=_block_series(results, name),
-            x_ticks=_block_ticks(len(results[0][1][name][0])),
+            x_ticks=_block_ticks(depth),
         )
         for name, words in BLOCKS.items()
     ]
     latents = [
-        Series(
-            label=label,
-            points=list(zip(content["config"]["levels"], content["latent_cosine"], strict=True)),
-            index=number,
-        )
-        for number, (label, content) in enumerate(results)
+        Series(label=label, points=list(zip(curves.levels, curves.latents, strict=True)), index=n)
+        for n, (label, curves) in enumerate(results)
     ]
     last = Panel(title="Cosine of final latents", x_label=TIME, y_label="1 = same", series=latents)
-    first = results[0][1]
-    caption = f"{first['num_images']:,} held-out images"
+    caption = f"{results[0][1].num_images:,} held-out images"
     if len(results) > 1:
         caption += "; lines are means over noise levels, bands reach from the least to the greatest"
     labels = [series.label for series in blocks[0].series]
@@ -211,26 +208,17 @@ def _alignment_figure(group: Sequence[tuple[int, ReportRun]], warning: str) -> F
     )
 
 
-def _alignment_of(run: ReportRun) -> dict[str, Any] | None:
-    found = run.evaluations.newest("alignment")
-    try:
-        return json.loads(found.read("alignment.json")) if found else None
-    except UNREADABLE:
-        return None
-
-
-def _block_series(results: Sequence[tuple[str, Any]], name: str) -> list[Series]:
+def _block_series(results: Sequence[tuple[str, AlignmentCurves]], name: str) -> list[Series]:
     """One run: a line for each noise level. Several: means over the levels, in bands."""
     if len(results) == 1:
-        (_, content) = results[0]
+        (_, curves) = results[0]
         return [
             Series(label=f"t = {t:g}", points=list(enumerate(curve, start=1)), index=index)
-            for index, (t, curve) in enumerate(
-                zip(content["config"]["levels"], content[name], strict=True)
-            )
+            for index, (t, curve) in enumerate(zip(curves.levels, curves.blocks[name], strict=True))
         ]
     return [
-        _mean_series(label, content[name], index) for index, (label, content) in enumerate(results)
+        _mean_series(label, curves.blocks[name], index)
+        for index, (label, curves) in enumerate(results)
     ]
 
 
@@ -261,7 +249,8 @@ def _trajectory_figure(group: Sequence[tuple[int, ReportRun]], warning: str) -> 
         clean = [(CLEAN, values["psnr_z0"])] if "psnr_z0" in values else []
         series.append(Series(label=run.name, points=points, index=number))
         series.append(Series(label=f"{run.name}, D(z0)", points=clean, index=number, dashed=True))
-        pictures += _pictures(index, run, "trajectory", "trajectory.png", _rows_of(levels))
+        if run.trajectory is not None:
+            pictures.append(Shown(run=index, caption=_rows_of(levels), picture=run.trajectory))
     panel = Panel(
         title="Decoded predictions along the trajectory",
         x_label=TIME,
@@ -276,13 +265,3 @@ def _trajectory_figure(group: Sequence[tuple[int, ReportRun]], warning: str) -> 
 def _rows_of(levels: Sequence[float]) -> str:
     names = ["input", *(f"prediction at t = {t:g}" for t in levels), "D(z0)"]
     return f"Rows: {', '.join(names)}"
-
-
-def _pictures(index: int, run: ReportRun, suite: str, name: str, caption: str) -> Iterator[Shown]:
-    found = run.evaluations.newest(suite)
-    try:
-        picture = thumbnail(found.read(name)) if found else None
-    except UNREADABLE:
-        picture = None
-    if picture is not None:
-        yield Shown(run=index, caption=caption, picture=picture)

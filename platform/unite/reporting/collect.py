@@ -15,6 +15,7 @@ from functools import cached_property
 
 from unite import tracking
 from unite.checkpoints.resolve import CONFIG_FILE, RUN_FILE
+from unite.reporting.curves import ALIGNMENT_FILE, AlignmentCurves, parse_alignment
 from unite.reporting.evaluations import (
     UNREADABLE,
     Evaluations,
@@ -29,6 +30,7 @@ from unite.training.progress import read_progress
 
 PARENT_TAG = "mlflow.parentRunId"
 CURVES = ("loss/reconstruction", "loss/flow")
+TRAJECTORY_FILE = "trajectory.png"
 SAMPLES = "samples"
 MOST_SAMPLES = 6
 """Sample grids of a run on the page: its last, and others evenly from the rest."""
@@ -49,8 +51,13 @@ class ReportRun:
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
     """(images seen, value) by logged name."""
     evaluations: Evaluations = field(default_factory=Evaluations)
+    alignment: AlignmentCurves | None = None
+    trajectory: Thumbnail | None = None
+    """Decoded predictions."""
     samples: Mapping[int, Thumbnail] = field(default_factory=dict)
     """Grids of samples at fixed seeds, by images seen."""
+    num_samples: int = 0
+    """Grids that MLflow has."""
 
     @property
     def info(self) -> tracking.RunInfo:
@@ -161,29 +168,26 @@ class _Reader:
         trained = next((i for i in reversed(infos) if set(CURVES) & set(i.metrics)), infos[-1])
         handle = tracking.RunHandle(self.uri, trained.run_id)
         recorded = folder_of(trained)
-        folder, evaluations, progress = self._folder(recorded, infos), Evaluations(), None
-        if folder is not None:
-            try:
-                evaluations, progress = in_folder(folder), read_progress(folder)
-            except UNREADABLE as error:
-                evaluations = with_problem(evaluations, first_line(error))
-        samples: dict[int, Thumbnail] = {}
-        try:
-            files = tracking.RunFiles.open(handle)
-            samples = _samples(files)
-            if folder is None:
-                evaluations = in_mlflow(files)
-        except (tracking.TrackingError, *UNREADABLE) as error:
-            evaluations = with_problem(evaluations, first_line(error))
+        folder = self._folder(recorded, infos)
+        evaluations = _evaluations(folder, handle)
+        alignment, evaluations = evaluations.beside("alignment", ALIGNMENT_FILE, parse_alignment)
+        trajectory, evaluations = evaluations.beside("trajectory", TRAJECTORY_FILE, thumbnail)
+        progress, in_progress = _progress(folder)
+        samples, num_samples, in_samples = _samples(handle)
+        for problem in (*in_progress, *in_samples):
+            evaluations = with_problem(evaluations, problem)
         return ReportRun(
             infos=tuple(infos),
             handle=handle,
             folder=folder.uri if folder is not None else recorded,
             reachable=folder is not None,
-            progress=progress or {},
+            progress=progress,
             curves={name: _curve(handle, name) for name in CURVES if name in trained.metrics},
             evaluations=evaluations,
+            alignment=alignment,
+            trajectory=trajectory,
             samples=samples,
+            num_samples=num_samples,
         )
 
     def _folder(self, recorded: str, infos: Sequence[tracking.RunInfo]) -> Store | None:
@@ -221,11 +225,37 @@ def _curve(handle: tracking.RunHandle, name: str) -> list[tuple[int, float]]:
     return [(step, value) for step, value in points.items() if math.isfinite(value)]
 
 
-def _samples(files: tracking.RunFiles) -> dict[int, Thumbnail]:
-    names = files.images(SAMPLES)
-    steps = evenly(list(names), MOST_SAMPLES)
-    pictures = {step: thumbnail(files.read(names[step])) for step in steps}
-    return {step: picture for step, picture in pictures.items() if picture is not None}
+def _evaluations(folder: Store | None, handle: tracking.RunHandle) -> Evaluations:
+    try:
+        if folder is None:
+            return in_mlflow(tracking.RunFiles.open(handle))
+        return in_folder(folder)
+    except UNREADABLE as error:
+        return Evaluations(problems=(first_line(error),))
+
+
+def _progress(folder: Store | None) -> tuple[Mapping[str, object], list[str]]:
+    """How far a run says it is, and what is wrong with that."""
+    try:
+        return (read_progress(folder) if folder is not None else None) or {}, []
+    except UNREADABLE as error:
+        return {}, [first_line(error)]
+
+
+def _samples(handle: tracking.RunHandle) -> tuple[dict[int, Thumbnail], int, list[str]]:
+    """Some of a run's grids by images seen, how many there are, and what is wrong with others."""
+    grids, problems = {}, []
+    try:
+        files = tracking.RunFiles.open(handle)
+        names = files.images(SAMPLES)
+    except UNREADABLE as error:
+        return {}, 0, [f"its sample grids cannot be listed ({first_line(error)})"]
+    for step in evenly(list(names), MOST_SAMPLES):
+        try:
+            grids[step] = thumbnail(files.read(names[step]))
+        except UNREADABLE as error:
+            problems.append(f"its sample grid at {step:,} images cannot be shown: {error}"[:200])
+    return grids, len(names), problems
 
 
 def evenly(values: Sequence[int], most: int) -> list[int]:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from unite.evaluation.arguments import SUITES
 from unite.evaluation.results import RESULTS_FILE, Outcome, Row, read_outcomes
@@ -22,6 +23,7 @@ UNREADABLE = (MetricError, StorageError, ValueError, KeyError, TypeError)
 AGAIN = "python jobs/evaluate.py --run {run} does it again"
 TASK_FOLDER = re.compile(rf"(?P<suite>{'|'.join(SUITES)})-[0-9a-f]{{16}}")
 PICTURES_IN_MLFLOW = "evaluation/{suite}/{name}"
+Parsed = TypeVar("Parsed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,19 @@ class Evaluations:
         """The outcome of a suite on the newest checkpoint that has one."""
         candidates = [each for each in self.found if each.newest and each.outcome.suite == suite]
         return max(candidates, key=lambda each: each.step, default=None)
+
+    def beside(
+        self, suite: str, name: str, parse: Callable[[bytes], Parsed]
+    ) -> tuple[Parsed | None, Evaluations]:
+        """A file beside a suite's newest numbers; and this, with a problem when it is not whole."""
+        found = self.newest(suite)
+        if found is None:
+            return None, self
+        try:
+            return parse(found.read(name)), self
+        except UNREADABLE as error:
+            problem = f"{name} of its {suite} cannot be shown ({first_line(error)})"
+            return None, with_problem(self, problem)
 
     @property
     def rows(self) -> list[tuple[Row, bool]]:

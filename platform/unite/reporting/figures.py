@@ -12,8 +12,12 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 360, 230
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 22, 46
+WIDTH, HEIGHT = 360, 216
+"""HEIGHT: with tick labels of one line."""
+LEFT, RIGHT, TOP, BOTTOM = 46, 12, 22, 32
+"""BOTTOM: a line of tick labels, and one for the name of the axis."""
+LINE = 10
+"""Of a further line of tick labels."""
 COLORS = 7
 """Classes c0 ... c6 of the style sheet, in the order of unite.metrics.plots.COLORS."""
 TICKS = 5
@@ -122,7 +126,7 @@ def draw(panel: Panel) -> Markup:
     )
     return Markup(
         '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
-    ).format(WIDTH, HEIGHT, words, Markup("").join(parts))
+    ).format(WIDTH, _height(panel), words, Markup("").join(parts))
 
 
 def marker(index: int) -> Markup:
@@ -211,17 +215,26 @@ def _grid(panel: Panel, x_scale: _Scale, y_scale: _Scale) -> list[Markup]:
     parts.append(Markup('<text class="name" x="4" y="12">{}</text>').format(panel.y_label))
     parts.append(
         Markup('<text class="name end" x="{}" y="{}">{}</text>').format(
-            WIDTH - RIGHT, HEIGHT - 5, panel.x_label
+            WIDTH - RIGHT, _height(panel) - 4, panel.x_label
         )
     )
     return parts
 
 
+def _height(panel: Panel) -> float:
+    """Of the whole drawing: labels of several lines make it higher."""
+    return HEIGHT + LINE * (max((len(_lines(name)) for _, name in panel.x_ticks), default=1) - 1)
+
+
+def _lines(name: str) -> list[str]:
+    """A tick's label, broken at its commas."""
+    return name.split(", ")[:LABEL_LINES] if len(name) > 8 else [name]
+
+
 def _x_tick(x: float, name: str) -> Markup:
-    lines = name.split(", ") if len(name) > 8 else [name]
     spans = Markup("").join(
-        Markup('<tspan x="{}" dy="{}">{}</tspan>').format(x, 10 if row else 0, line)
-        for row, line in enumerate(lines[:LABEL_LINES])
+        Markup('<tspan x="{}" dy="{}">{}</tspan>').format(x, LINE if row else 0, line)
+        for row, line in enumerate(_lines(name))
     )
     return Markup('<text class="tick mid" y="{}">{}</text>').format(HEIGHT - BOTTOM + 14, spans)
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import platform
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,20 +22,16 @@ from unite.ablation.verdict import RULE
 from unite.config.vocabulary import METRICS
 from unite.evaluation.report import number
 from unite.metrics.card import OUTCOMES
-from unite.paper import TABLES
 from unite.reporting import charts
 from unite.reporting.catalogue import Catalogue, Entry, letter, shown, title
-from unite.reporting.collect import Collected, ReportRun, evenly
+from unite.reporting.collect import Collected, ReportRun
 from unite.reporting.figures import marker
-from unite.reporting.pictures import Thumbnail
-from unite.reporting.summary import LOGGED, better_words, summarise
-from unite.reporting.sweeps import view_sweep
+from unite.reporting.summary import LOGGED, better_words
+from unite.reporting.view import View
 
 TEMPLATE, STYLE, SCRIPT = "report.html.j2", "report.css", "report.js"
 FIRST_PANELS = 12
 """Runs whose dynamics are shown at once."""
-GRID_COLUMNS = 5
-"""Columns of sample grids beside that of the last ones."""
 SAMPLER = {"cfg_scale": 1.0, "cfg_interval": (0.0, 1.0)}
 """What cards hold that are not of samples."""
 FACTS = {
@@ -52,11 +46,9 @@ FACTS = {
 """Fields of a run's config that its dialog shows."""
 
 
-def render(data: Collected, templates: Path, now: datetime) -> str:
+def render(view: View, templates: Path, now: datetime) -> str:
     """The page as HTML; the templates are dashboards/report.html.j2, .css and .js."""
-    catalogue = Catalogue.of(data.runs)
-    summary = summarise(data.runs, catalogue)
-    script = (templates / SCRIPT).read_text()
+    script, data = (templates / SCRIPT).read_text(), view.data
     environment = Environment(
         loader=FileSystemLoader(templates),
         autoescape=True,
@@ -65,8 +57,8 @@ def render(data: Collected, templates: Path, now: datetime) -> str:
         lstrip_blocks=True,
     )
     environment.globals.update(number=number, marker=marker)
-    views = (view_sweep(parent, data, catalogue) for parent in data.sweeps)
     return environment.get_template(TEMPLATE).render(
+        view=view,
         data=data,
         built=now.strftime("%Y-%m-%d %H:%M UTC"),
         versions=versions(),
@@ -74,21 +66,12 @@ def render(data: Collected, templates: Path, now: datetime) -> str:
         style=(templates / STYLE).read_text(),
         script=script,
         script_hash=_hash(f"\n{script}\n"),
-        summary=summary,
         words=[search_words(run) for run in data.runs],
         first_panels=FIRST_PANELS,
         rule=RULE,
-        table1=TABLES["imagenet256_generation"],
-        baselines=TABLES["imagenet256_baselines"],
-        blob=blob(data, catalogue),
-        dynamics=charts.dynamics(data.runs),
-        sweeps=[view for view in views if view is not None],
-        alignment=charts.alignment(data.runs, catalogue),
-        trajectory=charts.trajectory(data.runs, catalogue),
-        entropy=charts.entropy(data.runs, catalogue),
+        blob=blob(data, view.catalogue),
         paper_entropy=charts.paper_entropy(),
         entropy_groups=charts.GROUPS,
-        grids=grids(data.runs),
         sampling=[sampling_words(run) for run in data.runs],
     )
 
@@ -117,43 +100,6 @@ def _commits(data: Collected) -> list[str]:
         if info.tags.get("git_commit", "unknown") != "unknown"
     )
     return list(found)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GridRow:
-    """A run's sample grids."""
-
-    run: int
-    cells: Sequence[Thumbnail | None]
-    """By column."""
-    step: int
-    last: Thumbnail
-    """At `step`, its last."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Grids:
-    """Sample grids side by side: runs over images seen."""
-
-    steps: Sequence[int]
-    rows: Sequence[GridRow]
-
-
-def grids(runs: Sequence[ReportRun]) -> Grids:
-    """Columns are the images seen that most runs have a grid at; the last of each run is apart."""
-    earlier = {i: list(run.samples)[:-1] for i, run in enumerate(runs) if run.samples}
-    counts = Counter(step for steps in earlier.values() for step in steps)
-    most = max(counts.values(), default=0)
-    steps = evenly(sorted(step for step in counts if counts[step] == most), GRID_COLUMNS)
-    rest = sorted(step for step in counts if counts[step] < most)
-    steps = sorted([*steps, *evenly(rest, GRID_COLUMNS - len(steps))])
-    rows = []
-    for index, own in earlier.items():
-        samples = runs[index].samples
-        step = max(samples)
-        cells = [samples[each] if each in own else None for each in steps]
-        rows.append(GridRow(run=index, cells=cells, step=step, last=samples[step]))
-    return Grids(steps=steps, rows=rows)
 
 
 def search_words(run: ReportRun) -> str:

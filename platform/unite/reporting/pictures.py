@@ -25,14 +25,14 @@ class Thumbnail:
     height: int
 
 
-def thumbnail(data: bytes) -> Thumbnail | None:
-    """A picture of at most LARGEST_SIDE pixels; None when `data` is no whole picture."""
+def thumbnail(data: bytes) -> Thumbnail:
+    """A picture of at most LARGEST_SIDE pixels; ValueError when `data` is no whole picture."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.load()
             picture, form = image.copy(), image.format
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return None
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ValueError(f"{len(data):,} bytes that are no whole picture") from error
     if form == "PNG" and len(data) <= SMALL_FILE and max(picture.size) <= 2 * LARGEST_SIDE:
         return _embedded(data, "image/png", picture)
     picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE), Image.Resampling.LANCZOS)

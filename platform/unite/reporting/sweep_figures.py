@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from unite.ablation.figure import NAMES, PAPER_NAMES
-from unite.ablation.verdict import LATENT_STD, Measured, estimate, paper_value
-from unite.config.axes import Axis, Cell, Point, Role
+from unite.ablation.figure import metric_name, which_way
+from unite.ablation.verdict import Measured, estimate, paper_cells, paper_value
+from unite.config.axes import Axis, Cell, Point
 from unite.paper import TABLES
-from unite.reporting.catalogue import title
 from unite.reporting.figures import Figure, Panel, Series
-from unite.reporting.summary import better_words
 
 
 def sweep_figure(axis: Axis, measured: Sequence[Measured], metrics: Sequence[str]) -> Figure:
     """Our panels, a metric each, and the paper's in panels of their own."""
     panels = [_ours(axis, measured, metric) for metric in metrics]
-    panels += [_paper(axis, role, cells) for role, cells in axis.paper.items()]
+    panels += [_paper(axis, name, cells) for name, cells in paper_cells(axis).items()]
     arms = [(index, arm.name) for index, arm in enumerate(axis.arms) if arm.name]
     return Figure(panels=[panel for panel in panels if panel.series], legend=arms)
 
@@ -40,20 +38,19 @@ def _ours(axis: Axis, measured: Sequence[Measured], metric: str) -> Panel:
                 )
             )
     name = metric_name(metric)
-    note = "0 = collapsed" if metric == LATENT_STD else better_words(metric)
     return Panel(
         title=f"Ours: {name}", x_label=axis.label.split(",")[0] if axis.is_numeric else "",
-        y_label=note, series=series, x_ticks=_ticks(axis),
+        y_label=f"{name}, {which_way(metric)}", series=series, x_ticks=_ticks(axis),
     )  # fmt: skip
 
 
-def _paper(axis: Axis, role: Role, cells: Mapping[Point, Cell]) -> Panel:
+def _paper(axis: Axis, name: str, cells: Mapping[Point, Cell]) -> Panel:
     series = []
     for index, arm in enumerate(axis.arms):
         points = [
             (_place(axis, value), paper_value(cell))
-            for (name, value), cell in cells.items()
-            if name == arm.name
+            for (of, value), cell in cells.items()
+            if of == arm.name
         ]
         if points:
             series.append(
@@ -67,9 +64,9 @@ def _paper(axis: Axis, role: Role, cells: Mapping[Point, Cell]) -> Panel:
             )
     sources = dict.fromkeys(TABLES[cell.table].source for cell in cells.values())
     return Panel(
-        title=f"Paper: {PAPER_NAMES[role]}, ImageNet 256x256",
+        title=f"Paper: {name}, ImageNet 256x256",
         x_label=axis.label.split(",")[0] if axis.is_numeric else "",
-        y_label="lower is better",
+        y_label=f"{name}, {which_way(name)}",
         series=series,
         x_ticks=_ticks(axis),
         note="; ".join(sources),
@@ -83,8 +80,3 @@ def _place(axis: Axis, value: str) -> float:
 def _ticks(axis: Axis) -> list[tuple[float, str]]:
     step = 1 if len(axis.fields) <= 6 else 5
     return [(_place(axis, value), value) for value in list(axis.fields)[::step]]
-
-
-def metric_name(metric: str) -> str:
-    """As tables and figures call it."""
-    return NAMES.get(metric, title(metric.rsplit("/", 1)[-1]))

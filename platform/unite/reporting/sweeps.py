@@ -1,54 +1,35 @@
 """Ablations as MLflow has them: trials, their means over seeds, figure and verdict.
 
-A sweep's trials are the children of its run; what is missing is known from the list of trials that
-the sweep stored when it started. Trials with differing cards are judged apart.
+Trials with differing cards are judged apart.
 """
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unite import tracking
-from unite.ablation.results import FOLDER, Result
-from unite.ablation.trials import Protocol, Trial
+from unite.ablation.figure import metric_name
 from unite.ablation.verdict import (
-    LATENT_STD,
-    PSNR,
+    PAPER_NAMES,
     RULE,
     Estimate,
-    Measured,
+    counterparts,
     distances,
     estimate,
     name_of,
     paper_value,
+    shown_metrics,
     verdict,
 )
-from unite.config.axes import AXES, Axis, Cell, Point, Role
-from unite.config.schema import RunConfig
-from unite.config.serialise import replace
+from unite.config.axes import AXES, Axis, Cell, Point
+from unite.evaluation.report import number
 from unite.reporting.catalogue import Catalogue, Entry, differing, in_words, letter
-from unite.reporting.collect import PARENT_TAG, Collected, ReportRun
-from unite.reporting.evaluations import UNREADABLE, first_line
+from unite.reporting.collect import Collected
 from unite.reporting.figures import Figure
-from unite.reporting.sweep_figures import metric_name, sweep_figure
-from unite.storage import Store
-
-MEASURED_TAG = "measured"
-"""Set on a trial's run in MLflow with its results."""
-PREFIX = "eval/"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SweepTrial:
-    """A finished trial."""
-
-    measured: Measured
-    run: int
-    """Index of its run."""
-    entries: Mapping[str, Entry]
-    """Its numbers that have cards, by logged name."""
+from unite.reporting.sweep_figures import sweep_figure
+from unite.reporting.sweep_trials import PREFIX, SweepTrial, read_trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +47,29 @@ class Value:
     estimate: Estimate | None = None
     entries: tuple[Entry, ...] = ()
     paper: str = ""
-    """The paper's figure for it, and where it stands."""
+    """The paper's figure for it."""
+
+    @property
+    def text(self) -> str:
+        """The mean, to the last digit that the spread leaves any meaning."""
+        if self.estimate is None:
+            return ""
+        decimals = self._decimals
+        mean = self.estimate.mean
+        return number(mean) if decimals is None else f"{mean:,.{decimals}f}"
+
+    @property
+    def spread(self) -> str:
+        """Standard deviation to two digits; empty for one seed."""
+        decimals = self._decimals
+        std = self.estimate.std if self.estimate else None
+        return "" if std is None else f"{std:.2g}" if decimals is None else f"{std:.{decimals}f}"
+
+    @property
+    def _decimals(self) -> int | None:
+        """Places after the point of a mean over seeds that differ."""
+        std = self.estimate.std if self.estimate else None
+        return max(0, 1 - math.floor(math.log10(std))) if std else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,93 +92,34 @@ class SweepView:
     """A sweep on the page."""
 
     axis: Axis
+    name: str
     facts: str
     cohorts: Sequence[Cohort]
     missing: Sequence[str]
     """Trials without a result, and why."""
+    problems: Sequence[str]
+    """What is left out, and why."""
 
 
-def view_sweep(parent: tracking.RunInfo, data: Collected, catalogue: Catalogue) -> SweepView | None:
-    """A sweep's trials, judged; None for an axis that this version does not know."""
-    axis = AXES.get(parent.tags.get("axis", ""))
-    if axis is None:
-        return None
-    children = [
-        (index, info)
-        for index, run in enumerate(data.runs)
-        for info in run.infos
-        if info.tags.get(PARENT_TAG) == parent.run_id and info.tags.get("value") in axis.fields
-    ]
-    trials = [
-        _trial(info, index, data.runs[index], catalogue)
-        for index, info in children
-        if info.tags.get(MEASURED_TAG)
-    ]
-    order = {point: n for n, point in enumerate(_points(axis))}
-    trials.sort(
-        key=lambda each: (order.get(each.measured.trial.point, 0), each.measured.trial.seed)
-    )
-    groups = _cohorts(axis, trials)
-    recipes = dict.fromkeys(info.tags.get("recipe", "") for _, info in children)
-    facts = [f"recipe {', '.join(filter(None, recipes))}" if any(recipes) else ""]
+def view_sweep(parent: tracking.RunInfo, data: Collected, catalogue: Catalogue) -> SweepView:
+    """A sweep's trials, judged."""
+    axis = AXES[parent.tags["axis"]]
+    trials = read_trials(axis, parent, data, catalogue)
+    groups = _cohorts(axis, trials.finished)
+    facts = [f"recipe {', '.join(trials.recipes)}" if trials.recipes else ""]
     facts += [f"scale {parent.tags.get('scale', '?')}, equal {parent.tags.get('equal', '?')}"]
     return SweepView(
         axis=axis,
+        name=parent.name,
         facts="; ".join(filter(None, facts)),
         cohorts=[_cohort(axis, group, groups) for group in groups],
-        missing=_missing(parent, children, trials, data),
+        missing=trials.missing,
+        problems=trials.problems,
     )
 
 
 def _points(axis: Axis) -> list[Point]:
     return [(arm.name, value) for arm in axis.arms for value in axis.fields]
-
-
-def _trial(info: tracking.RunInfo, index: int, run: ReportRun, catalogue: Catalogue) -> SweepTrial:
-    metrics = {
-        name: value
-        for name, value in info.metrics.items()
-        if name.startswith(PREFIX) and name.count("/") == 2
-    }
-    collapse = info.params.get("training.collapse_std")
-    config = replace(RunConfig(), {"training.collapse_std": float(collapse)} if collapse else {})
-    kept, _ = _kept(run, info.tags.get("digest", ""))
-    trial = Trial(
-        value=info.tags["value"],
-        arm=info.tags.get("arm", ""),
-        seed=int(info.tags.get("seed", "0")),
-        config=config,
-        protocol=Protocol(sampling=config.sampling, num_samples=0, extractors=()),
-    )
-    result = Result(
-        metrics=metrics,
-        images=run.images,
-        parameters=int(kept.get("parameters", 0)),
-        flops=float(kept.get("flops", 0.0)),
-        checkpoint=str(kept.get("checkpoint", "")),
-        remarks=tuple(kept.get("remarks", ())),
-    )
-    entries = {}
-    for name, value in metrics.items():
-        suite, metric = name.removeprefix(PREFIX).split("/")
-        if entry := catalogue.exact(index, (suite, metric), value):
-            entries[name] = entry
-    measured = Measured(trial=trial, result=result, run=run.folder, run_id=info.run_id)
-    return SweepTrial(measured=measured, run=index, entries=entries)
-
-
-def _kept(run: ReportRun, digest: str) -> tuple[dict, str]:
-    """What the run's folder keeps of a trial, and what is wrong with it."""
-    if not run.reachable or not digest:
-        return {}, ""
-    folder = Store(run.folder)
-    for name in folder.list(FOLDER):
-        if name.startswith(f"{digest}-"):
-            try:
-                return dict(folder.read_json(f"{FOLDER}/{name}")), ""
-            except UNREADABLE as error:
-                return {}, f"its result {FOLDER}/{name} is half written ({first_line(error)})"
-    return {}, ""
 
 
 def _cohorts(axis: Axis, trials: Sequence[SweepTrial]) -> list[Group]:
@@ -224,13 +168,16 @@ def _protocol(axis: Axis, trial: SweepTrial) -> dict[str, object]:
 
 def _cohort(axis: Axis, group: Group, groups: Sequence[Group]) -> Cohort:
     measured = [each.measured for each in group.trials]
-    metrics = [*distances(measured), *([PSNR, LATENT_STD] if axis.trains else [])]
+    metrics = shown_metrics(axis, measured)
     present = {each.trial.point for each in measured}
-    roles: dict[str, Role] = {**dict.fromkeys(metrics[:1], "generation"), PSNR: "reconstruction"}
+    paper = counterparts(axis, measured)
     points = [
         (
             name_of(axis, point),
-            [_value(axis, group.trials, point, metric, roles.get(metric)) for metric in metrics],
+            [
+                _value(group.trials, point, metric, paper.get(metric, {}).get(point))
+                for metric in metrics
+            ],
         )
         for point in _points(axis)
         if point in present
@@ -267,11 +214,8 @@ def _common(protocol: Mapping[str, object], groups: Sequence[Group]) -> dict[str
     return {k: v for k, v in protocol.items() if all(k in g.protocol for g in groups if g.protocol)}
 
 
-def _value(
-    axis: Axis, trials: Sequence[SweepTrial], point: Point, metric: str, role: Role | None
-) -> Value:
+def _value(trials: Sequence[SweepTrial], point: Point, metric: str, cell: Cell | None) -> Value:
     at_point = [each for each in trials if each.measured.trial.point == point]
-    cell = axis.paper.get(role, {}).get(point) if role else None
     return Value(
         estimate=estimate([each.measured for each in at_point], point, metric),
         entries=tuple(each.entries[metric] for each in at_point if metric in each.entries),
@@ -280,40 +224,12 @@ def _value(
 
 
 def _paper_words(cell: Cell) -> str:
-    return f"{cell.metric} {paper_value(cell):g}"
+    return f"{PAPER_NAMES[cell.metric]} {paper_value(cell):g}"
 
 
 def _split(line: str) -> tuple[str, str]:
     """A line of the verdict as its word and the rest."""
+    line = line.replace(" +- ", " \N{PLUS-MINUS SIGN} ")
     words = ("AGREES", "DISAGREES", "UNDECIDED", "NOT MEASURED", "COLLAPSED")
     word = next((each for each in words if line.startswith(each)), "")
     return word, line.removeprefix(word).lstrip(": ") if word else line
-
-
-def _missing(
-    parent: tracking.RunInfo,
-    children: Sequence[tuple[int, tracking.RunInfo]],
-    trials: Sequence[SweepTrial],
-    data: Collected,
-) -> list[str]:
-    """A line for each trial without a result."""
-    finished = {each.measured.run_id for each in trials}
-    lines = []
-    for index, info in children:
-        if info.run_id not in finished:
-            _, broken = _kept(data.runs[index], info.tags.get("digest", ""))
-            why = broken or data.runs[index].unfinished or f"{info.status.lower()}, not measured"
-            lines.append(f"{info.name}: {why}")
-    seen = {info.tags.get("digest") for _, info in children}
-    planned = _planned(parent, data.uri)
-    lines += [f"{label}: not started" for digest, label in planned.items() if digest not in seen]
-    return lines
-
-
-def _planned(parent: tracking.RunInfo, uri: str) -> dict[str, str]:
-    """Digest -> trial in words, as the sweep stored them; empty when that cannot be read."""
-    try:
-        files = tracking.RunFiles.open(tracking.RunHandle(uri, parent.run_id))
-        return dict(json.loads(files.read("config.json")).get("trials", {}))
-    except (*UNREADABLE, AttributeError):
-        return {}

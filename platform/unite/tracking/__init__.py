@@ -1,7 +1,9 @@
 """Tracking in MLflow: the driver makes the run, rank 0 writes it, nobody else does.
 
-    driver   handle = start_run(config, ...); ...; finish_run(handle, "FINISHED")
-    rank 0   tracker = open_tracker(handle, spool=FOLDER); tracker.log({...}, step=images_seen)
+    driver   handle = start_run(config, ...); login = Login.of_this_process(); ...
+             finish_run(handle, "FINISHED")
+    rank 0   tracker = open_tracker(handle, spool=spool_folder(run), login=login)
+             tracker.log({...}, step=images_seen)
 
 This is the only folder that imports mlflow, and only when MLflow is really used.
 """
@@ -16,19 +18,21 @@ from unite.tracking.runs import (
     start_run,
 )
 from unite.tracking.server import (
+    Login,
     RunHandle,
     TrackingError,
     check,
     describe,
     resolve_uri,
-    worker_environment,
 )
+from unite.tracking.spool import spool_folder
 from unite.tracking.system import SYSTEM_METRICS
 from unite.tracking.tags import run_tags
 from unite.tracking.tracker import MlflowTracker, NullTracker, Tracker, open_tracker
 
 __all__ = [
     "SYSTEM_METRICS",
+    "Login",
     "MlflowTracker",
     "NullTracker",
     "Pushed",
@@ -48,6 +52,6 @@ __all__ = [
     "push_spool",
     "resolve_uri",
     "run_tags",
+    "spool_folder",
     "start_run",
-    "worker_environment",
 ]

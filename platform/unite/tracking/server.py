@@ -13,7 +13,7 @@ import re
 import shlex
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
@@ -212,6 +212,23 @@ def describe(target: RunHandle | str) -> str:
     return f"{uri}/#/experiments/{target.experiment_id}/runs/{target.run_id}"
 
 
-def worker_environment() -> dict[str, str]:
-    """Variables that a remote worker needs to write where this process can."""
-    return {name: value for name, value in os.environ.items() if name.startswith(CREDENTIALS)}
+@dataclass(frozen=True)
+class Login:
+    """What lets another process log in to MLflow and its artifacts' store where this one can.
+
+    It travels to workers as an argument of their code, never in Ray's runtime environment, which
+    the dashboard shows; and it does not show what it holds, because Ray Train records arguments.
+    """
+
+    variables: dict[str, str] = field(repr=False)
+
+    @classmethod
+    def of_this_process(cls) -> Login:
+        """The credentials in this process's environment."""
+        held = {name: value for name, value in os.environ.items() if name.startswith(CREDENTIALS)}
+        return cls(held)
+
+    def use(self) -> None:
+        """Put them into this process's environment; what a node sets itself wins."""
+        for name, value in self.variables.items():
+            os.environ.setdefault(name, value)

@@ -9,6 +9,7 @@ A line is written before anything is sent, so that a killed process loses nothin
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import threading
@@ -24,6 +25,7 @@ from unite.tracking.server import RunHandle, TrackingError
 POINTS_FILE = "metrics.jsonl"
 TARGET_FILE = "target.json"
 FILES_FOLDER = "files"
+CACHE = Path("~/.cache/unite/spool")
 UNFINISHED = re.compile(r"\..*\.[0-9a-f]{8}\.tmp")
 """A file that `Store.write` is still writing."""
 
@@ -54,6 +56,18 @@ class Target:
     """Tags to set with the points."""
     status: str = ""
     """Final status of the run that could not be set at the time; empty = none."""
+
+
+def spool_folder(run: Store) -> Path:
+    """Where this machine keeps what MLflow does not have yet of the run at `run`.
+
+    In the run's folder, or for a run on S3 in the user's cache, under a name that no run of another
+    storage has.
+    """
+    if run.is_local:
+        return Path(run.path("tracking"))
+    digest = hashlib.sha256(run.uri.encode()).hexdigest()[:12]
+    return CACHE.expanduser() / f"{run.name}-{digest}"
 
 
 class Spool:

@@ -16,7 +16,7 @@ from unite.tracking.delivery import Connect, Delivery
 from unite.tracking.gateway import MlflowGateway
 from unite.tracking.images import check_image, encode_image
 from unite.tracking.sender import Sender
-from unite.tracking.server import RunHandle, reason_of
+from unite.tracking.server import Login, RunHandle, reason_of
 from unite.tracking.spool import Spool, Target
 from unite.tracking.system import SYSTEM_METRICS, SystemSampler
 
@@ -31,6 +31,7 @@ def open_tracker(
     *,
     spool: str | Path | None = None,
     resume_step: int | None = None,
+    login: Login | None = None,
     interval_s: float = INTERVAL_S,
     close_timeout_s: float = CLOSE_TIMEOUT_S,
     connect: Connect = MlflowGateway,
@@ -42,6 +43,7 @@ def open_tracker(
         spool: local folder that keeps what is logged; required with a handle.
         resume_step: images seen at the checkpoint that the run resumes from (0 starts over);
             spooled lines beyond it are dropped. None keeps them all.
+        login: the driver's credentials, where this process runs on another machine.
         interval_s: seconds between two requests to the server.
         close_timeout_s: how long `close` may try to send the rest.
         connect: makes the gateway to the server (tests hand in their own).
@@ -50,6 +52,8 @@ def open_tracker(
         if handle is not None:
             raise ValueError("open_tracker needs spool=FOLDER to keep what MLflow does not take")
         return NullTracker()
+    if login is not None:
+        login.use()
     kept = Spool(spool)
     kept.repair(resume_step)
     if handle is None:

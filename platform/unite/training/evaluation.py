@@ -21,6 +21,8 @@ from unite.training.parallelize import World
 from unite.training.step import tokenization_noise
 
 GRID_SEED = 2603_22283
+GRID_FILE = "samples.png"
+"""In the run's folder: the grid of the newest evaluation."""
 
 
 @torch.inference_mode()

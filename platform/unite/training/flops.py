@@ -1,9 +1,10 @@
 """FLOPs counted from the config, per term, and model FLOPs utilisation (paper Section 5.3).
 
 One multiply-add is 2 FLOPs. Counted are matrix products and convolutions, attention's included;
-element-wise work, norms and softmax are not (under 1% at UNITE's sizes). A backward pass costs
-twice the forward one: gradients of the inputs and of the weights. Gradient checkpointing computes
-the Generative Encoder's blocks, of tokenization and of denoising, once more.
+element-wise work, norms and softmax are not (under 1% at UNITE's sizes). Padding counts as what it
+costs: a sample with fewer registers or tokens than the most is computed as if it had them. A
+backward pass costs twice the forward one: gradients of the inputs and of the weights. Gradient
+checkpointing computes the Generative Encoder's blocks, of tokenization and of denoising, once more.
 
 UNITE-B at F = 14 with recompute comes to 3.47 TFLOP per image, the paper says about 3.5 (1%). The
 paper speaks of one VGG pass; LPIPS really needs two forward passes, of the image and of its
@@ -82,8 +83,9 @@ def training_flops(config: RunConfig) -> TrainingFlops:
         "denoise": _trained(_denoise(config), config.flow.steps, recompute=recompute),
         "decode": _trained(_decode(config), 1, recompute=False),
     }
-    if config.loss.perceptual.weight:
-        vgg = 2.0 * _vgg_macs(config.domain.size)
+    side = build_domain(config.domain).perceptual_side
+    if config.loss.perceptual.weight and side:
+        vgg = 2.0 * _vgg_macs(side)
         # The weights are frozen and the target needs no gradient: one input gradient.
         terms["lpips"] = Term(forward=2 * vgg, backward=vgg)
     return TrainingFlops(terms=terms)
@@ -139,11 +141,11 @@ def _trained(cost: _Pass, count: int, *, recompute: bool) -> Term:
 
 
 def _tokenize(config: RunConfig) -> _Pass:
-    """One tokenization pass: registers and the sample's tokens (as many as registers, K = N)."""
-    tokens = config.model.num_registers
-    encoder = _encoder_macs(config.model, 2 * tokens)
+    """One tokenization pass: registers and the sample's tokens."""
+    domain = build_domain(config.domain)
+    tokens = domain.num_tokens(config.model)
+    encoder = _encoder_macs(config.model, config.model.num_registers + tokens)
     with torch.device("meta"):
-        domain = build_domain(config.domain)
         embedder = domain.build_embedder(config.model.encoder.width, config.model.encoder)
     return _Pass(total=encoder.total + tokens * _weights(embedder), blocks=encoder.blocks)
 

@@ -24,8 +24,10 @@ from unite.checkpoints.store import Checkpoint, CheckpointWriter, folder_of
 from unite.config.schema import RunConfig
 from unite.config.serialise import to_dict
 from unite.models.unite import UNITE
+from unite.sampling.grid import save_png
+from unite.storage import StorageError
 from unite.training.ema import Ema
-from unite.training.evaluation import evaluate_reconstruction, sample_grid
+from unite.training.evaluation import GRID_FILE, evaluate_reconstruction, sample_grid
 from unite.training.monitors import (
     collapse_warning,
     effective_rank,
@@ -280,7 +282,12 @@ class Trainer:
         if self.world.is_main:
             self.history.append({"images": self.images, **results})
             self.tracker.log(results, step=self.images)
-            self.tracker.image("samples", sample_grid(model, self.config), step=self.images)
+            grid = sample_grid(model, self.config)
+            self.tracker.image("samples", grid, step=self.images)
+            try:
+                save_png(self.writer.run, GRID_FILE, grid)
+            except StorageError as error:
+                logger.warning("the sample grid is not in the run's folder: %s", error)
 
     def _save(self) -> None:
         self.readout.settle()

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from unite.config.validate import LPIPS_SMALLEST_SIDE as SMALLEST_SIDE
 from unite.storage import Store
 
 VGG_FILE = "vgg16-397923af.pth"
@@ -26,7 +27,6 @@ VGG_DIGEST = "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"
 HEADS_DIGEST = "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"
 # lpips cuts torchvision's numbered feature layers into five slices, which end before these.
 SLICE_ENDS = (4, 9, 16, 23, 30)
-SMALLEST_SIDE = 16
 FEATURE_EPS = 1e-10
 
 InputRange = Literal["-1..1", "0..1"]

@@ -10,24 +10,40 @@ import torch
 from torch import Tensor
 
 
-def latent_std(z_BKD: Tensor) -> Tensor:
+def latent_std(z_BKD: Tensor, mask_BK: Tensor | None = None) -> Tensor:
     """Standard deviation over the batch, mean over registers and channels: a scalar.
 
-    Near 0 the latent no longer depends on the sample (collapse). NaN for a single sample, which
-    compares false with every threshold.
+    Near 0 the latent no longer depends on the sample (collapse). With a mask, padded registers do
+    not count, nor do registers that fewer than two samples use. NaN when no two samples can be
+    compared, which compares false with every threshold.
     """
+    if mask_BK is not None:
+        return _masked_std(z_BKD.float(), mask_BK)
     if z_BKD.shape[0] < 2:
         return z_BKD.new_full((), torch.nan, dtype=torch.float32)
     return z_BKD.float().std(dim=0).mean()
 
 
-def effective_rank(z_BKD: Tensor) -> Tensor:
+def _masked_std(z_BKD: Tensor, mask_BK: Tensor) -> Tensor:
+    used_BK1 = mask_BK[..., None].to(z_BKD)
+    count_K1 = used_BK1.sum(dim=0)
+    mean_KD = (used_BK1 * z_BKD).sum(dim=0) / count_K1.clamp(min=1.0)
+    squares_KD = (used_BK1 * (z_BKD - mean_KD).square()).sum(dim=0)
+    std_KD = (squares_KD / (count_K1 - 1.0).clamp(min=1.0)).sqrt()
+    comparable_K1 = (count_K1 > 1).to(z_BKD)
+    # 0 / 0 is the NaN of the docstring.
+    return (comparable_K1 * std_KD).sum() / (comparable_K1.sum() * z_BKD.shape[2])
+
+
+def effective_rank(z_BKD: Tensor, mask_BK: Tensor | None = None) -> Tensor:
     """exp of the entropy of the covariance spectrum over channels: a scalar in 1..D.
 
     D when the latent uses all directions alike, 1 when it lies on a line or is constant
-    (Roy and Vetterli 2007, on the covariance's eigenvalues).
+    (Roy and Vetterli 2007, on the covariance's eigenvalues). With a mask, of registers in use.
     """
     x_SD = z_BKD.detach().double().flatten(0, 1)
+    if mask_BK is not None:
+        x_SD = x_SD[mask_BK.flatten()]
     x_SD = x_SD - x_SD.mean(dim=0)
     spectrum_D = torch.linalg.eigvalsh(x_SD.mT @ x_SD / x_SD.shape[0]).clamp(min=0.0)
     share_D = spectrum_D / spectrum_D.sum().clamp(min=torch.finfo(spectrum_D.dtype).tiny)

@@ -1,27 +1,29 @@
 """What a finished run shows: reconstruction, samples, latent spread, pictures.
 
-For the digits it also asks a classifier that was trained on the real training images (an RBF
-support vector machine) which digit it reads in each sample, and in the real held-out images.
+Nothing here is expensive: the driver may be a laptop or a cluster's head without a GPU, so the
+grid is the one that the last evaluation drew on the training device. Only for the digits, whose
+model is tiny, more samples are drawn: a classifier that was trained on the real training images (an
+RBF support vector machine) is asked which digit it reads in each, and in the real held-out ones.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 
 from unite.checkpoints.load import load
-from unite.checkpoints.store import latest
+from unite.checkpoints.store import STATE_FILE, latest
 from unite.data.loader import sequential_batches
 from unite.data.shards import ShardSet
-from unite.sampling.grid import image_grid, save_png
-from unite.training.evaluation import GRID_SEED, sample_images
+from unite.domains import Domain
+from unite.storage import Store
+from unite.training.evaluation import GRID_FILE, GRID_SEED, sample_images
 from unite.training.runs import DIGITS, Run, data_uri
 
 READABLE_SAMPLES = 1000
-GRID_IMAGES = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,57 +39,67 @@ class Report:
 
 
 def build_report(run: Run) -> Report:
-    """Sample from the newest checkpoint's averaged weights and write the grid into the run."""
+    """The figures of the newest checkpoint, and where the last evaluation's grid is."""
     folder = latest(run.folder)
     if folder is None:
         raise ValueError(f"{run.folder} has no committed checkpoint to report on")
-    state = folder.read_json("state.json")
-    if run.config.cluster.threads_per_worker:
-        torch.set_num_threads(run.config.cluster.threads_per_worker)
-    model = load(folder.uri)
-    readable = run.config.data.train == DIGITS
-    images = sample_images(
-        model, run.config, READABLE_SAMPLES if readable else GRID_IMAGES, GRID_SEED
-    )
-    grid = image_grid(images[:GRID_IMAGES], columns=min(10, model.domain.num_classes))
-    save_png(run.folder, "samples.png", grid)
-    scores: dict[str, float] = {}
-    if readable:
-        scores = read_as_intended(run, model.domain, images)
+    state = folder.read_json(STATE_FILE)
     metrics = state["metrics"]
+    readable = run.config.data.train == DIGITS
     return Report(
         images=state["images"],
         psnr_db=metrics.get("eval/psnr"),
         latent_std=metrics.get("latent/std"),
-        grid=f"{run.folder}/samples.png",
-        **scores,
+        grid=_grid(run.folder),
+        **(_draw_and_read(run, folder) if readable else {}),
     )
 
 
-def read_as_intended(run: Run, domain: Any, images: np.ndarray) -> dict[str, float]:
+def _grid(folder: Store) -> str:
+    if folder.is_file(GRID_FILE):
+        return f"{folder}/{GRID_FILE}"
+    return f"none yet; draw some: python jobs/generate.py --run {folder} --out samples"
+
+
+def _draw_and_read(run: Run, checkpoint: Store) -> dict[str, float]:
+    if run.config.cluster.threads_per_worker:
+        torch.set_num_threads(run.config.cluster.threads_per_worker)
+    model = load(checkpoint.uri)
+    images = sample_images(model, run.config, READABLE_SAMPLES, GRID_SEED)
+    return read_as_intended(run, model.domain, images)
+
+
+def read_as_intended(run: Run, domain: Domain, images: np.ndarray) -> dict[str, float]:
     """Share of samples, and of real held-out images, read as their class (0..1).
 
     `images` are uint8 (N, H, W, C) of classes 0, 1, 2, ... in turn.
     """
     from sklearn.svm import SVC
 
-    pixels, labels = _all_images(run, "train", domain)
-    held_out, held_out_labels = _all_images(run, "eval", domain)
-    classifier = SVC(gamma="scale").fit(pixels, labels)
+    pictures, labels = _all_pictures(run, "train", domain)
+    held_out, held_out_labels = _all_pictures(run, "eval", domain)
+    classifier = SVC(gamma="scale").fit(_features(pictures), labels)
     intended = np.arange(len(images)) % domain.num_classes
-    read = classifier.predict(images.reshape(len(images), -1) / 255.0)
+    read = classifier.predict(_features(images))
     return {
         "read_samples": float((read == intended).mean()),
-        "read_real": float((classifier.predict(held_out) == held_out_labels).mean()),
+        "read_real": float((classifier.predict(_features(held_out)) == held_out_labels).mean()),
     }
 
 
-def _all_images(
-    run: Run, split: Literal["train", "eval"], domain: Any
+def _all_pictures(
+    run: Run, split: Literal["train", "eval"], domain: Domain
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels in 0..1 (N, H*W*C) and labels (N,) of a whole small set."""
-    shards = ShardSet.open(data_uri(run.config, split), split=split)
-    batches = list(sequential_batches(shards, domain, batch_size=256, rank=0, world=1))
-    images = np.concatenate([batch.fields["image"] for batch in batches])
-    labels = np.concatenate([batch.fields["label"] for batch in batches])
-    return images.reshape(len(images), -1) / 255.0, labels
+    """Pictures of a whole small set, uint8 (N, H, W, C) as the domain renders them, and labels."""
+    shards = ShardSet.open(data_uri(run.config, split), split, domain.columns)
+    pictures, labels = [], []
+    for batch in sequential_batches(shards, domain, batch_size=256):
+        fields = {name: torch.from_numpy(value) for name, value in batch.fields.items()}
+        sample, labels_B = domain.to_sample(fields)
+        pictures.append(domain.render(sample).numpy())
+        labels.append(labels_B.numpy())
+    return np.concatenate(pictures), np.concatenate(labels)
+
+
+def _features(pictures: np.ndarray) -> np.ndarray:
+    return pictures.reshape(len(pictures), -1) / 255.0

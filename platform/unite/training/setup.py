@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +14,12 @@ import torch
 
 from unite.checkpoints.store import CheckpointError, CheckpointWriter, read_checkpoint
 from unite.config.schema import RunConfig
+from unite.data.bad_rows import BadRowList
 from unite.data.loader import BatchStream, sequential_batches
-from unite.data.shards import ShardSet
+from unite.data.shards import ShardSet, Split
 from unite.domains import build_domain
 from unite.models.unite import UNITE
-from unite.storage import Store
+from unite.storage import StorageError, Store
 from unite.training.ema import Ema
 from unite.training.flops import measure_matmul_rate, training_flops
 from unite.training.loop import Plan, Tracker, Trainer
@@ -24,9 +27,10 @@ from unite.training.losses import Perceptual, require_perceptual
 from unite.training.muon import build_optimizers
 from unite.training.parallelize import World, check_replicas, parallelize
 from unite.training.progress import ProgressWriter
-from unite.training.runs import STOP_FILE, data_uri
+from unite.training.runs import STOP_FILE, Run, data_uri
 from unite.training.step import TrainingStep
 
+TOKEN_FILE = "token"
 STOP_POLL_SECONDS = 1.0
 EVAL_BATCH = 64
 
@@ -38,6 +42,32 @@ class Job:
     config: RunConfig
     folder: Store
     resume_from: Store | None = None
+    token: str = ""
+    """What the driver left in TOKEN_FILE; empty = it left nothing."""
+
+    @classmethod
+    def of(cls, run: Run) -> Job:
+        """The job of a begun run; leaves a token by which ranks know that they see its folder."""
+        token = uuid.uuid4().hex
+        run.folder.write(TOKEN_FILE, token.encode())
+        return cls(config=run.config, folder=run.folder, resume_from=run.resume_from, token=token)
+
+
+def require_token(job: Job) -> None:
+    """StorageError unless this process sees the very folder that the driver wrote to.
+
+    A folder of the same name on this node's own disk would look like a run without checkpoints,
+    and training would silently start at image 0.
+    """
+    if not job.token:
+        return
+    found = job.folder.read(TOKEN_FILE) if job.folder.exists(TOKEN_FILE) else b""
+    if found != job.token.encode():
+        raise StorageError(
+            f"storage = {job.config.storage}: on node {socket.gethostname()} it is not the folder "
+            "that the driver sees, so checkpoints would be lost with a node. With several nodes "
+            "--storage must be a place that all of them reach: s3://... or a shared folder"
+        )
 
 
 def build_model(config: RunConfig) -> UNITE:
@@ -52,10 +82,11 @@ def build_trainer(job: Job, world: World, tracker: Tracker, reader: Callable[...
     `reader` turns planned lane windows into rows (in-process threads, or Ray Data).
     """
     config = job.config
-    train = ShardSet.open(data_uri(config, "train"), split="train")
+    require_token(job)
+    train = _open(config, "train")
     plan = Plan.of(config, train.num_rows)
     checkpoint = read_checkpoint(job.resume_from) if job.resume_from else None
-    stream = _stream(config, train, world, reader, checkpoint.images if checkpoint else 0)
+    stream = _stream(job, train, world, reader, checkpoint.images if checkpoint else 0)
     model = parallelize(build_model(config), config.training, world.device)
     trainer = Trainer(
         config=config,
@@ -72,7 +103,7 @@ def build_trainer(job: Job, world: World, tracker: Tracker, reader: Callable[...
         progress=ProgressWriter(run=job.folder),
         should_stop=StopWatch(job.folder) if world.is_main else lambda: False,
         flops_per_image=training_flops(config).model,
-        device_flops=measure_matmul_rate(world.device, _dtype(config)),
+        device_flops=_device_flops(config, world.device),
         manifest_digest=train.digest,
     )
     if checkpoint is not None:
@@ -99,9 +130,15 @@ class StopWatch:
             self.found = self.folder.exists(STOP_FILE)
 
 
+def _open(config: RunConfig, split: Split) -> ShardSet:
+    columns = build_domain(config.domain).columns
+    return ShardSet.open(data_uri(config, split), split, columns)
+
+
 def _stream(
-    config: RunConfig, shards: ShardSet, world: World, reader: Callable[..., Any], images: int
+    job: Job, shards: ShardSet, world: World, reader: Callable[..., Any], images: int
 ) -> BatchStream:
+    config = job.config
     return BatchStream(
         shards,
         build_domain(config.domain),
@@ -112,11 +149,12 @@ def _stream(
         world=world.size,
         images_seen=images,
         reader=reader,
+        bad_rows=BadRowList(job.folder, rank=world.rank, images_seen=images),
     )
 
 
 def _eval_batches(config: RunConfig, world: World) -> Callable[[], Iterator[Any]]:
-    shards = ShardSet.open(data_uri(config, "eval"), split="eval")
+    shards = _open(config, "eval")
     domain = build_domain(config.domain)
 
     def batches() -> Iterator[Any]:
@@ -127,9 +165,17 @@ def _eval_batches(config: RunConfig, world: World) -> Callable[[], Iterator[Any]
             rank=world.rank,
             world=world.size,
             limit=config.evaluation.num_images,
+            decode_threads=config.data.decode_threads,
+            max_bad_fraction=config.data.max_bad_fraction,
         )
 
     return batches
+
+
+def _device_flops(config: RunConfig, device: torch.device) -> float:
+    """What MFU is a share of, FLOP/s: the stated peak, or else the measured rate."""
+    stated = config.cluster.device_tflops
+    return 1e12 * stated if stated else measure_matmul_rate(device, _dtype(config))
 
 
 def load_perceptual(config: RunConfig, device: torch.device) -> Perceptual | None:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-from unite.data.ingest.source import Part, Record, Source
+from unite.data.ingest.source import Naming, Part, Record, Source
+from unite.data.manifest import ShardError
 from unite.data.shards import RowGroup, ShardSet, Split, read_rows
 from unite.storage import Store
 
@@ -45,10 +46,17 @@ class ParquetPart:
         return value if self.num_classes is None or value < self.num_classes else None
 
 
-def open_parquet(store: Store, split: str, rows_per_part: int) -> Source:
-    """List the files of a split; ShardError as `ShardSet.open` raises it."""
+def open_parquet(store: Store, split: str, rows_per_part: int, naming: Naming) -> Source:
+    """List the files of a split; ShardError as `ShardSet.open` raises it, or for other classes."""
     shards = ShardSet.open(store.uri, cast(Split, split))
     names = shards.class_names
+    if naming.labels_file:
+        raise ShardError(f"--labels {naming.labels_file}: parquet has labels of its own; drop it")
+    if names is not None and naming.class_names not in (None, names):
+        raise ShardError(
+            f"{store} numbers its classes otherwise than the training set in the same --out; "
+            "choose another --out"
+        )
     parts: list[Part] = [
         ParquetPart(shards.uri, shards.columns, pieces, None if names is None else len(names))
         for pieces in _cut(shards.row_groups, rows_per_part)

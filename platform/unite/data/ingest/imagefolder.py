@@ -1,7 +1,7 @@
 """A tree of class folders of image files, as ImageNet is distributed once unpacked.
 
 The class of a file is its folder directly below the root; labels number the sorted class names, as
-torchvision's ImageFolder does.
+torchvision's ImageFolder does. A labels file names the classes of images that lie otherwise.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ import pyarrow.fs as pafs
 from unite.data.ingest.source import (
     IMAGE_SUFFIXES,
     NOT_AN_IMAGE,
+    Naming,
     Part,
     Record,
     Source,
-    class_index,
+    no_classes,
     shuffled_ranges,
 )
-from unite.data.manifest import ShardError, content_digest
+from unite.data.manifest import content_digest
 from unite.storage import Store
 
 
@@ -43,19 +44,20 @@ class FolderPart:
             yield Record(image=store.read(name), label=label, path=name)
 
 
-def open_folder(store: Store, rows_per_part: int) -> Source:
-    """List a tree; ShardError when it holds no class folder with images."""
+def open_folder(store: Store, rows_per_part: int, naming: Naming) -> Source:
+    """List a tree; ShardError when its images have no class."""
     files, folders = _walk(store)
-    labels = class_index(folders)
-    entries = [
-        (name, labels[name.split("/")[0]])
-        for name in files
-        if "/" in name and name.lower().endswith(IMAGE_SUFFIXES)
-    ]
-    if not entries:
+    images = [name for name in files if name.lower().endswith(IMAGE_SUFFIXES)]
+    classes = naming.classes({name: name.rpartition("/")[0] for name in images}, store.uri)
+    if not classes:
         shards = next((name for name in files if name.endswith(".parquet")), None)
         hint = f"; it holds parquet files: name their folder (one is {shards})" if shards else ""
-        raise ShardError(f"{store} holds no class folders with image files{hint}")
+        raise no_classes(store.uri, f"no class folders with image files{hint}")
+    if not naming.labels_file:
+        classes = {name: name.split("/")[0] for name in classes}
+    # An empty class folder is a class too.
+    labels = naming.index([*classes.values(), *([] if naming.labels_file else folders)], store.uri)
+    entries = [(name, labels[classes[name]]) for name in sorted(classes)]
     parts: list[Part] = [
         FolderPart(store.uri, [entries[row] for row in rows])
         for rows in shuffled_ranges(len(entries), rows_per_part)

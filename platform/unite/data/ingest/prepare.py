@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from typing import Any, Literal
 
-from unite.data.ingest.source import Part, Source, open_source
+from unite.data.ingest.source import Naming, Part, Source, open_source
 from unite.data.ingest.write import SCHEMA, SUBSAMPLING, Encoding, encode_part, write_shard
 from unite.data.manifest import (
     SCHEMA_VERSION,
@@ -41,6 +41,9 @@ class PrepareConfig:
     """Folder or s3:// URI for the shards; both splits of a data set may share one."""
     split: Literal["train", "eval"] = "train"
     """What the shards are for; of parquet that holds several splits it also selects the files."""
+    labels: str = ""
+    """File of lines `image class` for images that lie flat, as ImageNet's validation set does as
+    distributed (its LOC_val_solution.csv can be named as it is); local path or s3:// URI."""
     size: int = 256
     """Side of the square images in pixels (centre crop as in ADM)."""
     quality: int = 95
@@ -91,8 +94,10 @@ def plan(config: PrepareConfig) -> Plan:
     """
     _validate(config)
     store = Store.open(config.out)
-    source = open_source(config.source, config.split, config.rows_per_shard)
-    names = {field.name for field in fields(PrepareConfig)} - {"source", "out"}
+    naming = Naming(labels_file=config.labels, class_names=_training_classes(store, config.split))
+    source = open_source(config.source, config.split, config.rows_per_shard, naming)
+    # What comes from the source is in its digest.
+    names = {field.name for field in fields(PrepareConfig)} - {"source", "out", "labels"}
     stored = {name: getattr(config, name) for name in sorted(names)}
     fingerprint = content_digest([SCHEMA_VERSION, source.digest, stored])
     finished = _finished(store, config.split, fingerprint)
@@ -111,6 +116,12 @@ def plan(config: PrepareConfig) -> Plan:
         for file, part in zip(files, source.parts, strict=True)
     ]
     return Plan(config=config, store=store, source=source, fingerprint=fingerprint, jobs=jobs)
+
+
+def _training_classes(store: Store, split: str) -> tuple[str, ...] | None:
+    """Class names of the training set in the folder, which its held-out set has to share."""
+    train = (read_manifest(store) or {}).get("train") if split == "eval" else None
+    return train.class_names if train else None
 
 
 def _validate(config: PrepareConfig) -> None:
@@ -167,7 +178,7 @@ def finish(plan: Plan, shards: list[Shard]) -> SplitManifest:
     for shard in shards:
         plan.store.delete(f"{UNFINISHED}/{shard.file}.json")
     plan.store.delete(_marker(plan.config.split))
-    if not plan.store.list(UNFINISHED):
+    if not _records(plan.store):
         plan.store.delete(UNFINISHED)
     return manifest
 
@@ -224,7 +235,7 @@ def _finished(store: Store, split: str, fingerprint: str) -> dict[str, Shard]:
         _require_empty(store, split)
         return {}
     _require_same(store, split, store.read_json(_marker(split)).get("fingerprint"), fingerprint)
-    records = [store.read_json(f"{UNFINISHED}/{name}") for name in store.list(UNFINISHED)]
+    records = [store.read_json(f"{UNFINISHED}/{name}") for name in _records(store)]
     shards = [parse_shard(record["shard"]) for record in records if "shard" in record]
     return {shard.file: shard for shard in shards}
 
@@ -249,6 +260,11 @@ def _require_empty(store: Store, split: str) -> None:
             f"{store} holds parquet files that no manifest describes ({strangers[0]}, ...); choose "
             "an empty folder for --out"
         )
+
+
+def _records(store: Store) -> list[str]:
+    """Names in the folder of records, without what a kill left half written."""
+    return [name for name in store.list(UNFINISHED) if not name.startswith(".")]
 
 
 def _marker(split: str) -> str:

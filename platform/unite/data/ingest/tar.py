@@ -16,10 +16,11 @@ from typing import IO, NamedTuple
 from unite.data.ingest.source import (
     IMAGE_SUFFIXES,
     NOT_AN_IMAGE,
+    Naming,
     Part,
     Record,
     Source,
-    class_index,
+    no_classes,
     shuffled_ranges,
 )
 from unite.data.manifest import ShardError, content_digest
@@ -56,8 +57,8 @@ class TarPart:
                 yield Record(image=file.read_at(size, offset), label=label, path=path)
 
 
-def open_tar(store: Store, rows_per_part: int) -> Source:
-    """List a tar; ShardError when it is compressed, damaged or holds no images in class folders."""
+def open_tar(store: Store, rows_per_part: int, naming: Naming) -> Source:
+    """List a tar; ShardError when it is compressed, damaged or its images have no class."""
     try:
         with store.filesystem.open_input_file(store.path()) as file:
             members = list(_members(file))
@@ -66,27 +67,31 @@ def open_tar(store: Store, rows_per_part: int) -> Source:
             f"{store} cannot be listed as a plain tar ({error}); uncompress it, or copy it again "
             "if it was truncated"
         ) from error
-    images = sorted(m for m in members if m.folder and m.path.lower().endswith(IMAGE_SUFFIXES))
-    if not images:
-        raise ShardError(f"{store} holds no image files in class folders or inner tars")
-    labels = class_index([member.folder for member in images])
+    found = {m.path: m for m in members if m.path.lower().endswith(IMAGE_SUFFIXES)}
+    classes = naming.classes({path: m.folder for path, m in found.items()}, store.uri)
+    if not classes:
+        raise no_classes(store.uri, "no image files in class folders or inner tars")
+    images = sorted(found[path] for path in classes)
+    labels = naming.index(classes.values(), store.uri)
     parts: list[Part] = [
-        TarPart(store.uri, [_entry(images[row], labels) for row in rows])
+        TarPart(store.uri, [_entry(images[row], labels[classes[images[row].path]]) for row in rows])
         for rows in shuffled_ranges(len(images), rows_per_part)
     ]
+    relabelled = naming.labels_file or list(labels) != sorted(set(classes.values()))
     others = len(members) - len(images)
     return Source(
         uri=store.uri,
         num_rows=len(images),
         parts=parts,
         class_names=tuple(labels),
-        digest=content_digest(images),
+        # Folders are part of the members; what a labels file or another numbering says is not.
+        digest=content_digest([images, classes, labels] if relabelled else images),
         skipped={NOT_AN_IMAGE: others} if others else {},
     )
 
 
-def _entry(member: Member, labels: dict[str, int]) -> tuple[str, int, int, int]:
-    return member.path, member.offset, member.size, labels[member.folder]
+def _entry(member: Member, label: int) -> tuple[str, int, int, int]:
+    return member.path, member.offset, member.size, label
 
 
 def _members(file: IO[bytes], origin: int = 0, inside: str = "") -> Iterator[Member]:

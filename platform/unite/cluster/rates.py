@@ -1,0 +1,43 @@
+"""What a training run measured of its own speed, wherever that is still known."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+
+from unite import tracking
+from unite.evaluation.compute import Rates
+from unite.storage import Store
+from unite.tracking.spool import POINTS_FILE, Spool
+from unite.training.progress import read_progress
+
+THROUGHPUT, MFU = "throughput/images_per_s", "throughput/mfu"
+
+logger = logging.getLogger(__name__)
+
+
+def training_rates(run: Store, handle: tracking.RunHandle | None) -> Rates:
+    """Medians over a run's log points, as a run has slow moments at its start and end."""
+    found = {name: logged(run, handle, name) for name in (THROUGHPUT, MFU)}
+    medians = {name: statistics.median(v) if v else None for name, v in found.items()}
+    return Rates(images_per_s=medians[THROUGHPUT], mfu=medians[MFU])
+
+
+def logged(run: Store, handle: tracking.RunHandle | None, metric: str) -> list[float]:
+    """Values of a metric: the history in the run's folder, else MLflow's, else the last one.
+
+    The folder comes first because it needs no server and also knows runs that were not tracked; a
+    folder that was copied without it, or a run of another machine on S3, leaves MLflow.
+    """
+    folder = tracking.spool_folder(run)
+    points = Spool(folder).read() if (folder / POINTS_FILE).is_file() else ()
+    values = [point.metrics[metric] for point in points if metric in point.metrics]
+    if not values and handle is not None:
+        try:
+            values = [value for _, value in tracking.metric_history(handle, metric)]
+        except tracking.TrackingError as error:
+            logger.warning("%s", error)
+    if not values:
+        last = read_progress(run) or {}
+        values = [float(last[metric])] if metric in last else []
+    return values

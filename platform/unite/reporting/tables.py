@@ -1,0 +1,225 @@
+"""The paper's Tables 1, 2 and 6, with what we measured of the same kind in rows below.
+
+A column is one metric under its true name: an FD of ours never stands in the column of FID.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from unite.ablation.verdict import paper_cells, paper_value
+from unite.config.axes import NOISE, SHIFT, Axis
+from unite.evaluation.report import number
+from unite.paper import TABLES, Table
+from unite.reporting.catalogue import Catalogue, Entry, title
+from unite.reporting.collect import ReportRun
+from unite.reporting.summary import better_words
+from unite.reporting.sweeps import SweepView, Value
+
+PARAMETERS = "parameters (M)"
+PAPER_HEADS = {"params_m_true": PARAMETERS, "params_m": PARAMETERS}
+"""Columns of the paper's figures; others are metrics. Reported counts are not the code's."""
+LEFT_OUT = ("params_m_reported",)
+GENERATION = ("fid", "fd", "is", "cs")
+RECONSTRUCTION = ("rfid", "rfd", "psnr")
+GFID = "gFID"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableCell:
+    """One number."""
+
+    text: str
+    spread: str = ""
+    """Standard deviation over seeds."""
+    entries: Sequence[Entry] = ()
+    """Its cards, where it is ours."""
+    letter: str = ""
+    """Its protocol, where there are several of its metric."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRow:
+    """A model or a setting."""
+
+    name: str
+    cells: Mapping[str, TableCell]
+    """By column."""
+    note: str = ""
+    run: int | None = None
+    """Ours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowGroup:
+    """Rows of one origin."""
+
+    title: str
+    rows: Sequence[TableRow]
+    ours: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperTable:
+    """A table of the paper, continued by ours."""
+
+    title: str
+    source: str
+    head: str
+    """Of the first column."""
+    groups: Sequence[RowGroup]
+    note: str = ""
+
+    @property
+    def columns(self) -> list[str]:
+        """In the order in which rows bring them up."""
+        rows = [row for group in self.groups for row in group.rows]
+        return list(dict.fromkeys(name for row in rows for name in row.cells))
+
+    @property
+    def better(self) -> dict[str, str]:
+        """Which way is better, by column."""
+        return {
+            name: better_words("fid" if name == GFID else name.lower()) for name in self.columns
+        }
+
+
+def paper_tables(
+    runs: Sequence[ReportRun], catalogue: Catalogue, sweeps: Sequence[SweepView]
+) -> list[PaperTable]:
+    """Tables 1, 2 and both halves of 6."""
+    models, baselines = TABLES["imagenet256_generation"], TABLES["imagenet256_baselines"]
+    return [
+        _of_runs(
+            "Class-conditional generation",
+            models,
+            _rows(runs, catalogue, "generation", GENERATION),
+            [(f"Paper: others, {baselines.protocol}", baselines)],
+        ),
+        _of_runs(
+            "Reconstruction",
+            TABLES["imagenet256_reconstruction"],
+            _rows(runs, catalogue, "reconstruction", RECONSTRUCTION),
+        ),
+        *(_of_axis(axis, sweeps) for axis in (NOISE, SHIFT)),
+    ]
+
+
+def _of_runs(
+    name: str, paper: Table, ours: Sequence[TableRow], others: Sequence[tuple[str, Table]] = ()
+) -> PaperTable:
+    groups = [RowGroup(title="Paper", rows=_paper_rows(paper))]
+    if ours:
+        groups.append(RowGroup(title="Ours: newest evaluation of a run", rows=ours, ours=True))
+    groups += [RowGroup(title=words, rows=_paper_rows(table)) for words, table in others]
+    note = f"The paper's: {paper.protocol}"
+    if any(cell.letter for row in ours for cell in row.cells.values()):
+        note += "; letters are protocols, as in the table of runs"
+    if not ours:
+        note += "; no training run of ours has been measured yet"
+    return PaperTable(title=name, source=paper.source, head="Model", groups=groups, note=note)
+
+
+def _of_axis(axis: Axis, sweeps: Sequence[SweepView]) -> PaperTable:
+    columns = paper_cells(axis)
+    values = {
+        name: [paper_value(cell) for cell in cells.values()] for name, cells in columns.items()
+    }
+    digits = {name: max(map(_decimals, found)) for name, found in values.items()}
+    paper = [
+        TableRow(
+            name=value,
+            cells={
+                name: TableCell(text=f"{paper_value(cells[point]):.{digits[name]}f}")
+                for name, cells in columns.items()
+                if (point := ("", value)) in cells
+            },
+        )
+        for value in axis.fields
+    ]
+    groups = [RowGroup(title="Paper", rows=paper)]
+    for view in (view for view in sweeps if view.axis is axis):
+        groups += [
+            RowGroup(title=f"Ours: {view.name}", rows=rows, ours=True)
+            for cohort in view.cohorts
+            if (rows := _sweep_rows(cohort.metrics, cohort.points))
+        ]
+    (first, *_) = axis.paper["generation"].values()
+    protocol = f"The paper's: {TABLES[first.table].protocol}"
+    note = protocol if len(groups) > 1 else f"{protocol}; ablations/sweep_{axis.name}.py makes ours"
+    head = axis.label.split(",")[0]
+    return PaperTable(title=axis.title, source=axis.source, head=head, groups=groups, note=note)
+
+
+def _paper_rows(table: Table) -> list[TableRow]:
+    digits = {
+        metric: max(_decimals(row[metric]) for row in table.rows.values() if metric in row)
+        for metric in {name: None for row in table.rows.values() for name in row}
+    }
+    return [
+        TableRow(
+            name=name,
+            cells={
+                PAPER_HEADS.get(metric) or title(metric): TableCell(
+                    text=f"{value:,.{digits[metric]}f}"
+                )
+                for metric, value in row.items()
+                if metric not in LEFT_OUT
+            },
+        )
+        for name, row in table.rows.items()
+    ]
+
+
+def _decimals(value: float) -> int:
+    """Places after the point, so that a column is printed to as many as the paper has."""
+    return len(f"{value:g}".partition(".")[2])
+
+
+def _rows(
+    runs: Sequence[ReportRun], catalogue: Catalogue, suite: str, heads: Sequence[str]
+) -> list[TableRow]:
+    """A row for each training run that has numbers of a suite; trials stand with their sweeps."""
+    found = []
+    for index, run in enumerate(runs):
+        newest = [e for e in catalogue.of_run(index) if e.newest]
+        ours = [
+            entry
+            for head in heads
+            for entry in newest
+            if entry.card.suite == suite and entry.card.metric.partition("-")[0] == head
+        ]
+        if not ours or run.trials:
+            continue
+        cells = {title(entry.card.metric): _cell(entry, catalogue) for entry in ours}
+        # Table 2 has no sizes.
+        size = catalogue.newest(index, ("compute", "params_m")) if suite == "generation" else None
+        cells |= {PARAMETERS: _cell(size, catalogue)} if size else {}
+        note = run.info.params.get("model.sharing", "")
+        words = f"{note} weights" if note else ""
+        found.append(TableRow(name=run.name, cells=cells, note=words, run=index))
+    return found
+
+
+def _cell(entry: Entry, catalogue: Catalogue) -> TableCell:
+    several = len(catalogue.protocols[entry.card.suite, entry.card.metric]) > 1
+    return TableCell(
+        text=number(entry.card.value), entries=[entry], letter=entry.letter if several else ""
+    )
+
+
+def _sweep_rows(
+    metrics: Sequence[str], points: Sequence[tuple[str, Sequence[Value]]]
+) -> list[TableRow]:
+    return [
+        TableRow(
+            name=name.rpartition("= ")[2],
+            cells={
+                metric: TableCell(text=value.text, spread=value.spread, entries=value.entries)
+                for metric, value in zip(metrics, values, strict=True)
+                if value.text
+            },
+        )
+        for name, values in points
+    ]

@@ -1,0 +1,63 @@
+"""`unite plan`: the command itself, from flags to what it prints."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from unite.cli import main
+
+
+def printed(capsys, *flags: str) -> str:
+    main(["plan", *flags])
+    return capsys.readouterr().out
+
+
+def amount(text: str, what: str) -> float:
+    """The first number of a row."""
+    found = re.search(rf"^{what} +([0-9.,e+]+)", text, re.MULTILINE)
+    assert found, text
+    return float(found[1].replace(",", ""))
+
+
+@pytest.fixture(autouse=True)
+def storage(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNITE_STORAGE", str(tmp_path))
+
+
+def test_a_sweep_is_planned_with_the_flags_of_its_script(capsys):
+    usual = printed(capsys, "sweep_flow_ratio")
+    assert "sweep-flow_ratio-laptop: 14 training runs" in usual
+    two = printed(capsys, "flow_ratio", "--values", "1", "14", "--seeds", "1")
+    assert "6 training runs" in two
+    longer = printed(capsys, "flow_ratio", "--epochs", "25.6")
+    assert amount(longer, "training images") == 2 * amount(usual, "training images")
+    more = printed(capsys, "flow_ratio", "--samples", "1000")
+    assert amount(more, "measured samples") == pytest.approx(2 * amount(usual, "measured samples"))
+    equal = printed(capsys, "flow_ratio", "--equal", "compute")
+    assert amount(equal, "training images") != amount(usual, "training images")
+
+
+def test_a_recipe_takes_a_length_and_a_rate(capsys):
+    text = printed(capsys, "digits", "--epochs", "2", "--rate", "1e10", "--gpus", "2")
+    assert amount(text, "training images") == pytest.approx(3000, abs=64)
+    assert "at 1e+10 FLOP/s, given" in text and "on 2 device(s)" in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["digits", "--values", "1"], "--values .* is about ablations, and digits is a recipe"),
+        (["flow_ratio", "--values", "5"], "'5' is not on axis flow_ratio"),
+        (["flow_ratio", "--seeds", "-1"], "--seeds -1 must not be negative"),
+        (["sweep_nothing"], "unknown axis"),
+        (["nothing"], "nothing"),
+        (["digits", "--gpus", "0"], "--gpus 0"),
+        (["digits", "--rate", "1", "--measure"], "exclude each other"),
+    ],
+)
+def test_what_cannot_be_planned_is_said_in_a_line(flags, message):
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", *flags])
+    assert re.search(message, str(ended.value.code))

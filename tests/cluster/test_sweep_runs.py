@@ -1,0 +1,148 @@
+"""What MLflow holds of a sweep, whatever happened to the server meanwhile; no Ray is started."""
+
+from __future__ import annotations
+
+import io
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from unite import tracking
+from unite.ablation.options import SweepOptions
+from unite.ablation.trials import expand
+from unite.cluster import sweep as driver
+from unite.cluster.sweep import run_sweep
+from unite.cluster.sweep_runs import publish, start_parent, training_run
+from unite.cluster.trial import Context, run_trial
+from unite.cluster.tune import Admission
+from unite.config.axes import find_axis
+from unite.config.schema import TrackingConfig
+from unite.training.runs import RUN_FILE, open_run
+
+FD = "eval/generation/fd-pixels"
+
+
+@pytest.fixture(autouse=True)
+def quiet_machine(monkeypatch):
+    """No cluster: trials run here, and nobody asks what the cluster has."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr("unite.cluster.trial.describe_cluster", dict)
+
+
+@pytest.fixture
+def uri(tmp_path) -> str:
+    return f"sqlite:///{tmp_path}/mlflow.db"
+
+
+def sweep_of(storage, axis="weight_sharing", **options):
+    fields = {"scale": "smoke", "storage": str(storage), "tracking": TrackingConfig()}
+    return expand(find_axis(axis), SweepOptions(**(fields | options)))
+
+
+def children(uri: str) -> list[tracking.RunInfo]:
+    return [run for run in tracking.find_runs(uri, "unite") if run.tags.get("role") != "sweep"]
+
+
+@contextmanager
+def outage():
+    """Every request to MLflow fails."""
+
+    def fail(*arguments: object) -> None:
+        raise ConnectionError("nobody answers")
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("server", "runs", "gateway", "results"):
+            patch.setattr(f"unite.tracking.{module}.connect", fail)
+        yield
+
+
+def run_here(sweep, *, dies_after: int | None = None):
+    """`run_sweep` with the trials in this process; MLflow dies after so many of them."""
+
+    def run(sweep, left, parent, console):
+        driver._prepare_features(sweep, console)
+        admission = Admission(concurrent=1, trial_cpus=1.0)
+        context = Context(sweep=sweep, parent=parent, admission=admission)
+        for number, work in enumerate(left):
+            if number == dies_after:
+                until_the_end.enter_context(outage())
+            state = run_trial({"work": work.digest}, works={work.digest: work}, context=context)
+            assert state == {"state": "finished"}
+            publish(sweep, parent, work)
+        return {}
+
+    with ExitStack() as until_the_end, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(driver, "_run", run)
+        return run_sweep(sweep, Console(file=io.StringIO()))
+
+
+def test_a_server_that_dies_between_two_trials_gets_everything_from_a_second_start(tmp_path, uri):
+    sweep = sweep_of(tmp_path)
+    ended = run_here(sweep, dies_after=1)
+    assert len(ended.measured) == 2 and not ended.errors
+    assert [bool(each.run_id) for each in ended.measured] == [False, False]
+    assert len(children(uri)) == 1
+
+    again = run_here(sweep)
+    found = {run.run_id: run for run in children(uri)}
+    assert {each.run_id for each in again.measured} == set(found) and len(found) == 2
+    for each in again.measured:
+        run = found[each.run_id]
+        assert run.status == "FINISHED"
+        assert run.metrics[FD] == each.result.metrics[FD]
+        assert run.metrics["loss/total"] > 0, "its curves came too"
+        steps = [step for step, _ in tracking.metric_history(handle_of(uri, run), "loss/total")]
+        assert steps and len(steps) == len(set(steps)), "each once"
+    (parent,) = tracking.find_runs(uri, "unite", "tags.role = 'sweep'")
+    assert parent.status == "FINISHED"
+
+
+def test_the_curves_of_a_run_that_serves_many_points_come_later_too(tmp_path, uri):
+    sweep = sweep_of(tmp_path, axis="cfg")
+    assert len(sweep.works) == 1 and len(sweep.trials) == 2
+    run_here(sweep, dies_after=0)
+    assert not children(uri)
+    run_here(sweep)
+    found = {run.name: run for run in children(uri)}
+    assert len(found) == 3
+    training = found["training, seed 0"]
+    assert training.metrics["loss/total"] > 0 and training.status == "FINISHED"
+    assert FD not in training.metrics
+    assert all(FD in run.metrics for name, run in found.items() if name != training.name)
+
+
+def test_numbers_of_another_protocol_take_the_place_of_the_old_ones(tmp_path, uri):
+    """As when the scale's own number of samples changes: the sweep keeps its name."""
+    sweep = sweep_of(tmp_path, values=("shared",))
+    (first,) = run_here(sweep).measured
+    protocol = replace(sweep.trials[0].protocol, num_samples=70)
+    other = replace(sweep, trials=(replace(sweep.trials[0], protocol=protocol),))
+    (second,) = run_here(other).measured
+    (run,) = children(uri)
+    assert run.metrics[FD] == second.result.metrics[FD] != first.result.metrics[FD]
+    assert run.run_id == first.run_id == second.run_id
+
+
+def test_a_driver_that_was_killed_before_it_noted_its_run_makes_no_second_one(tmp_path, uri):
+    for axis in ("weight_sharing", "cfg"):
+        sweep = sweep_of(tmp_path, axis=axis)
+        driver.prepare(sweep.works[0].config, resume="auto", allow_changes=False)
+        parent = start_parent(sweep)
+        made = training_run(sweep, parent, sweep.works[0], {})
+        open_run(sweep.works[0].config).folder.delete(RUN_FILE)
+        assert training_run(sweep, parent, sweep.works[0], {}).run_id == made.run_id
+
+
+def test_a_sweep_whose_trials_failed_says_so(tmp_path, uri, monkeypatch):
+    sweep = sweep_of(tmp_path)
+    monkeypatch.setattr(driver, "_run", lambda *arguments: {sweep.works[0].digest: "no luck"})
+    ended = run_sweep(sweep, Console(file=io.StringIO()))
+    assert "no luck" in "\n".join(ended.lines)
+    (parent,) = tracking.find_runs(uri, "unite")
+    assert parent.status == "FAILED"
+
+
+def handle_of(uri: str, run: tracking.RunInfo) -> tracking.RunHandle:
+    return tracking.RunHandle(uri, run.run_id, "")

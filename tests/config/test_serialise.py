@@ -1,0 +1,54 @@
+"""Stored configs are read back, those of older versions too, and runs keep their names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+
+from unite.config import schema
+from unite.config.recipes import recipe
+from unite.config.schema import ImagesConfig, RunConfig
+from unite.config.serialise import digest, from_dict, to_dict
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordsConfig:
+    num_classes: int = 2
+    longest: int = 5
+
+
+def test_a_config_comes_back():
+    for name in ("digits", "unite-xl-released"):
+        assert from_dict(RunConfig, to_dict(recipe(name))) == recipe(name)
+
+
+def test_a_field_that_an_older_version_did_not_have_takes_its_default():
+    stored = to_dict(recipe("digits"))
+    del stored["cluster"]["device_tflops"]
+    assert from_dict(RunConfig, stored) == recipe("digits")
+
+
+def test_where_a_run_is_computed_is_no_part_of_its_name():
+    base = recipe("digits")
+    assert digest(base) == "f81d4e16adf6", "the README's run; a new name would orphan every run"
+    elsewhere = replace(base, cluster=replace(base.cluster, use_gpu=True, device_tflops=989.0))
+    assert digest(elsewhere) == digest(base)
+
+
+def test_an_unknown_field_is_named():
+    stored = to_dict(recipe("digits"))
+    stored["flow"]["speed"] = 1
+    with pytest.raises(ValueError, match="FlowConfig has no field 'speed'"):
+        from_dict(RunConfig, stored)
+
+
+def test_of_several_domains_the_one_with_the_stored_fields_is_rebuilt(monkeypatch):
+    monkeypatch.setattr(schema, "DomainConfig", ImagesConfig | WordsConfig)
+    for domain in (WordsConfig(longest=9), ImagesConfig(size=8)):
+        config = replace(recipe("digits"), domain=domain)
+        assert from_dict(RunConfig, to_dict(config)) == config
+    stored = to_dict(recipe("digits"))
+    stored["domain"] = {"colour": 1}
+    with pytest.raises(ValueError, match="ImagesConfig has no field 'colour'"):
+        from_dict(RunConfig, stored)

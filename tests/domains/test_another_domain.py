@@ -1,0 +1,242 @@
+"""A domain that is no image goes through the real Trainer, checkpoints and sampler.
+
+A sample is a set of up to K points in the plane: a varying number of registers and tokens, masks,
+columns and metrics of its own. Whatever else of the platform knew about pixels would show here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from torch import nn
+
+import unite
+from unite.checkpoints.store import latest, read_checkpoint
+from unite.config import schema
+from unite.config.recipes import recipe
+from unite.config.schema import ImagesConfig, RunConfig
+from unite.config.serialise import replace as change
+from unite.config.validate import validate
+from unite.config.vocabulary import METRICS
+from unite.data.bad_rows import read_bad_rows
+from unite.data.loader import local_reader
+from unite.domains import Domain, build_domain
+from unite.models import UNITE
+from unite.storage import Store
+from unite.tracking import NullTracker
+from unite.training import evaluation
+from unite.training.flops import training_flops
+from unite.training.parallelize import World
+from unite.training.runs import begin, open_run
+from unite.training.setup import Job, build_trainer
+
+MOST = 6
+BATCH = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointsConfig:
+    """Sets of points with class labels."""
+
+    num_classes: int = 2
+    most: int = MOST
+
+
+class PointEmbed(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(2, width)
+
+    def forward(self, sample):
+        return self.projection(sample["points"])
+
+
+class PointHead(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.out = nn.Linear(width, 2)
+
+    def forward(self, x_BKH, mask_BK=None):
+        points = self.out(x_BKH)
+        return points if mask_BK is None else points * mask_BK[..., None]
+
+
+class PointsDomain(Domain):
+    name = "points"
+    best_metric = "closeness"
+    columns = ("points", "label")
+
+    def __init__(self, config: PointsConfig) -> None:
+        self.config, self.num_classes = config, config.num_classes
+
+    def validate(self, model):
+        if model.num_registers != self.config.most:
+            raise ValueError(f"model.num_registers = {model.num_registers}: use domain.most")
+
+    def build_embedder(self, width, config):
+        return PointEmbed(width)
+
+    def build_head(self, width):
+        return PointHead(width)
+
+    def register_mask(self, sample):
+        return sample["mask"]
+
+    def token_mask(self, sample):
+        return sample["mask"]
+
+    def decode_rows(self, rows):
+        count = len(rows["label"])
+        points = np.zeros((count, self.config.most, 2), np.float32)
+        mask = np.zeros((count, self.config.most), bool)
+        bad = []
+        for position, flat in enumerate(rows["points"]):
+            number = len(flat) // 2
+            if not 0 < number <= self.config.most:
+                bad.append((position, f"a set must have 1..{self.config.most} points: {number}"))
+                continue
+            points[position, :number] = np.reshape(flat, (number, 2))
+            mask[position, :number] = True
+        labels = np.asarray(rows["label"], np.int64)
+        return {"points": points, "mask": mask, "label": labels}, bad
+
+    def to_sample(self, fields):
+        return {"points": fields["points"], "mask": fields["mask"]}, fields["label"]
+
+    def reconstruction_terms(self, reconstruction, sample, loss, perceptual):
+        distance_BK = (reconstruction - sample["points"]).square().sum(-1)
+        return {"positions": distance_BK[sample["mask"]].mean()}
+
+    def reconstruction_loss(self, terms, loss):
+        return loss.reconstruction_weight * terms["positions"]
+
+    def reconstruction_metrics(self, reconstruction, sample):
+        distance_BK = (reconstruction - sample["points"]).norm(dim=-1) * sample["mask"]
+        return {"closeness": -distance_BK.sum(1) / sample["mask"].sum(1)}
+
+    def render(self, reconstruction):
+        shades_BK = (reconstruction.norm(dim=-1).clamp(0, 1) * 255).to(torch.uint8)
+        return shades_BK[:, None, :, None].expand(-1, 4, -1, 3)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    """What someone who adds a domain does: a member of the union, a class, a metric's name."""
+    build_domain.register(PointsConfig, PointsDomain)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(schema, "DomainConfig", ImagesConfig | PointsConfig)
+        patch.setitem(METRICS, "eval/closeness", "minus the mean distance of points")
+        yield
+
+
+def write_points(path, rows: int, seed: int, worst: int = MOST) -> None:
+    rng = np.random.default_rng(seed)
+    sets = [rng.normal(size=2 * rng.integers(1, worst + 1)).astype(np.float32) for _ in range(rows)]
+    table = pa.table({"points": [list(s) for s in sets], "label": [i % 2 for i in range(rows)]})
+    pq.write_table(table, path, row_group_size=16)
+
+
+@pytest.fixture
+def config(tmp_path) -> RunConfig:
+    write_points(tmp_path / "train-0.parquet", 64, 0)
+    write_points(tmp_path / "test-0.parquet", 20, 1)
+    base = replace(recipe("smoke"), domain=PointsConfig())
+    changes = {
+        "name": "points",
+        "storage": str(tmp_path / "runs"),
+        "data.train": str(tmp_path),
+        "model.num_registers": MOST,
+        "training.batch_size": BATCH,
+        "training.epochs": 1.0,
+        "checkpoint.every_images": 32,
+        "checkpoint.keep_last": 1,
+        "evaluation.every_images": 32,
+        "evaluation.num_samples": 4,
+    }
+    return validate(change(base, changes))
+
+
+def trainer_of(config: RunConfig):
+    run = open_run(config)
+    begin(run)
+    return build_trainer(Job.of(run), World(), NullTracker(), local_reader)
+
+
+def test_it_trains_evaluates_saves_and_continues_to_the_bit(config):
+    straight = trainer_of(replace(config, name="straight"))
+    summary = straight.run()
+    straight.stream.close()
+    assert summary["images"] == 64
+    assert {"loss/positions", "eval/closeness", "latent/std"} <= summary["metrics"].keys()
+    assert summary["metrics"]["latent/std"] > 0
+
+    broken = trainer_of(config)
+    broken.should_stop = lambda: broken.images >= 24
+    assert broken.run()["stopped"]
+    broken.stream.close()
+    continued = trainer_of(config)
+    continued.run()
+    continued.stream.close()
+    parts = [read_checkpoint(latest(each.writer.run)).parts for each in (straight, continued)]
+    for name, tensor in parts[0]["model"].items():
+        assert torch.equal(tensor, parts[1]["model"][name]), name
+
+    model = unite.load(continued.writer.run.uri)
+    mask_BK = torch.arange(MOST) < torch.tensor([[2], [MOST]])
+    _, points = unite.sample(model, [0, 1], solver="euler", num_steps=2, mask_BK=mask_BK)
+    assert points.shape == (2, MOST, 2) and not points[0, 2:].any()
+
+
+def test_the_best_checkpoint_is_kept_by_the_domains_own_metric(config):
+    trainer = trainer_of(config)
+    trainer.run()
+    trainer.stream.close()
+    score = latest(trainer.writer.run).read_json("state.json")["score"]
+    assert score == trainer.metrics["eval/closeness"]
+
+
+def test_rows_that_it_cannot_use_are_listed(config, tmp_path):
+    write_points(tmp_path / "train-1.parquet", 4, 2, worst=40)
+    trainer = trainer_of(change(config, {"name": "bad", "data.max_bad_fraction": 1.0}))
+    trainer.run()
+    trainer.stream.close()
+    listed = read_bad_rows(Store.open(tmp_path / "runs" / "bad"))
+    assert {entry["row"] for entry in listed} <= set(range(64, 68))
+    assert "1..6 points" in listed[0]["reason"]
+
+
+@torch.no_grad()
+def test_the_evaluation_reconstructs_without_the_padding(config, monkeypatch):
+    """As if each set came alone, without a place to spare."""
+    # Rotary positions number the tokens on after the registers, so they would tell the two apart.
+    config = change(config, {"model.encoder.rotary": False})
+    model = UNITE(config.model, build_domain(config.domain), config.flow).eval()
+    for parameter in model.parameters():
+        parameter.add_(0.1 * torch.randn_like(parameter))
+    noise_BKD, t_B = torch.randn(2, MOST, config.model.latent_dim), torch.zeros(2)
+    monkeypatch.setattr(evaluation, "tokenization_noise", lambda *_: (noise_BKD, t_B))
+    numbers = [2, 5]
+    mask = torch.arange(MOST) < torch.tensor(numbers)[:, None]
+    points = torch.randn(2, MOST, 2)
+    together = evaluation.reconstruct(model, {"points": points, "mask": mask}, torch.arange(2), 0)
+    for index, number in enumerate(numbers):
+        row = slice(index, index + 1)
+        alone = {"points": points[row, :number], "mask": mask[row, :number]}
+        z_BKD = model.tokenize(alone, noise_BKD[row, :number], t_B[row])
+        torch.testing.assert_close(
+            together[row, :number], model.decode(z_BKD), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_its_operations_are_counted_from_its_own_modules(config):
+    terms = training_flops(config).terms
+    assert set(terms) == {"tokenize", "denoise", "decode"}
+    width = config.model.encoder.width
+    fewer = replace(config, domain=PointsConfig(most=MOST))
+    assert training_flops(fewer).terms == terms
+    assert terms["tokenize"].forward > 2 * MOST * 2 * width

@@ -1,0 +1,71 @@
+"""What is read of an experiment, and that nothing broken stops it or goes unsaid."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from unite.reporting.collect import collect, evenly, folder_of
+from unite.reporting.pictures import thumbnail
+
+
+def test_runs_that_write_to_one_folder_are_one_run(collected):
+    folders = [folder_of(run.info) for run in collected.runs]
+    assert len(set(folders)) == len(folders)
+    assert {parent.tags["axis"] for parent in collected.sweeps} == {"flow_ratio", "noise", "colour"}
+    assert collected.run_of(collected.runs[3].info.run_id) is collected.runs[3]
+    assert collected.run_of("nobody") is None
+
+
+def test_a_whole_run_has_everything(collected, index, rich):
+    run = collected.runs[index[rich.good]]
+    assert run.problems == [] and run.unfinished == "" and run.reachable
+    assert list(run.samples) == [9_600, 19_200, 28_800, 38_400] and run.num_samples == 4
+    assert run.images == 38_400 and len(run.curves["loss/flow"]) == 12
+    assert run.alignment.depth == 4 and run.trajectory is not None
+
+
+def test_a_broken_run_names_each_thing_that_is_broken(collected, index, rich):
+    run = collected.runs[index[rich.broken]]
+    text = "\n".join(run.problems)
+    for words in (
+        "900 of 38,400 images",
+        f"generation-{'1' * 16}/results.json is not whole",
+        "the evaluation of probe is not finished",
+        "alignment.json of its alignment cannot be shown",
+        "trajectory.png of its trajectory cannot be shown (12 bytes that are no whole picture)",
+        "sample grid at 900 images cannot be shown",
+    ):
+        assert words in text, words
+    assert run.alignment is None and run.trajectory is None and list(run.samples) == [500]
+
+
+def test_grids_that_the_page_has_no_room_for_are_counted(seen, index, rich):
+    run = seen.data.runs[index[rich.many]]
+    assert (len(run.samples), run.num_samples, max(run.samples)) == (6, 9, 9_000)
+    words = [problem.words for problem in seen.problems if problem.run == index[rich.many]]
+    assert words == ["6 of its 9 sample grids are shown"]
+    assert run.problems == [], "which makes the run no less whole"
+
+
+@pytest.mark.parametrize(("most", "left"), [(9, [1, 2, 3, 4, 5]), (2, [3, 5]), (1, [5]), (0, [])])
+def test_a_choice_is_even_and_has_the_last(most, left):
+    assert evenly([1, 2, 3, 4, 5], most) == left
+
+
+def test_a_storage_that_was_moved_is_found_where_it_is(rich, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(rich.storage, moved)
+    database = moved / rich.uri.rsplit("/", 1)[-1]
+    assert database.exists()
+    for folder in rich.storage.glob("digits-*"):
+        assert (moved / folder.name).is_dir()
+    found = collect(f"sqlite:///{database}", "rich", str(moved))
+    assert {run.name for run in found.runs} >= {rich.good, rich.broken}
+
+
+@pytest.mark.parametrize("data", [b"", b"\x89PNG", b"GIF89a"])
+def test_what_is_no_picture_is_refused(data):
+    with pytest.raises(ValueError, match="no whole picture"):
+        thumbnail(data)

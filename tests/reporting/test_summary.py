@@ -1,0 +1,54 @@
+"""The table of runs: its columns, cells, warnings, and the paper's rows."""
+
+from __future__ import annotations
+
+import pytest
+
+from unite.reporting.catalogue import Catalogue
+from unite.reporting.summary import better_words, summarise
+
+
+def cell(seen, index, name, title):
+    place = [column.title for column in seen.summary.columns].index(title)
+    return seen.summary.rows[index[name]][place]
+
+
+def test_fid_and_rfid_have_columns_of_their_own_that_only_the_paper_fills(seen):
+    titles = [column.title for column in seen.summary.columns]
+    assert titles.index("FID") < titles.index("FD-digits-cnn") < titles.index("rFID")
+    assert titles[-2:] == ["parameters", "TFLOP"]
+    base = dict(zip(titles, seen.summary.paper[0].cells, strict=True))
+    assert (base["FID"], base["rFID"], base["parameters"]) == ("2.12", "1.01", "217.6")
+    assert base["FD-digits-cnn"] == "" == base["PSNR"]
+    for row in seen.summary.rows:
+        assert row[titles.index("FID")].value is None
+
+
+def test_numbers_carry_their_cards_and_letters_where_protocols_differ(seen, index, rich):
+    found = cell(seen, index, rich.good, "FD-digits-cnn")
+    assert (found.text, found.entry.card.value) == ("7.988", 7.988)
+    other = cell(seen, index, rich.other, "FD-digits-cnn")
+    assert {found.letter, other.letter} == {"A", "B"}
+    (warning,) = [line for line in seen.summary.warnings if line.startswith("FD-digits-cnn")]
+    assert "num_samples" in warning and "1,000" in warning and "3,000" in warning
+    assert cell(seen, index, rich.good, "rFD-digits-cnn").letter == "", "one protocol needs none"
+
+
+def test_logged_values_have_no_card_and_empty_cells_no_value(seen, index, rich):
+    found = cell(seen, index, rich.hostile, "latent std")
+    assert found.entry is None and found.value == pytest.approx(0.7)
+    assert cell(seen, index, rich.hostile, "PSNR").value is None
+
+
+def test_without_any_number_the_papers_rows_still_stand():
+    found = summarise([], Catalogue.of([]))
+    assert [row.name for row in found.paper] == ["UNITE-B", "UNITE-L", "UNITE-XL"]
+    assert found.rows == () == found.warnings
+
+
+@pytest.mark.parametrize(
+    ("metric", "words"),
+    [("fd-pixels", "lower is better"), ("psnr", "higher is better"), ("total_mb", "")],
+)
+def test_which_way_is_better_is_said_where_there_is_one(metric, words):
+    assert better_words(metric) == words

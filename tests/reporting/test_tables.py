@@ -1,0 +1,75 @@
+"""The paper's tables: theirs in full, ours beside under true names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from unite.paper import TABLES
+from unite.reporting.tables import paper_tables
+
+
+def table(seen, source):
+    (found,) = [each for each in seen.tables if each.source == source]
+    return found
+
+
+def group(found, start):
+    return {
+        row.name: {column: cell.text for column, cell in row.cells.items()}
+        for each in found.groups
+        if each.title.startswith(start)
+        for row in each.rows
+    }
+
+
+def test_table_1_has_the_papers_models_and_ours_in_columns_of_their_own(seen, rich):
+    found = table(seen, "Table 1")
+    paper = group(found, "Paper")
+    models = TABLES["imagenet256_generation"].rows | TABLES["imagenet256_baselines"].rows
+    assert set(paper) == set(models)
+    assert paper["UNITE-B"] == {"parameters (M)": "217.6", "FID": "2.12", "IS": "294.1"}
+    assert paper["RIN"]["IS"] == "182.0", "to as many places as the rest of the column"
+    ours = group(found, "Ours")
+    assert set(ours) == {rich.good, rich.other}, "trials stand with their sweeps"
+    assert "FID" not in ours[rich.good]
+    assert ours[rich.good]["FD-digits-cnn"] == "7.988"
+    assert found.better["FD-digits-cnn"] == "lower is better"
+    assert found.better["CS-digits-cnn"] == "higher is better"
+
+
+def test_numbers_of_ours_have_cards_and_the_letters_of_their_protocols(seen, index, rich):
+    rows = [r for g in table(seen, "Table 1").groups if g.ours for r in g.rows]
+    (row,) = [each for each in rows if each.name == rich.good]
+    cell = row.cells["FD-digits-cnn"]
+    assert row.run == index[rich.good] and cell.entries[0].card.value == 7.988
+    letters = {each.cells["FD-digits-cnn"].letter for each in rows}
+    assert letters == {"A", "B"}
+    assert "letters are protocols" in table(seen, "Table 1").note
+
+
+def test_table_2_is_there_whole_with_ours_by_their_weights(seen, rich):
+    found = table(seen, "Table 2")
+    assert {name: row["rFID"] for name, row in group(found, "Paper").items()} == {
+        name: f"{row['rfid']:.2f}"
+        for name, row in TABLES["imagenet256_reconstruction"].rows.items()
+    }
+    assert group(found, "Ours")[rich.other]["rFD-digits-cnn"] == "0.2381"
+    notes = {row.name: row.note for each in found.groups if each.ours for row in each.rows}
+    assert notes == {rich.good: "shared weights", rich.other: "separate weights"}
+    assert "parameters (M)" not in found.columns
+
+
+def test_table_6_has_both_halves_and_our_sweep_below_the_papers(seen):
+    top, bottom = table(seen, "Table 6, top"), table(seen, "Table 6, bottom")
+    assert group(top, "Paper")["0.6"] == {"gFID": "2.80", "rFID": "1.21", "IS": "267.1"}
+    ours = group(top, "Ours: sweep-noise")
+    assert ours["0.7"]["rFD-pixels"] == "0.2398" and ours["0.0"]["FD-pixels"] == "0.8065"
+    assert set(group(bottom, "Paper")) == {"0.0", "0.5", "0.75"}
+    assert "sweep_shift.py makes ours" in bottom.note
+
+
+def test_without_measured_runs_the_papers_figures_stand_alone(seen):
+    none = replace(seen.catalogue, entries=(), protocols={})
+    for found in paper_tables(seen.data.runs, none, []):
+        assert [each.ours for each in found.groups].count(True) == 0
+        assert "makes ours" in found.note or "no training run of ours" in found.note

@@ -5,9 +5,10 @@ default setting; goal: at least 1.8 on a CPU, 2.5 on a GPU. It is the headline b
 arms do the same mathematics and differ in waste alone: the plain arm computes an unconditional pass
 that has no effect. With guidance that pass has one, nearly everywhere: Heun evaluates 182 rows of
 the plain arm's 216 or so, and what is left to gain is little, about 1.2. Both ratios are printed;
-neither stands for the other. Noise of the machine cannot move the ratios much: all arms run in one process on the
-same model, noise and batches in alternating rounds, the median of the per-round ratios counts, and
-the rows that the network evaluates per sample, an exact count, stand beside them.
+neither stands for the other. Noise of the machine cannot move the ratios much: all arms run in one
+process on the same model, noise and batches in alternating rounds, the median of the per-round
+ratios counts, and the rows that the network evaluates per sample, an exact count, stand beside
+them.
 
 Arms:
   plain   as a straightforward implementation does it: torchdiffeq's dopri5 with one step size for

@@ -5,9 +5,10 @@
     python dashboards/build.py --storage s3://bucket/runs --uri http://mlflow:5000 --out s3://...
 
 The page has every run with its numbers beside the paper's, training dynamics (Fig. 4), ablations
-(Fig. 5, Tables 2 and 6) with their verdicts, alignment (Fig. 6), trajectories (Fig. 7), weight
-entropy, and samples at fixed seeds. A click on a number shows its metric card. Numbers whose cards
-differ are never put side by side in silence: the fields that differ are named.
+(Fig. 5) with their verdicts, the paper's Tables 1, 2 and 6 with ours below, alignment (Fig. 6),
+trajectories (Fig. 7), weight entropy, and samples at fixed seeds. A click on a number shows its
+metric card. Numbers whose cards differ are never put side by side in silence: the fields that
+differ are named.
 
 Runs and curves come from MLflow; evaluations from the runs' folders, or from MLflow where these are
 out of reach. Nothing is changed there. What is unfinished or unreadable is named and shown as such.

@@ -3,7 +3,9 @@
 import pytest
 import yaml
 
-from unite.paper import TABLES, counterpart
+from unite.config.recipes import recipe
+from unite.config.serialise import replace
+from unite.paper import TABLES, counterpart, model_counterpart
 
 
 def flatten_list(document):
@@ -66,3 +68,34 @@ def test_counterpart_refuses_a_row_the_paper_lacks():
 
 def test_tables_name_where_they_stand():
     assert all(t.source.startswith(("Table", "Figure", "Section")) for t in TABLES.values())
+
+
+def like(name, **changes):
+    return replace(recipe(name), changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "fid", "params"), [("b", 2.12, 217), ("l", 1.73, 589), ("xl", 1.75, 806)]
+)
+def test_each_size_stands_beside_its_own_figures(name, fid, params):
+    config = like(f"unite-{name}")
+    assert model_counterpart("fid", suite="generation", config=config).value == fid
+    assert model_counterpart("params_m", suite="compute", config=config).value == params
+    total = model_counterpart("total_flop", suite="compute", config=config)
+    assert (total is not None) == (name == "b")
+
+
+def test_separate_weights_stand_beside_theirs():
+    config = like("unite-b", **{"model.sharing": "separate"})
+    assert model_counterpart("rfid", suite="reconstruction", config=config).value == 1.38
+    assert model_counterpart("fid", suite="generation", config=config).value == 2.60
+    assert model_counterpart("is", suite="generation", config=config) is None
+    assert model_counterpart("top1_pct", suite="probe", config=config) is None
+    coupled = like("unite-b", **{"model.sharing": "separate", "flow.stop_gradient": False})
+    assert model_counterpart("rfid", suite="reconstruction", config=coupled).value == 0.85
+    large = like("unite-l", **{"model.sharing": "separate"})
+    assert model_counterpart("rfid", suite="reconstruction", config=large) is None
+
+
+def test_other_models_stand_beside_base():
+    assert model_counterpart("fid", suite="generation", config=like("digits")).value == 2.12

@@ -13,10 +13,12 @@ from unite import tracking
 from unite.ablation.options import SweepOptions
 from unite.ablation.trials import expand
 from unite.cluster import sweep as driver
+from unite.cluster.connect import CapacityError
 from unite.cluster.sweep import run_sweep
 from unite.cluster.sweep_runs import publish, start_parent, training_run
+from unite.cluster.train import TrainingError
 from unite.cluster.trial import Context, run_trial
-from unite.cluster.tune import Admission
+from unite.cluster.tune import NO_ROOM, Admission
 from unite.config.axes import find_axis
 from unite.config.schema import TrackingConfig
 from unite.training.runs import RUN_FILE, open_run
@@ -142,6 +144,24 @@ def test_a_sweep_whose_trials_failed_says_so(tmp_path, uri, monkeypatch):
     assert "no luck" in "\n".join(ended.lines)
     (parent,) = tracking.find_runs(uri, "unite")
     assert parent.status == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [(CapacityError("0.5 CPUs free"), NO_ROOM), (TrainingError("of its own"), "failed")],
+)
+def test_what_would_only_repeat_is_returned_and_not_tried_again(
+    tmp_path, monkeypatch, error, state
+):
+    def fail(*arguments: object) -> None:
+        raise error
+
+    monkeypatch.setattr("unite.cluster.trial._run", fail)
+    sweep = sweep_of(tmp_path)
+    context = Context(sweep=sweep, parent=None, admission=Admission(concurrent=1, trial_cpus=1.0))
+    works = {"a": sweep.works[0]}
+    told = run_trial({"work": "a"}, works=works, context=context)
+    assert told == {"state": state, "error": str(error)}
 
 
 def handle_of(uri: str, run: tracking.RunInfo) -> tracking.RunHandle:

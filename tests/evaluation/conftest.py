@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 from rich.console import Console
 
+from unite.checkpoints.export import write_export
 from unite.cluster.evaluate import Evaluation, evaluate, prepare
 from unite.config.recipes import recipe
-from unite.config.serialise import replace
+from unite.config.schema import RunConfig
+from unite.config.serialise import replace, to_dict
 from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
 from unite.evaluation.arguments import READERS, EvaluateArguments, chosen_suites
@@ -19,7 +24,7 @@ from unite.storage import Store
 from unite.tracking import NullTracker
 from unite.training.parallelize import World
 from unite.training.runs import begin, open_run
-from unite.training.setup import Job, build_trainer
+from unite.training.setup import Job, build_model, build_trainer
 
 Evaluate = Callable[..., list[Outcome]]
 
@@ -67,3 +72,46 @@ def run_suites(request_of: Callable[..., Evaluation]) -> Evaluate:
         return evaluate(request_of(suite=suites, **changes), Console(quiet=True))
 
     return run
+
+
+@pytest.fixture
+def random_export(tmp_path: Path) -> str:
+    """An export of random weights, whose samples depend on their class; `tiny` has collapsed."""
+    return export_of(recipe("smoke"), tmp_path)
+
+
+@pytest.fixture
+def separate_export(tmp_path: Path) -> str:
+    """The same with two networks."""
+    return export_of(replace(recipe("smoke"), {"model.sharing": "separate"}), tmp_path)
+
+
+def export_of(config: RunConfig, folder: Path) -> str:
+    """Random weights of a config, every one moved from its start."""
+    torch.manual_seed(0)
+    model = build_model(config)
+    for parameter in model.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    place = Store.open(folder / "export")
+    write_export(model, to_dict(config), place)
+    return place.uri
+
+
+@pytest.fixture
+def break_row(storage: Path, tmp_path: Path) -> Callable[[str, int], Path]:
+    """Makes a copy of a split of the digits whose row cannot be decoded."""
+
+    def make(split: str, row: int) -> Path:
+        place = tmp_path / "broken"
+        place.mkdir()
+        (file,) = (storage / "data" / "digits").glob(f"{split}-*")
+        table = pq.read_table(file)
+        column = table.column("image").to_pylist()
+        bad = b"no image"
+        column[row] = {"bytes": bad, "path": None} if isinstance(column[row], dict) else bad
+        images = pa.array(column, table.schema.field("image").type)
+        table = table.set_column(table.schema.get_field_index("image"), "image", images)
+        pq.write_table(table, place / f"{split}-00000-of-00001.parquet")
+        return place
+
+    return make

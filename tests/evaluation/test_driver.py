@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -174,3 +175,65 @@ def test_an_interruption_says_that_finished_work_is_kept(request_of, monkeypatch
     text = console.export_text()
     assert f"{len(suite.chunks()) - 2} pieces of work unfinished" in text
     assert "the same command goes on from there" in text.replace("\n", " ")
+
+
+def test_what_will_be_missing_is_told_before_anything_starts(storage, monkeypatch, tmp_path):
+    monkeypatch.setenv("UNITE_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("unite.evaluation.extractors.MOST_PIXELS", 1)
+    monkeypatch.setattr("unite.evaluation.extractors.SMALLEST_FOR_INCEPTION", 8)
+    console = Console(record=True, file=io.StringIO(), width=200)
+    told = []
+
+    def started(*_):
+        told.append(console.export_text(clear=False))
+        raise CapacityError("far enough")
+
+    monkeypatch.setattr("unite.cluster.evaluate.evaluate", started)
+    arguments = EvaluateArguments(num_workers=0, cfg_adaptive=True, num_samples=100)
+    with pytest.raises(CapacityError):
+        main(arguments, str(storage), console)
+    assert "No LPIPS. It is not defined for images under 16 pixels" in told[0]
+    assert "--cfg-adaptive needs 512 samples" in told[0]
+
+
+def test_speed_comes_from_the_runs_own_records(storage, run_suites):
+    run = storage / "tiny"
+    lines = [{"throughput/images_per_s": rate, "throughput/mfu": 0.25} for rate in (9, 10, 99)]
+    points = [json.dumps({"step": 1, "time": 2, "metrics": line}) + "\n" for line in lines]
+    (run / "tracking").mkdir()
+    (run / "tracking" / "metrics.jsonl").write_text("".join(points))
+    try:
+        (outcome,) = run_suites("compute")
+    finally:
+        shutil.rmtree(run / "tracking")
+    rows = {row.card.metric: row.card for row in outcome.rows}
+    assert (rows["images_per_s"].value, rows["mfu"].value) == (10, 0.25)
+    assert rows["device_hours"].value == pytest.approx(256 / 10 / 3600)
+    assert rows["device_hours"].details["workers"] == 1
+    assert not outcome.remarks
+
+
+@pytest.mark.slow
+def test_what_mlflow_did_not_take_is_pushed_later(storage, tracked, tmp_path):
+    config = TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db")
+    empty = {"params": {}, "config_dict": {}, "tags": {}}
+    handle = tracking.start_run(config, storage=str(tmp_path), name="tiny", **empty)
+    tracked("http://127.0.0.1:9", handle.run_id)
+    arguments = EvaluateArguments(num_workers=0, suite=("entropy",), entropy_bins=100)
+    before = set(Store.open(prepare(arguments, str(storage)).home.uri).list("unsent"))
+    assert main(arguments, str(storage), QUIET) == 1
+    home = prepare(arguments, str(storage)).home
+    (kept,) = set(home.list("unsent")) - before
+    target = Path(home.path(f"unsent/{kept}/target.json"))
+    target.write_text(target.read_text().replace("http://127.0.0.1:9", handle.uri))
+    push = EvaluateArguments(push=home.path(f"unsent/{kept}/metrics.jsonl"))
+    assert main(push, str(storage), QUIET) == 0
+    assert tracking.metric_history(handle, "eval/entropy/norm_mb")
+
+
+def test_too_few_samples_for_the_inception_score_are_refused(request_of):
+    with pytest.raises(ValueError, match="--num-samples 7: the Inception Score .* at least 10"):
+        request_of(num_samples=7, labels="uniform")
+    with pytest.raises(ValueError, match="--num-steps 4 has no effect on dopri5"):
+        request_of(solver="dopri5", num_steps=4)

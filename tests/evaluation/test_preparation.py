@@ -2,8 +2,6 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
@@ -79,24 +77,23 @@ def test_a_reference_of_other_dimensions_is_refused(tmp_path, request_of):
         request_of(suite=("generation",), reference=str(tmp_path / "wide.npz"))
 
 
+def test_a_reference_of_other_dimensions_is_refused_before_an_extractor_is_fitted(
+    tmp_path, request_of
+):
+    np.savez(tmp_path / "wide.npz", mu=np.zeros(9), sigma=np.eye(9))
+    with pytest.raises(MetricError, match="has 9 features, and the small extractor .* has 64"):
+        request_of(suite=("generation",), extractor=("auto",), reference=str(tmp_path / "wide.npz"))
+
+
 def test_a_reference_of_other_data_is_refused(storage, tmp_path, request_of):
     refer(storage, split="eval", out=str(tmp_path / "eval.npz"))
     with pytest.raises(MetricError, match="another data set than the checkpoint's"):
         request_of(suite=("generation",), reference=str(tmp_path / "eval.npz"))
 
 
-def test_rows_that_cannot_be_decoded_make_no_reference(digits, storage, tmp_path):
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    (file,) = [p for p in map(str, (storage / "data" / "digits").glob("train-*"))]
-    table = pq.read_table(file)
-    column = table.column("image").to_pylist()
-    column[7] = {"bytes": b"no image", "path": None} if isinstance(column[7], dict) else b"no image"
-    index = table.schema.get_field_index("image")
-    table = table.set_column(index, "image", pa.array(column, table.schema.field("image").type))
-    pq.write_table(table, broken / "train-00000-of-00001.parquet")
+def test_rows_that_cannot_be_decoded_make_no_reference(storage, break_row):
     with pytest.raises(MetricError, match="1 of the rows .* cannot be decoded"):
-        refer(storage, data=str(broken))
+        refer(storage, data=str(break_row("train", 7)))
 
 
 def test_an_extractor_is_fitted_once(storage, tmp_path, monkeypatch):

@@ -8,10 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console
 
 from unite.checkpoints.load import load
 from unite.cluster.session import make_worker
+from unite.config.recipes import recipe
 from unite.data.loader import sequential_batches
 from unite.data.shards import ShardSet
 from unite.evaluation.chunks import partition
@@ -163,7 +165,12 @@ def test_alignment_of_chunks_is_alignment_of_the_whole(run_suites, request_of, t
         sums.add(tiny, rows.sample, rows.rows_B, rows.labels_B)
     for name, expected in sums.result().summary().items():
         assert value(outcome, name) == pytest.approx(expected, rel=1e-6)
-    assert len(suite.chunks()) > 1
+    found = json.loads(outcome.files["alignment.json"])
+    for name in ("cka", "cknna", "cosine", "latent_cosine"):
+        expected = getattr(sums.result(), name)
+        np.testing.assert_allclose(found[name], expected, rtol=1e-6, err_msg=name)
+    assert np.shape(found["cka"]) == (5, 2), "levels, blocks"
+    assert len(suite.chunks()) == 10, "two parts of each level"
     assert {"alignment.png", "alignment.svg", "alignment.json"} <= set(outcome.files)
 
 
@@ -266,3 +273,106 @@ def test_workers_of_one_process_reuse_their_model(request_of, run_suites):
         worker(work)
     instruments = worker.keywords["instruments"]
     assert suite.model(instruments) is suite.model(instruments)
+
+
+def test_held_out_rows_that_cannot_be_decoded_are_left_out_of_the_counts(run_suites, break_row):
+    outcomes = run_suites(
+        "reconstruction", "alignment", "trajectory", eval_data=str(break_row("validation", 5))
+    )
+    for outcome in outcomes:
+        assert {row.card.num_samples for row in outcome.rows} == {296}, outcome.suite
+        assert any("1 of the first 297 rows" in remark for remark in outcome.remarks)
+
+
+def test_uniform_labels_stand_on_the_card(run_suites, random_export, data):
+    settings = {"num_samples": 50, "run": random_export, "data": data}
+    (balanced,) = run_suites("generation", **settings)
+    (uniform,) = run_suites("generation", **settings, labels="uniform")
+    assert {row.card.label_sampling for row in uniform.rows} == {"uniform"}
+    assert value(uniform, "fd-pixels") != value(balanced, "fd-pixels")
+
+
+def test_rates_say_what_they_were_measured_on(run_suites):
+    (outcome,) = run_suites("generation", num_samples=50)
+    card = next(row.card for row in outcome.rows if row.card.metric == "images_per_s")
+    assert card.details.keys() == {"device", "threads", "batch", "workers"}
+    assert "CPU" in card.details["device"]
+
+
+def test_curves_carry_their_protocol(run_suites):
+    outcomes = {o.suite: o for o in run_suites("alignment", "trajectory", "entropy", seed=7)}
+    for name, file in (("alignment", "alignment.json"), ("trajectory", "trajectory.json")):
+        card = json.loads(outcomes[name].files[file])["card"]
+        assert (card["suite"], card["seed"], card["num_samples"]) == (name, 7, 297)
+        assert {row.card.seed for row in outcomes[name].rows} == {7}
+    card = json.loads(outcomes["entropy"].files["entropy.json"])["card"]
+    assert "Xavier" in card["details"]["baseline"]
+    assert "Xavier" in outcomes["entropy"].protocol
+    assert "metric" not in card
+
+
+def test_the_papers_entropy_is_told_apart(run_suites):
+    (ours,) = run_suites("entropy")
+    (theirs,) = run_suites("entropy", entropy_bins=2048)
+    note = {row.card.metric: row.note for row in ours.rows}
+    assert note["functional_mb"] == "paper: 2048 bins; paper: with what we call other"
+    assert note["norm_mb"] == "paper: 2048 bins"
+    assert {row.card.metric: row.note for row in theirs.rows}["norm_mb"] == ""
+
+
+def test_the_probe_reads_the_mean_and_all_registers(run_suites):
+    (outcome,) = run_suites("probe")
+    read = {row.card.metric: row.card.details["features"] for row in outcome.rows}
+    assert read["top1_pct"] == "mean"
+    assert read["flat_top1_pct"] == "flatten"
+
+
+def test_worst_cases_and_lpips_of_reconstructions(request_of, monkeypatch):
+    (suite,) = suites_of(
+        Ingredients(
+            target=request_of().target,
+            arguments=replace(request_of().arguments, suite=("reconstruction",)),
+        )
+    )
+    suite = replace(suite, lpips=True)
+    instruments = Instruments()
+    instruments.cached("lpips", lambda: lambda a, b: (a - b).abs().flatten(1).amax(dim=1))
+    chunks = [suite.measure(instruments, chunk) for chunk in suite.chunks()]
+    rows = instruments.rows(suite.data, suite.subject.config.domain, partition("all", 297, 1)[0])
+    psnr, largest = {}, []
+    for batch in rows:
+        recon_BCHW, _ = suite._reconstruct(instruments, batch)
+        wrong = (recon_BCHW.clamp(0, 1) - batch.sample).double()
+        largest += wrong.abs().flatten(1).amax(dim=1).tolist()
+        errors = wrong.square().flatten(1).mean(dim=1)
+        psnr |= dict(zip(batch.rows_B.tolist(), (-10 * errors.log10()).tolist(), strict=True))
+    worst = [row for row in sorted(psnr, key=psnr.__getitem__)[:8] if row >= 8]
+    shown = set(np.concatenate([chunk["rows"] for chunk in chunks]).tolist())
+    assert {*range(8), *worst} <= shown
+    outcome = suite.combine(chunks)
+    assert value(outcome, "lpips") == pytest.approx(np.mean(largest), rel=1e-5)
+    with Image.open(io.BytesIO(outcome.files["reconstructions.png"])) as picture:
+        width, height = picture.size
+    assert round(width / height * 2) == 8 + len(worst)
+
+
+def test_large_models_share_their_alignment_between_workers(request_of):
+    (suite,) = suites_of(
+        Ingredients(
+            target=request_of().target,
+            arguments=replace(request_of().arguments, suite=("alignment",)),
+        )
+    )
+    suite = replace(suite, total=1024, subject=replace(suite.subject, config=recipe("unite-xl")))
+    chunks = suite.chunks()
+    assert len(chunks) == 5
+    assert {len(chunk) for chunk in chunks} == {1024}
+
+
+def test_separate_weights_are_analysed_as_two(run_suites, separate_export, data):
+    alignment, entropy = run_suites("entropy", "alignment", run=separate_export, data=data)
+    names = {row.card.metric: row for row in entropy.rows}
+    assert {"total_mb", "denoiser_total_mb", "denoiser_random_norm_mb"} <= set(names)
+    assert names["denoiser_norm_mb"].paper.value == 42.0
+    assert names["total_mb"].paper.value == 121.9
+    assert 0 <= value(alignment, "cka_mean") <= 1

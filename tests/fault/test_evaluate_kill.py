@@ -152,24 +152,42 @@ def test_three_workers_give_the_bits_of_one(ray_cluster, generation, tmp_path):
     assert_same(read_chunks(suite), in_this_process(suite, tmp_path / "alone"))
 
 
-def test_a_killed_driver_loses_the_chunk_in_flight_alone(storage):
-    """The command itself, killed with -9 in the middle; the same command finishes the rest."""
+def kept_chunks(storage):
+    """Generation chunks of any evaluation so far."""
+    return set(storage.glob("tiny/evaluations/*/generation-*/chunks/*.npz"))
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_a_driver_that_is_ended_loses_the_chunks_in_flight_alone(ray_cluster, storage, end):
+    """The command itself with two Ray workers, killed with -9 or stopped with Ctrl-C in the middle;
+    the same command finishes the rest."""
     seed = time.time_ns() % 10**6
     command = [
         *(sys.executable, str(ROOT / "jobs" / "evaluate.py"), "--run", "tiny"),
         *("--storage", str(storage), "--suite", "generation", "--extractor", "pixels"),
-        *("--num-samples", str(SAMPLES), "--num-steps", "10", "--num-workers", "0"),
+        *("--num-samples", str(SAMPLES), "--num-steps", "10", "--num-workers", "2"),
         *("--seed", str(seed), "--no-track"),
     ]
-    before = set(storage.glob("tiny/evaluations/*/generation-*/chunks/*.npz"))
-    driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while (
-        len(kept := set(storage.glob("tiny/evaluations/*/generation-*/chunks/*.npz")) - before) < 3
-    ):
-        assert driver.poll() is None, driver.stderr.read().decode()
+    before = kept_chunks(storage)
+    address = ray_cluster.get_runtime_context().gcs_address
+    driver = subprocess.Popen(
+        command,
+        env={**os.environ, "RAY_ADDRESS": address},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while len(kept_chunks(storage) - before) < 3:
+        assert driver.poll() is None, driver.stderr.read()
         time.sleep(0.01)
-    driver.kill()
-    driver.wait()
+    driver.send_signal(end)
+    said, _ = driver.communicate(timeout=60)
+    if end == signal.SIGINT:
+        assert driver.returncode == 130
+        assert "the same command goes on from there" in said.replace("\n", " ")
+    time.sleep(1.0)  # its workers end with it, at the latest when they have nothing to do
+    kept = kept_chunks(storage) - before
     total = len(partition("generation", SAMPLES))
     assert 3 <= len(kept) < total
     times = {path: path.stat().st_mtime_ns for path in kept}

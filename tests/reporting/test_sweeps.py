@@ -77,6 +77,16 @@ def test_values_that_an_axis_does_not_have_are_left_out_aloud(seen, collected):
     assert found.problems[0].startswith("2 trials at a value or an arm that axis noise")
 
 
+def test_a_training_that_serves_several_trials_is_none_itself(seen, collected, rich):
+    def serves(info):
+        mine = info.name == rich.foreign
+        return replace(info, tags=info.tags | {"training": "0" * 12}) if mine else info
+
+    runs = tuple(replace(r, infos=tuple(map(serves, r.infos))) for r in collected.runs)
+    parent = parent_of(collected, "flow_ratio")
+    assert view_sweep(parent, replace(collected, runs=runs), seen.catalogue).problems == ()
+
+
 def test_an_unknown_axis_is_named(seen):
     (problem,) = [each for each in seen.problems if each.name == "sweep-colour"]
     assert "'colour'" in problem.words and "flow_ratio" in problem.words

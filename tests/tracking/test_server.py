@@ -10,8 +10,9 @@ import subprocess
 import sys
 
 import pytest
+import tyro
 
-from unite.config.schema import TrackingConfig
+from unite.config.schema import RunConfig, TrackingConfig
 from unite.tracking import (
     Login,
     RunHandle,
@@ -116,6 +117,12 @@ def test_a_handle_travels_and_credentials_go_by_environment(monkeypatch):
     pickle.loads(travelled).use()
     assert os.environ["MLFLOW_TRACKING_TOKEN"] == "hush"
     assert os.environ["AWS_SECRET_ACCESS_KEY"] == "nodes", "what a node sets itself wins"
+
+
+def test_the_flag_that_messages_name_is_one(dead_uri):
+    with pytest.raises(TrackingError, match=r"--tracking\.no-enabled"):
+        check(dead_uri)
+    assert not tyro.cli(RunConfig, args=["--tracking.no-enabled"]).tracking.enabled
 
 
 def test_importing_the_room_does_not_load_mlflow():

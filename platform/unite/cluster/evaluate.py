@@ -23,6 +23,7 @@ from unite.evaluation.arguments import (
 from unite.evaluation.compare import check_pairs, pairs_of, print_pairs, read_rows
 from unite.evaluation.compute import ComputeSuite
 from unite.evaluation.extractors import SMALL, Choice, ExtractorSource, choose
+from unite.evaluation.fitting import FitTask
 from unite.evaluation.generation import Generation
 from unite.evaluation.guidance import SUITE as CFG_SWEEP
 from unite.evaluation.guidance import sweep_guidance, too_few_to_search
@@ -52,7 +53,9 @@ from unite.evaluation.results import (
 )
 from unite.evaluation.target import Target, open_target
 from unite.evaluation.task import Suite, read_chunks, work_of
+from unite.metrics.moments import MetricError
 from unite.metrics.reference import Reference
+from unite.metrics.small_extractor import FitOptions
 from unite.storage import Store
 
 logger = logging.getLogger(__name__)
@@ -146,8 +149,14 @@ def _check_given_reference(evaluation: Evaluation) -> None:
     given, places = evaluation.arguments.reference, evaluation.choice.places
     if not given:
         return
-    if places[:1] == (SMALL,):
-        Reference.load(given)  # whether it fits is known once the extractor is fitted
+    if places[:1] == (SMALL,):  # whether it is of this extractor is known once that is fitted
+        width = Reference.load(given).mu_F.size
+        if width != FitOptions.num_features:
+            raise MetricError(
+                f"--reference {given} has {width} features, and the small extractor that is fitted "
+                f"on the training data has {FitOptions.num_features}: name the --extractor that "
+                "the reference was made with, or leave --reference out"
+            )
     elif places:
         images = evaluation.target.subject.config.domain
         source = ExtractorSource.open(places[0], images, evaluation.weights)
@@ -171,6 +180,9 @@ def notices(evaluation: Evaluation) -> list[str]:
     if "reconstruction" in evaluation.suites:
         why = lpips_available(target.subject.config.domain.size, evaluation.weights)
         told += [f"No LPIPS. {why}"] if why else []
+    if SMALL in evaluation.choice.places:
+        task = FitTask.of(target.train, target.subject.config.domain, target.storage)
+        told += [task.title] if any(not work.finished for work in work_of(task)) else []
     if arguments.cfg_adaptive:
         told.append(too_few_to_search(num_samples(arguments, target)))
     return [line for line in told if line]

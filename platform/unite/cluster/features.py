@@ -37,6 +37,7 @@ def fit_extractor(arguments: FitArguments, storage: str, console: Console) -> Sm
         options=options or default_options(data.num_rows, images),
     )
     _check_place(task.out)
+    console.print(task.title, soft_wrap=True)
     with session(arguments, console) as run:
         run(task.title, work_of(task))
     extractor = SmallExtractor.load(task.out)

@@ -133,9 +133,13 @@ def _measure_somewhere(
     if admission.allotment is None:
         return measure(run, trial, 0, seconds)
     import ray
+    from ray.exceptions import RayTaskError
 
     task = ray.remote(num_cpus=0, scheduling_strategy="DEFAULT", max_retries=0)(measure)
-    return ray.get(task.remote(run, trial, admission.allotment.num_workers, seconds))
+    try:
+        return ray.get(task.remote(run, trial, admission.allotment.num_workers, seconds))
+    except RayTaskError as error:
+        raise error.cause from error  # the message alone, without Ray's traceback
 
 
 def measure(run: Run, trial: Trial, workers: int, seconds: Mapping[str, float]) -> Result:

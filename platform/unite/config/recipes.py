@@ -78,9 +78,9 @@ VARIANTS: dict[str, dict[str, object]] = {"paper": PAPER, "released": RELEASED}
 # Fields in which the variants agree although the paper's text does not, each with the reason.
 DECISIONS = {
     "reconstruction_noise.form": (
-        "interpolated in both. The paper's text writes z0 + sigma eps (`additive`), but its Table 6 "
-        "calls sigma = 1 no augmentation and sigma = 0 full noise, and sigma = 0.7 (Table 8) is "
-        "called small: that is t z0 + (1 - t) eps with t ~ U[sigma, 1], as released (METHOD 3.2)"
+        "interpolated in both. The paper's text writes z0 + sigma eps (`additive`), but its Table "
+        "6 calls sigma = 1 no augmentation and sigma = 0 full noise, and its text calls the noise "
+        "of 0.7 small: that is t z0 + (1 - t) eps with t ~ U[sigma, 1], as released (METHOD 3.2)"
     ),
 }
 

@@ -11,7 +11,8 @@ from unite.evaluation.results import Outcome, Row
 
 HEADINGS = ("metric", "value", "N", "paper", "note")
 PAPER_NOTE = (
-    "Paper: its own figure for the nearest counterpart (UNITE-B, ImageNet 256x256, Inception). "
+    "Paper: its own figure for the nearest counterpart (its model of that size and sharing, else "
+    "UNITE-B; ImageNet 256x256, Inception). "
     "Next to a run on other data it is context, not a target."
 )
 

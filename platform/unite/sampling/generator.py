@@ -73,7 +73,7 @@ def sample(
 def generate_batches(
     model: UNITE, labels: Tensor, seeds: Tensor, batch_size: int, config: SamplingConfig
 ) -> Iterator[Samples]:
-    """Draw any number of samples in batches; which batch a sample is in does not change it."""
+    """Draw any number of samples in batches; its batch changes a sample by rounding at most."""
     for labels_B, seeds_B in zip(labels.split(batch_size), seeds.split(batch_size), strict=True):
         yield draw(model, labels_B, config, seeds_B=seeds_B)
 

@@ -72,7 +72,7 @@ def resolve_uri(config: TrackingConfig, storage: str) -> str:
             f"tracking.uri is empty, MLFLOW_TRACKING_URI is not set and the storage is {storage}: "
             "MLflow's sqlite file needs a local folder. Start a server "
             f"(`{start_command('http://127.0.0.1:5000')}`) and set MLFLOW_TRACKING_URI to its "
-            "address, or track nothing: --no-tracking.enabled."
+            "address, or track nothing: --tracking.no-enabled."
         )
     return f"sqlite:///{store.path()}/mlflow.db"
 
@@ -189,7 +189,7 @@ def _unreachable(uri: str, error: Exception) -> str:
     return (
         f"no MLflow server answers at {uri}: {reason}. Start one (`{start_command(uri)}`), name "
         "another with tracking.uri or MLFLOW_TRACKING_URI, or track nothing: "
-        "--no-tracking.enabled."
+        "--tracking.no-enabled."
     )
 
 

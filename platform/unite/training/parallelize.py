@@ -81,7 +81,7 @@ def check_replicas(model: nn.Module, world: World) -> None:
         return
     digest = hashlib.sha256()
     for parameter in model.parameters():
-        digest.update(parameter.detach().cpu().numpy())
+        digest.update(parameter.detach().cpu().numpy().tobytes())
     if len(set(world.gather(digest.hexdigest()))) > 1:
         raise RuntimeError("ranks hold different weights; the same seed must build every replica")
 

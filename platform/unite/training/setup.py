@@ -83,7 +83,7 @@ def build_trainer(job: Job, world: World, tracker: Tracker, reader: Callable[...
     """
     config = job.config
     require_token(job)
-    train = _open(config, "train")
+    train = open_split(config, "train")
     plan = Plan.of(config, train.num_rows)
     checkpoint = read_checkpoint(job.resume_from) if job.resume_from else None
     stream = _stream(job, train, world, reader, checkpoint.images if checkpoint else 0)
@@ -130,7 +130,8 @@ class StopWatch:
             self.found = self.folder.exists(STOP_FILE)
 
 
-def _open(config: RunConfig, split: Split) -> ShardSet:
+def open_split(config: RunConfig, split: Split) -> ShardSet:
+    """The shards of a split of a resolved config, with the columns that its domain reads."""
     columns = build_domain(config.domain).columns
     return ShardSet.open(data_uri(config, split), split, columns)
 
@@ -154,7 +155,7 @@ def _stream(
 
 
 def _eval_batches(config: RunConfig, world: World) -> Callable[[], Iterator[Any]]:
-    shards = _open(config, "eval")
+    shards = open_split(config, "eval")
     domain = build_domain(config.domain)
 
     def batches() -> Iterator[Any]:

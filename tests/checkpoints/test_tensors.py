@@ -19,7 +19,7 @@ def test_the_library_reads_every_dtype_and_shape(monkeypatch):
         "steps": torch.tensor([1, -2, 2**60]),
         "wide": torch.randn(3, 2, dtype=torch.float64),
     }
-    read = load(b"".join(safetensors_chunks(written)))
+    read = load(b"".join(safetensors_chunks(written, {})))
     assert read.keys() == written.keys()
     for name, tensor in written.items():
         assert read[name].dtype == tensor.dtype
@@ -28,11 +28,11 @@ def test_the_library_reads_every_dtype_and_shape(monkeypatch):
 
 def test_data_is_not_copied():
     tensor = torch.zeros(1000)
-    _, data = safetensors_chunks({"a": tensor})
+    _, data = safetensors_chunks({"a": tensor}, {})
     tensor.fill_(1.0)
     assert bytes(data) == tensor.numpy().tobytes()
 
 
 def test_a_dtype_outside_the_format_is_named():
     with pytest.raises(ValueError, match="cannot save wave: torch.complex64"):
-        list(safetensors_chunks({"wave": torch.zeros(2, dtype=torch.complex64)}))
+        list(safetensors_chunks({"wave": torch.zeros(2, dtype=torch.complex64)}, {}))

@@ -66,7 +66,9 @@ def run_here(sweep, *, dies_after: int | None = None):
     def run(sweep, left, parent, console):
         driver._prepare_features(sweep, console)
         admission = Admission(concurrent=1, trial_cpus=1.0)
-        context = Context(sweep=sweep, parent=parent, admission=admission)
+        context = Context(
+            sweep=sweep, parent=parent, admission=admission, login=tracking.Login.of_this_process()
+        )
         for number, work in enumerate(left):
             if number == dies_after:
                 until_the_end.enter_context(outage())
@@ -158,7 +160,12 @@ def test_what_would_only_repeat_is_returned_and_not_tried_again(
 
     monkeypatch.setattr("unite.cluster.trial._run", fail)
     sweep = sweep_of(tmp_path)
-    context = Context(sweep=sweep, parent=None, admission=Admission(concurrent=1, trial_cpus=1.0))
+    context = Context(
+        sweep=sweep,
+        parent=None,
+        admission=Admission(concurrent=1, trial_cpus=1.0),
+        login=tracking.Login.of_this_process(),
+    )
     works = {"a": sweep.works[0]}
     told = run_trial({"work": "a"}, works=works, context=context)
     assert told == {"state": state, "error": str(error)}

@@ -51,8 +51,8 @@ def test_agrees_with_torch_muon_over_many_steps(weight_decay: float, strided: bo
         set_gradients(theirs, step)
         muon.step()
         oracle.step()
-    # Both orthogonalise in bfloat16, and a CPU with bfloat16 units rounds a batched product in other
-    # places than a single one: per step by its epsilon, over the steps as a random walk.
+    # Both orthogonalise in bfloat16, and a CPU with bfloat16 units rounds a batched product in
+    # other places than a single one: per step by its epsilon, over the steps as a random walk.
     drift = 40**0.5 * 0.02 * torch.finfo(torch.bfloat16).eps
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=drift)

@@ -55,7 +55,14 @@ def test_the_report_takes_the_last_evaluations_grid(smoke, make_trainer, monkeyp
 def test_what_is_printed(smoke, capsys):
     run = open_run(smoke)
     figures = {"read_samples": 0.998, "read_real": 0.987}
-    whole = Report(images=39040, psnr_db=33.21, latent_std=0.361, grid="x/samples.png", **figures)
+    whole = Report(
+        images=39040,
+        psnr_db=33.21,
+        latent_std=0.361,
+        grid="x/samples.png",
+        curves="x/curves.png",
+        **figures,
+    )
     print_report(run, whole, 209.0)
     out = capsys.readouterr().out
     for line in (
@@ -68,6 +75,8 @@ def test_what_is_printed(smoke, capsys):
         "python jobs/evaluate.py --run latest",
     ):
         assert line in out
-    print_report(run, Report(images=1, psnr_db=None, latent_std=None, grid="none"), 1.0)
+    print_report(
+        run, Report(images=1, psnr_db=None, latent_std=None, grid="none", curves="none"), 1.0
+    )
     out = capsys.readouterr().out
     assert "reconstruction" not in out and "latent/std" not in out

@@ -17,15 +17,14 @@ from unite.ablation.results import is_finished
 from unite.ablation.trials import Sweep, Trial
 from unite.config.recipes import IMAGENET_TRAIN_IMAGES
 from unite.config.schema import FlowConfig, RunConfig, SamplingConfig
-from unite.data.shards import ShardSet
 from unite.domains import build_domain
 from unite.models import UNITE, optimizer_group
 from unite.training.flops import measure_matmul_rate, sampling_flops, training_flops
 from unite.training.loop import Plan
 from unite.training.muon import build_optimizers
 from unite.training.parallelize import parallelize
-from unite.training.runs import DIGITS, data_uri
-from unite.training.setup import build_model
+from unite.training.runs import DIGITS
+from unite.training.setup import build_model, open_split
 from unite.training.step import Address, TrainingStep
 
 # Training images by the first word of a recipe's name, for plans made before the data is there.
@@ -86,7 +85,7 @@ def run_cost(config: RunConfig, trials: tuple[Trial, ...] = ()) -> Cost:
 def training_images(config: RunConfig) -> int:
     """Size of the training set: counted where it is at hand, else what is known of the recipe's."""
     if config.data.train and config.data.train != DIGITS:
-        return ShardSet.open(data_uri(config, "train"), split="train").num_rows
+        return open_split(config, "train").num_rows
     return KNOWN_SIZES[config.recipe.split("-")[0]]
 
 

@@ -14,10 +14,10 @@ from typing import Any
 
 from unite.ablation.trials import Trial, Work
 from unite.checkpoints.store import checkpoint_digest, latest
-from unite.data.shards import ShardSet
 from unite.storage import StorageError, Store
 from unite.training.loop import Plan
-from unite.training.runs import Run, data_uri, open_run
+from unite.training.runs import Run, open_run
+from unite.training.setup import open_split
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +52,7 @@ def is_trained(run: Run) -> bool:
 
 def total_images(run: Run) -> int:
     """Length of a run; ShardError when its data is not there."""
-    shards = ShardSet.open(data_uri(run.config, "train"), split="train")
-    return Plan.of(run.config, shards.num_rows).total_images
+    return Plan.of(run.config, open_split(run.config, "train").num_rows).total_images
 
 
 def is_finished(work: Work) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from unite.checkpoints.load import EXPORT_CONFIG, EXPORT_WEIGHTS
+from unite.checkpoints.metadata import config_metadata
 from unite.checkpoints.tensors import safetensors_chunks
 from unite.models.unite import UNITE
 from unite.storage import Store
@@ -20,4 +21,4 @@ def write_export(model: UNITE, run_config: dict[str, Any], store: Store) -> None
     """
     state = {name: tensor.detach().cpu() for name, tensor in model.state_dict().items()}
     store.write_json(EXPORT_CONFIG, run_config)
-    store.write(EXPORT_WEIGHTS, safetensors_chunks(state))
+    store.write(EXPORT_WEIGHTS, safetensors_chunks(state, config_metadata(run_config)))

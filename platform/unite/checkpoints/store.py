@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
+from unite.checkpoints.metadata import config_metadata
 from unite.checkpoints.tensors import safetensors_chunks
 from unite.config.schema import CheckpointConfig
 from unite.storage import StorageError, Store
@@ -185,7 +186,9 @@ class CheckpointWriter:
         try:
             digests = {STATE_FILE: _write_file(folder, STATE_FILE, lambda: iter([text]))}
             for part, tensors in parts.items():
-                pieces = partial(safetensors_chunks, tensors)
+                pieces = partial(
+                    safetensors_chunks, tensors, config_metadata(state.get("config", {}))
+                )
                 digests[_file(part)] = _write_file(folder, _file(part), pieces)
             folder.write_json(MARKER, {"sha256": digests})
         except OSError:

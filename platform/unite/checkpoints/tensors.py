@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,23 +28,26 @@ CHUNK_BYTES = 8 * 2**20
 ALIGNMENT = 8
 
 
-def safetensors_chunks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
-    """Pieces of a safetensors file of CPU tensors; the data is not copied.
+def safetensors_chunks(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> Iterator[bytes | memoryview]:
+    """Pieces of a safetensors file of CPU tensors with text `metadata`; the data is not copied.
 
     ValueError names a tensor that the format, or this writer, does not hold.
     """
     # The widest types first keep every tensor aligned to its own size.
     order = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    yield _header({name: tensors[name] for name in order})
+    yield _header({name: tensors[name] for name in order}, metadata)
     for name in order:
         flat = tensors[name].detach().contiguous().reshape(-1)
-        data = memoryview(flat.view(torch.uint8).numpy())
+        data = flat.view(torch.uint8).numpy().data
         for start in range(0, len(data), CHUNK_BYTES):
             yield data[start : start + CHUNK_BYTES]
 
 
-def _header(tensors: Mapping[str, Tensor]) -> bytes:
-    entries, end = {}, 0
+def _header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt", **metadata}}
+    end = 0
     for name, tensor in tensors.items():
         if tensor.dtype not in DTYPES or tensor.device.type != "cpu":
             raise ValueError(f"cannot save {name}: {tensor.dtype} on {tensor.device}")
@@ -53,6 +57,6 @@ def _header(tensors: Mapping[str, Tensor]) -> bytes:
             "shape": list(tensor.shape),
             "data_offsets": [start, end],
         }
-    text = json.dumps({"__metadata__": {"format": "pt"}, **entries}).encode()
+    text = json.dumps(entries).encode()
     text += b" " * (-len(text) % ALIGNMENT)
     return len(text).to_bytes(8, "little") + text

@@ -64,7 +64,7 @@ MIN_WORKER_CPUS = 0.5
 START_SECONDS = 300.0
 """Waiting for resources that others hold before giving up; `cluster.wait_s` comes on top."""
 TRAIN_CURE = (
-    "Lower --cluster.num-workers or --cluster.cpus-per-worker, drop --cluster.use-gpu, or set "
+    "Lower --cluster.num-workers or --cluster.cpus-per-worker, give --cluster.no-use-gpu, or set "
     "--cluster.wait-s for an autoscaling cluster."
 )
 Node = Mapping[str, float]

@@ -11,13 +11,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from unite import tracking
 from unite.config.schema import RunConfig
-from unite.data.shards import ShardSet
 from unite.storage import Store
 from unite.training.flops import training_flops
 from unite.training.loop import Plan
 from unite.training.progress import read_progress
 from unite.training.report import Report
-from unite.training.runs import Run, data_uri
+from unite.training.runs import Run
+from unite.training.setup import open_split
 
 POLL_SECONDS = 0.5
 PLAIN_SECONDS = 10.0
@@ -94,7 +94,7 @@ def _clock(seconds: float) -> str:
 def print_plan(run: Run) -> None:
     """What is about to be computed: run folder, data, length, FLOPs, where it continues."""
     config = run.config
-    shards = ShardSet.open(data_uri(config, "train"), split="train")
+    shards = open_split(config, "train")
     plan = Plan.of(config, shards.num_rows)
     flops = training_flops(config)
     place = run.resume_from
@@ -131,6 +131,7 @@ def print_report(run: Run, report: Report, seconds: float) -> None:
     if report.latent_std is not None:
         rows["latent/std"] = f"{report.latent_std:.2f}"
     rows["sample grid"] = report.grid
+    rows["curves"] = report.curves
     _print_rows(rows)
     _print_next(run)
 

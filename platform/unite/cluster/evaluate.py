@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -305,4 +304,4 @@ def _spool(run: Store, home: Store) -> Path:
     """Where results wait for MLflow: beside them, or in the home folder when they are on S3."""
     if home.is_local:
         return Path(home.path("unsent"))
-    return Path(os.path.expanduser("~/.cache/unite/spool")) / run.name / "evaluations"
+    return tracking.spool_folder(run) / "evaluations"

@@ -18,13 +18,13 @@ from typing import Any
 from unite import tracking
 from unite.cluster.connect import admit, connect, describe_cluster
 from unite.cluster.train import fit
-from unite.config.schema import RunConfig
+from unite.config.schema import ClusterConfig, RunConfig
 from unite.config.serialise import flatten, to_dict
 from unite.config.validate import validate
-from unite.data.shards import ShardSet
+from unite.data.shards import ShardSet, require_same_classes
 from unite.storage import Store
 from unite.training.runs import DIGITS, RUN_FILE, Run, begin, data_uri, open_run, request_stop
-from unite.training.setup import Job
+from unite.training.setup import Job, open_split
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,11 @@ def prepare(config: RunConfig, *, resume: str, allow_changes: bool) -> Run:
             "(python jobs/prepare_data.py --help shows how to make them)"
         )
     run = open_run(config, resume=resume, allow_changes=allow_changes)
+    if allow_changes and run.resume_from is None:
+        raise ValueError(
+            f"--allow-changes has no effect: no run is continued, because this config is that of "
+            f"{run.folder}, which has no checkpoint. Name the run to continue with --resume RUN"
+        )
     if config.data.train == DIGITS:
         from unite.data.ingest.digits import prepare_digits
 
@@ -60,8 +65,8 @@ def check_inputs(config: RunConfig) -> None:
 
 def check_data(config: RunConfig) -> tuple[ShardSet, ShardSet]:
     """Open both splits and compare them with the domain; ValueError names what does not fit."""
-    train = ShardSet.open(data_uri(config, "train"), split="train")
-    held_out = ShardSet.open(data_uri(config, "eval"), split="eval")
+    train, held_out = open_split(config, "train"), open_split(config, "eval")
+    require_same_classes(train, held_out)
     names = train.class_names
     if names is not None and len(names) > config.domain.num_classes:
         raise ValueError(
@@ -76,9 +81,10 @@ def launch(run: Run) -> dict[str, Any]:
     begin(run)
     connect()
     allotment = admit(run.config.cluster)
+    _warn_of_idle_gpus(run.config.cluster)
     handle = _start_tracking(run)
-    spool = _spool(run)
-    factory = functools.partial(_open_tracker, handle, spool)
+    spool = tracking.spool_folder(run.folder)
+    factory = functools.partial(open_tracker, handle, spool, tracking.Login.of_this_process())
     job = Job.of(run)
     status = "FAILED"
     try:
@@ -103,7 +109,7 @@ def _start_tracking(run: Run) -> tracking.RunHandle | None:
         config_dict=to_dict(config),
         tags=tracking.run_tags(
             recipe=config.recipe,
-            manifest_digest=ShardSet.open(data_uri(config, "train"), split="train").digest,
+            manifest_digest=open_split(config, "train").digest,
             cluster=describe_cluster(),
         ),
         resume_run_id=run.record.get("mlflow_run_id"),
@@ -112,19 +118,25 @@ def _start_tracking(run: Run) -> tracking.RunHandle | None:
     return handle
 
 
-def _spool(run: Run) -> str:
-    """Local folder of metrics that are not in MLflow yet: in the run, or in the user's cache."""
-    if run.folder.is_local:
-        return run.folder.path("tracking")
-    return str(Path("~/.cache/unite/spool").expanduser() / run.folder.name)
-
-
-def _open_tracker(
-    handle: tracking.RunHandle | None, spool: str, is_main: bool, images: int
+def open_tracker(
+    handle: tracking.RunHandle | None,
+    spool: Path,
+    login: tracking.Login,
+    is_main: bool,
+    images: int,
 ) -> tracking.Tracker:
+    """The tracker of one rank that starts after `images`."""
     if not is_main:
         return tracking.NullTracker()
-    return tracking.open_tracker(handle, spool=spool, resume_step=images)
+    return tracking.open_tracker(handle, spool=spool, resume_step=images, login=login)
+
+
+def _warn_of_idle_gpus(config: ClusterConfig) -> None:
+    gpus = describe_cluster()["GPU"]
+    if gpus and not config.use_gpu:
+        logger.warning(
+            "the cluster has %g GPUs and this run trains on CPUs: give --cluster.use-gpu", gpus
+        )
 
 
 def _in_thread(work: Any, run: Run) -> dict[str, Any]:

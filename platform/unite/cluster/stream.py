@@ -27,6 +27,7 @@ from ray.exceptions import RayTaskError
 
 from unite.data.loader import read_in_threads
 from unite.data.order import Read
+from unite.data.parquet import UnreachableError
 from unite.data.prefetch import Prefetch
 from unite.data.shards import RowGroup, ShardError, ShardSet, read_rows
 from unite.storage import StorageError
@@ -166,6 +167,6 @@ def own_error(error: BaseException) -> BaseException:
     Ray keeps the cause only of functions that are generators.
     """
     inner: Any = error
-    while inner is not None and type(inner) not in (ShardError, StorageError):
+    while inner is not None and type(inner) not in (ShardError, StorageError, UnreachableError):
         inner = getattr(inner, "cause", None) or inner.__cause__
     return error if inner is None else type(inner)(str(inner).partition("\nFailed to apply UDF")[0])

@@ -153,7 +153,9 @@ def _run(
     items = [_item(sweep, work) for work in left]
     watcher = Watcher(items, lambda key: publish(sweep, parent, works[key]), console)
     watcher.patience_s += cluster.wait_s
-    context = Context(sweep=sweep, parent=parent, admission=admission)
+    context = Context(
+        sweep=sweep, parent=parent, admission=admission, login=tracking.Login.of_this_process()
+    )
     tune_folder = sweep.folder / "tune"
     tune_folder.delete()  # an earlier driver's; what counts is in the runs
     with _stop_on_signals(sweep, items):

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 
 from unite import tracking
 from unite.ablation.results import read_result
 from unite.ablation.trials import Sweep, Trial, Work
 from unite.ablation.verdict import Measured
 from unite.config.serialise import flatten, to_dict
-from unite.data.shards import ShardSet
 from unite.storage import Store
 from unite.tracking.spool import POINTS_FILE, TARGET_FILE, Spool, Target
-from unite.training.runs import RUN_FILE, Run, data_uri, open_run
+from unite.training.runs import RUN_FILE, Run, open_run
+from unite.training.setup import open_split
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +93,7 @@ def _start_child(
     `cluster`: facts of the cluster that trains it; empty when it was trained elsewhere.
     """
     config = run.config
-    shards = ShardSet.open(data_uri(config, "train"), split="train")
+    shards = open_split(config, "train")
     return tracking.start_run(
         config.tracking,
         storage=config.storage,
@@ -172,7 +171,7 @@ def _send_curves(
     A training that began while MLflow was away has curves that belong to no run yet.
     """
     run = open_run(work.config)
-    curves = spool_of(run.folder)
+    curves = tracking.spool_folder(run.folder)
     if not (curves / POINTS_FILE).is_file():
         return  # trained on another machine, or without tracking
     if not (curves / TARGET_FILE).is_file():
@@ -191,11 +190,6 @@ def send(
     files: Mapping[str, bytes] | None = None,
 ) -> None:
     """Write results into a run; TrackingError, after keeping them, when MLflow is away."""
-    tracking.log_results(handle, metrics, step, spool=spool_of(folder), tags=tags, artifacts=files)
-
-
-def spool_of(folder: Store) -> Path:
-    """Local folder of what MLflow has not taken yet: beside the results, or in the user's cache."""
-    if folder.is_local:
-        return Path(folder.path("tracking"))
-    return Path("~/.cache/unite/spool").expanduser() / folder.name
+    tracking.log_results(
+        handle, metrics, step, spool=tracking.spool_folder(folder), tags=tags, artifacts=files
+    )

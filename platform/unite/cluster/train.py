@@ -24,7 +24,8 @@ from unite.cluster.connect import (
 )
 from unite.cluster.gauges import with_gauges
 from unite.cluster.writer import sole_writer
-from unite.storage import StorageError
+from unite.flow.solvers import IntegrationError
+from unite.storage import StorageError, Store
 from unite.training.loop import Tracker
 from unite.training.parallelize import World
 from unite.training.readout import NonFiniteError
@@ -33,8 +34,7 @@ from unite.training.setup import Job, build_trainer
 logger = logging.getLogger(__name__)
 
 # What a run raises about itself: repeating it would end the same way.
-OWN_ERRORS = (ValueError, NonFiniteError, CheckpointError, StorageError)
-
+OWN_ERRORS = (ValueError, NonFiniteError, IntegrationError, CheckpointError, StorageError)
 
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
@@ -62,14 +62,17 @@ def fit(job: Job, allotment: Allotment, tracker_factory: TrackerFactory) -> dict
             return _trainer(job, allotment, tracker_factory).fit().return_value
         except ControllerError as error:
             if not type(error.controller_failure).__name__.startswith("WorkerGroupStartup"):
-                raise
+                raise TrainingError(f"Ray Train gave up: {error.controller_failure}") from error
             raise _no_room(job, allotment, error.controller_failure) from error
         except WorkerGroupError as error:
             reason = _own_error(error.worker_failures.values())
             if reason is not None:
                 raise TrainingError(reason) from error
             if attempt == restarts:
-                raise
+                raise TrainingError(
+                    f"a worker was lost {restarts + 1} times, more than cluster.max_failures = "
+                    f"{restarts} allows: {error}. The same command goes on from the last checkpoint"
+                ) from error
             logger.warning(
                 "a worker was lost (%s); restarting from the last checkpoint, %d of %d",
                 type(next(iter(error.worker_failures.values()), error)).__name__,
@@ -152,10 +155,11 @@ def train_rank(
 ) -> dict[str, Any]:
     """One rank, whoever started it: become the run's writer, build, restore, train, close."""
     with sole_writer(job.folder) if world.is_main else nullcontext():
-        world.gather(None)  # until rank 0 has the run to itself
-        # A restarted group continues from what was saved since the driver looked.
-        newest = latest(job.folder)
-        job = replace(job, resume_from=newest or job.resume_from)
+        # A restarted group continues from what was saved since the driver looked: as rank 0 sees
+        # it, once it has the run to itself, so that all ranks take the same.
+        newest = latest(job.folder) if world.is_main else None
+        newest, *_ = world.gather(newest and newest.uri)
+        job = replace(job, resume_from=Store(newest) if newest else job.resume_from)
         images = int(job.resume_from.name) if job.resume_from else 0
         tracker = tracker_factory(world.is_main, images)
         if world.is_main:

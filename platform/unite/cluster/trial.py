@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -24,8 +23,8 @@ from unite.cluster.connect import CapacityError, describe_cluster
 from unite.cluster.evaluate import evaluate
 from unite.cluster.evaluate import prepare as prepare_evaluation
 from unite.cluster.fanout import WorkError
-from unite.cluster.launch import prepare
-from unite.cluster.sweep_runs import spool_of, training_run
+from unite.cluster.launch import open_tracker, prepare
+from unite.cluster.sweep_runs import training_run
 from unite.cluster.train import (
     OWN_ERRORS,
     TrackerFactory,
@@ -59,6 +58,7 @@ class Context:
     parent: tracking.RunHandle | None
     """The sweep's run in MLflow; None = nothing is tracked."""
     admission: Admission
+    login: tracking.Login
 
 
 def run_trial(
@@ -103,7 +103,8 @@ def _train(run: Run, work: Work, context: Context) -> dict[str, Any]:
     if _stop_asked(context):
         return {"stopped": True}
     handle = _start_tracking(work, context)
-    factory = functools.partial(open_tracker, handle, spool_of(run.folder))
+    spool = tracking.spool_folder(run.folder)
+    factory = functools.partial(open_tracker, handle, spool, context.login)
     job = Job.of(run)
     status = "FAILED"
     try:
@@ -112,7 +113,7 @@ def _train(run: Run, work: Work, context: Context) -> dict[str, Any]:
         return summary
     finally:
         if handle is not None:
-            tracking.finish_run(handle, status, spool=spool_of(run.folder))
+            tracking.finish_run(handle, status, spool=spool)
 
 
 def _fit(job: Job, admission: Admission, factory: TrackerFactory) -> dict[str, Any]:
@@ -193,15 +194,6 @@ def _evaluate(run: Run, trial: Trial, folder: Store, workers: int) -> list[Outco
         weights=run.config.weights,
     )
     return evaluate(prepare_evaluation(arguments, run.config.storage), Console(quiet=True))
-
-
-def open_tracker(
-    handle: tracking.RunHandle | None, spool: Path, is_main: bool, images: int
-) -> tracking.Tracker:
-    """The tracker of one rank that starts after `images`."""
-    if not is_main:
-        return tracking.NullTracker()
-    return tracking.open_tracker(handle, spool=spool, resume_step=images)
 
 
 def _start_tracking(work: Work, context: Context) -> tracking.RunHandle | None:

@@ -7,7 +7,7 @@ from functools import cache
 import torch
 
 from unite.commands.render import print_table
-from unite.config.recipes import VARIANTS, describe, names, recipe
+from unite.config.recipes import DECISIONS, VARIANTS, describe, names, recipe
 from unite.config.schema import FlowConfig, ImagesConfig, ModelConfig
 from unite.config.serialise import diff
 from unite.domains import build_domain
@@ -47,6 +47,8 @@ def diff_recipes(first: str, second: str, base: str) -> None:
         print(f"{left} and {right} are the same")
         return
     print_table(("field", left, right), rows)
+    for field, why in DECISIONS.items():
+        print(f"{field}: {why}")
 
 
 def _resolve(name: str, base: str) -> str:

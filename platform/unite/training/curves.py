@@ -6,9 +6,9 @@ import io
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
-import matplotlib.ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from unite.metrics.plots import COLORS, DPI, STYLE
 
@@ -43,7 +43,7 @@ def _lines(
             panel.plot(*zip(*points, strict=True), color=color, marker=marker, ms=3, label=name)
     panel.set_title(title, fontsize=8.5)
     panel.set_xlabel("images seen")
-    panel.xaxis.set_major_formatter(mpl.ticker.EngFormatter(sep=""))
+    panel.xaxis.set_major_formatter(EngFormatter(sep=""))
     if len(names) > 1:
         panel.legend()
 

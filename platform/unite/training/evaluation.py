@@ -33,7 +33,8 @@ def reconstruct(model: UNITE, sample_input: Any, rows_B: torch.Tensor, seed: int
     keys_B = stream_keys(seed, rows_B, int(Purpose.EVALUATION), int(Purpose.TOKENIZE_NOISE))
     time_keys_B = stream_keys(seed, rows_B, int(Purpose.EVALUATION), int(Purpose.TOKENIZE_T))
     noise_BKD, t_B = tokenization_noise(model, sample_input, keys_B, time_keys_B)
-    return model.decode(model.tokenize(sample_input, noise_BKD, t_B))
+    latent_BKD = model.tokenize(sample_input, noise_BKD, t_B)
+    return model.decode(latent_BKD, model.domain.register_mask(sample_input))
 
 
 def evaluate_reconstruction(

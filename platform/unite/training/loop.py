@@ -47,6 +47,9 @@ logger = logging.getLogger(__name__)
 # The latent starts at zero by design: until it has once spread, it gets this share of training.
 COLLAPSE_GRACE = 0.1
 
+# Numbers of each rank that ride in the exchange of the losses.
+FLAGS = ("stop", "bad")
+
 
 class Tracker(Protocol):
     """Where metrics, pictures and files go (the tracking room implements it)."""
@@ -110,6 +113,10 @@ class Trainer:
     metrics: dict[str, float] = field(default_factory=dict)
     evaluated_at: int = -1
     """Images seen when `metrics` were last evaluated."""
+    bad_rows: int = 0
+    """Unreadable rows so far, of all ranks."""
+    bad_rows_before: int = 0
+    """Those of them that the checkpoint had counted from which this process continues."""
     _warned: bool = False
     _spread: bool = False
 
@@ -125,6 +132,7 @@ class Trainer:
         self.images = self.writer.committed_images = checkpoint.images
         self.history = list(checkpoint.state["history"])
         self.metrics = dict(checkpoint.state["metrics"])
+        self.bad_rows = self.bad_rows_before = checkpoint.state.get("bad_rows", 0)
 
     def run(self) -> dict[str, Any]:
         """Train to the end or until asked to stop; returns a JSON-able summary."""
@@ -169,10 +177,11 @@ class Trainer:
         control = torch.cat([control, norm[None].to(control)])
         self.optimizers.step(skip=non_finite(control))
         self.ema.update()
-        names = [*names, "stop", "grad/norm"]
+        names = [*names, *FLAGS, "grad/norm"]
         values = self.readout.read(names, control, self.images, now=self._reads_now())
-        stopped = values.pop("stop", 0.0) > 0
-        return values | {"lr": lr}, stopped
+        stopped, bad = (values.pop(flag, 0.0) for flag in FLAGS)
+        self.bad_rows = self.bad_rows_before + round(bad * self.world.size)
+        return values | {"lr": lr}, stopped > 0
 
     def _reads_now(self) -> bool:
         """Whether this step logs, evaluates, saves or ends, and so must know its own numbers."""
@@ -186,7 +195,7 @@ class Trainer:
         return crossed or after >= self.plan.total_images
 
     def _accumulate(self, batch: Any) -> tuple[list[str], Tensor]:
-        """Gradients of all micro-batches; names and (mean terms..., stop flag) as one tensor."""
+        """Gradients of all micro-batches; names and (mean terms..., *FLAGS) as one tensor."""
         self.optimizers.zero_grad()
         count = self.config.training.accumulation
         terms: dict[str, Tensor] = {}
@@ -196,9 +205,11 @@ class Trainer:
             )
             for name, value in losses.terms.items():
                 terms[name] = terms.get(name, torch.zeros_like(value)) + value / count
-        self.latent_BKD = losses.latent_BKD
-        stop = torch.tensor(float(self.should_stop()), device=self.world.device)
-        return list(terms), torch.stack([*terms.values(), stop])
+        self.last = losses
+        # As float32, which counts to 16 million exactly; averaged over ranks like the rest.
+        flags = [float(self.should_stop()), float(self.stream.bad.total)]
+        shared = torch.tensor(flags, device=self.world.device)
+        return list(terms), torch.cat([torch.stack(list(terms.values())), shared])
 
     def _micro_batches(self, batch: Any, count: int) -> Iterator[tuple[Any, Tensor, Address]]:
         device = self.world.device
@@ -242,9 +253,9 @@ class Trainer:
             **values,
             "loss/flow_weight": self._flow_weight(),
             "epoch": self.images / self.plan.images_per_epoch,
-            "latent/std": float(latent_std(self.latent_BKD)),
-            "latent/effective_rank": float(effective_rank(self.latent_BKD)),
-            "data/bad_fraction": _bad_fraction(self.stream.bad),
+            "latent/std": float(latent_std(self.last.latent_BKD, self.last.mask_BK)),
+            "latent/effective_rank": float(effective_rank(self.last.latent_BKD, self.last.mask_BK)),
+            "data/bad_fraction": self.bad_rows / self.images,
         }
         if self.world.device.type == "cuda":
             values["memory/device_peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
@@ -283,7 +294,7 @@ class Trainer:
             self.history.append({"images": self.images, **results})
             self.tracker.log(results, step=self.images)
             grid = sample_grid(model, self.config)
-            self.tracker.image("samples", grid, step=self.images)
+            self.tracker.image("samples", grid, self.images)
             try:
                 save_png(self.writer.run, GRID_FILE, grid)
             except StorageError as error:
@@ -306,6 +317,7 @@ class Trainer:
             "metrics": dict(self.metrics),
             "history": list(self.history),
             "score": self._score(),
+            "bad_rows": self.bad_rows,
         }
         self.writer.save(parts, state)
 
@@ -327,7 +339,3 @@ class Trainer:
             "metrics": self.metrics,
             **self._position(),
         }
-
-
-def _bad_fraction(bad: Any) -> float:
-    return bad.counts.total() / max(bad.rows_seen, 1)

@@ -9,7 +9,7 @@ RBF support vector machine) is asked which digit it reads in each, and in the re
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,11 +18,13 @@ from unite.checkpoints.load import load
 from unite.checkpoints.store import STATE_FILE, latest
 from unite.data.loader import sequential_batches
 from unite.data.shards import ShardSet
-from unite.domains import Domain
+from unite.domains import Domain, build_domain
 from unite.storage import Store
+from unite.training.curves import draw_curves
 from unite.training.evaluation import GRID_FILE, GRID_SEED, sample_images
 from unite.training.runs import DIGITS, Run, data_uri
 
+CURVES_FILE = "curves.png"
 READABLE_SAMPLES = 1000
 
 
@@ -34,6 +36,7 @@ class Report:
     psnr_db: float | None
     latent_std: float | None
     grid: str
+    curves: str
     read_samples: float | None = None
     read_real: float | None = None
 
@@ -51,8 +54,17 @@ def build_report(run: Run) -> Report:
         psnr_db=metrics.get("eval/psnr"),
         latent_std=metrics.get("latent/std"),
         grid=_grid(run.folder),
+        curves=_draw_curves(run, state),
         **(_draw_and_read(run, folder) if readable else {}),
     )
+
+
+def _draw_curves(run: Run, state: dict[str, Any]) -> str:
+    metric = f"eval/{build_domain(run.config.domain).best_metric}"
+    limit = run.config.training.collapse_std
+    picture = draw_curves(state["history"], metric=metric, collapse_std=limit)
+    run.folder.write(CURVES_FILE, picture)
+    return f"{run.folder}/{CURVES_FILE}"
 
 
 def _grid(folder: Store) -> str:

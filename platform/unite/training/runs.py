@@ -86,8 +86,8 @@ def _continue_at(config: RunConfig, place: Store, allow_changes: bool) -> Run:
     run = _at(config, folder, allow_changes)
     if checkpoint is None or run.resume_from is None or checkpoint.name == run.resume_from.name:
         return run
-    place = folder.uri.removesuffix(folder.name)
-    branch = _at(config, Store(f"{place}{folder.name}-from-{int(checkpoint.name)}"), allow_changes)
+    beside = Store(f"{folder.uri}-from-{int(checkpoint.name)}")
+    branch = _at(config, beside, allow_changes)
     return replace_dataclass(branch, resume_from=branch.resume_from or checkpoint)
 
 

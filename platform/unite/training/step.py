@@ -63,10 +63,12 @@ def tokenization_noise(
 
 @dataclass(frozen=True, kw_only=True)
 class StepLosses:
-    """Detached terms of one micro-batch and the latent (B, K, D) for the monitors."""
+    """Detached terms of one micro-batch; its latent (B, K, D) and the mask of the registers in use
+    (B, K), or None, for the monitors."""
 
     terms: dict[str, Tensor]
     latent_BKD: Tensor
+    mask_BK: Tensor | None
 
 
 class TrainingStep:
@@ -109,7 +111,8 @@ class TrainingStep:
             roots.append(latent_BKD)
             gradients.append(leaf_BKD.grad)
         torch.autograd.backward(roots, gradients)
-        return self._losses(terms, reconstruction, flow_loss, flow_weight, latent_BKD)
+        named = self._named(terms, reconstruction, flow_loss, flow_weight)
+        return StepLosses(terms=named, latent_BKD=latent_BKD.detach(), mask_BK=mask_BK)
 
     def losses(
         self, sample: Any, labels_B: Tensor, address: Address, *, flow_weight: float
@@ -210,17 +213,16 @@ class TrainingStep:
         device = next(self.model.parameters()).device.type
         return torch.autocast(device, dtype=torch.bfloat16)
 
-    def _losses(
+    def _named(
         self,
         terms: dict[str, Tensor],
         reconstruction: Tensor,
         flow_loss: Tensor,
         flow_weight: float,
-        latent_BKD: Tensor,
-    ) -> StepLosses:
+    ) -> dict[str, Tensor]:
         total = reconstruction.detach() + flow_weight * self._flow_scale() * flow_loss
         named = {f"loss/{name}": value.detach() for name, value in terms.items()}
         named["loss/reconstruction"] = reconstruction.detach()
         named["loss/flow"] = flow_loss / self.config.flow.steps
         named["loss/total"] = total
-        return StepLosses(terms=named, latent_BKD=latent_BKD.detach())
+        return named

@@ -118,7 +118,7 @@ class Ours:
             ema=Ema(model, config.optim.ema_decay),
             optimizers=build_optimizers(model, config.optim),
             step=setting.step(model, setting.perceptual),
-            stream=unused,
+            stream=SimpleNamespace(bad=SimpleNamespace(total=0)),
             eval_batches=unused,
             writer=unused,
             tracker=unused,

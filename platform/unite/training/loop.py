@@ -46,6 +46,8 @@ logger = logging.getLogger(__name__)
 
 # The latent starts at zero by design: until it has once spread, it gets this share of training.
 COLLAPSE_GRACE = 0.1
+# A latent may dip while the flow loss ramps up; one that has collapsed stays low.
+COLLAPSE_LOGS = 3
 
 # Numbers of each rank that ride in the exchange of the losses.
 FLAGS = ("stop", "bad")
@@ -119,6 +121,7 @@ class Trainer:
     """Those of them that the checkpoint had counted from which this process continues."""
     _warned: bool = False
     _spread: bool = False
+    _low: int = 0
 
     def __post_init__(self) -> None:
         self.readout = Readout(self.writer, self.plan.batch_size)
@@ -271,8 +274,9 @@ class Trainer:
     def _warn_of_collapse(self, std: float) -> None:
         limit = self.config.training.collapse_std
         self._spread |= std >= limit
+        self._low = 0 if std >= limit or self._flow_weight() == 0 else self._low + 1
         due = self._spread or self.images >= COLLAPSE_GRACE * self.plan.total_images
-        if due and std < limit and self._flow_weight() > 0 and not self._warned:
+        if due and self._low >= COLLAPSE_LOGS and not self._warned:
             self._warned = True
             logger.warning(collapse_warning(std, limit))
 

@@ -31,7 +31,7 @@ from unite.ablation.trials import Sweep, Trial, expand
 from unite.ablation.verdict import LATENT_STD
 from unite.checkpoints.store import CheckpointWriter, checkpoint_digest, latest
 from unite.cluster.sweep import Ended, run_sweep
-from unite.cluster.sweep_runs import publish, spool_of, start_parent, training_run
+from unite.cluster.sweep_runs import publish, start_parent, training_run
 from unite.config.axes import find_axis
 from unite.config.schema import TrackingConfig
 from unite.data.ingest.digits import prepare_digits
@@ -103,7 +103,7 @@ def finish(sweep: Sweep, parent: tracking.RunHandle, trial: Trial, metrics: dict
     if not is_trained(run):
         begin(run)
         handle = training_run(sweep, parent, work, {})
-        tracker = tracking.open_tracker(handle, spool=spool_of(run.folder))
+        tracker = tracking.open_tracker(handle, spool=tracking.spool_folder(run.folder))
         for step in range(100, 600, 100):
             tracker.log({"loss/total": 100 / step}, step)
         tracker.close()

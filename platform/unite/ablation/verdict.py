@@ -81,16 +81,16 @@ def distances(measured: Iterable[Measured]) -> list[str]:
     return _logged(measured, "generation", ("fid", "fd"))
 
 
-def metric_of(role: Role, measured: Sequence[Measured]) -> str:
-    """The metric that a role is judged by.
+def metrics_of(role: Role, measured: Sequence[Measured]) -> list[str]:
+    """The metrics that a role is judged by: what was measured in the place of the paper's.
 
-    Samples by the first extractor's distance; reconstructions by rFID as the paper does, else by
-    the first extractor's rFD, else by PSNR.
+    Samples by each distance; reconstructions by rFID as the paper does, else by each rFD, else by
+    PSNR. Extractors may see different things, so no one of them speaks for the others.
     """
     if role == "generation":
-        return next(iter(distances(measured)), "eval/generation/fd")
+        return distances(measured) or ["eval/generation/fd"]
     found = _logged(measured, "reconstruction", ("rfid", "rfd"))
-    return next((name for name in found if name.endswith("/rfid")), [*found, PSNR][0])
+    return [name for name in found if name.endswith("/rfid")] or found or [PSNR]
 
 
 def shown_metrics(axis: Axis, measured: Sequence[Measured]) -> list[str]:
@@ -119,8 +119,8 @@ def counterparts(axis: Axis, measured: Sequence[Measured]) -> dict[str, Mapping[
     PSNR has none, though claims on rFID are judged by it where nothing else is measured.
     """
     ours = {
-        "gFID": metric_of("generation", measured),
-        "rFID": metric_of("reconstruction", measured),
+        "gFID": metrics_of("generation", measured)[0],
+        "rFID": metrics_of("reconstruction", measured)[0],
         "IS": next(iter(_scores(measured)), PSNR),
     }
     return {ours[name]: cells for name, cells in paper_cells(axis).items() if ours[name] != PSNR}
@@ -149,7 +149,11 @@ def paper_value(cell: Cell) -> float:
 
 def verdict(axis: Axis, measured: Sequence[Measured]) -> list[str]:
     """Lines of plain text: each claim, our best point, collapsed latents, what is missing."""
-    lines = [_judge(axis, claim, measured) for claim in axis.claims]
+    lines = [
+        _judge(axis, claim, measured, metric)
+        for claim in axis.claims
+        for metric in metrics_of(claim.role, measured)
+    ]
     lines += _best(axis, measured)
     lines += _collapsed(axis, measured)
     if axis.remark:
@@ -164,8 +168,7 @@ def name_of(axis: Axis, point: Point) -> str:
     return f"{words}, {arm}" if arm else words
 
 
-def _judge(axis: Axis, claim: Claim, measured: Sequence[Measured]) -> str:
-    metric = metric_of(claim.role, measured)
+def _judge(axis: Axis, claim: Claim, measured: Sequence[Measured], metric: str) -> str:
     short = _name(metric)
     better, worse = (estimate(measured, point, metric) for point in (claim.better, claim.worse))
     first, second = name_of(axis, claim.better), name_of(axis, claim.worse)
@@ -205,8 +208,7 @@ def _best(axis: Axis, measured: Sequence[Measured]) -> list[str]:
     lines = []
     points = list(dict.fromkeys(each.trial.point for each in measured))
     roles: tuple[Role, ...] = ("generation", "reconstruction") if axis.trains else ("generation",)
-    for role in roles:
-        metric = metric_of(role, measured)
+    for role, metric in ((r, m) for r in roles for m in metrics_of(r, measured)):
         found = {point: estimate(measured, point, metric) for point in points}
         means = {point: each.mean for point, each in found.items() if each is not None}
         if not means:

@@ -11,6 +11,7 @@ starts the grid afresh and finds the rest.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -118,6 +119,8 @@ def run_grid(
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the one that verbose=0 silences
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"  # results are in the runs
+    # It misses the trials' result files, which are switched off above.
+    logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)
     from ray import tune
     from ray.exceptions import RayError
     from ray.tune import TuneError

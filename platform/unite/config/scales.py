@@ -23,7 +23,7 @@ class Scale:
     num_samples: int
     """Samples that distances are measured on. They are biased by N: one N for a sweep."""
     extractors: tuple[str, ...]
-    """Of the distances, as `jobs/evaluate.py --extractor` takes them; the first is judged by."""
+    """Of the distances, as `jobs/evaluate.py --extractor` takes them; a sweep is judged by each."""
     fields: Fields = field(default_factory=dict)
     """Further overrides of the recipe."""
 

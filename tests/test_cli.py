@@ -102,7 +102,9 @@ def test_diff_is_complete(type_in):
     out, _ = type_in("diff", "paper", "released")
     expected = diff(recipe("unite-b-paper"), recipe("unite-b-released"))
     fields = [name for name, _, _ in expected if name != "recipe"]
-    assert [line.split()[0] for line in out.splitlines()[1:]] == fields
+    table, decisions = out.split("\n\n")
+    assert [line.split()[0] for line in table.splitlines()[1:]] == fields
+    assert "reconstruction_noise.form: interpolated in both" in decisions
     assert re.search(r"flow\.steps +14 +3", out)
 
 

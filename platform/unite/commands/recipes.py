@@ -47,8 +47,10 @@ def diff_recipes(first: str, second: str, base: str) -> None:
         print(f"{left} and {right} are the same")
         return
     print_table(("field", left, right), rows)
-    for field, why in DECISIONS.items():
-        print(f"{field}: {why}")
+    if first in VARIANTS and second in VARIANTS:
+        print()
+        for field, why in DECISIONS.items():
+            print(f"{field}: {why}")
 
 
 def _resolve(name: str, base: str) -> str:

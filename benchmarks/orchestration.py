@@ -46,7 +46,7 @@ class Recorder:
         if RATE in metrics:
             self.rates.append(metrics[RATE])
 
-    def image(self, key: str, image: Any, *, step: int) -> None:
+    def image(self, key: str, image: Any, step: int) -> None:
         """Pictures are not measured."""
 
     def close(self) -> None:

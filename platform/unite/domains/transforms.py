@@ -1,4 +1,4 @@
-"""Image bytes to pixels: the centre crop of ADM and a fast path for images of the right size.
+"""Image bytes to pixels: the centre crop of ADM and a fast path for JPEG.
 
 Everything is deterministic, works on the CPU and may be called from any thread.
 """
@@ -36,32 +36,35 @@ def decode_image(data: bytes, size: int, channels: int) -> np.ndarray:
     An image that already is size x size is decoded only; another is cropped as in ADM. Raises
     ValueError when the bytes are no complete image.
     """
-    pixels = _decode_jpeg(data, size, channels)
-    return _decode_any(data, size, channels) if pixels is None else pixels
+    pixels = _decode_jpeg(data, channels)
+    if pixels is None:
+        pixels = _decode_any(data, channels)
+    if pixels.shape[:2] != (size, size):
+        image = Image.fromarray(pixels if channels == 3 else pixels[..., 0])
+        pixels = np.asarray(center_crop_adm(image, size))
+    return pixels.reshape(size, size, channels)
 
 
-def _decode_jpeg(data: bytes, size: int, channels: int) -> np.ndarray | None:
-    """Pixels of a JPEG of the right size; None when the general path has to decide."""
+def _decode_jpeg(data: bytes, channels: int) -> np.ndarray | None:
+    """Pixels of a whole JPEG, as Pillow's to the bit; None when the general path has to decide."""
     if data[:2] != JPEG_START:
         return None
     try:
-        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
-        if (height, width) != (size, size) or colorspace in ("CMYK", "YCCK"):
+        if simplejpeg.decode_jpeg_header(data)[2] in ("CMYK", "YCCK"):
             return None
         return simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB")
     except ValueError:
         return None
 
 
-def _decode_any(data: bytes, size: int, channels: int) -> np.ndarray:
+def _decode_any(data: bytes, channels: int) -> np.ndarray:
+    """Pixels (H, W, channels) of any file that Pillow reads."""
     try:
         with Image.open(io.BytesIO(data)) as image:
             image = _convert(image, channels)
     except Exception as error:  # Pillow's readers raise whatever a broken file leads them to.
         raise ValueError(f"not a readable image: {type(error).__name__}: {error}") from error
-    if image.size != (size, size):
-        image = center_crop_adm(image, size)
-    return np.asarray(image).reshape(size, size, channels)
+    return np.asarray(image).reshape(image.height, image.width, channels)
 
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:

@@ -41,7 +41,7 @@ class Recorder:
         self.store = store
         self.rates: list[float] = []
 
-    def log(self, metrics: dict[str, float], *, step: int) -> None:
+    def log(self, metrics: dict[str, float], step: int) -> None:
         """Keep the rate of the window."""
         if RATE in metrics:
             self.rates.append(metrics[RATE])

@@ -59,6 +59,9 @@ def main() -> int:
             print(f"stopped after {summary['images']:,} images; the same command continues")
             return STOPPED
         report = build_report(run)
+    except KeyboardInterrupt:
+        print("ended at once; the same command continues from the last checkpoint")
+        return STOPPED
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -19,7 +19,7 @@ from unite.config.serialise import replace
 from unite.storage import StorageError, Store
 from unite.training.loop import Plan
 from unite.training.readout import NonFiniteError
-from unite.training.runs import open_run, request_stop
+from unite.training.runs import STOP_FILE, open_run, request_stop
 
 
 def final_parts(config: RunConfig) -> dict[str, dict[str, torch.Tensor]]:
@@ -97,6 +97,22 @@ def test_a_stop_request_in_the_run_folder_saves_and_ends(smoke, make_trainer, mo
     summary = trainer.run()
     assert summary["stopped"]
     assert committed(trainer.writer.run)[-1] == summary["images"]
+
+
+def test_a_store_that_hiccups_is_asked_again_for_a_stop(smoke, make_trainer, monkeypatch):
+    monkeypatch.setattr("unite.training.setup.STOP_POLL_SECONDS", 0.01)
+    answers = iter([StorageError("a hiccup"), StorageError("another")])
+    exists = Store.exists
+
+    def hiccup(self: Store, name: str = "") -> bool:
+        if name == STOP_FILE and (error := next(answers, None)):
+            raise error
+        return exists(self, name)
+
+    monkeypatch.setattr(Store, "exists", hiccup)
+    trainer = make_trainer(replace(smoke, {"training.epochs": 1000.0}))
+    request_stop(trainer.writer.run)
+    assert trainer.run()["stopped"]
 
 
 def test_a_non_finite_step_changes_nothing_and_names_the_last_good_checkpoint(smoke, make_trainer):

@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,7 +128,8 @@ class StopWatch:
     def _watch(self) -> None:
         while not self.found:
             time.sleep(STOP_POLL_SECONDS)
-            self.found = self.folder.exists(STOP_FILE)
+            with suppress(StorageError):  # a store that hiccups is asked again
+                self.found = self.folder.exists(STOP_FILE)
 
 
 def open_split(config: RunConfig, split: Split) -> ShardSet:

@@ -204,25 +204,30 @@ def _paper_words(axis: Axis, claim: Claim) -> str:
 
 
 def _best(axis: Axis, measured: Sequence[Measured]) -> list[str]:
-    """Our best point by each role, and the paper's."""
-    lines = []
-    points = list(dict.fromkeys(each.trial.point for each in measured))
+    """Our best point by each metric that a role is judged by, and the paper's."""
     roles: tuple[Role, ...] = ("generation", "reconstruction") if axis.trains else ("generation",)
-    for role, metric in ((r, m) for r in roles for m in metrics_of(r, measured)):
-        found = {point: estimate(measured, point, metric) for point in points}
-        means = {point: each.mean for point, each in found.items() if each is not None}
-        if not means:
-            continue
-        choose = max if higher_is_better(metric) else min
-        ours = choose(means, key=means.__getitem__)
-        line = f"Best {_name(metric)}: {found[ours]} at {name_of(axis, ours)}."
-        cells = axis.paper.get(role, {})
-        if cells:
-            theirs = min(cells, key=lambda point: paper_value(cells[point]))
-            best = f"{PAPER_NAMES[cells[theirs].metric]} {paper_value(cells[theirs]):g}"
-            line += f" The paper's: {best} at {name_of(axis, theirs)}."
-        lines.append(line)
+    lines: list[str] = []
+    for role in roles:
+        for metric in metrics_of(role, measured):
+            lines += _best_by(axis, measured, role, metric)
     return lines
+
+
+def _best_by(axis: Axis, measured: Sequence[Measured], role: Role, metric: str) -> list[str]:
+    points = dict.fromkeys(each.trial.point for each in measured)
+    found = {point: estimate(measured, point, metric) for point in points}
+    means = {point: each.mean for point, each in found.items() if each is not None}
+    if not means:
+        return []
+    choose = max if higher_is_better(metric) else min
+    ours = choose(means, key=means.__getitem__)
+    line = f"Best {_name(metric)}: {found[ours]} at {name_of(axis, ours)}."
+    cells = axis.paper.get(role, {})
+    if cells:
+        theirs = min(cells, key=lambda point: paper_value(cells[point]))
+        best = f"{PAPER_NAMES[cells[theirs].metric]} {paper_value(cells[theirs]):g}"
+        line += f" The paper's: {best} at {name_of(axis, theirs)}."
+    return [line]
 
 
 def _name(metric: str) -> str:

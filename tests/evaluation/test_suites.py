@@ -315,8 +315,10 @@ def test_the_papers_entropy_is_told_apart(run_suites):
     (ours,) = run_suites("entropy")
     (theirs,) = run_suites("entropy", entropy_bins=2048)
     note = {row.card.metric: row.note for row in ours.rows}
-    assert note["functional_mb"] == "paper: 2048 bins; paper: with what we call other"
-    assert note["norm_mb"] == "paper: 2048 bins"
+    assert (
+        note["functional_mb"] == "paper: bins not given, 2048 fit; its figure holds our other too"
+    )
+    assert note["norm_mb"] == "paper: bins not given, 2048 fit"
     assert {row.card.metric: row.note for row in theirs.rows}["norm_mb"] == ""
 
 

@@ -109,8 +109,8 @@ class EntropySuite(Suite):
 
     def _note(self, group: str) -> str:
         """How the paper's figure differs from ours."""
-        bins = "" if self.bins == PAPER_BINS else f"paper: {PAPER_BINS} bins"
-        whole = "paper: with what we call other" if group == "functional" else ""
+        bins = "" if self.bins == PAPER_BINS else f"paper: bins not given, {PAPER_BINS} fit"
+        whole = "its figure holds our other too" if group == "functional" else ""
         return "; ".join(part for part in (bins, whole) if part)
 
     def _dump(self, state: Mapping[str, Tensor]) -> str:

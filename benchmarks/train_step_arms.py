@@ -1,0 +1,171 @@
+"""The two arms of train_step.py: the platform's step, and a plain one as one writes it first."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from unite.config.schema import RunConfig
+from unite.domains import build_domain
+from unite.models.groups import optimizer_group
+from unite.models.unite import UNITE
+from unite.training.ema import Ema
+from unite.training.loop import Plan, Trainer
+from unite.training.muon import build_optimizers
+from unite.training.parallelize import World, parallelize
+from unite.training.schedule import learning_rate
+from unite.training.step import Address, TrainingStep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One row: the config and what both arms share."""
+
+    config: RunConfig
+    device: torch.device
+    weights: dict[str, Tensor]
+    perceptual: Callable[[Tensor, Tensor], Tensor] | None
+    plan: Plan
+
+    def model(self) -> UNITE:
+        model = UNITE(self.config.model, build_domain(self.config.domain), self.config.flow)
+        model.load_state_dict(self.weights)
+        return model
+
+    def step(self, model: UNITE, perceptual: Any) -> TrainingStep:
+        return TrainingStep(model, self.config, perceptual)
+
+
+class Ours:
+    """The platform's step."""
+
+    def __init__(self, setting: Setting) -> None:
+        config = setting.config
+        model = parallelize(setting.model(), config.training, setting.device)
+        unused: Any = None
+        self.trainer = Trainer(
+            config=config,
+            plan=setting.plan,
+            world=World(device=setting.device),
+            model=model,
+            ema=Ema(model, config.optim.ema_decay),
+            optimizers=build_optimizers(model, config.optim),
+            step=setting.step(model, setting.perceptual),
+            stream=SimpleNamespace(bad=SimpleNamespace(total=0)),
+            eval_batches=unused,
+            writer=unused,
+            tracker=unused,
+            progress=unused,
+            should_stop=lambda: False,
+            flops_per_image=0.0,
+            device_flops=1.0,
+            manifest_digest="",
+        )
+
+    def __call__(self, batch: Any) -> float:
+        """One optimiser step; the loss."""
+        values, _ = self.trainer.train_step(batch)
+        self.trainer.images += self.trainer.plan.batch_size
+        return values["loss/total"]
+
+
+class Plain:
+    """The reference arm: what one writes down first."""
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting, self.config = setting, setting.config
+        self.model = parallelize(
+            setting.model(), replace(self.config.training, compile=False), setting.device
+        )
+        lpips = plain_lpips(setting.perceptual) if setting.perceptual else None
+        self.losses = setting.step(self.model, lpips)
+        self.average = copy.deepcopy(self.model)
+        optim = self.config.optim
+        groups: dict[str, list[Tensor]] = {"muon": [], "adamw": []}
+        for name, parameter in self.model.named_parameters():
+            groups[optimizer_group(name, parameter)].append(parameter)
+        self.optimizers = [
+            torch.optim.Muon(
+                groups["muon"],
+                momentum=optim.muon_momentum,
+                weight_decay=optim.weight_decay,
+                adjust_lr_fn="match_rms_adamw",
+            ),
+            torch.optim.AdamW(
+                groups["adamw"],
+                betas=optim.betas,
+                eps=optim.eps,
+                weight_decay=optim.weight_decay,
+                foreach=False,
+            ),
+        ]
+        self.images = 0
+
+    def __call__(self, batch: Any) -> float:
+        """One optimiser step; the loss."""
+        loss = self.loss(batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(
+            self.model.parameters(), self.config.optim.grad_clip, foreach=False
+        )
+        lr = learning_rate(
+            self.images,
+            self.config.optim,
+            batch_size=self.setting.plan.batch_size,
+            images_per_epoch=self.setting.plan.images_per_epoch,
+            total_images=self.setting.plan.total_images,
+        )
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.step()
+            optimizer.zero_grad()
+        self.update_average()
+        self.images += self.setting.plan.batch_size
+        return loss.item()
+
+    def loss(self, batch: Any) -> Tensor:
+        """The whole loss with its graph: F passes, one after another (METHOD 3)."""
+        device, flow, step = self.setting.device, self.config.flow, self.losses
+        fields = {name: torch.from_numpy(v).to(device) for name, v in batch.fields.items()}
+        sample, labels_B = self.model.domain.to_sample(fields)
+        address = Address(
+            seed=self.config.training.seed,
+            epochs_B=torch.from_numpy(batch.epochs_B).to(device),
+            rows_B=torch.from_numpy(batch.rows_B).to(device),
+        )
+        with self.autocast():
+            latent_BKD = step.tokenize(sample, address)
+            terms = step.reconstruction(sample, latent_BKD, address, None)
+        total = self.model.domain.reconstruction_loss(terms, self.config.loss)
+        scale = flow.weight / (flow.steps if flow.reduction == "mean" else 1)
+        for noising in range(flow.steps):
+            one = range(noising, noising + 1)
+            total = total + scale * step.flow(latent_BKD.detach(), labels_B, address, None, one)
+        return total
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        """EMA, tensor by tensor."""
+        decay = self.config.optim.ema_decay
+        for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
+            average.mul_(decay).add_(value, alpha=1 - decay)
+
+    def autocast(self) -> Any:
+        """bfloat16 autocast where the recipe has it."""
+        if self.config.training.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.setting.device.type, dtype=torch.bfloat16)
+
+
+def plain_lpips(perceptual: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    """lpips' own forward pass on a float32 copy of the same weights, below autocast."""
+    network = copy.deepcopy(perceptual.network).float()
+    return lambda a, b: network(a, b, normalize=perceptual.input_range == "-1..1").flatten()

@@ -50,13 +50,15 @@ class Arm:
         self.ema = Ema(self.model, config.optim.ema_decay)
         self.step = TrainingStep(self.model, config, None)
 
-    def train(self) -> None:
-        """One training step on fixed random images."""
+    def train(self, writer: CheckpointWriter | None = None) -> None:
+        """One training step on fixed random images; the weights wait for a copy of `writer`."""
         rows_B = torch.arange(BATCH, device=self.device)
         images = torch.rand(BATCH, 1, 8, 8, device=self.device)
         address = Address(seed=0, epochs_B=torch.zeros_like(rows_B), rows_B=rows_B)
         self.optimizers.zero_grad()
         self.step.backward(images, rows_B % 10, address, flow_weight=1.0)
+        if writer is not None:
+            writer.settle()
         self.optimizers.step()
         self.ema.update()
         if self.device.type == "cuda":
@@ -82,7 +84,7 @@ def timed_round(arm: Arm, writer: CheckpointWriter | None, images: int) -> tuple
         writer.save(arm.parts(), state)
         blocked = time.perf_counter() - before
     for _ in range(STEPS_PER_ROUND - 1):
-        arm.train()
+        arm.train(writer)
     elapsed = time.perf_counter() - started
     if writer is not None:
         writer.wait()

@@ -132,6 +132,15 @@ def test_a_failed_local_write_keeps_the_old_version(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["x"], "the temporary sibling must be gone"
 
 
+def test_what_killed_writers_left_is_tidied_away(store):
+    if store.is_local:
+        store.write("a/.x.npz.0a1b2c3d.tmp", b"half")
+    store.write("a/x.npz", b"whole")
+    store.write("a/.hidden", b"mine")
+    store.tidy("a")
+    assert store.list("a") == [".hidden", "x.npz"]
+
+
 def test_unwritable_place_is_named(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match="cannot write .*/file/run/"):

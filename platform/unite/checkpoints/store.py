@@ -114,23 +114,36 @@ class CheckpointWriter:
     committed_images: int = 0
     """Images seen at the last commit, or at the checkpoint that the run continues from."""
     _buffers: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    _copied: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._copied.set()
 
     def save(self, parts: Parts, state: dict[str, Any]) -> None:
-        """Snapshot the tensors and write them; returns at once when asynchronous.
+        """Write the tensors; returns at once when asynchronous.
 
-        A failed background save leaves earlier checkpoints intact, is logged, and is raised by
-        `close` when no later save succeeded.
+        An asynchronous save copies the tensors beside what comes next: call `settle` before
+        anything changes them. A failed background save leaves earlier checkpoints intact, is
+        logged, and is raised by `close` when no later save succeeded.
         """
         self.wait()
-        snapshot, ready = self._snapshot(parts)
         if not self.config.asynchronous:
-            ready()
-            self._write(snapshot, state)
+            on_host = {
+                part: {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+                for part, tensors in parts.items()
+            }
+            self._write(on_host, state)
             return
+        self._copied.clear()
+        copy = self._copy_of(parts)
         self.pending = threading.Thread(
-            target=self._write_logged, args=(snapshot, state, ready), name="checkpoint"
+            target=self._write_logged, args=(copy, state), name="checkpoint"
         )
         self.pending.start()
+
+    def settle(self) -> None:
+        """Block until the tensors given to `save` may change again."""
+        self._copied.wait()
 
     def wait(self) -> None:
         """Block until no save is in flight."""
@@ -147,20 +160,29 @@ class CheckpointWriter:
                 f"{self.run}/checkpoints are intact; free the place and run the same command."
             ) from self.error
 
-    def _snapshot(self, parts: Parts) -> tuple[Parts, Callable[[], None]]:
-        """Host copies in reused buffers, and a function that waits until they are complete."""
-        on_gpu = False
-        copies: Parts = {part: {} for part in parts}
-        for part, tensors in parts.items():
-            for name, tensor in tensors.items():
-                on_gpu |= tensor.is_cuda
-                buffer = self._buffer(part, name, tensor)
-                copies[part][name] = buffer.copy_(tensor.detach(), non_blocking=True)
-        if not on_gpu:
-            return copies, lambda: None
-        event = torch.cuda.Event()
-        event.record()
-        return copies, event.synchronize
+    def _copy_of(self, parts: Parts) -> Callable[[], Parts]:
+        """A function that copies the tensors, as the work queued so far leaves them, to buffers
+        on the host; for another thread. On a GPU it copies on a stream of its own.
+        """
+        copies = {
+            part: {name: self._buffer(part, name, tensor) for name, tensor in tensors.items()}
+            for part, tensors in parts.items()
+        }
+        sources = [tensor.detach() for tensors in parts.values() for tensor in tensors.values()]
+        targets = [tensor for tensors in copies.values() for tensor in tensors.values()]
+        gpu = next((source.device for source in sources if source.is_cuda), None)
+        stream = None if gpu is None else torch.cuda.Stream(gpu)
+        if stream is not None:
+            stream.wait_stream(torch.cuda.current_stream(gpu))
+
+        def copy() -> Parts:
+            with torch.cuda.stream(stream):  # None changes nothing
+                torch._foreach_copy_(targets, sources, non_blocking=stream is not None)
+            if stream is not None:
+                stream.synchronize()
+            return copies
+
+        return copy
 
     def _buffer(self, part: str, name: str, tensor: Tensor) -> Tensor:
         buffer = self._buffers.get((part, name))
@@ -169,10 +191,13 @@ class CheckpointWriter:
             self._buffers[part, name] = buffer
         return buffer
 
-    def _write_logged(self, parts: Parts, state: dict[str, Any], ready: Callable[[], None]) -> None:
+    def _write_logged(self, copy: Callable[[], Parts], state: dict[str, Any]) -> None:
         try:
-            ready()
-            self._write(parts, state)
+            try:
+                copies = copy()
+            finally:
+                self._copied.set()
+            self._write(copies, state)
             self.error = None
         except Exception as error:  # whatever it is, `close` must not take the save for done
             self.error = error
@@ -202,12 +227,12 @@ class CheckpointWriter:
             logger.warning("old checkpoints were not deleted: %s", error)
 
     def _prune(self) -> None:
-        """Delete checkpoints that are neither among the last nor among the best."""
+        """Delete what is neither among the last nor the best, and what a kill left unfinished."""
         found = committed(self.run)
         keep = set(found[-self.config.keep_last :]) | set(self._best(found))
-        for images in found:
-            if images not in keep:
-                folder = folder_of(self.run, images)
+        for name in self.run.list("checkpoints"):
+            if name.isdigit() and int(name) not in keep:
+                folder = folder_of(self.run, int(name))
                 folder.delete(MARKER)
                 folder.delete()
 

@@ -19,6 +19,7 @@ from unite.evaluation.arguments import (
     check,
     chosen_suites,
 )
+from unite.evaluation.chunks import FOLDER as CHUNKS
 from unite.evaluation.compare import check_pairs, pairs_of, print_pairs, read_rows
 from unite.evaluation.compute import ComputeSuite
 from unite.evaluation.extractors import SMALL, Choice, ExtractorSource, choose
@@ -198,6 +199,7 @@ def evaluate(evaluation: Evaluation, console: Console) -> list[Outcome]:
     for suite in suites:
         outcome = _informed(suite, evaluation.target).combine(read_chunks(suite))
         outcome.save(suite.folder)
+        suite.folder.tidy(CHUNKS)
         outcomes.append(outcome)
     remarks = evaluation.choice.remarks
     if remarks:

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from unite.storage import Store
+from unite.storage import UNFINISHED, Store
 from unite.tracking.images import parse_image_name
 from unite.tracking.server import RunHandle, TrackingError
 
@@ -26,8 +25,6 @@ POINTS_FILE = "metrics.jsonl"
 TARGET_FILE = "target.json"
 FILES_FOLDER = "files"
 CACHE = Path("~/.cache/unite/spool")
-UNFINISHED = re.compile(r"\..*\.[0-9a-f]{8}\.tmp")
-"""A file that `Store.write` is still writing."""
 
 
 @dataclass(frozen=True)

@@ -178,6 +178,7 @@ class Trainer:
         lr = self._learning_rate()
         self.optimizers.set_lr(lr)
         control = torch.cat([control, norm[None].to(control)])
+        self.writer.settle()  # a checkpoint's copy may still be reading the weights
         self.optimizers.step(skip=non_finite(control))
         self.ema.update()
         names = [*names, *FLAGS, "grad/norm"]

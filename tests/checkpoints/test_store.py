@@ -1,0 +1,73 @@
+"""Saving beside training: what a snapshot holds, and what becomes of unfinished folders."""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+
+from unite.checkpoints.store import CheckpointWriter, committed, folder_of, read_checkpoint
+from unite.config.schema import CheckpointConfig
+from unite.storage import Store
+
+
+def parts_of(weights: torch.Tensor) -> dict[str, dict[str, torch.Tensor]]:
+    return {"model": {"w": weights}, "ema": {}, "optimizer": {"step": torch.tensor(3)}}
+
+
+def writer_in(folder, **settings) -> CheckpointWriter:
+    return CheckpointWriter(run=Store.open(folder), config=CheckpointConfig(**settings))
+
+
+def test_a_snapshot_is_whole_once_it_has_settled(tmp_path):
+    writer = writer_in(tmp_path, asynchronous=True)
+    weights = torch.ones(64, 64)
+    hold, make = threading.Event(), writer._copy_of
+
+    def held(parts):
+        copy = make(parts)
+        return lambda: hold.wait(10) and copy()
+
+    writer._copy_of = held
+    writer.save(parts_of(weights), {"images": 1})
+    settled = threading.Thread(target=writer.settle)
+    settled.start()
+    settled.join(0.1)
+    assert settled.is_alive(), "the weights would change under the copy"
+    hold.set()
+    settled.join(10)
+    weights.mul_(7.0)
+    writer.close()
+    stored = read_checkpoint(folder_of(writer.run, 1)).parts
+    assert torch.equal(stored["model"]["w"], torch.ones(64, 64))
+    assert stored["optimizer"]["step"] == 3 and stored["ema"] == {}
+
+
+def test_a_copy_that_fails_holds_nobody_up(tmp_path, caplog):
+    writer = writer_in(tmp_path, asynchronous=True)
+
+    def fail(parts):
+        def copy():
+            raise MemoryError("no room for the copy")
+
+        return copy
+
+    writer._copy_of = fail
+    writer.save(parts_of(torch.ones(2)), {"images": 1})
+    writer.settle()
+    writer.wait()
+    assert isinstance(writer.error, MemoryError) and "no room for the copy" in caplog.text
+    assert committed(writer.run) == []
+
+
+def test_the_next_save_clears_what_a_killed_one_left(tmp_path):
+    writer = writer_in(tmp_path, asynchronous=False, keep_last=2, keep_best=0)
+    left = tmp_path / "checkpoints" / f"{5:012d}"
+    left.mkdir(parents=True)
+    (left / ".model.safetensors.0a1b2c3d.tmp").write_bytes(b"half")
+    (tmp_path / "checkpoints" / "mine").mkdir()
+    for images in (1, 2, 3):
+        writer.save(parts_of(torch.ones(2)), {"images": images})
+    assert committed(writer.run) == [2, 3]
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {f"{2:012d}", f"{3:012d}", "mine"}, "folders of other names are the user's"

@@ -93,7 +93,8 @@ def test_a_run_that_lost_its_process_repeats_from_the_last_checkpoint(smoke, mak
 
 def test_a_slow_copy_holds_the_weights_of_its_own_step(smoke, make_trainer):
     kept = {"checkpoint.every_images": 32}
-    plain = make_trainer(replace(smoke, {**kept, "name": "plain", "checkpoint.asynchronous": False}))
+    at_once = {**kept, "name": "plain", "checkpoint.asynchronous": False}
+    plain = make_trainer(replace(smoke, at_once))
     plain.run()
     trainer = make_trainer(replace(smoke, {**kept, "name": "slow"}))
     make = trainer.writer._copy_of

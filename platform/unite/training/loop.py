@@ -44,8 +44,10 @@ from unite.training.step import Address, TrainingStep
 
 logger = logging.getLogger(__name__)
 
-# The latent starts at zero by design: until it has once spread, it gets this share of training.
+# The latent starts at zero by design: until it has once spread, it gets this share of training, or
+# these steps where they are more (at most half of it). Sound digits runs spread within 100.
 COLLAPSE_GRACE = 0.1
+COLLAPSE_GRACE_STEPS = 200
 # A latent may dip while the flow loss ramps up; one that has collapsed stays low.
 COLLAPSE_LOGS = 3
 
@@ -276,7 +278,10 @@ class Trainer:
         limit = self.config.training.collapse_std
         self._spread |= std >= limit
         self._low = 0 if std >= limit or self._flow_weight() == 0 else self._low + 1
-        due = self._spread or self.images >= COLLAPSE_GRACE * self.plan.total_images
+        total = self.plan.total_images
+        steps = COLLAPSE_GRACE_STEPS * self.plan.batch_size
+        grace = min(max(COLLAPSE_GRACE * total, steps), total / 2)
+        due = self._spread or self.images >= grace
         if due and self._low >= COLLAPSE_LOGS and not self._warned:
             self._warned = True
             logger.warning(collapse_warning(std, limit))

@@ -1,15 +1,16 @@
 """Time that a checkpoint adds to training: asynchronous save against a synchronous one.
 
-    python benchmarks/checkpoint.py [--width 512] [--rounds 5]
+    python benchmarks/checkpoint.py [--width 512] [--rounds 12]
 
 Headline: added time of an asynchronous save / added time of a synchronous one; goal at most 0.1.
 Both arms run in one process on the same model, in alternating rounds; a round is the same number
-of training steps with one save after the first. Added time = round - a round without any save,
-as medians over rounds, so a slow phase of the machine hits all three alike. What the save costs in
-the background (hashing and writing take cores and memory bandwidth) is inside its figure; on a CPU
-the steps leave one core free for it (`--threads`), as they would on a GPU.
+of training steps with one save after the first, and lasts until a background save has ended. Added
+time = round - the round without any save beside it, as the median over rounds, so a slow phase of
+the machine hits all alike. What the save costs in the background (copying, hashing and writing take
+cores and memory bandwidth) is inside its figure; on a CPU the steps leave one core free for it
+(`--threads`), as they would on a GPU.
 
-Beside it stands the time inside `save` alone: what the training thread waits for.
+Beside it stands the time inside `save` alone, and the spread of the added time (quartiles).
 """
 
 import argparse
@@ -34,7 +35,7 @@ from unite.training.muon import build_optimizers
 from unite.training.setup import build_model
 from unite.training.step import Address, TrainingStep
 
-STEPS_PER_ROUND = 6
+STEPS_PER_ROUND = 3
 BATCH = 8
 
 
@@ -85,14 +86,13 @@ def timed_round(arm: Arm, writer: CheckpointWriter | None, images: int) -> tuple
         blocked = time.perf_counter() - before
     for _ in range(STEPS_PER_ROUND - 1):
         arm.train(writer)
-    elapsed = time.perf_counter() - started
     if writer is not None:
         writer.wait()
-    return elapsed, blocked
+    return time.perf_counter() - started, blocked
 
 
-def measure(arm: Arm, folder: str, rounds: int) -> dict[str, tuple[float, float]]:
-    """Median seconds of a round, and inside its save, per kind of save, kinds in turn."""
+def measure(arm: Arm, folder: str, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Seconds of each round, and inside its save, per kind of save, kinds in turn."""
     writers = {
         "none": None,
         "synchronous": make_writer(folder, "sync", asynchronous=False),
@@ -104,10 +104,7 @@ def measure(arm: Arm, folder: str, rounds: int) -> dict[str, tuple[float, float]
             timed = timed_round(arm, writer, number + 1)
             if number:  # the first round fills buffers and caches
                 seconds[name].append(timed)
-    return {
-        name: (statistics.median(r for r, _ in rows), statistics.median(b for _, b in rows))
-        for name, rows in seconds.items()
-    }
+    return seconds
 
 
 def make_writer(folder: str, name: str, *, asynchronous: bool) -> CheckpointWriter:
@@ -120,7 +117,7 @@ def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--width", type=int, default=512, help="width of the model")
-    parser.add_argument("--rounds", type=int, default=5, help="counted rounds per arm")
+    parser.add_argument("--rounds", type=int, default=12, help="counted rounds per arm")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     spare = max(1, (os.cpu_count() or 1) - 1)
     parser.add_argument("--threads", type=int, default=spare, help="of the training steps (CPU)")
@@ -130,16 +127,30 @@ def main() -> None:
     size = sum(t.numel() * t.element_size() for part in arm.parts().values() for t in part.values())
     with tempfile.TemporaryDirectory() as folder:
         seconds = measure(arm, folder, arguments.rounds)
-    added = {name: value - seconds["none"][0] for name, (value, _) in seconds.items()}
     print(f"checkpoint of {size / 2**20:.0f} MiB on {arguments.device}, torch {torch.__version__}")
-    for name, (value, blocked) in seconds.items():
+    print(f"{arguments.rounds} rounds of {STEPS_PER_ROUND} steps; seconds, medians")
+    added = {name: added_seconds(seconds[name], seconds["none"]) for name in seconds}
+    inside = {name: statistics.median(b for _, b in rows) for name, rows in seconds.items()}
+    for name, rows in seconds.items():
+        low, middle, high = added[name]
         print(
-            f"{name:<14}{value:8.3f} s a round of {STEPS_PER_ROUND} steps{added[name]:+9.3f} s, "
-            f"{blocked:.3f} s inside the save"
+            f"{name:<14} round {statistics.median(r for r, _ in rows):.3f}  "
+            f"added {middle:+.3f} ({low:+.3f}..{high:+.3f})  inside the save {inside[name]:.3f}"
         )
-    print(f"asynchronous / synchronous: {added['asynchronous'] / added['synchronous']:.3f}")
-    inside = seconds["asynchronous"][1] / seconds["synchronous"][1]
-    print(f"inside the save alone: {inside:.3f}")
+    ratio = added["asynchronous"][1] / added["synchronous"][1]
+    print(f"asynchronous / synchronous: {ratio:.3f}")
+    print(f"inside the save alone: {inside['asynchronous'] / inside['synchronous']:.3f}")
+
+
+def added_seconds(
+    rows: list[tuple[float, float]], without: list[tuple[float, float]]
+) -> tuple[float, float, float]:
+    """Quartiles of what rounds took beyond the rounds without a save beside them."""
+    if rows is without:
+        return 0.0, 0.0, 0.0
+    differences = [a - b for (a, _), (b, _) in zip(rows, without, strict=True)]
+    low, middle, high = statistics.quantiles(differences, n=4)
+    return low, middle, high
 
 
 if __name__ == "__main__":

@@ -54,11 +54,11 @@ def collapse_warning(std: float, threshold: float) -> str:
     """The warning of a collapsed latent, with the fields that cure it (METHOD 8)."""
     return (
         f"latent/std stays under training.collapse_std = {threshold} (now {std:.3f}): the latent "
-        "hardly depends on the sample, so nothing will be reconstructed or sampled. At small scale the "
-        'flow loss wins against reconstruction by "predict a constant". The cure is all three '
+        "hardly depends on the sample, so nothing will be reconstructed or sampled. At small scale "
+        'the flow loss wins against reconstruction by "predict a constant". The cure is all three '
         "together: flow.reduction mean, flow.warmup_fraction about 0.3, and "
-        "loss.reconstruction_weight about 10 (the recipes digits and cifar10 have them). A latent that "
-        "has collapsed does not recover: look at the next few logs, then start again."
+        "loss.reconstruction_weight about 10 (the recipes digits and cifar10 have them). A latent "
+        "that has collapsed does not recover: look at the next few logs, then start again."
     )
 
 

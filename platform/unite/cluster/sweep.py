@@ -227,6 +227,7 @@ def _stop_on_signals(sweep: Sweep, items: Sequence[Item]) -> Iterator[None]:
     """First SIGINT or SIGTERM: running trials save and end, no other starts. Second: at once."""
 
     def handle(number: int, frame: Any) -> None:
+        """Ask every run to stop; at the second signal, end."""
         if sweep.folder.exists(STOP_FILE):
             raise KeyboardInterrupt
         logger.warning("stopping: running trials save first (once more ends at once)")

@@ -22,6 +22,9 @@ from unite.models.unite import UNITE
 
 T = TypeVar("T")
 BUCKET_BYTES = 64 * 2**20
+COMPILED_SHAPES = 64
+"""Versions of a compiled block in one process. torch stops at 8 with an error, which a second or
+third model reaches (a benchmark of several F): each has a version for every sequence length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,7 @@ def parallelize(model: UNITE, config: TrainingConfig, device: torch.device) -> U
     for encoder in {model.tokenizer, model.denoiser}:
         encoder.checkpoint_blocks = config.gradient_checkpointing
     if config.compile:
+        torch._dynamo.config.recompile_limit = COMPILED_SHAPES
         for block in _blocks(model):
             block.compile(fullgraph=True)
     return model

@@ -161,6 +161,7 @@ def _eval_batches(config: RunConfig, world: World) -> Callable[[], Iterator[Any]
     domain = build_domain(config.domain)
 
     def batches() -> Iterator[Any]:
+        """This rank's held-out images, from the first, in order."""
         return sequential_batches(
             shards,
             domain,

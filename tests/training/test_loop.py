@@ -238,36 +238,6 @@ def test_a_checkpoint_of_another_architecture_is_refused_by_key(smoke, make_trai
         make_trainer(deeper, allow_changes=True)
 
 
-@pytest.mark.parametrize(
-    ("stds", "warns"),
-    [
-        ([0.0] * 9, 0),  # it starts there
-        ([0.0, 0.5, 0.05, 0.5, 0.05], 0),  # dips
-        ([0.0, 0.5, *[0.05] * 9], 1),
-    ],
-)
-def test_collapse_is_told_once_it_has_fallen_and_stays(smoke, make_trainer, stds, warns, caplog):
-    trainer = make_trainer(replace(smoke, {"flow.warmup_fraction": 0.0}))
-    assert trainer.images < 0.1 * trainer.plan.total_images
-    for std in stds:
-        trainer._warn_of_collapse(std)
-    assert caplog.text.count("latent/std stays") == warns
-
-
-@pytest.mark.parametrize(("steps", "spreads", "warns"), [(600, 100, 0), (600, 600, 1), (8, 8, 1)])
-def test_a_latent_may_take_its_first_steps_to_spread(
-    smoke, make_trainer, steps, spreads, warns, caplog
-):
-    """As sound runs on digits do: low for up to 100 of 600 steps, with a log every 20."""
-    trainer = make_trainer(replace(smoke, {"flow.warmup_fraction": 0.0}))
-    trainer.plan = Plan(images_per_epoch=1500, batch_size=32, total_images=steps * 32)
-    for step in range(1, steps + 1):
-        trainer.images = step * 32
-        if step % 20 == 0 or steps < 20:
-            trainer._warn_of_collapse(0.06 if step <= spreads else 0.3)
-    assert caplog.text.count("latent/std stays") == warns
-
-
 def test_a_checkpoint_whose_file_was_cut_is_refused_by_name(smoke, make_trainer):
     trainer = make_trainer(smoke)
     trainer.run()

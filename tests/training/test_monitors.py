@@ -7,7 +7,13 @@ import math
 import pytest
 import torch
 
-from unite.training.monitors import collapse_warning, effective_rank, latent_std, non_finite
+from unite.training.monitors import (
+    CollapseWatch,
+    collapse_warning,
+    effective_rank,
+    latent_std,
+    non_finite,
+)
 
 
 def test_std_is_over_the_batch_not_over_channels() -> None:
@@ -100,3 +106,30 @@ def test_non_finite_flags_any_bad_value(bad: float) -> None:
     flag = non_finite(torch.tensor([1.0, bad, 2.0]))
     assert flag.dtype == torch.bool and flag.shape == () and bool(flag)
     assert not bool(non_finite(torch.tensor([1.0, 3e38])))
+
+
+@pytest.mark.parametrize(
+    ("stds", "told"),
+    [
+        ([0.0] * 9, 0),  # it starts there
+        ([0.0, 0.5, 0.05, 0.5, 0.05], 0),  # dips
+        ([0.0, 0.5, *[0.05] * 9], 1),
+    ],
+)
+def test_collapse_is_told_once_it_has_fallen_and_stays(stds, told) -> None:
+    watch = CollapseWatch(0.1, total_images=10**9, batch_size=64)
+    assert sum(bool(watch.look(std, 64, pressed=True)) for std in stds) == told
+
+
+def test_a_latent_is_not_blamed_before_the_flow_loss_has_weight() -> None:
+    watch = CollapseWatch(0.1, total_images=64, batch_size=64)
+    assert not any(watch.look(0.0, 64, pressed=False) for _ in range(9))
+
+
+@pytest.mark.parametrize(("steps", "spreads", "told"), [(600, 100, 0), (600, 600, 1), (8, 8, 1)])
+def test_a_latent_may_take_its_first_steps_to_spread(steps, spreads, told) -> None:
+    """As sound runs on digits do: low for up to 100 of 600 steps, with a log every 20."""
+    watch = CollapseWatch(0.1, total_images=steps * 32, batch_size=32)
+    logs = range(1, steps + 1) if steps < 20 else range(20, steps + 1, 20)
+    stds = {step: 0.06 if step <= spreads else 0.3 for step in logs}
+    assert sum(bool(watch.look(stds[step], step * 32, pressed=True)) for step in logs) == told

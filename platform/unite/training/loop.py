@@ -28,12 +28,7 @@ from unite.sampling.grid import save_png
 from unite.storage import StorageError
 from unite.training.ema import Ema
 from unite.training.evaluation import GRID_FILE, evaluate_reconstruction, sample_grid
-from unite.training.monitors import (
-    collapse_warning,
-    effective_rank,
-    latent_std,
-    non_finite,
-)
+from unite.training.monitors import CollapseWatch, effective_rank, latent_std, non_finite
 from unite.training.muon import Optimizers
 from unite.training.parallelize import World
 from unite.training.progress import ProgressWriter
@@ -43,13 +38,6 @@ from unite.training.schedule import flow_weight, learning_rate
 from unite.training.step import Address, TrainingStep
 
 logger = logging.getLogger(__name__)
-
-# The latent starts at zero by design: until it has once spread, it gets this share of training, or
-# these steps where they are more (at most half of it). Sound digits runs spread within 100.
-COLLAPSE_GRACE = 0.1
-COLLAPSE_GRACE_STEPS = 200
-# A latent may dip while the flow loss ramps up; one that has collapsed stays low.
-COLLAPSE_LOGS = 3
 
 # Numbers of each rank that ride in the exchange of the losses.
 FLAGS = ("stop", "bad")
@@ -121,11 +109,10 @@ class Trainer:
     """Unreadable rows so far, of all ranks."""
     bad_rows_before: int = 0
     """Those of them that the checkpoint had counted from which this process continues."""
-    _warned: bool = False
-    _spread: bool = False
-    _low: int = 0
 
     def __post_init__(self) -> None:
+        limit = self.config.training.collapse_std
+        self.collapse = CollapseWatch(limit, self.plan.total_images, self.plan.batch_size)
         self.readout = Readout(self.writer, self.plan.batch_size)
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -265,7 +252,10 @@ class Trainer:
         }
         if self.world.device.type == "cuda":
             values["memory/device_peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
-        self._warn_of_collapse(values["latent/std"])
+        if warning := self.collapse.look(
+            values["latent/std"], self.images, pressed=self._flow_weight() > 0
+        ):
+            logger.warning(warning)
         self.history.append({"images": self.images, **values})
         self.metrics |= values
         lag = {
@@ -273,18 +263,6 @@ class Trainer:
             "checkpoint/lag_images": self.images - self.writer.committed_images,
         }
         self.tracker.log(values | window.rates() | lag, step=self.images)
-
-    def _warn_of_collapse(self, std: float) -> None:
-        limit = self.config.training.collapse_std
-        self._spread |= std >= limit
-        self._low = 0 if std >= limit or self._flow_weight() == 0 else self._low + 1
-        total = self.plan.total_images
-        steps = COLLAPSE_GRACE_STEPS * self.plan.batch_size
-        grace = min(max(COLLAPSE_GRACE * total, steps), total / 2)
-        due = self._spread or self.images >= grace
-        if due and self._low >= COLLAPSE_LOGS and not self._warned:
-            self._warned = True
-            logger.warning(collapse_warning(std, limit))
 
     def _publish(self, values: dict[str, float], window: Window) -> None:
         if self.world.is_main:

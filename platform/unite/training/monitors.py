@@ -9,6 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+# The latent starts at zero by design: until it has once spread, it gets this share of training, or
+# these steps where they are more (at most half of it). Sound digits runs spread within 100.
+GRACE = 0.1
+GRACE_STEPS = 200
+# A latent may dip while the flow loss ramps up; one that has collapsed stays low.
+LOW_LOGS = 3
+
 
 def latent_std(z_BKD: Tensor, mask_BK: Tensor | None = None) -> Tensor:
     """Standard deviation over the batch, mean over registers and channels: a scalar.
@@ -48,6 +55,29 @@ def effective_rank(z_BKD: Tensor, mask_BK: Tensor | None = None) -> Tensor:
     spectrum_D = torch.linalg.eigvalsh(x_SD.mT @ x_SD / x_SD.shape[0]).clamp(min=0.0)
     share_D = spectrum_D / spectrum_D.sum().clamp(min=torch.finfo(spectrum_D.dtype).tiny)
     return torch.special.entr(share_D).sum().exp()
+
+
+class CollapseWatch:
+    """Tells a latent that stays under `threshold` from one that starts or dips there."""
+
+    def __init__(self, threshold: float, total_images: int, batch_size: int) -> None:
+        self.threshold = threshold
+        self.grace = min(max(GRACE * total_images, GRACE_STEPS * batch_size), total_images / 2)
+        self._spread = False
+        self._low = 0
+        self._told = False
+
+    def look(self, std: float, images: int, *, pressed: bool) -> str:
+        """The warning, once, at the log point after `images`; else "". `pressed`: the flow loss has
+        weight.
+        """
+        self._spread |= std >= self.threshold
+        self._low = 0 if std >= self.threshold or not pressed else self._low + 1
+        due = self._spread or images >= self.grace
+        if self._told or not due or self._low < LOW_LOGS:
+            return ""
+        self._told = True
+        return collapse_warning(std, self.threshold)
 
 
 def collapse_warning(std: float, threshold: float) -> str:

@@ -1,6 +1,6 @@
 # A fresh machine needs Python >= 3.11 and make; everything else is installed into .venv.
 #   make demo    train on handwritten digits through the whole real path, print what came out
-#   make test    run the test suite (ARGS="tests/flow -x" narrows it)
+#   make test    run the test suite in two processes (ARGS="tests/flow -x -n 0" narrows it to one)
 
 PYTHON ?= python3
 VENV := .venv
@@ -19,7 +19,7 @@ demo: $(STAMP)  ## train on handwritten digits, end to end, and print what came 
 	$(BIN)/python jobs/train.py $(ARGS)
 
 test: $(STAMP)  ## run the test suite; ARGS="tests/flow -x" narrows it
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
 lint: $(STAMP)  ## check style, formatting and types
 	$(BIN)/ruff check .

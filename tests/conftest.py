@@ -37,6 +37,20 @@ ENVIRONMENT = {
 os.environ.update(ENVIRONMENT)
 
 
+# Tests of these folders start Ray, servers and commands, and mostly wait.
+WAITING = ("cluster", "fault", "integration")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One process of two (`make test`) runs all that needs Ray, so that there is one cluster; the
+    rest goes by files, which share fixtures.
+    """
+    for item in items:
+        place = item.path.relative_to(ROOT / "tests")
+        waits = place.parts[0] in WAITING or item.get_closest_marker("ray")
+        item.add_marker(pytest.mark.xdist_group("ray" if waits else str(place)))
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository root."""

@@ -171,8 +171,11 @@ class Round:
         for pair in sorted(waiting, key=lambda pair: len(self._failures(pair))):
             if free <= 0:
                 return
-            self._read(pair)  # another scheduler may have been faster
-            if not self._in_flight(pair):
+            seen = self._attempts[pair.digest]
+            self._read(pair)
+            # Another scheduler may have been faster, and its job may even have ended: then the
+            # next look tells whether anything is left to do.
+            if self._attempts[pair.digest] == seen:
                 self._submit_one(pair)
                 free -= 1
 

@@ -40,7 +40,7 @@ from unite.config.recipes import recipe
 from unite.config.schema import RunConfig
 from unite.domains import build_domain
 from unite.models.unite import UNITE
-from unite.training.flops import measure_matmul_rate, mfu, training_flops
+from unite.training.flops import compute_dtype, measure_matmul_rate, mfu, training_flops
 from unite.training.loop import Plan
 from unite.training.losses import VGG_FILE, Perceptual
 
@@ -79,7 +79,7 @@ class Options:
 def main(options: Options) -> None:
     """Measure every F and print, and write, the report."""
     device = torch.device(options.device)
-    rate = measure_matmul_rate(device, _precision(recipe(options.recipe)))
+    rate = measure_matmul_rate(device, compute_dtype(recipe(options.recipe)))
     lines = [
         f"# Training step, {options.recipe} on {_describe(device)}",
         f"{datetime.now(UTC):%Y-%m-%d}, torch {torch.__version__}, matmul rate "
@@ -150,7 +150,7 @@ def random_perceptual(config: RunConfig, device: torch.device) -> Perceptual | N
         return Perceptual(
             str(file),
             input_range=config.loss.perceptual.input_range,
-            dtype=_precision(config),
+            dtype=compute_dtype(config),
             compile=config.training.compile,
         ).to(device)
 
@@ -259,10 +259,6 @@ def _timed_block(
 
 def _allocated(device: torch.device) -> int:
     return torch.cuda.memory_allocated() if device.type == "cuda" else 0
-
-
-def _precision(config: RunConfig) -> torch.dtype:
-    return torch.float32 if config.training.precision == "float32" else torch.bfloat16
 
 
 def _describe(device: torch.device) -> str:

@@ -65,7 +65,7 @@ class Ours:
             progress=unused,
             should_stop=lambda: False,
             flops_per_image=0.0,
-            device_flops=1.0,
+            device_rate=unused,
             manifest_digest="",
         )
 

@@ -78,7 +78,7 @@ def test_a_gpu_that_is_absent_cannot_be_measured(monkeypatch):
 
 
 def test_a_step_that_takes_minutes_is_not_tried(monkeypatch):
-    monkeypatch.setattr("unite.ablation.plan.measure_matmul_rate", lambda device: 1e11)
+    monkeypatch.setattr("unite.ablation.plan.measure_matmul_rate", lambda device, dtype: 1e11)
     config = replace(recipe("unite-b"), {"cluster.use_gpu": False})
     with pytest.raises(ValueError, match="give --rate instead of --measure"):
         measure_rate(config)

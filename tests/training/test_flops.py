@@ -16,6 +16,7 @@ from unite.domains import build_domain
 from unite.models.unite import UNITE
 from unite.training import flops
 from unite.training.flops import (
+    DeviceRate,
     measure_matmul_rate,
     mfu,
     sampling_flops,
@@ -147,6 +148,34 @@ def test_matmul_rate_is_the_products_operations_over_its_best_time(monkeypatch) 
     rate = measure_matmul_rate(torch.device("cpu"), torch.float32)
     assert rate == 2 * 16**3 / 0.25
     assert set(shapes) == {((16, 16), (16, 16), torch.float32)}
+
+
+def test_a_cpus_rate_is_the_best_of_all_measurements(monkeypatch) -> None:
+    rates = iter([3e9, 8e9, 5e9])
+    monkeypatch.setattr(flops, "measure_matmul_rate", lambda device, dtype: next(rates))
+    rate = DeviceRate(torch.device("cpu"), torch.float32)
+    seen = [rate.flops]
+    for _ in range(2):
+        rate.refresh()
+        seen.append(rate.flops)
+    assert seen == [3e9, 8e9, 8e9]
+
+
+def test_a_stated_rate_and_a_gpus_stay(monkeypatch) -> None:
+    rates = iter([3e9])
+    monkeypatch.setattr(flops, "measure_matmul_rate", lambda device, dtype: next(rates))
+    stated = DeviceRate(torch.device("cpu"), torch.float32, stated=5e9)
+    measured = DeviceRate(torch.device("cuda"), torch.bfloat16)
+    for rate in (stated, measured):
+        rate.refresh()
+    assert (stated.flops, measured.flops) == (5e9, 3e9)
+
+
+def test_measuring_leaves_the_global_generator_alone(monkeypatch) -> None:
+    monkeypatch.setattr(flops, "CPU_MATMUL_SIZE", 16)
+    before = torch.get_rng_state()
+    measure_matmul_rate(torch.device("cpu"), torch.float32)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_the_time_of_a_product_is_that_of_the_clock(monkeypatch) -> None:

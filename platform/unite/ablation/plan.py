@@ -19,7 +19,12 @@ from unite.config.recipes import IMAGENET_TRAIN_IMAGES
 from unite.config.schema import FlowConfig, RunConfig, SamplingConfig
 from unite.domains import build_domain
 from unite.models import UNITE, optimizer_group
-from unite.training.flops import measure_matmul_rate, sampling_flops, training_flops
+from unite.training.flops import (
+    compute_dtype,
+    measure_matmul_rate,
+    sampling_flops,
+    training_flops,
+)
 from unite.training.loop import Plan
 from unite.training.muon import build_optimizers
 from unite.training.parallelize import parallelize
@@ -158,7 +163,8 @@ def _timed_steps(config: RunConfig, device: torch.device) -> float:
     flops = training_flops(config)
     per_image = sum(term.total for name, term in flops.terms.items() if name != "lpips")
     images = min(config.training.batch_size // config.training.accumulation, MEASURED_IMAGES)
-    guess = per_image * images / (TYPICAL_SHARE * measure_matmul_rate(device))
+    rate = TYPICAL_SHARE * measure_matmul_rate(device, compute_dtype(config))
+    guess = per_image * images / rate
     if guess > LONGEST_MEASUREMENT_S:
         raise ValueError(
             f"a step of {images} images of recipe {config.recipe} takes about {clock(guess)} here: "

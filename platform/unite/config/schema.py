@@ -293,7 +293,7 @@ class ClusterConfig:
     """Threads of CPU arithmetic in each worker; 0 = the machine's cores shared among them."""
     device_tflops: float = 0.0
     """Peak rate of one device in TFLOP/s (10^12), as its maker states it for `training.precision`:
-    what throughput/mfu is a share of. 0 = its rate at a large matrix product, measured at start."""
+    what throughput/mfu is a share of. 0 = its rate at a large matrix product, measured here."""
     wait_s: float = 0.0
     """Seconds to wait for an autoscaling cluster to bring the workers' resources; 0 = they must
     be there."""

@@ -116,9 +116,35 @@ def measure_matmul_rate(device: torch.device, dtype: torch.dtype = torch.bfloat1
     Takes about a tenth of a second. On a CPU it is the rate with torch's present thread count.
     """
     size = CUDA_MATMUL_SIZE if device.type == "cuda" else CPU_MATMUL_SIZE
-    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    generator = torch.Generator(device).manual_seed(0)
+    a, b = (
+        torch.randn(size, size, device=device, dtype=dtype, generator=generator) for _ in range(2)
+    )
     best = min(_seconds_of_product(a, b) for _ in range(MATMUL_REPEATS))
     return 2.0 * size**3 / best
+
+
+class DeviceRate:
+    """What MFU is a share of: the stated peak of one device, or the best rate measured so far.
+
+    A CPU also works for what starts beside the training process, which halves its rate at that
+    moment: `refresh` measures it again. A GPU is its worker's own and is measured once.
+    """
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, *, stated: float = 0.0) -> None:
+        self._device, self._dtype = device, dtype
+        self._settled = bool(stated) or device.type != "cpu"
+        self.flops = stated or measure_matmul_rate(device, dtype)
+        """FLOP/s."""
+
+    def refresh(self) -> None:
+        if not self._settled:
+            self.flops = max(self.flops, measure_matmul_rate(self._device, self._dtype))
+
+
+def compute_dtype(config: RunConfig) -> torch.dtype:
+    """The type that a training step's matrix products have."""
+    return torch.bfloat16 if config.training.precision == "bfloat16" else torch.float32
 
 
 def _seconds_of_product(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -28,6 +28,7 @@ from unite.sampling.grid import save_png
 from unite.storage import StorageError
 from unite.training.ema import Ema
 from unite.training.evaluation import GRID_FILE, evaluate_reconstruction, sample_grid
+from unite.training.flops import DeviceRate
 from unite.training.monitors import CollapseWatch, effective_rank, latent_std, non_finite
 from unite.training.muon import Optimizers
 from unite.training.parallelize import World
@@ -98,7 +99,7 @@ class Trainer:
     progress: ProgressWriter
     should_stop: Callable[[], bool]
     flops_per_image: float
-    device_flops: float
+    device_rate: DeviceRate
     manifest_digest: str
     images: int = 0
     history: list[dict[str, float]] = field(default_factory=list)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from unite.training.flops import mfu
+
 if TYPE_CHECKING:
     from unite.training.loop import Trainer
 
@@ -31,9 +33,10 @@ class Window:
         per_device = rate / trainer.world.size
         result = {
             "throughput/images_per_s": rate,
-            "throughput/mfu": per_device * trainer.flops_per_image / trainer.device_flops,
+            "throughput/mfu": mfu(trainer.flops_per_image, per_device, trainer.device_rate.flops),
             "data/wait_fraction": (trainer.stream.wait_seconds - self.wait) / elapsed,
         }
         if elapsed > WINDOW_SECONDS:
             self._reset()
+            trainer.device_rate.refresh()
         return result

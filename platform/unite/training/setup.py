@@ -22,7 +22,7 @@ from unite.domains import build_domain
 from unite.models.unite import UNITE
 from unite.storage import StorageError, Store
 from unite.training.ema import Ema
-from unite.training.flops import measure_matmul_rate, training_flops
+from unite.training.flops import DeviceRate, compute_dtype, training_flops
 from unite.training.loop import Plan, Tracker, Trainer
 from unite.training.losses import Perceptual, require_perceptual
 from unite.training.muon import build_optimizers
@@ -104,7 +104,9 @@ def build_trainer(job: Job, world: World, tracker: Tracker, reader: Callable[...
         progress=ProgressWriter(run=job.folder),
         should_stop=StopWatch(job.folder) if world.is_main else lambda: False,
         flops_per_image=training_flops(config).model,
-        device_flops=_device_flops(config, world.device),
+        device_rate=DeviceRate(
+            world.device, compute_dtype(config), stated=1e12 * config.cluster.device_tflops
+        ),
         manifest_digest=train.digest,
     )
     if checkpoint is not None:
@@ -176,12 +178,6 @@ def _eval_batches(config: RunConfig, world: World) -> Callable[[], Iterator[Any]
     return batches
 
 
-def _device_flops(config: RunConfig, device: torch.device) -> float:
-    """What MFU is a share of, FLOP/s: the stated peak, or else the measured rate."""
-    stated = config.cluster.device_tflops
-    return 1e12 * stated if stated else measure_matmul_rate(device, _dtype(config))
-
-
 def load_perceptual(config: RunConfig, device: torch.device) -> Perceptual | None:
     """LPIPS on the device in the run's precision, or None when its weight is 0."""
     settings = config.loss.perceptual
@@ -189,12 +185,8 @@ def load_perceptual(config: RunConfig, device: torch.device) -> Perceptual | Non
         return None
     file = require_perceptual(config.weights)
     compiled = config.training.compile
-    network = Perceptual(file, settings.input_range, dtype=_dtype(config), compile=compiled)
+    network = Perceptual(file, settings.input_range, dtype=compute_dtype(config), compile=compiled)
     return network.to(device)
-
-
-def _dtype(config: RunConfig) -> torch.dtype:
-    return torch.bfloat16 if config.training.precision == "bfloat16" else torch.float32
 
 
 def _check_data(state: dict[str, Any], shards: ShardSet) -> None:

@@ -114,6 +114,9 @@ def test_non_finite_flags_any_bad_value(bad: float) -> None:
         ([0.0] * 9, 0),  # it starts there
         ([0.0, 0.5, 0.05, 0.5, 0.05], 0),  # dips
         ([0.0, 0.5, *[0.05] * 9], 1),
+        # `digits-paper`, which never stays low and ends half collapsed.
+        ([0.036, 0.162, 0.099, 0.177, 0.176, 0.025, 0.121, 0.081], 0),
+        ([0.036, 0.162, 0.099, 0.177, 0.176, 0.025, 0.121, 0.081, 0.096, 0.136], 1),
     ],
 )
 def test_collapse_is_told_once_it_has_fallen_and_stays(stds, told) -> None:

@@ -6,6 +6,8 @@ reading a result (float(...)) is what waits for it.
 
 from __future__ import annotations
 
+from collections import deque
+
 import torch
 from torch import Tensor
 
@@ -13,8 +15,8 @@ from torch import Tensor
 # these steps where they are more (at most half of it). Sound digits runs spread within 100.
 GRACE = 0.1
 GRACE_STEPS = 200
-# A latent may dip while the flow loss ramps up; one that has collapsed stays low.
-LOW_LOGS = 3
+# A latent may dip while the flow loss ramps up; one that has collapsed is low more often than not.
+LOW_LOGS, RECENT_LOGS = 3, 5
 
 
 def latent_std(z_BKD: Tensor, mask_BK: Tensor | None = None) -> Tensor:
@@ -58,13 +60,13 @@ def effective_rank(z_BKD: Tensor, mask_BK: Tensor | None = None) -> Tensor:
 
 
 class CollapseWatch:
-    """Tells a latent that stays under `threshold` from one that starts or dips there."""
+    """Tells a latent that is mostly under `threshold` from one that starts or dips there."""
 
     def __init__(self, threshold: float, total_images: int, batch_size: int) -> None:
         self.threshold = threshold
         self.grace = min(max(GRACE * total_images, GRACE_STEPS * batch_size), total_images / 2)
         self._spread = False
-        self._low = 0
+        self._low: deque[bool] = deque(maxlen=RECENT_LOGS)
         self._told = False
 
     def look(self, std: float, images: int, *, pressed: bool) -> str:
@@ -72,9 +74,9 @@ class CollapseWatch:
         weight.
         """
         self._spread |= std >= self.threshold
-        self._low = 0 if std >= self.threshold or not pressed else self._low + 1
-        due = self._spread or images >= self.grace
-        if self._told or not due or self._low < LOW_LOGS:
+        if self._spread or images >= self.grace:
+            self._low.append(pressed and std < self.threshold)
+        if self._told or sum(self._low) < LOW_LOGS:
             return ""
         self._told = True
         return collapse_warning(std, self.threshold)
@@ -83,12 +85,12 @@ class CollapseWatch:
 def collapse_warning(std: float, threshold: float) -> str:
     """The warning of a collapsed latent, with the fields that cure it (METHOD 8)."""
     return (
-        f"latent/std stays under training.collapse_std = {threshold} (now {std:.3f}): the latent "
-        "hardly depends on the sample, so nothing will be reconstructed or sampled. At small scale "
-        'the flow loss wins against reconstruction by "predict a constant". The cure is all three '
-        "together: flow.reduction mean, flow.warmup_fraction about 0.3, and "
+        f"latent/std is mostly under training.collapse_std = {threshold} (now {std:.3f}): the "
+        "latent hardly depends on the sample, so reconstructions and samples will be poor or all "
+        'alike. At small scale the flow loss wins against reconstruction by "predict a constant". '
+        "The cure is all three together: flow.reduction mean, flow.warmup_fraction about 0.3, and "
         "loss.reconstruction_weight about 10 (the recipes digits and cifar10 have them). A latent "
-        "that has collapsed does not recover: look at the next few logs, then start again."
+        "that has collapsed seldom recovers: look at the next few logs, then start again."
     )
 
 

@@ -209,7 +209,7 @@ class TrainingConfig:
     log_every_steps: int = 50
     """Optimiser steps between log points (the only steps that wait for the device)."""
     collapse_std: float = 0.1
-    """latent/std under this after the flow warm-up began raises the collapse warning."""
+    """latent/std that is mostly under this, once the flow loss has weight, raises a warning."""
 
 
 @dataclass(frozen=True, kw_only=True)

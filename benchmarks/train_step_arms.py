@@ -7,11 +7,12 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
+from unite.checkpoints.store import CheckpointWriter
 from unite.config.schema import RunConfig
 from unite.domains import build_domain
 from unite.models.groups import optimizer_group
@@ -60,7 +61,7 @@ class Ours:
             step=setting.step(model, setting.perceptual),
             stream=SimpleNamespace(bad=SimpleNamespace(total=0)),
             eval_batches=unused,
-            writer=unused,
+            writer=cast(CheckpointWriter, SimpleNamespace(settle=lambda: None)),
             tracker=unused,
             progress=unused,
             should_stop=lambda: False,

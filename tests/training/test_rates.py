@@ -61,3 +61,13 @@ def test_a_new_window_begins_after_some_seconds_and_measures_the_device_again(tr
     latest = window.rates()
     assert latest["throughput/images_per_s"] == 200.0
     assert latest["throughput/mfu"] == pytest.approx(100.0 * 10.0 / 2000.0)
+
+
+def test_an_evaluation_between_steps_is_not_time_of_the_steps(trainer, clock):
+    window = rates.Window(trainer)
+    move(trainer, clock, images=160, seconds=2.0)
+    with window.paused():
+        clock.now += 60.0
+    assert window.rates()["throughput/images_per_s"] == 80.0
+    move(trainer, clock, images=160, seconds=2.0)
+    assert window.rates()["throughput/images_per_s"] == 80.0

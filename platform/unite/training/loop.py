@@ -136,11 +136,13 @@ class Trainer:
             values, stopped = self.train_step(next(self.stream))
             self.images += self.plan.batch_size
             done = self.images >= self.plan.total_images
+            rates = window.rates()
             if self._log_due() or done:
-                self._log(values, window)
-            self._publish(values, window)
+                self._log(values, rates)
+            self._publish(values | rates)
             if self._due(self.config.evaluation.every_images) or done:
-                self._evaluate()
+                with window.paused():
+                    self._evaluate()
             if self._due(self.config.checkpoint.every_images) or done or stopped:
                 self._save()
         if self.world.is_main:
@@ -240,7 +242,7 @@ class Trainer:
     def _log_due(self) -> bool:
         return self._due(self.config.training.log_every_steps * self.plan.batch_size)
 
-    def _log(self, values: dict[str, float], window: Window) -> None:
+    def _log(self, values: dict[str, float], rates: dict[str, float]) -> None:
         if not self.world.is_main:
             return
         values = {
@@ -263,12 +265,11 @@ class Trainer:
             "checkpoint/lag_s": self.writer.lag_seconds,
             "checkpoint/lag_images": self.images - self.writer.committed_images,
         }
-        self.tracker.log(values | window.rates() | lag, step=self.images)
+        self.tracker.log(values | rates | lag, step=self.images)
 
-    def _publish(self, values: dict[str, float], window: Window) -> None:
+    def _publish(self, values: dict[str, float]) -> None:
         if self.world.is_main:
-            figures = {**self._position(), **window.rates(), **values}
-            self.progress.write("training", figures)
+            self.progress.write("training", {**self._position(), **values})
 
     def _evaluate(self) -> None:
         if self.world.is_main:

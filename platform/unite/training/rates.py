@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from unite.training.flops import mfu
@@ -14,7 +16,7 @@ WINDOW_SECONDS = 10.0
 
 
 class Window:
-    """Rates since the last log point: images per second, waiting for data, MFU, time left."""
+    """Images per second, MFU and the share of waiting for data, over the last seconds of steps."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
@@ -25,8 +27,15 @@ class Window:
         self.images = self.trainer.images
         self.wait = self.trainer.stream.wait_seconds
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time spent inside, as an evaluation's, is none of the steps'."""
+        started = time.monotonic()
+        yield
+        self.time += time.monotonic() - started
+
     def rates(self) -> dict[str, float]:
-        """Rates of the current window; a new one begins every few seconds."""
+        """Rates of the current window; a new one begins every few seconds. Call once per step."""
         trainer = self.trainer
         elapsed = max(time.monotonic() - self.time, 1e-9)
         rate = (trainer.images - self.images) / elapsed

@@ -125,8 +125,8 @@ def digits() -> RunConfig:
         data=DataConfig(train="builtin:digits", lanes=2, shuffle_window=1024),
         checkpoint=CheckpointConfig(every_images=12_800),
         evaluation=EvaluationConfig(every_images=12_800, num_images=297, num_samples=100),
-        # Matrices this small are slower on two threads than on one.
-        cluster=ClusterConfig(threads_per_worker=1),
+        # On two cores a second thread makes these small steps 1.2 times as fast, no more.
+        cluster=ClusterConfig(threads_per_worker=2),
         sampling=SamplingConfig(solver="heun", num_steps=25, cfg_scale=1.5),
     )
 
@@ -171,6 +171,7 @@ def smoke() -> RunConfig:
         checkpoint=CheckpointConfig(every_images=256),
         evaluation=EvaluationConfig(every_images=512, num_images=32, num_samples=10),
         sampling=SamplingConfig(solver="euler", num_steps=4, cfg_scale=1.5),
+        cluster=ClusterConfig(threads_per_worker=1),
     )
 
 

@@ -52,6 +52,8 @@ SCALES: dict[ScaleName, Scale] = {
             "evaluation.every_images": 6_400,
             "evaluation.num_samples": 50,
             "checkpoint.every_images": 4_800,
+            # As many trials at once as there are cores.
+            "cluster.threads_per_worker": 1,
         },
     ),
     "gpu": Scale(

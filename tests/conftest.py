@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,8 @@ os.environ.update(ENVIRONMENT)
 
 # Tests of these folders start Ray, servers and commands, and mostly wait.
 WAITING = ("cluster", "fault", "integration")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+REQUIRE_BROWSER = "UNITE_REQUIRE_BROWSER"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,6 +52,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         place = item.path.relative_to(ROOT / "tests")
         waits = place.parts[0] in WAITING or item.get_closest_marker("ray")
         item.add_marker(pytest.mark.xdist_group("ray" if waits else str(place)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Where a browser is required (`.ci/run`), a browser test that was skipped has failed."""
+    report = yield
+    if report.skipped and item.get_closest_marker("browser") and os.environ.get(REQUIRE_BROWSER):
+        *_, reason = report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{REQUIRE_BROWSER} is set, but this browser test was skipped: {reason}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The machine's Chromium; the test is skipped where there is none."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} is installed")
+    return program
 
 
 @pytest.fixture(scope="session")

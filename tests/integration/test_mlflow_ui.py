@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -44,7 +43,6 @@ pytestmark = [pytest.mark.mlflow_server, pytest.mark.slow]
 FD = "eval/generation/fd-pixels"
 DOC_HEADING = "## Finding trials in MLflow"
 PATIENCE_S = 60
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 # Sweep -> its finished trials, by MLflow's name of the run, with what was measured.
 FINISHED: dict[str, dict[str, dict[str, float]]] = {
@@ -201,15 +199,12 @@ def answers(url: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def page():
+def page(chromium):
     """A tab of the machine's Chromium."""
-    program = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if program is None:
-        pytest.skip(f"needs a browser: none of {', '.join(BROWSERS)} is installed")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
         page.set_default_timeout(PATIENCE_S * 1000)
         yield page

@@ -18,7 +18,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 
-from unite.cluster.sweep import main
+from unite.entry import run
+
+
+def main() -> int:
+    """Run the sweep; 0 when done, 1 when trials failed, 2 when it cannot run, 130 on Ctrl-C."""
+    from unite.cluster import sweep
+
+    return sweep.main("noise", __doc__)
+
 
 if __name__ == "__main__":
-    sys.exit(main("noise", __doc__))
+    sys.exit(run(main, stopped="stopped at once; the same command goes on from here"))

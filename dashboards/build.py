@@ -19,27 +19,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 
-import tyro
-
-from unite.reporting.options import ReportOptions
+from unite.entry import run
 
 
-def main() -> int:
-    """Parse and build; 0 on success, 2 for bad input, 130 on Ctrl-C."""
+def main() -> None:
+    """Parse and build; the exit code is 0 on success, 2 for bad input, 130 on Ctrl-C."""
+    import tyro
+
+    from unite.reporting.options import ReportOptions
+
     options = tyro.cli(ReportOptions, description=__doc__)
     # Imported here so that help and typing errors answer at once.
     from unite.reporting.build import build
     from unite.training.runs import default_storage
 
-    try:
-        print("\n".join(build(options, default_storage(), Path(__file__).parent)))
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    print("\n".join(build(options, default_storage(), Path(__file__).parent)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

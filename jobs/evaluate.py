@@ -17,51 +17,42 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 
-import tyro
-from rich.console import Console
-
-from unite.evaluation.arguments import (
-    CompareArguments,
-    EvaluateArguments,
-    FitArguments,
-    ReferenceArguments,
-)
-
-COMMANDS = {
-    "fit-extractor": FitArguments,
-    "reference": ReferenceArguments,
-    "compare": CompareArguments,
-}
+from unite.entry import run
 
 
 def main() -> int:
     """Parse and run; 0 on success, 1 when MLflow took nothing, 2 for bad input, 130 on Ctrl-C."""
+    import tyro
+
+    from unite.evaluation import arguments as kinds
+
+    commands = {
+        "fit-extractor": kinds.FitArguments,
+        "reference": kinds.ReferenceArguments,
+        "compare": kinds.CompareArguments,
+    }
     words = sys.argv[1:]
-    kind = COMMANDS.get(words[0], EvaluateArguments) if words else EvaluateArguments
+    kind = commands.get(words[0]) if words else None
     arguments = tyro.cli(
-        kind, args=words[1:] if kind is not EvaluateArguments else words, description=__doc__
+        kind or kinds.EvaluateArguments, args=words[1:] if kind else words, description=__doc__
     )
-    # Imported here so that help and typing errors answer at once.
+    # Imported here so that help and typing errors answer early.
+    from rich.console import Console
+
     from unite.cluster import evaluate, features
     from unite.training.runs import default_storage
 
     console = Console(highlight=False)
-    try:
-        if isinstance(arguments, FitArguments):
-            features.fit_extractor(arguments, default_storage(), console)
-        elif isinstance(arguments, ReferenceArguments):
-            features.make_reference(arguments, default_storage(), console)
-        elif isinstance(arguments, CompareArguments):
-            evaluate.compare(arguments, console)
-        else:
-            return evaluate.main(arguments, default_storage(), console)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    if isinstance(arguments, kinds.FitArguments):
+        features.fit_extractor(arguments, default_storage(), console)
+    elif isinstance(arguments, kinds.ReferenceArguments):
+        features.make_reference(arguments, default_storage(), console)
+    elif isinstance(arguments, kinds.CompareArguments):
+        evaluate.compare(arguments, console)
+    else:
+        return evaluate.main(arguments, default_storage(), console)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main, stopped="the same command goes on from what is finished"))

@@ -15,25 +15,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 
-import tyro
-from rich.console import Console
-
-from unite.commands.export import ExportArguments, export
-from unite.training.runs import default_storage
+from unite.entry import run
 
 
-def main() -> int:
-    """Parse and export; 0 on success, 2 when the input cannot be used, 130 on Ctrl-C."""
+def main() -> None:
+    """Parse and export; the exit code is 0 on success, 2 for bad input, 130 on Ctrl-C."""
+    import tyro
+    from rich.console import Console
+
+    from unite.commands.export import ExportArguments, export
+    from unite.training.runs import default_storage
+
     arguments = tyro.cli(ExportArguments, description=__doc__)
-    try:
-        export(arguments, default_storage(), Console(highlight=False))
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    export(arguments, default_storage(), Console(highlight=False))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main))

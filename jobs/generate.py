@@ -12,25 +12,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 
-import tyro
-
-from unite.sampling.generate_job import GenerateArguments, generate
-from unite.training.runs import default_storage
+from unite.entry import run
 
 
-def main() -> int:
-    """Parse and generate; 0 on success, 2 when the input cannot be used."""
-    arguments = tyro.cli(GenerateArguments, description=__doc__)
-    try:
-        generate(arguments, default_storage())
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; the PNGs drawn so far are in {arguments.out}", file=sys.stderr)
-        return 130
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+def main() -> None:
+    """Parse and generate; the exit code is 0 on success, 2 for bad input, 130 on Ctrl-C."""
+    import tyro
+
+    from unite.sampling.generate_job import GenerateArguments, generate
+    from unite.training.runs import default_storage
+
+    generate(tyro.cli(GenerateArguments, description=__doc__), default_storage())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main, stopped="stopped; the PNGs drawn so far stay in --out"))

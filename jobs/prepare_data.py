@@ -11,53 +11,30 @@ by `ray job submit`). The same command again keeps finished shards and writes th
 """
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 
-import tyro
-
-from unite.data.ingest.digits import BUILTIN_DIGITS, prepare_digits
-from unite.data.ingest.prepare import PrepareConfig, describe_manifest, describe_plan, plan
-from unite.storage import Store
+from unite.entry import run
 
 
-@dataclass(frozen=True, kw_only=True)
-class Arguments(PrepareConfig):
-    """Prepare images for training."""
+def main() -> None:
+    """Parse, plan, write, show; the exit code is 0 on success, 2 for bad input, 130 on Ctrl-C."""
+    import tyro
 
-    source: Annotated[str, tyro.conf.Positional]
-    """Tree of class folders, .tar, folder of parquet, or builtin:digits."""
-    num_cpus: float = 0
-    """CPUs at work at once; 0 = all of the cluster."""
-    dry_run: bool = False
-    """Print counts and the estimated size, write nothing."""
+    from unite.data.ingest.arguments import PrepareArguments
+    from unite.data.ingest.digits import BUILTIN_DIGITS, prepare_digits
+    from unite.data.ingest.prepare import describe_manifest, describe_plan, plan
+    from unite.storage import Store
 
-
-def main() -> int:
-    """Parse, plan, write, show; 0 on success, 2 when the input cannot be used."""
-    arguments = tyro.cli(Arguments, description=__doc__)
-    try:
-        digits = arguments.source == BUILTIN_DIGITS
-        _prepare_digits(arguments) if digits else _prepare_images(arguments)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def _prepare_digits(arguments: Arguments) -> None:
-    if arguments.dry_run:
-        print("1,797 digits: 1,500 to train on, 297 held out, under 1 MiB")
+    arguments = tyro.cli(PrepareArguments, description=__doc__)
+    if arguments.source == BUILTIN_DIGITS:
+        if arguments.dry_run:
+            print("1,797 digits: 1,500 to train on, 297 held out, under 1 MiB")
+            return
+        prepare_digits(store := Store.open(arguments.out))
+        print(describe_manifest(store))
         return
-    store = Store.open(arguments.out)
-    prepare_digits(store)
-    print(describe_manifest(store))
-
-
-def _prepare_images(arguments: Arguments) -> None:
     planned = plan(arguments)
     print(describe_plan(planned))
     if arguments.dry_run:
@@ -70,4 +47,4 @@ def _prepare_images(arguments: Arguments) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(main, stopped="stopped; the same command keeps finished shards and goes on"))

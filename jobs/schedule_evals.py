@@ -17,28 +17,25 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 
-import tyro
-from rich.console import Console
-
-from unite.evaluation.schedule import ScheduleArguments
+from unite.entry import run
 
 
 def main() -> int:
     """Parse and schedule; 0 when all went through, 1 when not, 2 for bad input, 130 on Ctrl-C."""
+    import tyro
+    from rich.console import Console
+
+    from unite.evaluation.schedule import ScheduleArguments
+
     arguments = tyro.cli(ScheduleArguments, description=__doc__)
     # Imported here so that help and typing errors answer at once.
     from unite.cluster import schedule
     from unite.training.runs import default_storage
 
-    try:
-        return schedule.main(arguments, default_storage(), Console(highlight=False))
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstopped; what was submitted goes on, and the next round looks at it")
-        return 130
+    return schedule.main(arguments, default_storage(), Console(highlight=False))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(
+        run(main, stopped="stopped; what was submitted goes on, and the next round looks at it")
+    )

@@ -24,6 +24,9 @@ SCRIPTS = [
 LEVELS = {
     "config": 0,
     "storage": 0,
+    "words": 0,
+    "logs": 0,
+    "entry": 0,
     "paper": 0,
     "flow": 1,
     "models": 1,
@@ -41,7 +44,7 @@ LEVELS = {
     "cli": 7,
     "__init__": 7,
 }
-TRACKING_MAY_IMPORT = {"config", "storage", "tracking"}
+TRACKING_MAY_IMPORT = {"config", "storage", "words", "tracking"}
 MAY_IMPORT_TRACKING = {"tracking", "cluster", "commands", "reporting"}
 HOMES = {"ray": "cluster", "mlflow": "tracking"}
 WITHOUT_SERVICES = (

@@ -12,6 +12,8 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
+from unite.entry import run
+
 # Everything heavy is imported inside the subcommands, so that help and typos answer at once.
 
 app = SubcommandApp()
@@ -153,20 +155,8 @@ def check(file: Path = "cluster.yaml") -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line; a user's mistake ends in one message and status 1, no traceback."""
-    try:
-        app.cli(prog="unite", description=__doc__, args=args)
-    except SystemExit:
-        raise
-    except _mistakes() as error:
-        sys.exit(f"unite: {error}")
-
-
-def _mistakes() -> tuple[type[Exception], ...]:
-    """What users can cause; evaluated only once something was raised, because it imports torch."""
-    from unite.checkpoints.store import CheckpointError
-
-    return ValueError, OSError, CheckpointError
+    """Run the command line; exits with 2 and one line after any error."""
+    sys.exit(run(lambda: app.cli(prog="unite", description=__doc__, args=args)))
 
 
 if __name__ == "__main__":

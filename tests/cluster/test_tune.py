@@ -31,6 +31,7 @@ from unite.cluster.tune import (
 )
 from unite.config.axes import find_axis
 from unite.config.schema import ClusterConfig, TrackingConfig
+from unite.entry import run
 from unite.storage import Store
 from unite.training.progress import read_progress
 from unite.training.runs import open_run
@@ -133,6 +134,11 @@ def test_a_cluster_without_cpus_is_refused():
         check_capacity(ClusterConfig(), [{"CPU": 0.5, "GPU": 0.0}] * 2)
 
 
+def type_in(flags: list[str]) -> int:
+    """The exit code of a sweep's script."""
+    return run(lambda: main("noise", "", flags))
+
+
 @pytest.mark.parametrize("dry", [True, False])
 def test_a_sweep_that_is_too_large_ends_with_2_and_the_reason(tmp_path, capsys, monkeypatch, dry):
     nodes = [{"CPU": 2.0, "GPU": 0.0}]
@@ -142,7 +148,7 @@ def test_a_sweep_that_is_too_large_ends_with_2_and_the_reason(tmp_path, capsys, 
     monkeypatch.setattr("unite.cluster.sweep._prepare_features", pytest.fail)
     flags = ["--scale", "smoke", "--storage", str(tmp_path), "--tracking.no-enabled"]
     flags += ["--workers", "4", *(["--dry-run"] if dry else [])]
-    assert main("noise", "", flags) == 2
+    assert type_in(flags) == 2
     told = capsys.readouterr()
     assert "error: 4 workers at 0.38 CPUs each" in told.err
     assert "Lower --workers" in told.err and "--wait-s" in told.err
@@ -156,7 +162,7 @@ def test_a_ray_that_does_not_start_ends_with_2_and_the_reason(tmp_path, capsys, 
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("ray.init", fail)
     flags = ["--scale", "smoke", "--storage", str(tmp_path), "--tracking.no-enabled"]
-    assert main("noise", "", flags) == 2
+    assert type_in(flags) == 2
     assert "error: Ray did not start or could not be joined: The current node timed out" in (
         capsys.readouterr().err
     )
@@ -164,24 +170,24 @@ def test_a_ray_that_does_not_start_ends_with_2_and_the_reason(tmp_path, capsys, 
 
 def test_a_dry_run_looks_at_the_data_and_waits_for_nothing(tmp_path, capsys, monkeypatch):
     flags = ["--scale", "gpu", "--storage", str(tmp_path), "--dry-run", "--rate", "1e12"]
-    assert main("noise", "", flags) == 2
+    assert type_in(flags) == 2
     assert "--scale gpu needs --data" in capsys.readouterr().err
-    assert main("noise", "", [*flags, "--data", str(tmp_path / "nowhere")]) == 2
+    assert type_in([*flags, "--data", str(tmp_path / "nowhere")]) == 2
     assert str(tmp_path / "nowhere") in capsys.readouterr().err
     monkeypatch.setattr("unite.cluster.sweep.reachable_nodes", lambda: [{"CPU": 2.0, "GPU": 0.0}])
     flags = ["--scale", "smoke", "--workers", "4", "--storage", str(tmp_path), "--dry-run"]
-    assert main("noise", "", [*flags, "--rate", "1e9", "--wait-s", "60"]) == 0
+    assert type_in([*flags, "--rate", "1e9", "--wait-s", "60"]) == 0
     assert "it would wait up to 60 s for a larger cluster: 4 workers" in capsys.readouterr().out
 
 
 def test_bad_input_is_named_before_ray_starts(tmp_path, capsys):
     storage = ["--storage", str(tmp_path)]
-    assert main("noise", "", ["--values", "0.3", *storage]) == 2
+    assert type_in(["--values", "0.3", *storage]) == 2
     assert "'0.3' is not on axis noise" in capsys.readouterr().err
-    assert main("noise", "", ["--scale", "gpu", *storage]) == 2
+    assert type_in(["--scale", "gpu", *storage]) == 2
     assert "--scale gpu needs --data" in capsys.readouterr().err
     dead = ["--tracking.uri", "http://127.0.0.1:9"]
-    assert main("noise", "", ["--scale", "smoke", *storage, *dead]) == 2
+    assert type_in(["--scale", "smoke", *storage, *dead]) == 2
     assert "no MLflow server answers" in capsys.readouterr().err
 
 

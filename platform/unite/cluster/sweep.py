@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import signal
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from unite.cluster.trial import Context, run_trial
 from unite.cluster.tune import Item, admit_trials, check_capacity, run_grid, trains_inside
 from unite.config.axes import find_axis
 from unite.config.serialise import digest
+from unite.entry import STOPPED
 from unite.evaluation.arguments import WorkerArguments
 from unite.evaluation.dataset import Dataset
 from unite.evaluation.extractors import choose
@@ -41,8 +41,6 @@ from unite.storage import Store
 from unite.training.runs import CONFIG_FILE, DIGITS, STOP_FILE, data_uri, open_run, request_stop
 
 logger = logging.getLogger(__name__)
-
-STOPPED = 130
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,22 +57,15 @@ class Ended:
 
 
 def main(axis: str, description: str | None, args: Sequence[str] | None = None) -> int:
-    """A sweep as a command: 0 done, 1 some trials failed, 2 cannot run, 130 stopped."""
+    """The command of an axis: 0 when done, 1 when some trials failed, 130 when stopped."""
     options = tyro.cli(SweepOptions, description=description, args=args)
-    try:
-        sweep = expand(find_axis(axis), options)
-        if options.dry_run:
-            show_plan(sweep)
-            return 0
-        ended = run_sweep(sweep, Console(stderr=True, highlight=False))
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped at once; the same command goes on from the last checkpoints")
-        return STOPPED
+    asked = expand(find_axis(axis), options)
+    if options.dry_run:
+        show_plan(asked)
+        return 0
+    ended = run_sweep(asked, Console(stderr=True, highlight=False))
     print("\n".join(ended.lines))
-    print(f"\n{ended.out}/{sweep.axis.figure}.png, .svg, .csv and -verdict.txt")
+    print(f"\n{ended.out}/{asked.axis.figure}.png, .svg, .csv and -verdict.txt")
     if ended.stopped:
         print("stopped; the same command goes on from here")
         return STOPPED

@@ -1,0 +1,23 @@
+"""What `jobs/train.py` can be asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import tyro
+
+from unite.config.schema import RunConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainArguments:
+    """Train UNITE (METHOD 3) from a named recipe; flags override its fields."""
+
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    resume: str = "auto"
+    """auto: continue this config's run when it exists. never: a new run. Or a run folder."""
+    allow_changes: bool = False
+    """Continue a run although the config changed."""
+    dry_run: bool = False
+    """Check everything, print the plan (length, parameters, FLOPs), start nothing."""

@@ -1,0 +1,31 @@
+"""Words of messages: counts with their noun, durations, commands that can be pasted."""
+
+from __future__ import annotations
+
+import shlex
+
+
+def count(number: int, noun: str, plural: str = "") -> str:
+    """A count with its noun: "1 image", "1,500 images"; `plural` where an s is not enough."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def clock(seconds: float) -> str:
+    """A duration as m:ss, or h:mm:ss from an hour on."""
+    minutes, rest = divmod(max(int(seconds), 0), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def duration(seconds: float) -> str:
+    """A duration in one rounded number with its unit."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
+def command(*words: str) -> str:
+    """A command line for a shell, its words quoted where they must be."""
+    return shlex.join(words)

@@ -3,9 +3,10 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const table = document.getElementById("summary");
-  const body = document.getElementById("rows");
   const dialog = document.getElementById("dialog");
-  const rows = [...body.rows];
+  const bodies = [...table.querySelectorAll("tbody.runs")];
+  const rowsOf = (body) => [...body.rows].filter((row) => row.dataset.run !== undefined);
+  const rows = bodies.flatMap(rowsOf);
 
   function element(tag, attributes = {}, ...children) {
     const made = document.createElement(tag);
@@ -14,15 +15,16 @@
     return made;
   }
 
-  // Sorting: empty cells last, and letters (protocols) never mixed, in either direction.
+  // Sorting, within training runs and within each sweep: empty cells last, and letters (protocols)
+  // never mixed, in either direction.
   function sortBy(header) {
     const column = header.cellIndex;
     const rising = header.getAttribute("aria-sort") !== "ascending";
     for (const other of table.tHead.rows[0].cells) other.setAttribute("aria-sort", "none");
     header.setAttribute("aria-sort", rising ? "ascending" : "descending");
-    const number = header.classList.contains("number") || column === 3;
+    const number = header.classList.contains("number");
     const sign = rising ? 1 : -1;
-    rows.sort((left, right) => {
+    const order = (left, right) => {
       const [a, b] = [left.cells[column].dataset, right.cells[column].dataset];
       if (a.value === undefined || b.value === undefined) {
         return (a.value === undefined) - (b.value === undefined);
@@ -30,35 +32,44 @@
       const letters = (a.letter || "").localeCompare(b.letter || "");
       if (letters) return letters;
       return sign * (number ? a.value - b.value : a.value.localeCompare(b.value, "en", { numeric: true }));
-    });
-    body.append(...rows);
+    };
+    for (const body of bodies) body.append(...rowsOf(body).sort(order));
   }
   for (const header of table.tHead.rows[0].cells) {
     header.querySelector("button").addEventListener("click", () => sortBy(header));
   }
 
-  // Filtering: every word must occur; what belongs to a hidden run is hidden in all sections.
+  function setFolded(body, folded) {
+    body.classList.toggle("folded", folded);
+    body.querySelector(".unfold").setAttribute("aria-expanded", String(!folded));
+  }
+
+  // Filtering: every word must occur; what belongs to a hidden run is hidden in all sections. A
+  // sweep unfolds while the filter finds some of its trials, and is hidden when it finds none.
   const filter = document.getElementById("filter");
-  const kind = document.getElementById("kind");
   function applyFilter() {
     const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
     const shown = new Set();
     for (const row of rows) {
       const fits = words.every((word) => row.dataset.words.includes(word));
-      if (fits && (!kind.value || row.dataset.kind === kind.value)) shown.add(row.dataset.run);
+      if (fits) shown.add(row.dataset.run);
     }
     for (const part of document.querySelectorAll("[data-run]")) {
       part.hidden = !shown.has(part.dataset.run);
     }
+    for (const body of bodies.filter((each) => each.querySelector(".unfold"))) {
+      const found = rowsOf(body).some((row) => !row.hidden);
+      body.querySelector(".fold").hidden = !found;
+      setFolded(body, !(words.length && found));
+    }
     document.getElementById("count").value = `${shown.size} of ${rows.length} runs`;
   }
   filter.addEventListener("input", applyFilter);
-  kind.addEventListener("change", applyFilter);
   applyFilter();
 
   function open(title, ...content) {
     document.getElementById("dialog-title").textContent = title;
-    document.getElementById("dialog-body").replaceChildren(...content);
+    document.getElementById("dialog-body").replaceChildren(...content.filter(Boolean));
     if (!dialog.open) dialog.showModal();
     dialog.scrollTop = 0;
   }
@@ -71,10 +82,15 @@
     }
     return list;
   }
+  // A table whose columns named in NUMBERS are right-aligned, head and cells alike.
+  const NUMBERS = ["images", "value", "paper"];
   function tableOf(heads, lines) {
     const made = element("table");
     const head = element("tr");
     for (const name of heads) head.append(element("th", { scope: "col" }, name));
+    for (const row of [head, ...lines]) {
+      heads.forEach((name, at) => row.cells[at].classList.toggle("number", NUMBERS.includes(name)));
+    }
     made.append(element("thead", {}, head), element("tbody", {}, ...lines));
     return element("div", { class: "scroll", tabindex: "0" }, made);
   }
@@ -181,11 +197,32 @@
     if (button.dataset.cards) return showCards(button.dataset.cards.split(" ").map(Number));
     if (button.dataset.open) return showRun(Number(button.dataset.open));
     if (button.dataset.logged) return showLogged(button.dataset.logged, Number(button.dataset.of));
+    if (button.classList.contains("unfold")) {
+      const body = button.closest("tbody");
+      return setFolded(body, !body.classList.contains("folded"));
+    }
     if (button.classList.contains("zoom")) {
-      const image = button.querySelector("img").cloneNode();
-      return open(image.alt, image);
+      const shown = button.firstElementChild.cloneNode(true);
+      if (shown.tagName === "IMG") return open(shown.alt, shown);
+      const [panel, panels] = [button.closest(".panel"), button.closest(".panels")];
+      const around = [panel.nextElementSibling, panels && panels.previousElementSibling];
+      const legend = around.find((each) => each && each.classList.contains("legend"));
+      const title = panel.querySelector("figcaption").textContent;
+      return open(title, legend ? legend.cloneNode(true) : null, shown);
     }
     return undefined;
   });
+  // A table that is wider than its box says so.
+  function hint() {
+    for (const box of document.querySelectorAll("main .scroll")) {
+      const wide = box.scrollWidth > box.clientWidth + 1;
+      box.classList.toggle("wide", wide);
+      box.classList.toggle("more", wide && box.scrollLeft + box.clientWidth < box.scrollWidth - 1);
+    }
+  }
+  for (const box of document.querySelectorAll("main .scroll")) box.addEventListener("scroll", hint);
+  window.addEventListener("resize", hint);
+  hint();
+
   document.getElementById("close").addEventListener("click", () => dialog.close());
 })();

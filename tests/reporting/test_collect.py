@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -23,6 +24,9 @@ def test_a_whole_run_has_everything(collected, index, rich):
     assert run.problems == [] and run.unfinished == "" and run.reachable
     assert list(run.samples) == [9_600, 19_200, 28_800, 38_400] and run.num_samples == 4
     assert run.images == 38_400 and len(run.curves["loss/flow"]) == 12
+    further = replace(run, progress={"images": 40_000, "total_images": 99_999})
+    assert further.images == 40_000, "the number beside is the one in `unfinished`"
+    assert "40,000 of 99,999" in further.unfinished
     assert run.alignment.depth == 4 and run.trajectory is not None
 
 

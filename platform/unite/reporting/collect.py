@@ -84,7 +84,8 @@ class ReportRun:
         """Training images seen, as far as anything tells."""
         last = [curve[-1][0] for curve in self.curves.values() if curve]
         steps = [found.step for found in self.evaluations.found]
-        return max([*last, *steps, *self.samples], default=0)
+        seen = self.progress.get("images")
+        return max([*last, *steps, *self.samples, seen if isinstance(seen, int) else 0])
 
     @property
     def unfinished(self) -> str:

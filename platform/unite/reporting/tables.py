@@ -58,6 +58,8 @@ class RowGroup:
     title: str
     rows: Sequence[TableRow]
     ours: bool = False
+    folded: bool = False
+    """Whether a click unfolds its rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +114,9 @@ def _of_runs(
     groups = [RowGroup(title="Paper", rows=_paper_rows(paper))]
     if ours:
         groups.append(RowGroup(title="Ours: newest evaluation of a run", rows=ours, ours=True))
-    groups += [RowGroup(title=words, rows=_paper_rows(table)) for words, table in others]
+    groups += [
+        RowGroup(title=words, rows=_paper_rows(table), folded=True) for words, table in others
+    ]
     note = f"The paper's: {paper.protocol}"
     if any(cell.letter for row in ours for cell in row.cells.values()):
         note += "; letters are protocols, as in the table of runs"

@@ -1,0 +1,109 @@
+"""The run that the page opens with: the best one, its main numbers, samples and losses."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unite.evaluation.report import number
+from unite.metrics.better import direction
+from unite.reporting.catalogue import Catalogue, Entry, index_of, title
+from unite.reporting.collect import ReportRun
+from unite.reporting.figures import Panel
+from unite.reporting.pictures import Thumbnail
+from unite.reporting.summary import Cell, Column, Summary
+
+RANKED_BY = (
+    ("generation", ("fid", "fd")),
+    ("reconstruction", ("rfid", "rfd")),
+    ("reconstruction", ("psnr",)),
+)
+"""Metrics that may rank runs, the first one first: suite, and first words of metric names."""
+LOGGED_RANK = "eval/psnr"
+"""Ranks runs that nobody has evaluated."""
+MOST_NUMBERS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """The best run of an experiment."""
+
+    run: int
+    """Index of the run."""
+    reason: str
+    """Rule by which it is the best."""
+    numbers: tuple[tuple[Column, Cell], ...]
+    samples: Thumbnail | None
+    """Its last grid."""
+    losses: Panel | None
+
+
+def headline(
+    runs: Sequence[ReportRun], catalogue: Catalogue, summary: Summary, dynamics: Sequence[Panel]
+) -> Headline | None:
+    """The best training run, or trial where there is no other run; None without any run.
+
+    Runs are ranked by one metric among numbers of one protocol only: that of most runs. Without
+    evaluations the PSNR of the training ranks them, and without that the newest run stands.
+    """
+    chosen = [i for i, run in enumerate(runs) if not run.trials] or list(range(len(runs)))
+    if not chosen:
+        return None
+    found = _by_card(chosen, catalogue) or _by_logged(chosen, runs)
+    best, reason = found or (chosen[0], "the newest run; none has been evaluated")
+    pairs = zip(summary.columns, summary.rows[best], strict=True)
+    return Headline(
+        run=best,
+        reason=reason,
+        numbers=tuple(pair for pair in pairs if pair[1].text)[:MOST_NUMBERS],
+        samples=list(runs[best].samples.values())[-1] if runs[best].samples else None,
+        losses=next((panel for panel in dynamics if panel.run == best), None),
+    )
+
+
+def _by_card(chosen: Sequence[int], catalogue: Catalogue) -> tuple[int, str] | None:
+    newest = [entry for entry in catalogue.entries if entry.newest and entry.run in chosen]
+    for suite, heads in RANKED_BY:
+        fitting = [e for e in newest if e.card.suite == suite and _head(e) in heads]
+        if not fitting:
+            continue
+        metric = Counter(entry.card.metric for entry in fitting).most_common(1)[0][0]
+        of_metric = [entry for entry in fitting if entry.card.metric == metric]
+        alike = _alike(of_metric)
+        return _best(alike).run, _rule(metric, len(alike), len(of_metric))
+    return None
+
+
+def _head(entry: Entry) -> str:
+    return entry.card.metric.partition("-")[0]
+
+
+def _alike(entries: Sequence[Entry]) -> list[Entry]:
+    """The numbers of the protocol that most of them have."""
+    counts = Counter(entry.letter for entry in entries)
+    letter = max(counts, key=lambda each: (counts[each], -index_of(each)))
+    return [entry for entry in entries if entry.letter == letter]
+
+
+def _best(entries: Sequence[Entry]) -> Entry:
+    sign = 1 if direction(entries[0].card.metric) == "lower" else -1
+    return min(entries, key=lambda entry: sign * entry.card.value)
+
+
+def _rule(metric: str, alike: int, measured: int) -> str:
+    if measured == 1:
+        return f"the only run with {title(metric)}"
+    rule = f"{'lowest' if direction(metric) == 'lower' else 'highest'} {title(metric)}"
+    if alike == measured:
+        return f"{rule} of {measured} runs"
+    return f"{rule} of the {alike} measured alike; {measured - alike} more by other protocols"
+
+
+def _by_logged(chosen: Sequence[int], runs: Sequence[ReportRun]) -> tuple[int, str] | None:
+    metrics = {index: runs[index].info.metrics for index in chosen}
+    logged = {i: found[LOGGED_RANK] for i, found in metrics.items() if LOGGED_RANK in found}
+    if not logged:
+        return None
+    best = max(logged, key=lambda index: logged[index])
+    return best, f"highest PSNR in training, {number(logged[best])} dB; no run has been evaluated"

@@ -18,6 +18,7 @@ from unite.config.recipes import names, recipe
 from unite.config.schema import RunConfig
 from unite.config.serialise import flatten
 from unite.config.vocabulary import METRICS
+from unite.metrics.better import DIRECTIONS
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -44,6 +45,7 @@ SURFACES: dict[str, Callable[[], list[str]]] = {
     "flags.txt": flags,
     "recipes.txt": names,
     "metrics.txt": lambda: list(METRICS),
+    "directions.txt": lambda: [f"{name} {better}" for name, better in DIRECTIONS.items()],
     "checkpoint_keys.txt": checkpoint_keys,
 }
 

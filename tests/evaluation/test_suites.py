@@ -30,7 +30,7 @@ from unite.metrics.moments import MetricError
 from unite.sampling.generator import draw
 from unite.sampling.seeds import sample_seeds
 from unite.tracking.results import RESULT_NAME
-from unite.training.evaluation import evaluate_reconstruction
+from unite.training.evaluation import evaluate_reconstruction, reconstruct
 from unite.training.parallelize import World
 
 
@@ -150,6 +150,28 @@ def test_reconstruction_agrees_with_the_evaluation_during_training(run_suites, t
     assert value(outcome, "rfd-pixels") > 0
     assert outcome.files["reconstructions.png"].startswith(b"\x89PNG")
     assert "under 16 pixels" in outcome.remarks[0]
+
+
+def test_the_8_bit_means_are_of_the_pictures(run_suites, tiny, data):
+    """Against plain numpy on truncated pictures of the same reconstructions."""
+    (outcome,) = run_suites("reconstruction")
+    decibels, errors = [], []
+    for batch in sequential_batches(ShardSet.open(data, split="eval"), tiny.domain, batch_size=100):
+        image_BHWC = torch.from_numpy(batch.fields["image"])
+        sample, _ = tiny.domain.to_sample({"image": image_BHWC, **labels_of(batch)})
+        recon = reconstruct(tiny, sample, torch.as_tensor(batch.rows_B), 0)
+        pixels = (recon.clamp(0, 1) * 255).permute(0, 2, 3, 1).numpy().astype(np.uint8)
+        error = pixels.astype(float) - image_BHWC.numpy().astype(float)
+        decibels += list(20 * np.log10(255 / np.sqrt((error**2).mean((1, 2, 3)))))
+        errors += list(np.abs(error).mean((1, 2, 3)) / 255)
+    assert value(outcome, "psnr_8bit") == pytest.approx(np.mean(decibels), rel=1e-4)
+    assert value(outcome, "l1_8bit") == pytest.approx(np.mean(errors), rel=1e-4)
+    card = next(row.card for row in outcome.rows if row.card.metric == "psnr_8bit")
+    assert card.uint8_rule and card.details["image_range"] == "0..1, of 8 bits"
+
+
+def labels_of(batch):
+    return {name: torch.from_numpy(v) for name, v in batch.fields.items() if name != "image"}
 
 
 def test_alignment_of_chunks_is_alignment_of_the_whole(run_suites, request_of, tiny, data):

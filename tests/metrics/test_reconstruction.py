@@ -9,6 +9,7 @@ from unite.domains import build_domain
 from unite.metrics.moments import MetricError
 from unite.metrics.reconstruction import (
     ReconstructionTotals,
+    eight_bit_metrics,
     l1,
     psnr,
     reconstruction_metrics,
@@ -160,3 +161,27 @@ def test_totals_refuse_what_would_not_mean_anything():
     totals.update(np.array([5]), {"psnr": torch.tensor([1.0])})
     with pytest.raises(MetricError, match="different metrics"):
         totals.update(np.array([6]), {"psnr": torch.tensor([1.0]), "l1": torch.tensor([1.0])})
+
+
+def test_eight_bit_metrics_count_what_rounding_adds():
+    """By hand in numpy: per image 20 log10(255 / sqrt(mse)) and |a - b| / 255 of uint8 values."""
+    generator = np.random.default_rng(0)
+    a, b = (generator.integers(0, 256, (3, 3, 5, 4), dtype=np.uint8) for _ in range(2))
+    found = eight_bit_metrics(torch.from_numpy(a), torch.from_numpy(b))
+    error = a.astype(np.float64) - b.astype(np.float64)
+    mse = (error**2).mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(found["psnr_8bit"], 20 * np.log10(255 / np.sqrt(mse)), rtol=1e-12)
+    np.testing.assert_allclose(found["l1_8bit"], np.abs(error).mean((1, 2, 3)) / 255, rtol=1e-12)
+
+
+def test_equal_pictures_have_the_released_codes_cap():
+    same = torch.full((1, 1, 4, 4), 7, dtype=torch.uint8)
+    values = eight_bit_metrics(same, same)
+    assert values["psnr_8bit"].item() == pytest.approx(20 * np.log10(255 / np.sqrt(1e-10)))
+    assert values["l1_8bit"].item() == 0
+
+
+def test_eight_bit_metrics_refuse_floats():
+    pixels = torch.zeros(1, 1, 4, 4, dtype=torch.uint8)
+    with pytest.raises(MetricError, match="uint8 pictures, not of torch.float32"):
+        eight_bit_metrics(pixels.float(), pixels)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
+from unite.evaluation.columns import print_columns
 from unite.evaluation.report import number, shown_name
 from unite.evaluation.results import Row, read_outcomes
 from unite.metrics.card import CardMismatchError, differences
@@ -71,18 +72,18 @@ def check_pairs(pairs: Sequence[Pair]) -> None:
 
 def print_pairs(pairs: Sequence[Pair], console: Console) -> None:
     """Both values, their difference, and where the cards differ."""
-    table = Table("suite", "metric", "A", "B", "B - A", "cards differ in", box=None)
-    for pair in pairs:
-        a, b = pair.a.card, pair.b.card
-        table.add_row(
-            a.suite,
-            shown_name(a.metric),
-            number(a.value),
-            number(b.value),
-            f"{b.value - a.value:+.4g}",
-            ", ".join(pair.differing),
-        )
-    console.print(table)
+    rows: list[tuple[str, ...]] = []
+    for suite, found in groupby(pairs, key=lambda pair: pair.a.card.suite):
+        rows += [(suite,), *map(_cells, found)]
+    headings = ("metric", "A", "B", "B - A", "cards differ in")
+    print_columns(console, headings, rows, right=(1, 2, 3))
+
+
+def _cells(pair: Pair) -> tuple[str, ...]:
+    a, b = pair.a.card, pair.b.card
+    difference = f"{b.value - a.value:+.4g}"
+    names = ", ".join(pair.differing)
+    return shown_name(a.metric), number(a.value), number(b.value), difference, names
 
 
 def _some(names: Sequence[str]) -> str:

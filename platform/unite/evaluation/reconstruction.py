@@ -1,5 +1,5 @@
 """Reconstruction of held-out images: rFID, PSNR, SSIM, LPIPS, L1 and a picture (METHOD 5; paper
-Table 2).
+Table 2). PSNR and L1 are of float images; `psnr_8bit` and `l1_8bit` are the released code's.
 
 D(GE_tokenize(x)) against x, with tokenization noise addressed by row, as in the evaluation during
 training. Shapes: B batch, C channels, H height, W width.
@@ -19,7 +19,7 @@ from torch import Tensor
 from unite.evaluation.chunks import Arrays, Chunk
 from unite.evaluation.dataset import Dataset, undecodable
 from unite.evaluation.extractors import ExtractorSource
-from unite.evaluation.fidelity import Counter, Totals, extractor_fields, plan_of
+from unite.evaluation.fidelity import UINT8_RULE, Counter, Totals, extractor_fields, plan_of
 from unite.evaluation.instruments import Instruments, Rows
 from unite.evaluation.pictures import png
 from unite.evaluation.results import Outcome, Row
@@ -31,6 +31,7 @@ from unite.metrics.passes import tokenize_rows
 from unite.metrics.reconstruction import (
     Perceptual,
     ReconstructionTotals,
+    eight_bit_metrics,
     reconstruction_metrics,
     ssim_window,
 )
@@ -51,6 +52,8 @@ class Reconstruction(Suite):
 
     data: Dataset
     seed: int = 0
+    version: int = 2
+    """Of what chunks hold: those of version 1 have no 8-bit sums and are not mixed with these."""
     sources: tuple[ExtractorSource, ...]
     lpips: bool = False
     """Whether LPIPS is measured; needs the VGG weights."""
@@ -79,9 +82,9 @@ class Reconstruction(Suite):
             guard.add(recon_BCHW, indices_B)
             real.update(indices_B, rows.pixels_BCHW)
             fake.update(indices_B, recon_pixels_BCHW)
-            totals.update(
-                indices_B, reconstruction_metrics(recon_BCHW, rows.sample, perceptual=perceptual)
-            )
+            values = reconstruction_metrics(recon_BCHW, rows.sample, perceptual=perceptual)
+            values |= eight_bit_metrics(recon_pixels_BCHW, rows.pixels_BCHW)
+            totals.update(indices_B, values)
             album.add(indices_B, rows.pixels_BCHW.cpu().numpy(), recon_pixels_BCHW.cpu().numpy())
             album.keep(_wanted(totals))
         guard.check()
@@ -144,8 +147,19 @@ class Reconstruction(Suite):
     def _mean_rows(self, totals: ReconstructionTotals) -> list[Row]:
         domain = self.subject.config.domain
         window = ssim_window(domain.size, domain.size)
-        details = {"ssim": {"window": window}, "lpips": {"network": "vgg", "range": "-1..1"}}
-        units = {"psnr": "dB", "ssim": f"window {window} x {window}"}
+        eight_bit = {"image_range": "0..1, of 8 bits"}
+        details = {
+            "ssim": {"window": window},
+            "lpips": {"network": "vgg", "range": "-1..1"},
+            "psnr_8bit": eight_bit,
+            "l1_8bit": eight_bit,
+        }
+        notes = {
+            "psnr": "dB",
+            "ssim": f"window {window} x {window}",
+            "psnr_8bit": "dB, as the released code counts",
+            "l1_8bit": "as the released code counts",
+        }
         return [
             Row(
                 card=self.card(
@@ -154,9 +168,10 @@ class Reconstruction(Suite):
                     data=self.data.digest,
                     seed=self.seed,
                     num_samples=totals.num,
+                    uint8_rule=UINT8_RULE if name.endswith("_8bit") else "",
                     details={"image_range": "0..1, float", **details.get(name, {})},
                 ),
-                note=units.get(name, ""),
+                note=notes.get(name, ""),
             )
             for name, value in totals.means().items()
         ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.table import Table
 
+from unite.evaluation.columns import print_columns
 from unite.evaluation.results import Outcome, Row
 
 HEADINGS = ("metric", "value", "N", "paper", "note")
@@ -39,15 +39,8 @@ def number(value: float) -> str:
 
 def print_table(outcomes: Sequence[Outcome], console: Console) -> None:
     """All suites in one table, remarks below it."""
-    table = Table(*HEADINGS, box=None, padding=(0, 2, 0, 0), show_edge=False)
-    for column in (1, 2, 3):
-        table.columns[column].justify = "right"
-    table.columns[4].overflow = "fold"
-    for outcome in outcomes:
-        table.add_row(f"[bold]{outcome.suite}[/bold]")
-        for row in outcome.rows:
-            table.add_row(*cells(row))
-    console.print(table)
+    rows = [line for o in outcomes for line in ((o.suite,), *map(cells, o.rows))]
+    print_columns(console, HEADINGS, rows, right=(1, 2, 3))
     for outcome in outcomes:
         console.print(f"{outcome.suite}: {outcome.protocol}", soft_wrap=True, markup=False)
     for line in (PAPER_NOTE, *remarks_of(outcomes)):

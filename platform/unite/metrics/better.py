@@ -27,6 +27,8 @@ DIRECTIONS: Mapping[str, Direction] = {
     "ssim": "higher",
     "lpips": "lower",
     "l1": "lower",
+    "psnr_8bit": "higher",
+    "l1_8bit": "lower",
     "top1_pct": "higher",
     "top5_pct": "higher",
     "flat_top1_pct": "higher",

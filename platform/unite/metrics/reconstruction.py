@@ -1,8 +1,9 @@
 """Reconstruction against input, per image: PSNR, SSIM, L1, LPIPS; sums, and the worst images.
 
 Images are (B, C, H, W): uint8, or float in [0, 1]; all figures are for a range of 1 and computed in
-float64. PSNR is cut off at 100 dB, where training's evaluation cuts it too. Shapes: B images,
-C channels, H height, W width.
+float64. PSNR is cut off at 100 dB, where training's evaluation cuts it too. The released code
+counts PSNR and L1 on 8-bit pictures instead: `eight_bit_metrics`. Shapes: B images, C channels,
+H height, W width.
 """
 
 from __future__ import annotations
@@ -89,6 +90,24 @@ def reconstruction_metrics(
         a_BCHW, b_BCHW = _pair(reconstruction_BCHW, image_BCHW)
         values["lpips"] = perceptual(a_BCHW.float(), b_BCHW.float()).double().flatten()
     return values
+
+
+def eight_bit_metrics(recon_pixels_BCHW: Tensor, pixels_BCHW: Tensor) -> dict[str, Tensor]:
+    """`psnr_8bit` in dB and `l1_8bit` in [0, 1], as the released code counts them (METHOD 5).
+
+    Of uint8 pictures (B, C, H, W), so that rounding to 8 bits is part of the error; each (B,)
+    float64. PSNR is cut off where the squared error of values to 255 is 1e-10 (148.1 dB).
+    MetricError for other types.
+    """
+    for images_BCHW in (recon_pixels_BCHW, pixels_BCHW):
+        if images_BCHW.dtype != torch.uint8:
+            raise MetricError(f"8-bit metrics are of uint8 pictures, not of {images_BCHW.dtype}")
+    a_BCHW, b_BCHW = _pair(recon_pixels_BCHW, pixels_BCHW)
+    squared_B = (255 * (a_BCHW - b_BCHW)).square().flatten(1).mean(dim=1)
+    return {
+        "psnr_8bit": -10 * (squared_B.clamp_min(SMALLEST_ERROR) / 255**2).log10(),
+        "l1_8bit": (a_BCHW - b_BCHW).abs().flatten(1).mean(dim=1),
+    }
 
 
 @dataclass

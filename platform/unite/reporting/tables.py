@@ -22,7 +22,7 @@ PAPER_HEADS = {"params_m_true": PARAMETERS, "params_m": PARAMETERS}
 """Columns of the paper's figures; others are metrics. Reported counts are not the code's."""
 LEFT_OUT = ("params_m_reported",)
 GENERATION = ("fid", "fd", "is", "cs")
-RECONSTRUCTION = ("rfid", "rfd", "psnr")
+RECONSTRUCTION = ("rfid", "rfd", "psnr", "psnr_8bit")
 GFID = "gFID"
 
 

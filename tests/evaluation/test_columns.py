@@ -1,0 +1,58 @@
+"""Tables in narrow terminals: names and numbers stay whole, notes wrap."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from unite.evaluation.columns import print_columns
+
+HEADINGS = ("metric", "value", "N", "note")
+SHORT = ("PSNR", "33", "297", "dB")
+LONG = ("precision-a-data-set-with-quite-a-long-name-cnn", "0.5", "50,000", "std 0.1")
+NOTED = (
+    "nfe",
+    "50",
+    "3,000",
+    "a long remark that wraps in a narrow terminal, more than once",
+)
+
+
+def printed(width, *rows):
+    console = Console(width=width, file=io.StringIO())
+    print_columns(console, HEADINGS, [("generation",), *rows], right=(1, 2))
+    return console.file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_no_name_or_number_is_cut(width):
+    lines = printed(width, SHORT, LONG, NOTED)
+    text = "\n".join(lines)
+    for row in (SHORT, LONG, NOTED):
+        assert all(cell in text for cell in row[:-1])
+    assert " ".join(" ".join(line.split()) for line in lines[-8:]).count("remark") == 1
+    assert max(map(len, lines)) <= max(width, len(LONG[0]))
+
+
+def test_a_long_name_has_a_line_of_its_own_in_80_columns():
+    row = ("precision-a-data-set-with-a-truly-very-long-name-of-its-own-cnn", *LONG[1:])
+    lines = printed(80, SHORT, row)
+    (place,) = (i for i, line in enumerate(lines) if row[0] in line)
+    assert lines[place] == row[0]
+    assert lines[place + 1].split() == ["0.5", "50,000", "std", "0.1"]
+
+
+def test_columns_of_a_wide_terminal():
+    assert printed(100, SHORT, NOTED) == [
+        "metric  value      N  note",
+        "generation",
+        "PSNR       33    297  dB",
+        f"nfe        50  3,000  {NOTED[-1]}",
+    ]
+
+
+def test_notes_wrap_under_their_column():
+    lines = printed(60, NOTED)
+    start = lines[-1].index(lines[-1].strip())
+    assert lines[0].index("note") == start
+    assert " ".join(line[start:].strip() for line in lines[2:]) == NOTED[-1]

@@ -6,10 +6,9 @@
     python ablations/sweep_flow_ratio.py --equal compute    equal training FLOPs instead of images
     python ablations/sweep_flow_ratio.py --scale paper --data s3://...      ImageNet, on a cluster
 
-Each training step encodes a batch of images once and noises its latents F times. The paper finds
-gFID falling from 3.33 (F = 1) to 2.12 (F = 14) under shared weights. The second arm trains two
-encoders, so it also has more parameters; the third widens the shared encoder until the
-counts meet.
+Each training step encodes a batch of images once and noises its latents F times. The second arm
+trains two encoders, so it also has more parameters; the third widens the shared encoder until the
+counts meet. --help ends with what the paper finds.
 
 The same command again finishes an interrupted sweep and trains nothing twice.
 """

@@ -6,9 +6,9 @@
     python ablations/sweep_stop_grad.py --scale gpu --data DIR      CIFAR-10
 
 The flow loss asks the denoiser to predict the clean latent. Without stop-gradient the latent also
-moves towards what is easy to predict: good for separate weights in the paper (gFID 2.60 to 2.24,
-rFID 1.30 to 0.85), and one step from collapse (a constant latent is easiest), so latent/std stands
-beside the distances. Shared weights are coupled already and do best with it in place (2.12).
+moves towards what is easy to predict. That may help, and it is one step from collapse (a constant
+latent is easiest), so latent/std stands beside the distances. Shared weights are coupled already.
+--help ends with what the paper finds.
 
 The same command again finishes an interrupted sweep and trains nothing twice.
 """

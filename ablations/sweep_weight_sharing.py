@@ -6,9 +6,9 @@
     python ablations/sweep_weight_sharing.py --scale gpu --data DIR      CIFAR-10
 
 Separate weights keep everything else, the stop-gradient included, and give the denoiser a second
-encoder. The paper finds shared weights ahead: gFID 2.12 against 2.60, rFID 1.01 against 1.38. A
-small model may find the opposite, since two small networks hold more than one: sweep_flow_ratio.py
-has an arm with equal parameters for that question.
+encoder. A small model may find the opposite of the paper, since two small networks hold more than
+one: sweep_flow_ratio.py has an arm with equal parameters for that question. --help ends with what
+the paper finds.
 
 The same command again finishes an interrupted sweep and trains nothing twice.
 """

@@ -1,5 +1,7 @@
 """The paper's figures as data: equal to the list they were taken from, and found by suite."""
 
+import re
+
 import pytest
 import yaml
 
@@ -46,6 +48,34 @@ def test_equals_the_list(shared_dir):
         for metric, value in values.items()
     }
     assert ours == flatten_list(document)
+
+
+def printed(line):
+    """Numbers of a line of the paper; 675M+49M also as their sum, 2B as 2000."""
+    line = line.replace("\\", " ")
+    found = {float(word) for word in re.findall(r"\d+\.\d+|\d+", line)}
+    found |= {1000 * float(word) for word in re.findall(r"(\d+)B", line)}
+    found |= {float(a) + float(b) for a, b in re.findall(r"(\d+)M\+(\d+)M", line)}
+    powers = re.findall(r"(\d+\.?\d*) times 10\^\{(\d+)\}", line)
+    return found | {float(f"{base}e{power}") for base, power in powers}
+
+
+def test_every_row_stands_in_the_papers_text(shared_dir):
+    """Its figures stand together, in a line of a table or a paragraph of the text."""
+    lines = (shared_dir / "spec" / "paper.txt").read_text().splitlines()
+    numbers = [printed(line) for line in lines]
+    absent = {
+        (table.source, row): missing
+        for table in TABLES.values()
+        for row, figures in table.rows.items()
+        if (missing := min((_lacking(figures, found) for found in numbers), key=len))
+    }
+    assert absent == {}
+
+
+def _lacking(figures, found):
+    """Figures that a line does not have. True counts are the code's, not the paper's."""
+    return [n for n, value in figures.items() if n != "params_m_true" and value not in found]
 
 
 def test_counterpart_names_its_source():

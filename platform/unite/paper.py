@@ -200,6 +200,9 @@ TABLES: dict[str, Table] = {
     ),
 }
 
+DOPRI5_EVALUATIONS = int(TABLES["evaluation_protocol"].rows["dopri5, balanced classes"]["nfe"])
+"""Evaluations per sample of the adaptive solver, for plans and progress lines."""
+
 _SUITES: dict[str, tuple[str, str]] = {
     "generation": ("imagenet256_generation", "UNITE-B"),
     "reconstruction": ("imagenet256_reconstruction", "UNITE-B"),

@@ -19,6 +19,7 @@ from unite.config.recipes import IMAGENET_TRAIN_IMAGES
 from unite.config.schema import FlowConfig, RunConfig, SamplingConfig
 from unite.domains import build_domain
 from unite.models import UNITE, optimizer_group
+from unite.paper import DOPRI5_EVALUATIONS
 from unite.training.flops import (
     compute_dtype,
     measure_matmul_rate,
@@ -34,8 +35,6 @@ from unite.training.step import Address, TrainingStep
 
 # Training images by the first word of a recipe's name, for plans made before the data is there.
 KNOWN_SIZES = {"digits": 1500, "smoke": 1500, "cifar10": 50_000, "unite": IMAGENET_TRAIN_IMAGES}
-DOPRI5_EVALUATIONS = 108
-"""What the paper counts (Table 4)."""
 STAGES = {"euler": 1, "heun": 2, "midpoint": 2}
 FLOAT_BYTES = 4
 MEASURED_IMAGES = 32

@@ -168,6 +168,27 @@ def name_of(axis: Axis, point: Point) -> str:
     return f"{words}, {arm}" if arm else words
 
 
+def findings(axis: Axis) -> list[str]:
+    """What the paper finds on an axis, a line per claim: the better point, and the worse one."""
+    return [finding(axis, claim) for claim in axis.claims]
+
+
+def finding(axis: Axis, claim: Claim) -> str:
+    """One claim with its figures, such as gFID 2.71 (sigma = 0.7) against 6.58 (...)."""
+    cells = axis.paper[claim.role]
+    name = PAPER_NAMES[cells[claim.better].metric]
+    better, worse = (
+        f"{paper_value(cells[point]):g} ({name_of(axis, point)})"
+        for point in (claim.better, claim.worse)
+    )
+    return f"{name} {better} against {worse}: {_sources(axis, claim)}"
+
+
+def _sources(axis: Axis, claim: Claim) -> str:
+    tables = (axis.paper[claim.role][point].table for point in (claim.better, claim.worse))
+    return "; ".join(dict.fromkeys(TABLES[table].source for table in tables))
+
+
 def _judge(axis: Axis, claim: Claim, measured: Sequence[Measured], metric: str) -> str:
     short = _name(metric)
     better, worse = (estimate(measured, point, metric) for point in (claim.better, claim.worse))
@@ -195,12 +216,9 @@ def decide(better: Estimate, worse: Estimate, sign: float) -> str:
 
 def _paper_words(axis: Axis, claim: Claim) -> str:
     cells = axis.paper[claim.role]
-    better, worse = cells[claim.better], cells[claim.worse]
-    sources = "; ".join(dict.fromkeys(TABLES[cell.table].source for cell in (better, worse)))
-    return (
-        f"Paper ({sources}): {PAPER_NAMES[better.metric]} {paper_value(better):g} against "
-        f"{paper_value(worse):g}, lower is better."
-    )
+    name = PAPER_NAMES[cells[claim.better].metric]
+    better, worse = (f"{paper_value(cells[point]):g}" for point in (claim.better, claim.worse))
+    return f"Paper ({_sources(axis, claim)}): {name} {better} against {worse}, lower is better."
 
 
 def _best(axis: Axis, measured: Sequence[Measured]) -> list[str]:

@@ -23,7 +23,7 @@ from unite.ablation.plan import measure_rate, sweep_lines
 from unite.ablation.report import report_files, write_report
 from unite.ablation.results import is_finished
 from unite.ablation.trials import Sweep, Work, expand
-from unite.ablation.verdict import Measured
+from unite.ablation.verdict import Measured, findings
 from unite.cluster.connect import CapacityError, connect, reachable_nodes
 from unite.cluster.launch import check_inputs, prepare
 from unite.cluster.session import session
@@ -58,7 +58,7 @@ class Ended:
 
 def main(axis: str, description: str | None, args: Sequence[str] | None = None) -> int:
     """The command of an axis: 0 when done, 1 when some trials failed, 130 when stopped."""
-    options = tyro.cli(SweepOptions, description=description, args=args)
+    options = tyro.cli(SweepOptions, description=_help(axis, description), args=args)
     asked = expand(find_axis(axis), options)
     if options.dry_run:
         show_plan(asked)
@@ -70,6 +70,13 @@ def main(axis: str, description: str | None, args: Sequence[str] | None = None) 
         print("stopped; the same command goes on from here")
         return STOPPED
     return 1 if ended.errors else 0
+
+
+def _help(axis: str, description: str | None) -> str:
+    """The script's own text, and the paper's findings on its axis."""
+    found = findings(find_axis(axis))
+    heads = ["The paper finds (lower is better, the better point first):"] if found else []
+    return "\n".join([description or "", *heads, *(f"    {line}" for line in found)])
 
 
 def show_plan(sweep: Sweep) -> None:

@@ -37,7 +37,7 @@ from unite.evaluation.task import Suite
 from unite.metrics.fidelity import FidelityPlan, FidelityStatistics, fidelity_metrics
 from unite.metrics.guards import ImageGuard, bias_warning
 from unite.metrics.reference import Reference
-from unite.paper import counterpart, model_counterpart
+from unite.paper import DOPRI5_EVALUATIONS, counterpart, model_counterpart
 from unite.sampling.generate_job import describe
 from unite.sampling.generator import Samples, draw
 from unite.sampling.grid import image_grid
@@ -45,8 +45,6 @@ from unite.sampling.seeds import sample_seeds, uniform_labels
 
 Labels = Literal["balanced", "uniform"]
 
-DOPRI5_EVALUATIONS = 108
-"""What the paper counts (Table 4); only for the progress line."""
 EVALUATIONS_PER_STEP = {"heun": 2, "midpoint": 2, "euler": 1}
 CFG_ORDER = "predictions after the final normalisation"
 GRID_VALUES = 64 * 3 * 256**2

@@ -103,10 +103,20 @@ def test_diff_is_complete(type_in):
     out, _ = type_in("diff", "paper", "released")
     expected = diff(recipe("unite-b-paper"), recipe("unite-b-released"))
     fields = [name for name, _, _ in expected if name != "recipe"]
-    table, decisions = out.split("\n\n")
+    table, decided, alike = out.split("\n\n")
     assert [line.split()[0] for line in table.splitlines()[1:]] == fields
-    assert "reconstruction_noise.form: interpolated in both" in decisions
-    assert re.search(r"flow\.steps +14 +3", out)
+    assert re.search(r"flow\.steps +14 +3 *\n", out), "a plain fact of both sources"
+    marked = {line.split()[0] for line in table.splitlines() if line.endswith("decision")}
+    reasons = {line.split(":")[0].strip() for line in decided.splitlines()[1:]}
+    assert marked == reasons >= {"model.init", "optim.warmup_epochs", "optim.plateau_epochs"}
+    assert "reconstruction_noise.form: interpolated. The paper's text" in alike
+
+
+@pytest.mark.parametrize("pair", [("paper", "checkpoints"), ("released", "checkpoints")])
+def test_diff_compares_any_two_variants(type_in, pair):
+    out, _ = type_in("diff", *pair)
+    for field, *_ in diff(*(recipe(f"unite-b-{variant}") for variant in pair)):
+        assert field == "recipe" or re.search(rf"^{re.escape(field)} ", out, re.MULTILINE)
 
 
 def test_diff_takes_recipes_and_a_base(type_in):

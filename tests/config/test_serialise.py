@@ -36,6 +36,26 @@ def test_where_a_run_is_computed_is_no_part_of_its_name():
     assert digest(elsewhere) == digest(base)
 
 
+# Of runs that were named before any later field came.
+KNOWN_DIGESTS = {
+    "digits": "f81d4e16adf6",
+    "digits-paper": "9047268c07a6",
+    "cifar10-small": "ed747b003774",
+    "smoke": "43df000cc496",
+    "unite-b-paper": "9df8a3db6ac9",
+}
+
+
+@pytest.mark.parametrize("name", KNOWN_DIGESTS)
+def test_a_later_field_at_its_default_is_no_part_of_a_runs_name(name):
+    config = recipe(name)
+    assert digest(config) == KNOWN_DIGESTS[name]
+    later = replace(config, model=replace(config.model, init="released"))
+    assert digest(later) != digest(config), "a value of its own is another run"
+    later = replace(config, optim=replace(config.optim, muon_eps=1e-6))
+    assert digest(later) != digest(config)
+
+
 def test_an_unknown_field_is_named():
     stored = to_dict(recipe("digits"))
     stored["flow"]["speed"] = 1

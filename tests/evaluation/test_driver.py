@@ -147,7 +147,7 @@ def test_numbers_of_two_evaluations_are_compared(run_suites, request_of, tmp_pat
     (tmp_path / "b.json").write_bytes(home.read("results.json"))
     both = CompareArguments(a=str(tmp_path / "a.json"), b=str(tmp_path / "b.json"))
     compare(replace(both, b=both.a), QUIET)
-    with pytest.raises(CardMismatchError, match=r"details\.bins: 256 against 128"):
+    with pytest.raises(CardMismatchError, match=r"details\.bins: 2048 against 128"):
         compare(both, QUIET)
     compare(replace(both, allow_different_cards=True), QUIET)
 

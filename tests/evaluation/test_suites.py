@@ -204,7 +204,7 @@ def test_the_small_suites_say_what_they_measured(run_suites):
     assert value(entropy, "total_mb") == pytest.approx(
         sum(value(entropy, f"{group}_mb") for group in ("norm", "functional", "other"))
     )
-    assert "256 bins" in entropy.protocol
+    assert "2048 bins" in entropy.protocol
     assert value(outcomes["probe"], "top1_pct") <= value(outcomes["probe"], "top5_pct") <= 100
     compute = outcomes["compute"]
     assert value(compute, "epochs") == pytest.approx(256 / 1500)

@@ -61,6 +61,25 @@ def test_agrees_with_torch_muon_over_many_steps(weight_decay: float, strided: bo
         )
 
 
+def test_eps_bounds_the_norm_that_updates_are_divided_by_as_in_torch() -> None:
+    """An update of norm 1e-10 is small beside either eps, and shrinks with it."""
+    smaller = {}
+    for eps in (1e-7, 1e-6):
+        ours, theirs = (nn.Parameter(torch.zeros(4, 6)) for _ in range(2))
+        muon = build_optimizers(nn.ParameterDict({"hidden": ours}), OptimConfig(muon_eps=eps))
+        oracle = torch.optim.Muon(
+            [theirs], lr=1.0, momentum=0.95, weight_decay=0, eps=eps, adjust_lr_fn="match_rms_adamw"
+        )
+        for parameter in (ours, theirs):
+            parameter.grad = torch.eye(4, 6) * 5e-10
+        muon.set_lr(1.0)
+        muon.step()
+        oracle.step()
+        torch.testing.assert_close(ours, theirs, rtol=4 * torch.finfo(torch.bfloat16).eps, atol=0)
+        smaller[eps] = ours.norm().item()
+    assert smaller[1e-6] == pytest.approx(smaller[1e-7] / 10, rel=0.05)
+
+
 def test_parameters_without_gradient_stay() -> None:
     params = parameters()
     muon = Muon(params, lr=0.1)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from unite.config.recipes import recipe
 from unite.config.schema import FlowConfig, OptimConfig
 from unite.training.schedule import flow_weight, learning_rate, peak_learning_rate
 
@@ -75,6 +76,40 @@ def test_plateau_as_released() -> None:
     assert at_end(40, config, epochs=600) == pytest.approx(0.75)
     assert at_end(50, config, epochs=600) == pytest.approx(0.5)
     assert at_end(600, config, epochs=600) == pytest.approx(0.5)
+
+
+BATCHES = 2_502
+"""Batches of the released loader in an epoch of ImageNet: 8 GPUs x 64 images each."""
+ACCUMULATION = 2
+"""Batches per optimiser step, as shipped: 1024 images."""
+STEPS = BATCHES // ACCUMULATION
+
+
+def released_rate(step: int) -> float:
+    """Rate of an optimiser step over its peak: stages of 20, 30, 50 epochs, counted in batches."""
+    warm, flat, half = 20 * BATCHES, 30 * BATCHES, 50 * BATCHES
+    if step < warm:
+        return step / warm
+    share = min(max(step - flat, 0) / (half - flat), 1.0)
+    return 0.75 + 0.25 * math.cos(math.pi * share)
+
+
+@pytest.mark.parametrize("name", ["unite-b-released", "unite-b", "unite-l"])
+def test_released_recipes_follow_the_released_scheduler_over_real_epochs(name: str) -> None:
+    config = recipe(name).optim
+    peak = peak_learning_rate(config, batch_size=1024)
+    for step in range(0, 120 * STEPS, 97):
+        ours = learning_rate(
+            step * 1024,
+            config,
+            batch_size=1024,
+            images_per_epoch=STEPS * 1024,
+            total_images=240 * STEPS * 1024,
+        )
+        # Ours is the rate of the step's end: one step of warm-up, the steepest stage, ahead.
+        assert ours / peak == pytest.approx(released_rate(step), abs=1.01 / (40 * STEPS)), step
+    stages = {40: 1.0, 60: 1.0, 80: 0.75, 100: 0.5, 119: 0.5}
+    assert {epoch: released_rate(epoch * STEPS) for epoch in stages} == pytest.approx(stages)
 
 
 def test_no_warmup_starts_at_the_peak() -> None:

@@ -7,7 +7,8 @@ from functools import cache
 import torch
 
 from unite.commands.render import print_table
-from unite.config.recipes import DECISIONS, VARIANTS, describe, names, recipe
+from unite.config.decisions import decisions
+from unite.config.recipes import VARIANTS, describe, names, recipe
 from unite.config.schema import FlowConfig, ImagesConfig, ModelConfig
 from unite.config.serialise import diff
 from unite.domains import build_domain
@@ -39,18 +40,24 @@ def _counts(domain: ImagesConfig, model: ModelConfig) -> dict[str, int]:
 def diff_recipes(first: str, second: str, base: str) -> None:
     """Print the fields in which two recipes, or two variants of `base`, differ.
 
-    ValueError when a name is neither a variant nor a recipe.
+    Fields that rest on a decision are marked, and the reasons follow; so do those of decisions that
+    both share. ValueError when a name is neither a variant nor a recipe.
     """
     left, right = _resolve(first, base), _resolve(second, base)
     rows = [row for row in diff(recipe(left), recipe(right)) if row[0] != "recipe"]
     if not rows:
         print(f"{left} and {right} are the same")
         return
-    print_table(("field", left, right), rows)
-    if first in VARIANTS and second in VARIANTS:
-        print()
-        for field, why in DECISIONS.items():
-            print(f"{field}: {why}")
+    ours, theirs = decisions(left), decisions(right)
+    marks = {field: "decision" for field in ours | theirs}
+    print_table(("field", left, right, ""), ((*row, marks.get(row[0], "")) for row in rows))
+    differing = {field for field, _, _ in rows}
+    told = {field: why for field, why in (ours | theirs).items() if field in differing}
+    shared = {field: why for field, why in ours.items() if field in theirs.keys() - differing}
+    for title, reasons in (("Decided", told), ("Decided alike in both", shared)):
+        if reasons:
+            print(f"\n{title}:")
+            print("\n".join(f"  {field}: {why}" for field, why in reasons.items()))
 
 
 def _resolve(name: str, base: str) -> str:

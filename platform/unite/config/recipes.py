@@ -1,9 +1,10 @@
 """Named runs. A recipe is a function that returns a full RunConfig; flags override its fields.
 
 Names are `<base>` or `<base>-<variant>`, for example `unite-b`, `unite-b-released`,
-`digits-paper`. The variants hold what the paper's text and the authors' released code disagree
-on. For the ImageNet recipes the plain name is the `paper` variant; the laptop recipes' plain
-name is the setting that trains at small scale (METHOD 8), which differs from both.
+`digits-paper`. The variants hold what the sources disagree on (METHOD 3): `paper` the paper's text
+and tables, `released` the authors' configuration file, `checkpoints` what the published checkpoints
+were trained with. For the ImageNet recipes the plain name is the `checkpoints` variant; the laptop
+recipes' plain name is the setting that trains at small scale (METHOD 8), which differs from all.
 """
 
 from __future__ import annotations
@@ -48,41 +49,55 @@ DECODER_SIZES = {
     "L": (24, 1024, 16, 4096),
 }
 
-# The released settings of everything that the paper's text states otherwise (METHOD 3).
+# The authors' configuration file, where the paper's text is silent or says otherwise (METHOD 3).
 RELEASED = {
+    "model.init": "released",
     "flow.steps": 3,
     "flow.timesteps": "logit_normal",
     "flow.loss_space": "velocity",
     "loss.perceptual.input_range": "0..1",
     "optim.schedule": "plateau",
     "optim.lr_min": 0.0,
+    "optim.warmup_epochs": 40.0,
+    "optim.plateau_epochs": (60.0, 100.0),
+    "optim.muon_eps": 1e-6,
     "training.epochs": 600.0,
 }
-# The paper's text. Where it contradicts the paper's own tables, DECISIONS says which one is taken.
+# The paper's text. Where it is silent or contradicts its own tables, DECISIONS says what is taken.
 PAPER = {
+    "model.init": "xavier",
     "flow.steps": 14,
     "flow.timesteps": "uniform",
     "flow.loss_space": "data",
     "loss.perceptual.input_range": "-1..1",
     "optim.schedule": "cosine",
     "optim.lr_min": 1e-6,
+    "optim.warmup_epochs": 20.0,
+    "optim.muon_eps": 1e-7,
     "training.epochs": 240.0,
 }
+# The published checkpoints: trained by the released code with the paper's F and length (METHOD 3).
+CHECKPOINTS = {**RELEASED, "flow.steps": 14, "training.epochs": 240.0}
 # The full-scale weighting, which the laptop recipes replace because it collapses there.
 FULL_SCALE = {
     "flow.reduction": "sum",
     "flow.warmup_fraction": 0.0,
     "loss.reconstruction_weight": 1.0,
 }
-VARIANTS: dict[str, dict[str, object]] = {"paper": PAPER, "released": RELEASED}
-# Fields in which the variants agree although the paper's text does not, each with the reason.
-DECISIONS = {
-    "reconstruction_noise.form": (
-        "interpolated in both. The paper's text writes z0 + sigma eps (`additive`), but its Table "
-        "6 calls sigma = 1 no augmentation and sigma = 0 full noise, and its text calls the noise "
-        "of 0.7 small: that is t z0 + (1 - t) eps with t ~ U[sigma, 1], as released (METHOD 3.2)"
-    ),
+VARIANTS: dict[str, dict[str, object]] = {
+    "paper": PAPER,
+    "released": RELEASED,
+    "checkpoints": CHECKPOINTS,
 }
+# Where one base differs from the others of its variant: the L checkpoint is of epoch 120.
+EXCEPTIONS: dict[str, dict[str, object]] = {"unite-l-checkpoints": {"training.epochs": 120.0}}
+# Length and learning rate, which a laptop recipe keeps in every variant.
+LENGTH_FIELDS = (
+    "training.epochs",
+    "optim.lr_min",
+    "optim.warmup_epochs",
+    "optim.plateau_epochs",
+)
 
 
 def encoder(size: str) -> EncoderConfig:
@@ -200,9 +215,13 @@ BASES: dict[str, tuple[Callable[[], RunConfig], str, str | None]] = {
     "digits": (digits, "8x8 digits on a laptop (METHOD 8, small-scale setting)", None),
     "cifar10": (cifar10, "CIFAR-10 32x32 on one GPU (small-scale setting)", None),
     "cifar10-small": (cifar10_small, "CIFAR-10 32x32 in an hour on one CPU core (METHOD 8)", None),
-    "unite-b": (lambda: imagenet("B"), "ImageNet-256, UNITE-B (Table 1: FID 2.12)", "paper"),
-    "unite-l": (lambda: imagenet("L"), "ImageNet-256, UNITE-L (Table 1: FID 1.73)", "paper"),
-    "unite-xl": (lambda: imagenet("XL"), "ImageNet-256, UNITE-XL (Table 1: FID 1.75)", "paper"),
+    "unite-b": (lambda: imagenet("B"), "ImageNet-256, UNITE-B (Table 1: FID 2.12)", "checkpoints"),
+    "unite-l": (lambda: imagenet("L"), "ImageNet-256, UNITE-L (Table 1: FID 1.73)", "checkpoints"),
+    "unite-xl": (
+        lambda: imagenet("XL"),
+        "ImageNet-256, UNITE-XL (Table 1: FID 1.75)",
+        "checkpoints",
+    ),
     "smoke": (smoke, "nothing: seconds of training, for tests", None),
 }
 
@@ -215,28 +234,30 @@ def names() -> list[str]:
 
 def describe(name: str) -> str:
     """One line: what the recipe reproduces."""
-    base, variant = _split(name)
-    _, text, default = BASES[base]
-    chosen = variant or default
+    text, chosen = BASES[_split(name)[0]][1], variant_of(name)
     return text if chosen is None else f"{text}, settings of the {chosen} variant"
+
+
+def variant_of(name: str) -> str | None:
+    """The variant that a recipe's name means; None for the small-scale setting."""
+    base, variant = _split(name)
+    return variant or BASES[base][2]
+
+
+def is_laptop(name: str) -> bool:
+    """Whether the recipe's own length and learning rate hold in every variant."""
+    return BASES[_split(name)[0]][2] is None
 
 
 def recipe(name: str) -> RunConfig:
     """The full config of a named recipe; ValueError suggests the nearest names."""
-    base, variant = _split(name)
-    builder, _, default = BASES[base]
-    config = replace_fields(builder(), {"recipe": name})
-    chosen = variant or default
-    return config if chosen is None else _with_variant(config, base, chosen)
-
-
-def _with_variant(config: RunConfig, base: str, variant: str) -> RunConfig:
-    changes = dict(VARIANTS[variant])
-    if BASES[base][2] is None:
-        # A laptop recipe keeps its length and learning rate, and shows what the variant does there.
-        changes |= FULL_SCALE
-        for field in ("training.epochs", "optim.lr_min"):
-            changes.pop(field)
+    base, variant = _split(name)[0], variant_of(name)
+    config = replace_fields(BASES[base][0](), {"recipe": name})
+    if variant is None:
+        return config
+    changes = VARIANTS[variant] | EXCEPTIONS.get(f"{base}-{variant}", {})
+    if is_laptop(name):  # it shows what the variant does at its own length
+        changes = {k: v for k, v in changes.items() if k not in LENGTH_FIELDS} | FULL_SCALE
     return replace_fields(config, changes)
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from unite.config.serialise import LATER
+
 Sharing = Literal["shared", "separate"]
 Solver = Literal["dopri5", "heun", "midpoint", "euler"]
 
@@ -87,6 +89,8 @@ class ModelConfig:
     """d, channels per latent token."""
     sharing: Sharing = "shared"
     """`shared`: one Generative Encoder is tokenizer and denoiser. `separate`: two (ablation)."""
+    init: Literal["xavier", "released"] = field(default="xavier", metadata=LATER)
+    """Of every Linear, or `released`: torch's defaults in decoder and patches, class token 0."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
 
@@ -142,8 +146,7 @@ class PerceptualConfig:
     weight: float = 1.0
     """w_p; 0 switches the term off and needs no weights."""
     input_range: Literal["-1..1", "0..1"] = "-1..1"
-    """What LPIPS is fed: [-1, 1] is what its scaling layer was made for; the released code
-    feeds [0, 1]."""
+    """What LPIPS is fed: [-1, 1], which it was made for, or [0, 1] as in the released code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +179,8 @@ class OptimConfig:
     """False trains every parameter with AdamW."""
     muon_momentum: float = 0.95
     """Nesterov momentum of Muon."""
+    muon_eps: float = field(default=1e-7, metadata=LATER)
+    """Smallest norm that Muon divides an update by (released: 1e-6)."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW betas."""
     eps: float = 1e-6

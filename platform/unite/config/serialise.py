@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 Config = TypeVar("Config")
 
+LATER = {"later": True}
+"""Metadata of a field that came after runs were named: at its default it is no part of a digest."""
 # What decides where and by whom a run is computed, but not what is computed.
 PLACE_FIELDS = ("recipe", "name", "storage", "weights", "cluster", "tracking", "checkpoint")
 
@@ -81,7 +83,22 @@ def diff(left: Any, right: Any) -> list[tuple[str, Any, Any]]:
 
 
 def digest(config: Any) -> str:
-    """12 hex digits that identify what a run computes (not where, nor by how many workers)."""
-    content = {key: value for key, value in to_dict(config).items() if key not in PLACE_FIELDS}
+    """12 hex digits that identify what a run computes (not where, nor by how many workers).
+
+    Runs keep their digests when the schema gets a field: one that is `LATER` counts only where it
+    is not at its default, which computes what was computed before it.
+    """
+    content = {key: value for key, value in _content(config).items() if key not in PLACE_FIELDS}
     text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _content(config: Any) -> dict[str, Any]:
+    """A config as nested dicts, without later fields at their defaults."""
+    content = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if item.metadata.get("later") and value == item.default:
+            continue
+        content[item.name] = _content(value) if dataclasses.is_dataclass(value) else value
+    return content

@@ -36,6 +36,7 @@ POSITIVE = (
     "flow.t_clamp",
     "optim.lr",
     "optim.eps",
+    "optim.muon_eps",
     "training.epochs",
     "training.batch_size",
     "training.accumulation",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from unite.config.schema import EncoderConfig, FlowConfig, ModelConfig
 from unite.models.decoder import Decoder
 from unite.models.generative_encoder import GenerativeEncoder
+from unite.models.initialise import initialise_as_released
 
 
 class SampleDomain(Protocol):
@@ -63,6 +64,8 @@ class UNITE(nn.Module):
             positions_KH=domain.decoder_positions(config.decoder.width),
             head=domain.build_head(config.decoder.width),
         )
+        if config.init == "released":
+            initialise_as_released(self.embedder, self.decoder)
 
     def _build_encoder(self) -> GenerativeEncoder:
         return GenerativeEncoder(

@@ -24,7 +24,8 @@ from unite.models.groups import optimizer_group
 # Quintic Newton-Schulz: x <- a x + b (x x^T) x + c (x x^T)^2 x.
 NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NS_STEPS = 5
-NS_EPS = 1e-7
+NORM_EPS = 1e-7
+"""Smallest norm that an update is divided by before Newton-Schulz, as in torch."""
 
 
 class Muon(torch.optim.Optimizer):
@@ -41,8 +42,10 @@ class Muon(torch.optim.Optimizer):
         lr: float = 1e-4,
         momentum: float = 0.95,
         weight_decay: float = 0.0,
+        eps: float = NORM_EPS,
     ) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "eps": eps}
+        super().__init__(params, defaults)
         for group in self.param_groups:
             for parameter in group["params"]:
                 if parameter.ndim != 2:
@@ -83,7 +86,7 @@ class Muon(torch.optim.Optimizer):
         if group["weight_decay"]:
             torch._foreach_mul_(parameters, 1.0 - lr * group["weight_decay"] * keep)
         for indices in _by_shape(parameters):
-            stack_BRC = orthogonalize(_stack([updates[i] for i in indices]))
+            stack_BRC = orthogonalize(_stack([updates[i] for i in indices]), group["eps"])
             if skip is not None:
                 stack_BRC.mul_(keep)
             scale = 0.2 * max(stack_BRC.shape[1:]) ** 0.5
@@ -114,8 +117,10 @@ class AdamW(torch.optim.AdamW):
         return super().step(closure)
 
 
-def orthogonalize(stack_BRC: Tensor) -> Tensor:
+def orthogonalize(stack_BRC: Tensor, eps: float = NORM_EPS) -> Tensor:
     """Approximate U V^T of every matrix of a stack (rows <= columns), in bfloat16.
+
+    A matrix whose Frobenius norm is under `eps` is divided by `eps`, and shrinks with it.
 
     The singular values of the result lie around 0.7..1.2, not at 1: the coefficients trade
     exactness for speed, and Muon does not mind.
@@ -123,7 +128,7 @@ def orthogonalize(stack_BRC: Tensor) -> Tensor:
     a, b, c = NS_COEFFICIENTS
     x_BRC = stack_BRC.bfloat16()
     norm_B11 = torch.linalg.vector_norm(x_BRC, dim=(1, 2), keepdim=True)
-    x_BRC = x_BRC / norm_B11.clamp(min=NS_EPS)
+    x_BRC = x_BRC / norm_B11.clamp(min=eps)
     for _ in range(NS_STEPS):
         gram_BRR = torch.bmm(x_BRC, x_BRC.mT)
         poly_BRR = torch.baddbmm(gram_BRR, gram_BRR, gram_BRR, beta=b, alpha=c)
@@ -232,6 +237,7 @@ def build_optimizers(model: nn.Module, config: OptimConfig) -> Optimizers:
             lr=config.lr,
             momentum=config.muon_momentum,
             weight_decay=config.weight_decay,
+            eps=config.muon_eps,
         )
     if groups["adamw"]:
         members["adamw"] = AdamW(

@@ -1,0 +1,29 @@
+"""Each decision states the value that its variants have, why, and where METHOD says more."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from unite.config.decisions import DECISIONS, decisions
+from unite.config.recipes import recipe
+from unite.config.serialise import flatten
+
+
+@pytest.mark.parametrize("field", DECISIONS)
+def test_the_reason_begins_with_the_value_that_the_variants_have(field):
+    decision = DECISIONS[field]
+    assert re.search(r"METHOD \d", decision.why)
+    for variant in decision.variants:
+        value = flatten(recipe(f"unite-b-{variant}"))[field]
+        assert decision.why.startswith(f"{value:g}" if isinstance(value, float) else str(value))
+
+
+def test_a_recipe_rests_on_the_decisions_of_its_variant():
+    assert decisions("unite-b") == decisions("unite-b-checkpoints")
+    assert {"training.epochs", "optim.warmup_epochs"} <= set(decisions("unite-xl"))
+    assert "model.init" in decisions("unite-b-paper")
+    assert "training.epochs" not in decisions("unite-b-released"), "600 stands in the file"
+    assert decisions("digits") == {}
+    assert set(decisions("digits-checkpoints")) == {"reconstruction_noise.form"}

@@ -334,14 +334,13 @@ def test_curves_carry_their_protocol(run_suites):
 
 
 def test_the_papers_entropy_is_told_apart(run_suites):
-    (ours,) = run_suites("entropy")
-    (theirs,) = run_suites("entropy", entropy_bins=2048)
-    note = {row.card.metric: row.note for row in ours.rows}
-    assert (
-        note["functional_mb"] == "paper: bins not given, 2048 fit; its figure holds our other too"
-    )
+    (usual,) = run_suites("entropy")
+    (few,) = run_suites("entropy", entropy_bins=256)
+    note = {row.card.metric: row.note for row in usual.rows}
+    assert note["functional_mb"] == "its figure holds our other too"
+    assert note["norm_mb"] == "", "at 2048 bins it may stand beside the paper's"
+    note = {row.card.metric: row.note for row in few.rows}
     assert note["norm_mb"] == "paper: bins not given, 2048 fit"
-    assert {row.card.metric: row.note for row in theirs.rows}["norm_mb"] == ""
 
 
 def test_the_probe_reads_the_mean_and_all_registers(run_suites):

@@ -87,7 +87,7 @@ class EvaluateArguments(WorkerArguments):
     probe_images: int = 50_000
     """Training images that the probe is fitted on, at most."""
     entropy_bins: int = DEFAULT_BINS
-    """Histogram bins of the weight entropy; 2048 meet the paper's figures, which do not give them."""
+    """Histogram bins of the weight entropy; the paper gives none, 2048 meet its figures."""
     precision: Precision = "float32"
     """bfloat16 = autocast: faster on GPUs; it is on the card."""
     weights: str = ""

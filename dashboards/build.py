@@ -24,11 +24,10 @@ from unite.entry import run
 
 def main() -> None:
     """Parse and build; the exit code is 0 on success, 2 for bad input, 130 on Ctrl-C."""
-    import tyro
-
+    from unite.config.flags import parse
     from unite.reporting.options import ReportOptions
 
-    options = tyro.cli(ReportOptions, description=__doc__)
+    options = parse(ReportOptions, description=__doc__)
     # Imported here so that help and typing errors answer at once.
     from unite.reporting.build import build
     from unite.training.runs import default_storage

@@ -22,8 +22,7 @@ from unite.entry import run
 
 def main() -> int:
     """Parse and run; 0 on success, 1 when MLflow took nothing, 2 for bad input, 130 on Ctrl-C."""
-    import tyro
-
+    from unite.config.flags import parse
     from unite.evaluation import arguments as kinds
 
     commands = {
@@ -33,7 +32,7 @@ def main() -> int:
     }
     words = sys.argv[1:]
     kind = commands.get(words[0]) if words else None
-    arguments = tyro.cli(
+    arguments = parse(
         kind or kinds.EvaluateArguments, args=words[1:] if kind else words, description=__doc__
     )
     # Imported here so that help and typing errors answer early.

@@ -20,13 +20,13 @@ from unite.entry import run
 
 def main() -> None:
     """Parse and export; the exit code is 0 on success, 2 for bad input, 130 on Ctrl-C."""
-    import tyro
     from rich.console import Console
 
     from unite.commands.export import ExportArguments, export
+    from unite.config.flags import parse
     from unite.training.runs import default_storage
 
-    arguments = tyro.cli(ExportArguments, description=__doc__)
+    arguments = parse(ExportArguments, description=__doc__)
     export(arguments, default_storage(), Console(highlight=False))
 
 

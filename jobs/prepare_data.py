@@ -20,15 +20,15 @@ from unite.entry import run
 
 def main() -> None:
     """Parse, plan, write, show; the exit code is 0 on success, 2 for bad input, 130 on Ctrl-C."""
-    import tyro
-
-    from unite.data.ingest.arguments import PrepareArguments
+    from unite.config.flags import parse
+    from unite.data.ingest.arguments import PrepareArguments, check_digits
     from unite.data.ingest.digits import BUILTIN_DIGITS, prepare_digits
     from unite.data.ingest.prepare import describe_manifest, describe_plan, plan
     from unite.storage import Store
 
-    arguments = tyro.cli(PrepareArguments, description=__doc__)
+    arguments = parse(PrepareArguments, description=__doc__)
     if arguments.source == BUILTIN_DIGITS:
+        check_digits(arguments)
         if arguments.dry_run:
             print("1,797 digits: 1,500 to train on, 297 held out, under 1 MiB")
             return

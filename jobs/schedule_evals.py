@@ -22,12 +22,12 @@ from unite.entry import run
 
 def main() -> int:
     """Parse and schedule; 0 when all went through, 1 when not, 2 for bad input, 130 on Ctrl-C."""
-    import tyro
     from rich.console import Console
 
+    from unite.config.flags import parse
     from unite.evaluation.schedule import ScheduleArguments
 
-    arguments = tyro.cli(ScheduleArguments, description=__doc__)
+    arguments = parse(ScheduleArguments, description=__doc__)
     # Imported here so that help and typing errors answer at once.
     from unite.cluster import schedule
     from unite.training.runs import default_storage

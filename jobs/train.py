@@ -22,10 +22,10 @@ def main() -> int:
     from unite.cluster.connect import prepare_environment
 
     prepare_environment()
-    import tyro
-
     from unite.cluster.console import print_plan, print_report
     from unite.cluster.launch import launch, prepare
+    from unite.config.effects import require_effect
+    from unite.config.flags import parse
     from unite.config.recipes import recipe
     from unite.training.arguments import TrainArguments
     from unite.training.report import build_report
@@ -33,7 +33,8 @@ def main() -> int:
     words = sys.argv[1:]
     name = words.pop(0) if words and not words[0].startswith("-") else "digits"
     default = TrainArguments(config=recipe(name))
-    arguments = tyro.cli(TrainArguments, default=default, args=words, description=__doc__)
+    arguments = parse(TrainArguments, default=default, args=words, description=__doc__)
+    require_effect(arguments.config, default.config)
     planned = prepare(
         arguments.config, resume=arguments.resume, allow_changes=arguments.allow_changes
     )

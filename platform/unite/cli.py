@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
+from unite.config.flags import RULES
 from unite.entry import run
 
 # Everything heavy is imported inside the subcommands, so that help and typos answer at once.
@@ -156,7 +157,7 @@ def check(file: Path = "cluster.yaml") -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 2 and one line after any error."""
-    sys.exit(run(lambda: app.cli(prog="unite", description=__doc__, args=args)))
+    sys.exit(run(lambda: app.cli(prog="unite", description=__doc__, args=args, registry=RULES)))
 
 
 if __name__ == "__main__":

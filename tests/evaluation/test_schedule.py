@@ -180,7 +180,7 @@ def test_only_what_changes_a_card_makes_another_pair(storage, run):
         {"num_samples": 3000},
         {"solver": "euler"},
         {"num_steps": 4, "num_workers": 3, "batch_size": 7},
-        {"entropy_bins": 9, "track": False},
+        {"track": False},
     ):
         assert digest(**changes) == same, f"{changes} say what the run says"
     others = [

@@ -125,3 +125,21 @@ def test_bad_devices_and_counts_are_named(run_folder, tmp_path):
         choose_device("cuda:99")
     with pytest.raises(ValueError, match="--batch-size must be at least 1"):
         generate(arguments(run_folder, tmp_path, batch_size=0), str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"solver": "dopri5", "num_steps": 7}, "--num-steps 7 has no effect"),
+        ({"cfg_scale": 1.0, "cfg_interval": (0.2, 0.9)}, "--cfg-interval 0.2 0.9 has no effect"),
+        ({"cfg_scale": float("nan")}, "cfg_scale = nan"),
+        ({"cfg_scale": 0.0}, "cfg_scale = 0.0 must be at least 1"),
+        ({"cfg_scale": -2.0}, "cfg_scale = -2.0 must be at least 1"),
+    ],
+)
+def test_a_flag_that_does_nothing_or_cannot_be_writes_no_folder(
+    run_folder, tmp_path, changes, message
+):
+    with pytest.raises(ValueError, match=message):
+        generate(arguments(run_folder, tmp_path / "out", **changes), str(tmp_path))
+    assert not (tmp_path / "out").exists()

@@ -96,8 +96,11 @@ def test_image_files_give_their_reconstructions(served):
         ({"label": [1], "image": [b""]}, {}, "give one of the columns"),
         ({"image": [b"nonsense"]}, {}, "image in row 0: not a readable image"),
         ({"image": ["text"]}, {}, "image in row 0: the image cell holds str"),
-        ({"label": [1]}, {"solver": "rk9"}, "solver 'rk9': use one of dopri5, heun"),
-        ({"label": [1]}, {"num_steps": 0}, "num_steps 0 must be at least 1"),
+        ({"label": [1]}, {"solver": "rk9"}, "solver = rk9 is unknown: use one of dopri5, heun"),
+        ({"label": [1]}, {"num_steps": 0}, "num_steps = 0 must be above 0"),
+        ({"label": [1]}, {"cfg_scale": 0.5}, "cfg_scale = 0.5 must be at least 1"),
+        ({"label": [1]}, {"cfg_scale": float("nan")}, "cfg_scale = nan"),
+        ({"label": [1]}, {"solver": "dopri5", "num_steps": 7}, "--num-steps 7 has no effect"),
         ({"label": [1]}, {"steps": 3}, "no parameter 'steps'; there are cfg_scale, num_steps"),
     ],
 )

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from unite.config.effects import refuse_changed
 from unite.config.recipes import recipe
 from unite.config.scales import SCALES, ScaleName
 from unite.config.schema import TrackingConfig
@@ -64,6 +65,8 @@ def check(options: SweepOptions) -> None:
         if getattr(options, name) < 0:
             flag = name.replace("_", "-")
             raise ValueError(f"--{flag} {getattr(options, name):g} must not be negative")
+    if not options.dry_run:
+        refuse_changed(options, ("rate",), "without --dry-run")
 
 
 def complete(options: SweepOptions) -> SweepOptions:

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import tyro
 from rich.console import Console
 
 from unite import tracking
@@ -31,6 +30,7 @@ from unite.cluster.sweep_runs import publish, send, start_parent
 from unite.cluster.trial import Context, run_trial
 from unite.cluster.tune import Item, admit_trials, check_capacity, run_grid, trains_inside
 from unite.config.axes import find_axis
+from unite.config.flags import parse
 from unite.config.serialise import digest
 from unite.entry import STOPPED
 from unite.evaluation.arguments import WorkerArguments
@@ -58,7 +58,7 @@ class Ended:
 
 def main(axis: str, description: str | None, args: Sequence[str] | None = None) -> int:
     """The command of an axis: 0 when done, 1 when some trials failed, 130 when stopped."""
-    options = tyro.cli(SweepOptions, description=_help(axis, description), args=args)
+    options = parse(SweepOptions, description=_help(axis, description), args=args)
     asked = expand(find_axis(axis), options)
     if options.dry_run:
         show_plan(asked)

@@ -34,6 +34,7 @@ from unite.cluster.train import (
     train_rank,
 )
 from unite.cluster.tune import NO_ROOM, Admission
+from unite.config.serialise import diff
 from unite.data.loader import local_reader
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.results import Outcome
@@ -184,10 +185,7 @@ def _evaluate(run: Run, trial: Trial, folder: Store, workers: int) -> list[Outco
         suite=("generation", "reconstruction"),
         storage=run.config.storage,
         num_samples=trial.protocol.num_samples,
-        solver=sampling.solver,
-        num_steps=sampling.num_steps,
-        cfg_scale=sampling.cfg_scale,
-        cfg_interval=sampling.cfg_interval,
+        **{name: new for name, _, new in diff(run.config.sampling, sampling)},
         extractor=trial.protocol.extractors,
         num_workers=workers,
         use_gpu=run.config.cluster.use_gpu,

@@ -11,6 +11,8 @@ from unite import tracking
 from unite.checkpoints.export import CARDS_FILE, write_export
 from unite.checkpoints.load import EXPORT_WEIGHTS, load
 from unite.commands.model_card import cards_content, find_card, measured, model_card, title
+from unite.config.effects import refuse_changed
+from unite.config.names import check_name
 from unite.config.schema import TrackingConfig
 from unite.config.serialise import to_dict
 from unite.evaluation.results import Outcome
@@ -122,9 +124,9 @@ def write_folder(request: Export, model: UNITE) -> None:
 
 def _check(arguments: ExportArguments) -> None:
     if arguments.register:
-        registry.check_name(arguments.register)
-    elif arguments.champion:
-        raise ValueError("--champion belongs to --register NAME: an alias needs a version")
+        check_name(arguments.register, "--register")
+    else:
+        refuse_changed(arguments, ("champion", "mlflow"), "without --register NAME")
     if arguments.champion and direction(arguments.champion) is None:
         raise ValueError(
             f"--champion {arguments.champion!r} is not better one way or the other; use one of "

@@ -5,14 +5,19 @@ Every message names the field, its value and what to do. All problems are report
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import get_args
 
+from unite.config.names import check_name
 from unite.config.schema import (
     DecoderConfig,
     EncoderConfig,
     FlowConfig,
     ImagesConfig,
     RunConfig,
+    SamplingConfig,
+    Solver,
 )
 from unite.config.serialise import flatten
 
@@ -48,9 +53,6 @@ POSITIVE = (
     "evaluation.every_images",
     "evaluation.num_images",
     "evaluation.num_samples",
-    "sampling.num_steps",
-    "sampling.atol",
-    "sampling.rtol",
     "cluster.num_workers",
 )
 NOT_NEGATIVE = (
@@ -89,14 +91,31 @@ FRACTIONS = (
 
 def validate(config: RunConfig) -> RunConfig:
     """The config itself when it is sound; ValueError lists every problem otherwise."""
-    problems = [*_ranges(config), *_shapes(config), *_training(config), *_sampling(config)]
+    problems = [
+        *_names(config),
+        *_ranges(config),
+        *_shapes(config),
+        *_training(config),
+        *sampling_problems(config.sampling, "sampling."),
+    ]
     if problems:
         raise ValueError("the configuration cannot run:\n" + "\n".join(f"  {p}" for p in problems))
     return config
 
 
+def _names(config: RunConfig) -> Iterator[str]:
+    try:
+        check_name(config.name or "unnamed", "name")
+    except ValueError as error:
+        yield str(error)
+
+
 def _ranges(config: RunConfig) -> Iterator[str]:
     values = flatten(config)
+    for name, value in values.items():
+        parts = value if isinstance(value, tuple) else (value,)
+        if not all(math.isfinite(part) for part in parts if isinstance(part, float)):
+            yield f"{name} = {value} must be finite"
     for name in POSITIVE:
         if not values[name] > 0:
             yield f"{name} = {values[name]} must be above 0"
@@ -205,9 +224,16 @@ def _flow(flow: FlowConfig) -> Iterator[str]:
         yield f"flow.t_clamp = {flow.t_clamp} bounds 1 - t and must not exceed 1"
 
 
-def _sampling(config: RunConfig) -> Iterator[str]:
-    low, high = config.sampling.cfg_interval
+def sampling_problems(sampling: SamplingConfig, prefix: str = "") -> Iterator[str]:
+    """All that is wrong with how samples are to be drawn; `prefix` comes before each field."""
+    low, high = sampling.cfg_interval
     if not 0 <= low < high <= 1:
-        yield f"sampling.cfg_interval = {low} {high} must satisfy 0 <= low < high <= 1"
-    if config.sampling.cfg_scale < 1:
-        yield f"sampling.cfg_scale = {config.sampling.cfg_scale} must be at least 1 (1 = none)"
+        yield f"{prefix}cfg_interval = {low} {high} must satisfy 0 <= low < high <= 1"
+    if not 1 <= sampling.cfg_scale < math.inf:
+        yield f"{prefix}cfg_scale = {sampling.cfg_scale} must be at least 1 (1 = none) and finite"
+    if sampling.solver not in get_args(Solver):
+        solvers = ", ".join(get_args(Solver))
+        yield f"{prefix}solver = {sampling.solver} is unknown: use one of {solvers}"
+    for name in ("num_steps", "atol", "rtol"):
+        if not 0 < getattr(sampling, name) < math.inf:
+            yield f"{prefix}{name} = {getattr(sampling, name)} must be above 0 and finite"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
+from unite.config.effects import refuse_changed
 from unite.config.schema import Solver
 from unite.evaluation.instruments import Precision
 from unite.metrics.entropy import DEFAULT_BINS
@@ -115,8 +116,12 @@ READERS: Mapping[str, tuple[str, ...]] = {
         ("generation",),
     ),
     "extractor": ("generation", "reconstruction"),
+    "num_images": ("reconstruction", "probe"),
+    "analysis_images": ("alignment", "trajectory"),
+    "probe_images": ("probe",),
+    "entropy_bins": ("entropy",),
 }
-"""Arguments that say how to sample and what to compare with -> the suites that read them."""
+"""Arguments that only some suites read -> those suites."""
 
 
 def without_effect(arguments: EvaluateArguments, suites: Sequence[str]) -> dict[str, Any]:
@@ -215,5 +220,7 @@ def check(arguments: EvaluateArguments) -> None:
     for name in ("analysis_images", "probe_images"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+    if arguments.num_workers == 0:
+        refuse_changed(arguments, ("use_gpu", "wait_s"), "with --num-workers 0, without Ray")
     if arguments.entropy_bins < 2:
         raise ValueError("--entropy-bins must be at least 2: a histogram of one bin has no entropy")

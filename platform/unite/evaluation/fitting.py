@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import torch
 
+from unite.config.names import check_name
 from unite.config.schema import ImagesConfig
 from unite.evaluation.chunks import Arrays, Chunk, partition
 from unite.evaluation.dataset import Dataset
@@ -77,7 +78,7 @@ class FitTask(Task):
         options: FitOptions | None = None,
     ) -> FitTask:
         """The extractor of a data set, in the storage unless `out` says where."""
-        name = name or small_name(data.uri)
+        name = check_name(name, "--name") if name else small_name(data.uri)
         folder = f"{name}-{data.digest[:12]}-{images.size}px-{images.channels}"
         return cls(
             total=data.num_rows,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+from unite.config.effects import override
 from unite.config.schema import SamplingConfig
 from unite.evaluation.alignment import AlignmentSuite
 from unite.evaluation.arguments import EvaluateArguments, chosen_suites
@@ -59,22 +60,15 @@ def num_samples(arguments: EvaluateArguments, target: Target) -> int:
 
 
 def sampling_of(arguments: EvaluateArguments, target: Target) -> SamplingConfig:
-    """The run's own sampling settings, changed by the flags that were given."""
+    """The run's own sampling settings, changed by the flags that were given.
+
+    ValueError for values out of range and for flags that would do nothing.
+    """
     names = ("solver", "num_steps", "cfg_scale", "cfg_interval")
     given = {name: getattr(arguments, name) for name in names}
     given = {name: value for name, value in given.items() if value is not None}
-    settings = replace(target.subject.config.sampling, **given)
-    low, high = settings.cfg_interval
-    if not 0 <= low < high <= 1:
-        raise ValueError(f"--cfg-interval {low} {high}: give two times with 0 <= low < high <= 1")
-    if settings.solver == "dopri5" and arguments.num_steps is not None:
-        raise ValueError(
-            f"--num-steps {arguments.num_steps} has no effect on dopri5, which chooses its steps: "
-            "leave it out, or name another --solver"
-        )
-    if settings.num_steps < 1:
-        raise ValueError(f"--num-steps {settings.num_steps} must be at least 1")
-    return settings
+    searched = arguments.cfg_sweep or arguments.cfg_adaptive
+    return override(target.subject.config.sampling, given, scale_is_searched=searched)
 
 
 def suites_of(ingredients: Ingredients) -> list[Suite]:

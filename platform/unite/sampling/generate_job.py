@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, cast
 
 import numpy as np
@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from unite.checkpoints.load import load
 from unite.checkpoints.resolve import read_run_config, resolve_run
+from unite.config.effects import override
 from unite.config.schema import SamplingConfig, Solver
 from unite.domains.base import Domain
 from unite.models.unite import UNITE
@@ -67,12 +68,12 @@ def generate(arguments: GenerateArguments, default_storage: str) -> Store:
         if getattr(arguments, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
     path = resolve_run(arguments.run, arguments.storage or default_storage)
+    settings = choose_settings(arguments, path)
     out = Store.open(arguments.out)
     out.check_writable()
     device = choose_device(arguments.device)
     model = load(path, ema=arguments.ema, map_location=device)
     labels = cycle_labels(arguments, model.domain.num_classes)
-    settings = choose_settings(arguments, path)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{path} on {device}: {describe(settings)}")
     started = time.perf_counter()
@@ -114,11 +115,14 @@ def cycle_labels(arguments: GenerateArguments, num_classes: int) -> torch.Tensor
 
 
 def choose_settings(arguments: GenerateArguments, path: str) -> SamplingConfig:
-    """The run's own sampling settings, changed by the flags that were given."""
+    """The run's own sampling settings, changed by the flags that were given.
+
+    ValueError for values out of range and for flags that would do nothing.
+    """
     config = read_run_config(path)
     base = SamplingConfig() if config is None else config.sampling
     chosen = {item.name: getattr(arguments, item.name, None) for item in fields(base)}
-    return replace(base, **{name: value for name, value in chosen.items() if value is not None})
+    return override(base, {name: value for name, value in chosen.items() if value is not None})
 
 
 def choose_device(name: str) -> torch.device:

@@ -13,8 +13,7 @@ Out come uint8 images (N, H, W, C). Shapes: B batch, C channels, H height, W wid
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +21,8 @@ from torch import Tensor
 
 from unite.checkpoints.load import load
 from unite.checkpoints.resolve import read_run_config
-from unite.config.schema import SamplingConfig, Solver
+from unite.config.effects import override
+from unite.config.schema import SamplingConfig
 from unite.flow.random import Purpose, normal, stream_keys, uniform
 from unite.models.unite import UNITE
 from unite.sampling.generator import generate_batches
@@ -106,17 +106,17 @@ def default_params(sampling: SamplingConfig) -> dict[str, Any]:
 
 
 def settings_of(sampling: SamplingConfig, params: Mapping[str, Any]) -> SamplingConfig:
-    """The run's sampling settings with parameters in place; ValueError for values out of range."""
+    """The run's sampling settings with parameters in place.
+
+    MLflow fills in the defaults, so what equals one was not asked for. ValueError for values out of
+    range and for parameters that would do nothing.
+    """
     unknown = sorted(set(params) - set(default_params(sampling)))
     if unknown:
         names = ", ".join(default_params(sampling))
         raise ValueError(f"there is no parameter {unknown[0]!r}; there are {names}")
-    settings = replace(sampling, **params)
-    if settings.solver not in get_args(Solver):
-        raise ValueError(f"solver {settings.solver!r}: use one of {', '.join(get_args(Solver))}")
-    if settings.num_steps < 1:
-        raise ValueError(f"num_steps {settings.num_steps} must be at least 1")
-    return settings
+    own = default_params(sampling)
+    return override(sampling, {name: params[name] for name in params if params[name] != own[name]})
 
 
 def _checked_labels(rows: Sequence[Any], num_classes: int) -> list[int]:

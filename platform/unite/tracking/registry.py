@@ -41,7 +41,6 @@ REQUIREMENTS = ("numpy", "pillow", "pyarrow", "safetensors", "simplejpeg", "torc
 """What the loader imports; the versions are those that are installed here."""
 PARAM_TYPES = {float: "double", int: "long", str: "string"}
 VARIABLE = "MLFLOW_TRACKING_URI"
-BAD_IN_NAMES = "/:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +71,6 @@ class Version:
 
     def __str__(self) -> str:
         return f"{self.name} version {self.number}"
-
-
-def check_name(name: str) -> None:
-    """ValueError unless MLflow takes `name` for a registered model."""
-    if not name.strip() or set(name) & set(BAD_IN_NAMES):
-        raise ValueError(f"--register {name!r}: a model's name is not empty and has no '/' or ':'")
 
 
 def is_here(handle: RunHandle) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated
 
 import tyro
 
+from unite.config.effects import refuse_changed
+from unite.data.ingest.digits import BUILTIN_DIGITS
 from unite.data.ingest.prepare import PrepareConfig
 
 
@@ -20,3 +22,10 @@ class PrepareArguments(PrepareConfig):
     """CPUs at work at once; 0 = all of the cluster."""
     dry_run: bool = False
     """Print counts and the estimated size, write nothing."""
+
+
+def check_digits(arguments: PrepareArguments) -> None:
+    """ValueError for options that do nothing to the built-in digits."""
+    acting = ("source", "out", "dry_run")
+    others = [item.name for item in fields(arguments) if item.name not in acting]
+    refuse_changed(arguments, others, f"on {BUILTIN_DIGITS}, which are as they are")

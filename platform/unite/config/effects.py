@@ -1,0 +1,128 @@
+"""Which options act only under which others: one table for every command.
+
+An option that does nothing is refused where a user gave it. What comes from a recipe or from the
+run's own config is never refused: nobody asked for it here, and it acts again once the other
+option changes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from unite.config.schema import RunConfig, SamplingConfig
+from unite.config.serialise import diff, flatten
+from unite.config.validate import sampling_problems
+
+Values = Mapping[str, Any]
+"""Dotted field of RunConfig -> value."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """When a field acts, and the same in words."""
+
+    needs: str
+    holds: Callable[[Values], bool]
+
+
+def _chosen(field: str, *values: Any) -> Condition:
+    return Condition(f"{field} {' or '.join(values)}", lambda given: given[field] in values)
+
+
+def _above(field: str, bound: float) -> Condition:
+    return Condition(f"{field} above {bound:g}", lambda given: given[field] > bound)
+
+
+def _on(field: str) -> Condition:
+    return Condition(f"{field} true", lambda given: bool(given[field]))
+
+
+FIXED_STEPS = _chosen("sampling.solver", "heun", "midpoint", "euler")
+ADAPTIVE = _chosen("sampling.solver", "dopri5")
+NOISED = _above("reconstruction_noise.probability", 0)
+TRACKED = _on("tracking.enabled")
+ACTS_WHEN: Mapping[str, Condition] = {
+    "sampling.num_steps": FIXED_STEPS,
+    "sampling.atol": ADAPTIVE,
+    "sampling.rtol": ADAPTIVE,
+    "sampling.cfg_interval": _above("sampling.cfg_scale", 1),
+    "optim.plateau_epochs": _chosen("optim.schedule", "plateau"),
+    "optim.lr_min": _chosen("optim.schedule", "cosine"),
+    "optim.muon_momentum": _on("optim.muon"),
+    "flow.t_mean": _chosen("flow.timesteps", "logit_normal"),
+    "flow.t_std": _chosen("flow.timesteps", "logit_normal"),
+    "flow.reduction": _above("flow.steps", 1),
+    "flow.warmup_fraction": _above("flow.weight", 0),
+    "reconstruction_noise.form": NOISED,
+    "reconstruction_noise.sigma": NOISED,
+    "loss.perceptual.weight": _above("loss.reconstruction_weight", 0),
+    "loss.perceptual.input_range": _above("loss.perceptual.weight", 0),
+    "model.encoder.in_context_start": _above("model.encoder.in_context_tokens", 0),
+    "tracking.uri": TRACKED,
+    "tracking.experiment": TRACKED,
+    "tracking.run_name": TRACKED,
+}
+"""Field -> when it acts. A field that is not here always does."""
+
+
+def without_effect(values: Values, given: Iterable[str]) -> dict[str, str]:
+    """Those of the given fields that do nothing under `values` -> what they would need."""
+    conditions = {name: ACTS_WHEN[name] for name in given if name in ACTS_WHEN}
+    return {name: each.needs for name, each in conditions.items() if not each.holds(values)}
+
+
+def require_effect(config: RunConfig, base: RunConfig) -> None:
+    """ValueError for fields in which a config was changed from `base` and that do nothing."""
+    values = flatten(config)
+    useless = without_effect(values, [name for name, _, _ in diff(base, config)])
+    if useless:
+        lines = (f"  {_refusal(name, values[name], needs)}" for name, needs in useless.items())
+        raise ValueError("options without effect:\n" + "\n".join(lines))
+
+
+def refuse_changed(arguments: Any, names: Iterable[str], why: str) -> None:
+    """ValueError for the first of the named options that differs from its class's default.
+
+    `why` ends the sentence "--option value has no effect ...".
+    """
+    usual = {item.name: item.default for item in dataclasses.fields(arguments)}
+    for name in names:
+        value = getattr(arguments, name)
+        if value != usual[name]:
+            flag = name.replace("_", "-")
+            raise ValueError(f"--{flag} {_shown(value)} has no effect {why}: leave it out")
+
+
+def override(
+    own: SamplingConfig, given: Mapping[str, Any], *, scale_is_searched: bool = False
+) -> SamplingConfig:
+    """A run's own sampling settings with what a user gave in place of them.
+
+    `given` maps fields of SamplingConfig to values. ValueError for values out of range, and for
+    what has no effect; a search for the guidance scale goes through scales at which all of it acts.
+    """
+    settings = dataclasses.replace(own, **given)
+    problems = list(sampling_problems(settings))
+    values = {f"sampling.{item}": value for item, value in flatten(settings).items()}
+    if scale_is_searched:
+        values["sampling.cfg_scale"] = float("inf")
+    useless = without_effect(values, [f"sampling.{name}" for name in given])
+    problems += [_refusal(name, values[name], needs) for name, needs in useless.items()]
+    if problems:
+        raise ValueError("; ".join(problem.replace("sampling.", "") for problem in problems))
+    return settings
+
+
+def _refusal(name: str, value: Any, needs: str) -> str:
+    flag = name.replace("_", "-")
+    return (
+        f"--{flag} {_shown(value)} has no effect: it acts with {needs}. Leave it out, or give "
+        "that too"
+    )
+
+
+def _shown(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)

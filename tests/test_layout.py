@@ -26,6 +26,7 @@ LEVELS = {
     "storage": 0,
     "words": 0,
     "logs": 0,
+    "terminal": 0,
     "entry": 0,
     "paper": 0,
     "flow": 1,

@@ -19,7 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from unite.logs import append, show_warnings
+from unite.logs import append
+from unite.terminal import show_warnings, stream
 
 FAILED = 2
 STOPPED = 130
@@ -44,12 +45,12 @@ def run(work: Callable[[], int | None], stopped: str = "stopped") -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        print(f"\n{stopped}", file=sys.stderr)
+        print(f"\n{stopped}", file=stream())
         return STOPPED
     except Exception as error:  # noqa: BLE001 - the one place where every error ends
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             return NOBODY_READS
-        print(f"error: {explain(error)}", file=sys.stderr)
+        print(f"error: {explain(error)}", file=stream())
         return FAILED
 
 

@@ -1,4 +1,4 @@
-"""The log file of a command, and who speaks on the terminal.
+"""The log file of a command, and warnings of the package on their way to the user.
 
 A command has one log file, made when the first line comes: tracebacks of unexpected errors and
 everything that Ray says go there, so that the terminal is ours alone. It lies in a folder of its
@@ -13,10 +13,11 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 FOLDER_VARIABLE = "UNITE_LOGS"
-MARK = "unite-says:"
+MARK = "unite says: "
 """Begins a line of a Ray worker that is meant for the user."""
 PACKAGE = __name__.partition(".")[0]
 
@@ -45,39 +46,41 @@ def _folder() -> Path:
         if folder.stat().st_uid == os.getuid() and os.access(folder, os.W_OK):
             return folder
     except OSError:
-        pass  # reported by nobody: a log must not stop what it tells about
+        pass  # a log must not stop what it tells about; the name of the other folder is told
     return Path(tempfile.mkdtemp(prefix="unite-logs-"))
 
 
 class Warnings(logging.Handler):
-    """Prints the package's warnings on whatever the error stream is at that moment.
+    """Gives the package's warnings to a function, as "warning: ..."; a mark begins every line."""
 
-    A progress line replaces the stream while it is shown, so that messages stand above it.
-    """
-
-    def __init__(self, prefix: str) -> None:
+    def __init__(self, write: Callable[[str], object], mark: str = "") -> None:
         super().__init__(logging.WARNING)
-        self.prefix = prefix
+        self.write, self.mark = write, mark
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one message; every line of it has the prefix."""
+        """Pass one message on."""
         try:
             text = f"{record.levelname.lower()}: {record.getMessage()}"
-            lines = (f"{self.prefix}{line}" for line in text.splitlines())
-            print("\n".join(lines), file=sys.stderr, flush=True)
-        except Exception:  # noqa: BLE001 - as logging itself: a message never ends the work
+            self.write("\n".join(f"{self.mark}{line}" for line in text.splitlines()))
+        except Exception:  # noqa: BLE001 - as logging itself does: a message never ends the work
             self.handleError(record)
 
 
-def show_warnings(prefix: str = "") -> None:
-    """Print the package's warnings as "warning: ..."; again with another prefix replaces it."""
+def show_warnings(write: Callable[[str], object], mark: str = "") -> None:
+    """Send the package's warnings to `write`; a second call replaces the first."""
     logger = logging.getLogger(PACKAGE)
     for handler in [each for each in logger.handlers if isinstance(each, Warnings)]:
         logger.removeHandler(handler)
-    logger.addHandler(Warnings(prefix))
-    logger.propagate = False
+    logger.addHandler(Warnings(write, mark))
 
 
-def show_worker_warnings() -> None:
-    """Do the same in a Ray worker, whose lines reach the driver among Ray's own."""
-    show_warnings(f"{MARK} ")
+def show_worker_warnings(about: str = "") -> None:
+    """Mark the warnings of a Ray worker, so that the driver knows them among Ray's own lines.
+
+    `about` begins each of them. Ray calls this in every worker process that it starts.
+    """
+
+    def write(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    show_warnings(write, f"{MARK}{about}")

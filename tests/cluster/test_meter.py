@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from unite.cluster import meter
-from unite.cluster.meter import Meter, clock
+from unite.cluster.meter import Meter
 from unite.evaluation.chunks import Chunk
 
 
@@ -46,7 +46,3 @@ def test_it_tells_samples_rate_and_the_time_left_of_the_costs(now):
         "evaluating: 30/40 samples  1.2 images/s  ETA 0:50",
         "evaluating: 40/40 samples  0.4 images/s  1:40",
     ], "where there is no terminal, a line every ten seconds"
-
-
-def test_clock():
-    assert [clock(value) for value in (0, 61, 3723.9)] == ["0:00", "1:01", "1:02:03"]

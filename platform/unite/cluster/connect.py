@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unite import logs, terminal
+from unite.cluster import output
 from unite.config.schema import ClusterConfig
+from unite.words import count
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = PACKAGE_ROOT.parent
@@ -110,10 +113,14 @@ def connect(**overrides: Any) -> None:
 
     if ray.is_initialized():
         return
+    terminal.divert()
+    starts = not in_job() and not _address()
+    doing = "starting Ray on this machine" if starts else "joining the Ray cluster"
+    terminal.phase(f"{doing}; what it says itself is in {logs.log_file()}")
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.WARNING)
     settings: dict[str, Any] = {"runtime_env": runtime_env(), "log_to_driver": True}
-    if not in_job() and not _address():
+    if starts:
         settings |= {
             "address": "local",
             "include_dashboard": True,
@@ -128,20 +135,23 @@ def connect(**overrides: Any) -> None:
             f"Ray did not start or could not be joined: {reason}. Try again when the machine is "
             "less busy, or check RAY_ADDRESS"
         ) from error
+    output.listen()
+    terminal.phase(f"Ray {'started' if starts else 'joined'}: {describe_size()}")
 
 
 def runtime_env() -> dict[str, Any]:
     """Lets workers import unite, installed or not, and forwards settings that are no secrets."""
     env_vars = {name: os.environ[name] for name in WORKER_ENVIRONMENT if name in os.environ}
     env_vars |= {name: os.environ[name] for name in FORWARDED if name in os.environ}
+    hook = {"worker_process_setup_hook": output.WORKER_HOOK}
     if in_job():
         # Relative to the job's unpacked working_dir on each node.
-        return {"env_vars": env_vars | {"PYTHONPATH": "platform"}}
+        return {"env_vars": env_vars | {"PYTHONPATH": "platform"}, **hook}
     if _address():
         uploaded = {"working_dir": str(REPOSITORY)} if (REPOSITORY / "platform").is_dir() else {}
-        return {"env_vars": env_vars | {"PYTHONPATH": "platform"}, **uploaded}
+        return {"env_vars": env_vars | {"PYTHONPATH": "platform"}, **hook, **uploaded}
     paths = [str(PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {"env_vars": env_vars | {"PYTHONPATH": os.pathsep.join(paths)}}
+    return {"env_vars": env_vars | {"PYTHONPATH": os.pathsep.join(paths)}, **hook}
 
 
 def describe_cluster() -> dict[str, float]:
@@ -151,6 +161,15 @@ def describe_cluster() -> dict[str, float]:
     total = ray.cluster_resources()
     nodes = sum(1 for node in ray.nodes() if node["Alive"])
     return {"CPU": total.get("CPU", 0.0), "GPU": total.get("GPU", 0.0), "nodes": float(nodes)}
+
+
+def describe_size() -> str:
+    """CPUs, GPUs and nodes of the joined cluster in words."""
+    have = describe_cluster()
+    words = [count(int(have["CPU"]), "CPU")]
+    words += [count(int(have["GPU"]), "GPU")] if have["GPU"] else []
+    words += [count(int(have["nodes"]), "node")] if have["nodes"] > 1 else []
+    return ", ".join(words)
 
 
 def nodes() -> list[Node]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
-from unite import tracking
+from unite import terminal, tracking
 from unite.config.schema import RunConfig
 from unite.storage import Store
 from unite.training.flops import training_flops
@@ -18,6 +19,7 @@ from unite.training.progress import read_progress
 from unite.training.report import Report
 from unite.training.runs import Run
 from unite.training.setup import open_split
+from unite.words import clock, count
 
 POLL_SECONDS = 0.5
 PLAIN_SECONDS = 10.0
@@ -30,14 +32,11 @@ SHOWN = {
 }
 
 
-def follow(folder: Store, thread: threading.Thread) -> None:
+def follow(run: Run, thread: threading.Thread) -> None:
     """Show progress until the thread ends: a live line in a terminal, else a line every 10 s."""
-    console = Console(stderr=True, highlight=False)
-    since = time.time()
-    if console.is_terminal:
-        _follow_live(folder, thread, console, since)
-    else:
-        _follow_plain(folder, thread, console, since)
+    workers, since = count(run.config.cluster.num_workers, "worker"), time.time()
+    show = _follow_live if terminal.console().is_terminal else _follow_plain
+    show(_watch(run.folder, thread, workers, since))
 
 
 def describe(progress: dict[str, Any] | None) -> str:
@@ -51,22 +50,31 @@ def describe(progress: dict[str, Any] | None) -> str:
         parts.append(f"{rate:,.0f} images/s")
     parts += [f"{label} {progress[name]:.3f}" for name, label in SHOWN.items() if name in progress]
     if rate:
-        parts.append(f"ETA {_clock((total - images) / rate)}")
+        parts.append(f"ETA {clock((total - images) / rate)}")
     return "  ".join(parts)
 
 
-def _fresh(folder: Store, since: float) -> dict[str, Any] | None:
-    progress = read_progress(folder)
-    return progress if progress and progress["time"] >= since else None
+def _watch(
+    folder: Store, thread: threading.Thread, workers: str, since: float
+) -> Iterator[dict[str, Any] | None]:
+    """The progress of a run that starts now, every half second until its thread ends."""
+    ready = False
+    while thread.is_alive():
+        thread.join(POLL_SECONDS)
+        progress = read_progress(folder)
+        fresh = progress if progress and progress["time"] >= since else None
+        if fresh is not None and not ready:
+            ready = True
+            terminal.phase(f"{workers} ready")
+        yield fresh
 
 
-def _follow_live(folder: Store, thread: threading.Thread, console: Console, since: float) -> None:
-    columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=console) as bar:
+def _follow_live(watched: Iterator[dict[str, Any] | None]) -> None:
+    # A narrow terminal gets two lines; nothing is cut off.
+    text = TextColumn("{task.description}", table_column=Column(overflow="fold"))
+    with terminal.progress(BarColumn(bar_width=16), text, TimeElapsedColumn()) as bar:
         task = bar.add_task("starting workers", total=None)
-        while thread.is_alive():
-            thread.join(POLL_SECONDS)
-            progress = _fresh(folder, since)
+        for progress in watched:
             if progress is not None:
                 bar.update(
                     task,
@@ -76,19 +84,12 @@ def _follow_live(folder: Store, thread: threading.Thread, console: Console, sinc
                 )
 
 
-def _follow_plain(folder: Store, thread: threading.Thread, console: Console, since: float) -> None:
-    shown = 0.0
-    while thread.is_alive():
-        thread.join(POLL_SECONDS)
+def _follow_plain(watched: Iterator[dict[str, Any] | None]) -> None:
+    shown = time.monotonic()
+    for progress in watched:
         if time.monotonic() - shown >= PLAIN_SECONDS:
             shown = time.monotonic()
-            console.print(describe(_fresh(folder, since)), soft_wrap=True)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+            terminal.tell(describe(progress))
 
 
 def print_plan(run: Run) -> None:
@@ -120,7 +121,7 @@ def print_plan(run: Run) -> None:
 
 def print_report(run: Run, report: Report, seconds: float) -> None:
     """The figures of a finished run and what to do next."""
-    rows = {"trained": f"{report.images:,} images, {_clock(seconds)} in this session"}
+    rows = {"trained": f"{report.images:,} images, {clock(seconds)} in this session"}
     if report.psnr_db is not None:
         rows["reconstruction"] = f"{report.psnr_db:.1f} dB PSNR on held-out images"
     if report.read_samples is not None and report.read_real is not None:
@@ -138,7 +139,7 @@ def print_report(run: Run, report: Report, seconds: float) -> None:
 
 def _print_next(run: Run) -> None:
     config: RunConfig = run.config
-    Console(highlight=False).print("\nNext:")
+    print("\nNext:")
     commands = {
         "python jobs/generate.py --run latest --labels 0-9 --num 100 --out samples": "more samples",
         "python jobs/evaluate.py --run latest": "every metric",

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from unite import tracking
+from unite import terminal, tracking
 from unite.cluster.connect import admit, connect, describe_cluster
 from unite.cluster.train import fit
 from unite.config.schema import ClusterConfig, RunConfig
@@ -83,6 +83,8 @@ def launch(run: Run) -> dict[str, Any]:
     allotment = admit(run.config.cluster)
     _warn_of_idle_gpus(run.config.cluster)
     handle = _start_tracking(run)
+    if handle is not None:
+        terminal.phase("MLflow has the run")
     spool = tracking.spool_folder(run.folder)
     factory = functools.partial(open_tracker, handle, spool, tracking.Login.of_this_process())
     job = Job.of(run)
@@ -153,7 +155,7 @@ def _in_thread(work: Any, run: Run) -> dict[str, Any]:
 
     thread = threading.Thread(target=target, name="fit", daemon=True)
     thread.start()
-    follow(run.folder, thread)
+    follow(run, thread)
     if "error" in outcome:
         raise outcome["error"]
     return outcome["value"]

@@ -9,8 +9,10 @@ from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 
 from unite.evaluation.task import Work
+from unite.words import clock
 
 PLAIN_SECONDS = 10.0
 
@@ -31,9 +33,10 @@ class Meter:
         self.started = self.shown = time.monotonic()
         self.bar = Progress(
             BarColumn(bar_width=24),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", table_column=Column(overflow="fold")),
             console=console,
             transient=True,
+            redirect_stderr=False,  # Ray's lines go elsewhere
             disable=not console.is_terminal,
         )
         self.task = self.bar.add_task(f"{title}: starting workers", total=self.total_cost)
@@ -72,10 +75,3 @@ class Meter:
         else:
             parts.append(clock(seconds))
         return "  ".join(parts)
-
-
-def clock(seconds: float) -> str:
-    """m:ss, or h:mm:ss."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

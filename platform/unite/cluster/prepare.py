@@ -10,13 +10,14 @@ import pyarrow as pa
 import ray
 from ray.data import DataContext, ExecutionResources
 from ray.exceptions import RayTaskError
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
+from unite import terminal
 from unite.cluster.connect import connect
 from unite.cluster.stream import own_error, quiet
 from unite.data.ingest.prepare import Plan, ShardJob, begin, finish, run_job
 from unite.data.manifest import Shard, SplitManifest
+from unite.words import clock, count
 
 TASK_CPUS = 1
 PLAIN_SECONDS = 10.0
@@ -60,19 +61,18 @@ def _run_jobs(items: pa.Table) -> Iterator[pa.Table]:
 
 def _shown(shards: Iterator[Shard], plan: Plan) -> Iterator[Shard]:
     """Pass shards on; a live line in a terminal, else a line every 10 s."""
-    console = Console(stderr=True, highlight=False)
     columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
     started = shown = time.monotonic()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with terminal.progress(*columns) as bar:
         task = bar.add_task("starting", total=len(plan.jobs))
         rows = 0
         for done, shard in enumerate(shards, start=1):
             rows += shard.num_rows + sum(shard.skipped.values())
             line = _describe(done, rows, plan, time.monotonic() - started)
             bar.update(task, completed=done, description=line)
-            if not console.is_terminal and time.monotonic() - shown >= PLAIN_SECONDS:
+            if bar.disable and time.monotonic() - shown >= PLAIN_SECONDS:
                 shown = time.monotonic()
-                console.print(line, soft_wrap=True)
+                terminal.tell(line)
             yield shard
 
 
@@ -80,6 +80,6 @@ def _describe(done: int, rows: int, plan: Plan, seconds: float) -> str:
     rate = rows / max(seconds, 1e-9)
     left = (plan.source.num_rows - rows) / max(rate, 1e-9)
     return (
-        f"{done:,}/{len(plan.jobs):,} shards  {rows:,} images  {rate:,.0f} images/s  "
-        f"ETA {int(left // 60)}:{int(left % 60):02d}"
+        f"{done:,}/{len(plan.jobs):,} shards  {count(rows, 'image')}  {rate:,.0f} images/s  "
+        f"ETA {clock(left)}"
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 from rich.console import Console
 
-from unite import tracking
+from unite import terminal, tracking
 from unite.ablation.options import SweepOptions
 from unite.ablation.plan import measure_rate, sweep_lines
 from unite.ablation.report import report_files, write_report
@@ -63,7 +63,7 @@ def main(axis: str, description: str | None, args: Sequence[str] | None = None) 
     if options.dry_run:
         show_plan(asked)
         return 0
-    ended = run_sweep(asked, Console(stderr=True, highlight=False))
+    ended = run_sweep(asked, terminal.console())
     print("\n".join(ended.lines))
     print(f"\n{ended.out}/{asked.axis.figure}.png, .svg, .csv and -verdict.txt")
     if ended.stopped:

@@ -38,6 +38,7 @@ from unite.config.serialise import diff
 from unite.data.loader import local_reader
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.results import Outcome
+from unite.logs import show_worker_warnings
 from unite.metrics.moments import MetricError
 from unite.storage import Store
 from unite.training.flops import training_flops
@@ -70,6 +71,7 @@ def run_trial(
     Errors of the run itself would only repeat, so they are returned; others let Tune try again.
     """
     work = works[config["work"]]
+    show_worker_warnings(f"{context.sweep.label(work.trials[0])}: ")
     try:
         return {"state": _run(work, context)}
     except (*OWN_ERRORS, TrainingError) as error:

@@ -1,0 +1,47 @@
+"""Ray's own lines go to the command's log file; of its workers, the user sees our warnings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from unite import logs, terminal
+
+WORKER_HOOK = "unite.logs.show_worker_warnings"
+"""What Ray calls in each worker process, as its `worker_process_setup_hook`."""
+COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+HANDLER = "ray_print_logs"
+"""Ray's name for what prints the lines of workers in the driver."""
+EVENT = ":event_summary:"
+"""In what the autoscaler tells because something happened."""
+
+
+def listen() -> None:
+    """Take over from Ray the printing of what workers, its autoscaler and its nodes say."""
+    # Ray has no public way to do so; the pin on one Ray version is what makes it safe.
+    from ray._private.ray_logging import global_worker_stdstream_dispatcher as lines
+
+    lines.remove_handler(HANDLER)
+    lines.add_handler(HANDLER, Listener().hear)
+
+
+class Listener:
+    """Sorts the lines of workers: all into the log file, marked ones to the user, each once."""
+
+    def __init__(self) -> None:
+        self.told: set[str] = set()
+
+    def hear(self, batch: Mapping[str, Any]) -> None:
+        """Deal with some lines of one process."""
+        speaker = batch.get("actor_name") or batch.get("task_name") or ""
+        name = f"({speaker} pid={batch.get('pid')})".replace("( ", "(")
+        lines = [COLOURS.sub("", str(line)) for line in batch.get("lines", ())]
+        if batch.get("pid") == "autoscaler":  # it tells its state every five seconds
+            lines = [line for line in lines if EVENT in line]
+        logs.append("".join(f"{name} {line}\n" for line in lines))
+        for line in lines:
+            mark, found, text = line.partition(logs.MARK)
+            if found and not mark and text not in self.told:
+                self.told.add(text)
+                terminal.tell(text)

@@ -1,0 +1,83 @@
+"""What a user sees while a command works: messages, start phases, progress.
+
+All of it goes through one console on the error stream, so that messages stand above a progress
+line. Results go to the standard output.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any, TextIO
+
+from unite import logs
+from unite.words import clock
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+STARTED = time.monotonic()
+"""When the command began: phases are told in the time since."""
+ERROR_STREAM = 2
+_kept: TextIO | None = None
+
+
+def stream() -> TextIO:
+    """The stream of the terminal, also after `divert`."""
+    return _kept or sys.stderr
+
+
+@functools.cache
+def console() -> Console:
+    """The one console for messages and progress; plain where there is no terminal."""
+    from rich.console import Console
+
+    return Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+def tell(text: str) -> None:
+    """Print a message, above a progress line if there is one."""
+    console().print(text)
+
+
+def phase(text: str) -> None:
+    """Tell that a phase of the start is over, with the time since the command began."""
+    tell(f"[{clock(time.monotonic() - STARTED)}] {text}")
+
+
+def progress(*columns: Any, transient: bool = False) -> Progress:
+    """A live line on the console; without a terminal it shows nothing."""
+    from rich.progress import Progress
+
+    return Progress(
+        *columns,
+        console=console(),
+        transient=transient,
+        redirect_stderr=False,  # what others write there is no message of ours
+        disable=not console().is_terminal,
+    )
+
+
+def show_warnings() -> None:
+    """Show the package's warnings on the console."""
+    logs.show_warnings(tell)
+
+
+def divert() -> None:
+    """Send what others write to the error stream, C++ code and child processes too, to the log.
+
+    Only `console` writes to the terminal from then on, until the process ends. It does nothing
+    where the error stream is captured already, as in tests and notebooks.
+    """
+    global _kept
+    if _kept is not None or sys.stderr is not sys.__stderr__:
+        return
+    sys.stderr.flush()
+    _kept = os.fdopen(os.dup(ERROR_STREAM), "w", buffering=1, errors="backslashreplace")
+    console().file = _kept
+    log = os.open(logs.log_file(), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.dup2(log, ERROR_STREAM)
+    os.close(log)

@@ -102,11 +102,10 @@ def test_class_names_of_hugging_face_files(tmp_path):
     assert ShardSet.open(tmp_path).class_names == ("a", "b")
 
 
-def test_files_without_a_split_in_their_name(tmp_path):
+def test_files_without_a_split_in_their_name_are_of_any(tmp_path):
     write_shard(tmp_path / "part-0.parquet", [0, 1])
     assert ShardSet.open(tmp_path, "eval").num_rows == 2
-    with pytest.raises(ShardError, match="no shards of split 'eval'"):
-        ShardSet.open(tmp_path, "eval", require_prefix=True)
+    assert ShardSet.open(tmp_path, "train").num_rows == 2
 
 
 def test_split_that_is_not_there(tmp_path, prepared):

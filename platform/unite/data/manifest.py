@@ -18,12 +18,6 @@ SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 UNFINISHED = "unfinished"
 """Folder of records of finished shards; it is there while a preparation runs or was interrupted."""
-PREFIXES: dict[str, tuple[str, ...]] = {
-    "train": ("train",),
-    # In order of preference: ImageNet's test split, for one, has no labels.
-    "eval": ("validation", "val", "eval", "test"),
-}
-"""How file names of each split begin; prepared shards use the first."""
 
 
 class ShardError(ValueError):
@@ -85,11 +79,6 @@ def write_manifest(store: Store, splits: dict[str, SplitManifest]) -> None:
     """Write the manifest of all splits; a reader sees the old one or the new one."""
     sections = {split: asdict(manifest) for split, manifest in splits.items()}
     store.write_json(MANIFEST, {"schema_version": SCHEMA_VERSION, "splits": sections})
-
-
-def shard_name(split: str, index: int, count: int) -> str:
-    """File name of a prepared shard, as Hugging Face names them."""
-    return f"{PREFIXES[split][0]}-{index:05d}-of-{count:05d}.parquet"
 
 
 def parse_shard(value: dict[str, Any]) -> Shard:

@@ -2,17 +2,15 @@
 
 Prepared folders hold `manifest.json`, which knows every shard's rows, row groups and digest, so
 that opening one reads no shard. In other folders the footers tell. A folder may hold several
-splits; files named train-* against validation-*, val-*, eval-* or test-* tell them apart. Row ids
-count the rows of a split in the order of its sorted file names, from 0.
+splits, which the names of its files tell apart (`unite.data.names`). Row ids count the rows of a
+split in the order of its sorted file names, from 0.
 
 An image column is binary, or a struct {bytes, path} of which only the bytes are read.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,12 +19,12 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from unite.data.class_names import hugging_face_classes
+from unite.data.folder import ParquetFolder
 from unite.data.manifest import (
     MANIFEST,
-    PREFIXES,
     UNFINISHED,
     Shard,
     ShardError,
@@ -42,7 +40,6 @@ ROW_ID = "row_id"
 """Column that `ShardSet.read` adds: the global id of each row."""
 
 Split = Literal["train", "eval"]
-_PREFIX = re.compile(r"^(train|validation|val|eval|test)(?=[-_.])")
 _IO_THREADS = 16
 _LARGE_ROW_GROUP = 2**29
 
@@ -75,6 +72,10 @@ class ShardSet:
     digest: str
     """SHA-256 of the manifest's content; without one, of file names, sizes and row counts."""
     manifest: SplitManifest | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
+    """What a plan says of how names were read: files that were not taken."""
+    num_foreign: int = 0
+    """Parquet files of foreign names, which were not taken."""
 
     @classmethod
     def open(
@@ -82,17 +83,14 @@ class ShardSet:
         uri: str,
         split: Split = "train",
         columns: Sequence[str] = COLUMNS,
-        *,
-        require_prefix: bool = False,
     ) -> ShardSet:
-        """The shards of `split` below `uri`.
+        """The shards of `split` below `uri`; when no name says a split, all files are of any.
 
-        Files without a split in their name belong to any split, unless `require_prefix`. Raises
-        ShardError when there are no shards, the manifest has another schema version, a file is
-        missing or truncated, or a column is absent.
+        Raises ShardError when there are no shards, names do not say which are meant, the manifest
+        has another schema version, a file is missing or truncated, or a column is absent.
         """
         store = Store.open(uri)
-        sizes = _parquet_sizes(store)
+        folder = ParquetFolder.list(store)
         manifests = read_manifest(store)
         if store.exists(UNFINISHED) and split not in (manifests or {}):
             raise ShardError(
@@ -100,13 +98,13 @@ class ShardSet:
                 "jobs/prepare_data.py command again, it keeps the shards that are finished"
             )
         if manifests is None:
-            return _from_footers(store, split, _select(uri, split, sizes, require_prefix), columns)
+            return _from_footers(store, split, folder, columns)
         if split not in manifests:
             raise ShardError(
                 f"{uri}/{MANIFEST} has no split '{split}', only {sorted(manifests)}; prepare it "
                 f"with jobs/prepare_data.py --split {split} or name another folder"
             )
-        return _from_manifest(store, split, manifests[split], sizes, columns)
+        return _from_manifest(store, split, manifests[split], folder.sizes, columns)
 
     @property
     def num_rows(self) -> int:
@@ -170,39 +168,6 @@ def read_rows(
     return table.append_column(ROW_ID, ids).slice(start, stop - start)
 
 
-def _parquet_sizes(store: Store) -> dict[str, int]:
-    """Size in bytes of each parquet file directly below the store."""
-    base = store.path()
-    infos = store.filesystem.get_file_info(pafs.FileSelector(base, allow_not_found=True))
-    sizes = {
-        info.base_name: info.size
-        for info in sorted(infos, key=lambda info: info.base_name)
-        if info.type == pafs.FileType.File and info.extension == "parquet"
-    }
-    if not sizes:
-        folders = [info.base_name for info in infos if info.type == pafs.FileType.Directory]
-        hint = f" (it holds the folders {', '.join(sorted(folders)[:8])})" if folders else ""
-        raise ShardError(
-            f"no parquet shards in {store}{hint}; name the folder that holds the *.parquet files, "
-            "or make them with jobs/prepare_data.py"
-        )
-    return sizes
-
-
-def _select(uri: str, split: str, sizes: dict[str, int], require_prefix: bool) -> dict[str, int]:
-    """The files of a split by their names."""
-    prefixes = {name: match[1] if (match := _PREFIX.match(name)) else "" for name in sizes}
-    for wanted in PREFIXES[split]:
-        if chosen := {name: sizes[name] for name in sizes if prefixes[name] == wanted}:
-            return chosen
-    if any(prefixes.values()) or require_prefix:
-        raise ShardError(
-            f"{uri} holds no shards of split '{split}': no file is named "
-            f"{' or '.join(f'{p}-*' for p in PREFIXES[split])} among {', '.join(list(sizes)[:5])}"
-        )
-    return sizes
-
-
 def _from_manifest(
     store: Store,
     split: str,
@@ -230,8 +195,9 @@ def _from_manifest(
 
 
 def _from_footers(
-    store: Store, split: str, sizes: dict[str, int], columns: Sequence[str]
+    store: Store, split: str, folder: ParquetFolder, columns: Sequence[str]
 ) -> ShardSet:
+    sizes, notes = folder.select(split, store.uri)
     with ThreadPoolExecutor(_IO_THREADS) as pool:
         footers = dict(pool.map(lambda name: (name, read_footer(store.uri, name)), sizes))
     for name, footer in footers.items():
@@ -250,8 +216,10 @@ def _from_footers(
         split=split,
         columns=tuple(columns),
         row_groups=_row_groups(store, shards),
-        class_names=_hugging_face_classes(next(iter(footers.values()))),
+        class_names=hugging_face_classes(store.uri, footers),
         digest=content_digest([[s.file, s.bytes, s.row_groups] for s in shards]),
+        notes=notes,
+        num_foreign=len(folder.foreign),
     )
 
 
@@ -314,12 +282,3 @@ def require_same_classes(train: ShardSet, held_out: ShardSet) -> None:
         "Prepare the held-out set again into the folder of the training set (jobs/prepare_data.py "
         "--split eval with the same --out): it takes that set's labels"
     )
-
-
-def _hugging_face_classes(footer: pq.FileMetaData) -> tuple[str, ...] | None:
-    """Class names that the `datasets` library keeps in a file's metadata."""
-    try:
-        info = json.loads((footer.metadata or {})[b"huggingface"])
-        return tuple(info["info"]["features"]["label"]["names"])
-    except (KeyError, TypeError, ValueError):
-        return None

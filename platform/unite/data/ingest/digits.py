@@ -13,7 +13,8 @@ import numpy as np
 from PIL import Image
 
 from unite.data.ingest.write import SCHEMA, write_shard
-from unite.data.manifest import SplitManifest, read_manifest, shard_name, write_manifest
+from unite.data.manifest import SplitManifest, read_manifest, write_manifest
+from unite.data.names import shard_name
 from unite.storage import Store
 
 BUILTIN_DIGITS = "builtin:digits"

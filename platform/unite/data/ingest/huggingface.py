@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
-from unite.data.ingest.source import Naming, Part, Record, Source
+from unite.data.ingest.classes import Naming
+from unite.data.ingest.source import Part, Record, Source
 from unite.data.manifest import ShardError
+from unite.data.names import FOREIGN_NAME
 from unite.data.shards import RowGroup, ShardSet, Split, read_rows
 from unite.storage import Store
 
@@ -67,6 +69,8 @@ def open_parquet(store: Store, split: str, rows_per_part: int, naming: Naming) -
         parts=parts,
         class_names=names,
         digest=shards.digest,
+        skipped={FOREIGN_NAME: shards.num_foreign} if shards.num_foreign else {},
+        notes=shards.notes,
     )
 
 

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from typing import Any, Literal
 
-from unite.data.ingest.source import Naming, Part, Source, open_source
+from unite.data.ingest.classes import Naming
+from unite.data.ingest.source import Part, Source, open_source
 from unite.data.ingest.write import SCHEMA, SUBSAMPLING, Encoding, encode_part, write_shard
 from unite.data.manifest import (
     SCHEMA_VERSION,
@@ -23,9 +24,9 @@ from unite.data.manifest import (
     content_digest,
     parse_shard,
     read_manifest,
-    shard_name,
     write_manifest,
 )
+from unite.data.names import SPLITS, shard_name, shown, split_of
 from unite.storage import Store
 
 SAMPLES_FOR_SIZE = 32
@@ -201,10 +202,13 @@ def describe_plan(plan: Plan) -> str:
     """What will be written, in a few lines."""
     source, kept = plan.source, sum(job.finished is not None for job in plan.jobs)
     names = source.class_names
-    classes = "without class names" if names is None else f"{len(names):,} classes"
+    classes = "" if names is None else f" ({shown(names)})"
+    number = "without class names" if names is None else f"{len(names):,} classes"
     return "\n".join(
         [
-            f"source   {source.uri}: {source.num_rows:,} images, {classes}",
+            f"source   {source.uri}: {source.num_rows:,} images, {number}{classes}",
+            *(f"skipped  {count:,}: {why}" for why, count in source.skipped.items()),
+            *(f"note     {note}" for note in source.notes),
             f"output   {plan.store}, split {plan.config.split}: {len(plan.jobs):,} shards, about "
             f"{estimate_bytes(plan) / 2**20:,.0f} MiB",
             f"finished {kept:,} of {len(plan.jobs):,} shards by an earlier run",
@@ -249,11 +253,11 @@ def _require_same(store: Store, split: str, found: str | None, wanted: str) -> N
 
 
 def _require_empty(store: Store, split: str) -> None:
-    first = shard_name(split, 0, 0).partition("-")[0]
+    described = read_manifest(store) is not None
     strangers = [
         name
         for name in store.list()
-        if name.endswith(".parquet") and (read_manifest(store) is None or name.startswith(first))
+        if name.endswith(".parquet") and not (described and split_of(name) not in SPLITS[split])
     ]
     if strangers:
         raise ShardError(

@@ -7,33 +7,29 @@ tar. Listing reads one header per file, which is slow over a network: copy the t
 
 from __future__ import annotations
 
+import posixpath
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import IO, NamedTuple
 
-from unite.data.ingest.source import (
-    IMAGE_SUFFIXES,
-    NOT_AN_IMAGE,
-    Naming,
-    Part,
-    Record,
-    Source,
-    no_classes,
-    shuffled_ranges,
-)
+from unite.data.ingest.classes import Naming, classify, parts_of
+from unite.data.ingest.listing import NO_FILE, Archive
+from unite.data.ingest.source import IMAGE_SUFFIXES, Part, Record, Source, shuffled_ranges
 from unite.data.manifest import ShardError, content_digest
+from unite.data.names import foreign_part
 from unite.storage import Store
 
+REPLACED = "replaced by a later file of its name in the tar"
+LEADS_OUT = "path that leads out of the tar"
+SPARSE = "sparse file of a tar"
 
-class Member(NamedTuple):
-    """A file of the archive: its place in bytes and its class."""
 
-    path: str
+class Place(NamedTuple):
+    """The bytes of a file in the archive."""
+
     offset: int
     size: int
-    folder: str
 
 
 @dataclass(frozen=True)
@@ -57,53 +53,93 @@ class TarPart:
                 yield Record(image=file.read_at(size, offset), label=label, path=path)
 
 
-def open_tar(store: Store, rows_per_part: int, naming: Naming) -> Source:
+def open_tar(store: Store, split: str, rows_per_part: int, naming: Naming) -> Source:
     """List a tar; ShardError when it is compressed, damaged or its images have no class."""
+    archive: Archive[Place] = Archive()
     try:
         with store.filesystem.open_input_file(store.path()) as file:
-            members = list(_members(file))
+            _scan(file, archive)
     except tarfile.TarError as error:
         raise ShardError(
             f"{store} cannot be listed as a plain tar ({error}); uncompress it, or copy it again "
             "if it was truncated"
         ) from error
-    found = {m.path: m for m in members if m.path.lower().endswith(IMAGE_SUFFIXES)}
-    classes = naming.classes({path: m.folder for path, m in found.items()}, store.uri)
-    if not classes:
-        raise no_classes(store.uri, "no image files in class folders or inner tars")
-    images = sorted(found[path] for path in classes)
-    labels = naming.index(classes.values(), store.uri)
-    parts: list[Part] = [
-        TarPart(store.uri, [_entry(images[row], labels[classes[images[row].path]]) for row in rows])
-        for rows in shuffled_ranges(len(images), rows_per_part)
+    listing = archive.listing()
+    found = classify(listing, suffixes=IMAGE_SUFFIXES, split=split, naming=naming, uri=store.uri)
+    entries = [
+        (path, *listing.files[path], found.labels[name]) for path, name in found.classes.items()
     ]
-    relabelled = naming.labels_file or list(labels) != sorted(set(classes.values()))
-    others = len(members) - len(images)
+    parts: list[Part] = [
+        TarPart(store.uri, [entries[row] for row in rows])
+        for rows in shuffled_ranges(len(entries), rows_per_part)
+    ]
+    # Folders say the classes, but not what a list of labels or another numbering says.
+    members = [(*entry[:3], ("", *parts_of(entry[0]))[-2]) for entry in entries]
+    relabelled = naming.labels_file or list(found.labels) != sorted({*found.classes.values()})
     return Source(
         uri=store.uri,
-        num_rows=len(images),
+        num_rows=len(entries),
         parts=parts,
-        class_names=tuple(labels),
-        # Folders are part of the members; what a labels file or another numbering says is not.
-        digest=content_digest([images, classes, labels] if relabelled else images),
-        skipped={NOT_AN_IMAGE: others} if others else {},
+        class_names=tuple(found.labels),
+        digest=content_digest([members, found.classes, found.labels] if relabelled else members),
+        skipped=found.skipped,
+        notes=found.notes,
     )
 
 
-def _entry(member: Member, label: int) -> tuple[str, int, int, int]:
-    return member.path, member.offset, member.size, label
+def _scan(file: IO[bytes], archive: Archive[Place], origin: int = 0, inside: str = "") -> None:
+    """Add all entries of a tar that begins at `origin`; `inside` is its folder in the outer tar."""
+    with tarfile.open(fileobj=file, mode="r:") as tar:
+        for info in tar:
+            name = _within("", info.name.lstrip("/"))
+            if name is None:
+                archive.left_out[info.name] = LEADS_OUT
+            elif name and info.isfile() and _is_tar(inside + name):
+                _scan_inner(tar, info, archive, origin, inside + name)
+            elif name:
+                _add(info, archive, origin, inside, name)
 
 
-def _members(file: IO[bytes], origin: int = 0, inside: str = "") -> Iterator[Member]:
-    """All files, those of inner tars included; `inside` names the inner tar that is listed."""
-    with tarfile.open(fileobj=file, mode="r:") as archive:
-        for info in archive:
-            path = PurePosixPath(info.name)
-            if info.isfile() and path.suffix == ".tar":
-                inner = archive.extractfile(info)
-                assert inner is not None
-                yield from _members(inner, origin + info.offset_data, path.stem)
-            elif info.isfile():
-                folder = path.parent.name or inside
-                name = f"{inside}/{path}" if inside else str(path)
-                yield Member(name, origin + info.offset_data, info.size, folder)
+def _is_tar(path: str) -> bool:
+    return path.lower().endswith(".tar") and not foreign_part(path)
+
+
+def _scan_inner(
+    tar: tarfile.TarFile, info: tarfile.TarInfo, archive: Archive[Place], origin: int, path: str
+) -> None:
+    """Add an inner tar as a folder of its name."""
+    file, folder = tar.extractfile(info), path[: -len(".tar")]
+    assert file is not None
+    archive.folders.add(folder)
+    try:
+        _scan(file, archive, origin + info.offset_data, f"{folder}/")
+    except tarfile.TarError as error:
+        raise tarfile.ReadError(f"{path} in it: {error}") from error
+
+
+def _add(
+    info: tarfile.TarInfo, archive: Archive[Place], origin: int, inside: str, name: str
+) -> None:
+    """Add an entry whose path in its own tar is `name`; its links stay within that tar."""
+    path = inside + name
+    if info.isfile() and not info.issparse():
+        if path in archive.files:
+            archive.left_out[f"{path} at {archive.files[path].offset}"] = REPLACED
+        archive.files[path] = Place(origin + info.offset_data, info.size)
+    elif info.isdir():
+        archive.folders.add(path)
+    elif info.islnk() or info.issym():
+        # A hard link names its target from the root of the tar, a symbolic one from its folder.
+        folder = posixpath.dirname(name) if info.issym() else ""
+        target = _within(folder, info.linkname)
+        archive.links[path] = None if target is None else f"{inside}{target}".rstrip("/")
+    else:
+        archive.left_out[path] = SPARSE if info.issparse() else NO_FILE
+
+
+def _within(folder: str, name: str) -> str | None:
+    """The path of `name` as seen from a folder, empty for the root; None when it leads out."""
+    path = posixpath.normpath(posixpath.join(folder, name))
+    if path.startswith(("/", "../")) or path == "..":
+        return None
+    return "" if path == "." else path

@@ -103,16 +103,17 @@ def prepare_environment() -> None:
         os.environ.setdefault(name, value)
 
 
-def connect(**overrides: Any) -> None:
+def connect(**overrides: Any) -> float:
     """Join or start Ray once; later calls do nothing. `overrides` go to ray.init (tests).
 
-    CapacityError when Ray does not start or cannot be joined.
+    Returns the seconds that it took. CapacityError when Ray does not start or cannot be joined.
     """
     prepare_environment()
     import ray
 
     if ray.is_initialized():
-        return
+        return 0.0
+    began = time.monotonic()
     terminal.divert()
     starts = not in_job() and not _address()
     doing = "starting Ray on this machine" if starts else "joining the Ray cluster"
@@ -137,6 +138,7 @@ def connect(**overrides: Any) -> None:
         ) from error
     output.listen()
     terminal.phase(f"Ray {'started' if starts else 'joined'}: {describe_size()}")
+    return time.monotonic() - began
 
 
 def runtime_env() -> dict[str, Any]:

@@ -19,6 +19,7 @@ from unite.training.progress import read_progress
 from unite.training.report import Report
 from unite.training.runs import Run
 from unite.training.setup import open_split
+from unite.training.timings import WORKERS, Timings
 from unite.words import clock, count
 
 POLL_SECONDS = 0.5
@@ -34,9 +35,8 @@ SHOWN = {
 
 def follow(run: Run, thread: threading.Thread) -> None:
     """Show progress until the thread ends: a live line in a terminal, else a line every 10 s."""
-    workers, since = count(run.config.cluster.num_workers, "worker"), time.time()
     show = _follow_live if terminal.console().is_terminal else _follow_plain
-    show(_watch(run.folder, thread, workers, since))
+    show(_watch(run, thread))
 
 
 def describe(progress: dict[str, Any] | None) -> str:
@@ -54,18 +54,17 @@ def describe(progress: dict[str, Any] | None) -> str:
     return "  ".join(parts)
 
 
-def _watch(
-    folder: Store, thread: threading.Thread, workers: str, since: float
-) -> Iterator[dict[str, Any] | None]:
+def _watch(run: Run, thread: threading.Thread) -> Iterator[dict[str, Any] | None]:
     """The progress of a run that starts now, every half second until its thread ends."""
-    ready = False
+    since, ready = time.time(), False
     while thread.is_alive():
         thread.join(POLL_SECONDS)
-        progress = read_progress(folder)
+        progress = read_progress(run.folder)
         fresh = progress if progress and progress["time"] >= since else None
         if fresh is not None and not ready:
             ready = True
-            terminal.phase(f"{workers} ready")
+            terminal.phase(f"{count(run.config.cluster.num_workers, 'worker')} ready")
+            Timings(Store(run.config.storage)).add({WORKERS: time.time() - since})
         yield fresh
 
 

@@ -25,6 +25,7 @@ from unite.data.shards import ShardSet, require_same_classes
 from unite.storage import Store
 from unite.training.runs import DIGITS, RUN_FILE, Run, begin, data_uri, open_run, request_stop
 from unite.training.setup import Job, open_split
+from unite.training.timings import RAY, Timings, note_training
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,9 @@ def check_data(config: RunConfig) -> tuple[ShardSet, ShardSet]:
 def launch(run: Run) -> dict[str, Any]:
     """Train a prepared run on the cluster and return its summary."""
     begin(run)
-    connect()
+    took = connect()
+    if took:
+        Timings(Store(run.config.storage)).add({RAY: took})
     allotment = admit(run.config.cluster)
     _warn_of_idle_gpus(run.config.cluster)
     handle = _start_tracking(run)
@@ -93,6 +96,8 @@ def launch(run: Run) -> dict[str, Any]:
         with _stop_on_signals(run.folder):
             summary = _in_thread(functools.partial(fit, job, allotment, factory), run)
         status = "KILLED" if summary["stopped"] else "FINISHED"
+        seconds = summary["seconds"]
+        note_training(run.config, round(summary["images_per_s"] * seconds), seconds)
         return summary
     finally:
         if handle is not None:

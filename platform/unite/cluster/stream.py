@@ -30,6 +30,7 @@ from unite.data.order import Read
 from unite.data.parquet import UnreachableError
 from unite.data.prefetch import Prefetch
 from unite.data.shards import RowGroup, ShardError, ShardSet, read_rows
+from unite.domains.columns import Columns
 from unite.storage import StorageError
 
 HEAD_ROWS = 16_384
@@ -131,7 +132,7 @@ def _run(shards: ShardSet, reads: list[Read]) -> Iterator[pa.Table]:
         raise own_error(error) from error
 
 
-def _read_items(items: pa.Table, *, uri: str, columns: tuple[str, ...]) -> Iterator[pa.Table]:
+def _read_items(items: pa.Table, *, uri: str, columns: Columns) -> Iterator[pa.Table]:
     for item in items.to_pylist():
         start, stop = item.pop("start"), item.pop("stop")
         yield read_rows(uri, columns, RowGroup(**item), start, stop)

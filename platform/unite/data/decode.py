@@ -17,6 +17,7 @@ import numpy as np
 from unite.data.bad_rows import BadDataError
 from unite.data.shards import ROW_ID
 from unite.domains.base import Domain
+from unite.domains.columns import names_of
 
 ROWS_PER_TASK = 32
 
@@ -133,7 +134,7 @@ class Decoder:
     def _columns(self, picks: list[Pick]) -> dict[str, list[Any]]:
         return {
             name: [window.value(name, offset) for window, offset in picks]
-            for name in self._domain.columns
+            for name in names_of(self._domain.columns)
         }
 
 

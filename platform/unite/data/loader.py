@@ -25,6 +25,7 @@ from unite.data.order import Read, SampleOrder
 from unite.data.prefetch import Prefetch
 from unite.data.shards import ROW_ID, ShardSet
 from unite.domains.base import Domain
+from unite.domains.columns import names_of
 
 Reader = Callable[[ShardSet, Iterator[Read]], Iterator[pa.Table]]
 """Answers each read, in order, with a table of the set's columns and ROW_ID."""
@@ -142,7 +143,7 @@ class LaneWindows:
         self.order = SampleOrder(
             counts, seed=seed, lanes=config.lanes, window=config.shuffle_window
         )
-        self._columns = (*shards.columns, ROW_ID)
+        self._columns = (*names_of(shards.columns), ROW_ID)
         plan = {"rank": rank, "world": world, "samples_seen": samples_seen}
         self._reads = self.order.reads(**plan)
         self._tables = reader(shards, self.order.reads(**plan))

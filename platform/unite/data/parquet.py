@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from unite.data.columns import Stored, match_columns, read_leaves
 from unite.data.manifest import ShardError
+from unite.domains.columns import Column, Columns
 from unite.storage import Store
 
 T = TypeVar("T")
 
 READ_ATTEMPTS = 3
 RETRY_SECONDS = 1.0
+PAGE_BYTES = 2**20
 _SERVICE = "AWS Error"
 """In the text of every error that pyarrow's S3 client reports; damaged files are OSErrors too."""
 
@@ -45,26 +48,62 @@ def read_footer(uri: str, file: str) -> pq.FileMetaData:
     )
 
 
-def read_row_group(uri: str, file: str, index: int, columns: Sequence[str]) -> pa.Table:
-    """The columns of a row group; a struct column becomes its field `bytes`.
+def match_footer(uri: str, file: str, columns: Columns) -> tuple[Stored, ...]:
+    """The columns of a shard that are meant by `columns`; ShardError as of `match_columns`."""
+    schema = read_footer(uri, file).schema.to_arrow_schema()
+    return match_columns(f"{Store.open(uri)}/{file}", schema, columns)
 
-    Raises what `read_footer` raises.
+
+def read_row_group(uri: str, file: str, index: int, columns: Columns) -> pa.Table:
+    """The columns of a row group, as `match_columns` finds them, by the names of `columns`.
+
+    Raises what `read_footer` and `match_columns` raise.
     """
+
+    def read(reader: pq.ParquetFile, leaves: list[str]) -> pa.Table:
+        return reader.read_row_group(index, columns=leaves, use_threads=False)
+
+    return _read(uri, file, columns, read, pre_buffer=True)
+
+
+def read_whole_column(uri: str, file: str, column: Column) -> pa.ChunkedArray:
+    """One column of a shard, nothing else of it; raises what `read_row_group` raises."""
+
+    def read(reader: pq.ParquetFile, leaves: list[str]) -> pa.Table:
+        return reader.read(columns=leaves, use_threads=False)
+
+    return _read(uri, file, (column,), read, pre_buffer=True).column(0)
+
+
+def read_first_row(uri: str, file: str, columns: Columns) -> pa.Table:
+    """The first row of a shard that has one; reads a page of each column and no row group.
+
+    Raises what `read_row_group` raises.
+    """
+
+    def read(reader: pq.ParquetFile, leaves: list[str]) -> pa.Table:
+        batch = next(reader.iter_batches(batch_size=1, columns=leaves, use_threads=False))
+        return pa.Table.from_batches([batch])
+
+    return _read(uri, file, columns, read, buffer_size=PAGE_BYTES)
+
+
+def _read(
+    uri: str,
+    file: str,
+    columns: Columns,
+    read: Callable[[pq.ParquetFile, list[str]], pa.Table],
+    **options: Any,
+) -> pa.Table:
     store, footer = Store.open(uri), read_footer(uri, file)
-    schema = footer.schema.to_arrow_schema()
-    structs = [name for name in columns if pa.types.is_struct(schema.field(name).type)]
-    leaves = [f"{name}.bytes" if name in structs else name for name in columns]
+    stored = match_footer(uri, file, columns)
 
-    def read() -> pa.Table:
+    def open_and_read() -> pa.Table:
         with store.filesystem.open_input_file(store.path(file)) as source:
-            reader = pq.ParquetFile(source, metadata=footer, pre_buffer=True)
-            return reader.read_row_group(index, columns=leaves, use_threads=False)
+            reader = pq.ParquetFile(source, metadata=footer, **options)
+            return read(reader, [each.leaf for each in stored])
 
-    # Flattening names the field of a struct after both.
-    flat = {f"{name}.bytes": name for name in structs}
-    table = _patiently(store, file, read).flatten()
-    table = table.rename_columns([flat.get(name, name) for name in table.column_names])
-    return table.select(list(columns))
+    return read_leaves(_patiently(store, file, open_and_read), stored)
 
 
 def _patiently(store: Store, file: str, read: Callable[[], T]) -> T:

@@ -5,7 +5,7 @@ that opening one reads no shard. In other folders the footers tell. A folder may
 splits, which the names of its files tell apart (`unite.data.names`). Row ids count the rows of a
 split in the order of its sorted file names, from 0.
 
-An image column is binary, or a struct {bytes, path} of which only the bytes are read.
+Which columns are read, by which names and types, is the rule of `unite.data.columns`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from unite.data.class_names import hugging_face_classes
+from unite.data.columns import agreed_names, renaming_notes
 from unite.data.folder import ParquetFolder
 from unite.data.manifest import (
     MANIFEST,
@@ -32,10 +33,11 @@ from unite.data.manifest import (
     content_digest,
     read_manifest,
 )
-from unite.data.parquet import read_footer, read_row_group
+from unite.data.parquet import match_footer, read_footer, read_row_group, read_whole_column
+from unite.domains.columns import IMAGE, LABEL, Column, Columns, column_of, names_of
 from unite.storage import Store
 
-COLUMNS = ("image", "label")
+COLUMNS = (IMAGE, LABEL)
 ROW_ID = "row_id"
 """Column that `ShardSet.read` adds: the global id of each row."""
 
@@ -65,7 +67,7 @@ class ShardSet:
 
     uri: str
     split: str
-    columns: tuple[str, ...]
+    columns: tuple[Column, ...]
     """Columns that `read` returns, besides ROW_ID."""
     row_groups: tuple[RowGroup, ...]
     class_names: tuple[str, ...] | None
@@ -73,7 +75,7 @@ class ShardSet:
     """SHA-256 of the manifest's content; without one, of file names, sizes and row counts."""
     manifest: SplitManifest | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
-    """What a plan says of how names were read: files that were not taken."""
+    """What a plan says of how names were read: files not taken, columns of other names."""
     num_foreign: int = 0
     """Parquet files of foreign names, which were not taken."""
 
@@ -82,12 +84,13 @@ class ShardSet:
         cls,
         uri: str,
         split: Split = "train",
-        columns: Sequence[str] = COLUMNS,
+        columns: Columns = COLUMNS,
     ) -> ShardSet:
         """The shards of `split` below `uri`; when no name says a split, all files are of any.
 
         Raises ShardError when there are no shards, names do not say which are meant, the manifest
-        has another schema version, a file is missing or truncated, or a column is absent.
+        has another schema version, a file is missing or truncated, or a column of a shard is
+        absent, ambiguous or of another type.
         """
         store = Store.open(uri)
         folder = ParquetFolder.list(store)
@@ -120,15 +123,18 @@ class ShardSet:
         """Rows start..stop of the row group of that number: `columns` and ROW_ID (int64)."""
         return read_rows(self.uri, self.columns, self.row_groups[group], start, stop)
 
-    def labels(self, column: str = "label") -> np.ndarray:
-        """One column of integers for all rows, int64 (num_rows,); reads that column only."""
+    def labels(self, files: Sequence[str] = (), column: Column = LABEL) -> np.ndarray:
+        """One column of integers for all rows, or for those of some files, int64 (rows,).
 
-        def read(group: RowGroup) -> np.ndarray:
-            table = read_row_group(self.uri, group.file, group.index, (column,))
-            return table.column(column).to_numpy().astype(np.int64)
+        Reads that column only; -1 stands for a missing value.
+        """
+
+        def read(file: str) -> np.ndarray:
+            values = read_whole_column(self.uri, file, column)
+            return values.fill_null(-1).to_numpy().astype(np.int64)
 
         with ThreadPoolExecutor(_IO_THREADS) as pool:
-            return np.concatenate(list(pool.map(read, self.row_groups)))
+            return np.concatenate(list(pool.map(read, files or self.files)))
 
     def verify(self) -> None:
         """Compare every shard with its digest in the manifest; ShardError names those that differ.
@@ -153,7 +159,7 @@ class ShardSet:
 
 
 def read_rows(
-    uri: str, columns: Sequence[str], group: RowGroup, start: int = 0, stop: int | None = None
+    uri: str, columns: Columns, group: RowGroup, start: int = 0, stop: int | None = None
 ) -> pa.Table:
     """Rows start..stop of a row group; ShardError or UnreachableError name what cannot be read."""
     table = read_row_group(uri, group.file, group.index, columns)
@@ -173,7 +179,7 @@ def _from_manifest(
     split: str,
     manifest: SplitManifest,
     sizes: dict[str, int],
-    columns: Sequence[str],
+    columns: Columns,
 ) -> ShardSet:
     for shard in manifest.shards:
         if sizes.get(shard.file) != shard.bytes:
@@ -182,11 +188,11 @@ def _from_manifest(
                 f"{MANIFEST} says {shard.bytes}; copy it again, or delete it and run "
                 "jobs/prepare_data.py again"
             )
-    _check_columns(f"{store}/{MANIFEST}", manifest.columns, columns)
+    _check_columns(f"{store}/{MANIFEST}", manifest.columns, names_of(columns))
     return ShardSet(
         uri=store.uri,
         split=split,
-        columns=tuple(columns),
+        columns=tuple(map(column_of, columns)),
         row_groups=_row_groups(store, manifest.shards),
         class_names=manifest.class_names,
         digest=manifest.digest,
@@ -194,14 +200,17 @@ def _from_manifest(
     )
 
 
-def _from_footers(
-    store: Store, split: str, folder: ParquetFolder, columns: Sequence[str]
-) -> ShardSet:
+def _from_footers(store: Store, split: str, folder: ParquetFolder, columns: Columns) -> ShardSet:
     sizes, notes = folder.select(split, store.uri)
     with ThreadPoolExecutor(_IO_THREADS) as pool:
         footers = dict(pool.map(lambda name: (name, read_footer(store.uri, name)), sizes))
-    for name, footer in footers.items():
-        _check_columns(f"{store}/{name}", footer.schema.to_arrow_schema().names, columns)
+    names = agreed_names(
+        {
+            f"{store}/{name}": match_footer(store.uri, name, columns)
+            for name, footer in footers.items()
+            if footer.num_rows  # a file without rows may have columns of no type
+        }
+    )
     _warn_of_large_row_groups(store, footers)
     shards = [
         Shard(
@@ -214,11 +223,11 @@ def _from_footers(
     return ShardSet(
         uri=store.uri,
         split=split,
-        columns=tuple(columns),
+        columns=tuple(map(column_of, columns)),
         row_groups=_row_groups(store, shards),
-        class_names=hugging_face_classes(store.uri, footers),
+        class_names=hugging_face_classes(store.uri, footers, names.get(LABEL.name, "")),
         digest=content_digest([[s.file, s.bytes, s.row_groups] for s in shards]),
-        notes=notes,
+        notes=(*notes, *renaming_notes(names)),
         num_foreign=len(folder.foreign),
     )
 
@@ -246,7 +255,7 @@ def _check_columns(where: str, present: Sequence[str], wanted: Sequence[str]) ->
     if missing:
         raise ShardError(
             f"{where} has no column {', '.join(missing)}; it has {', '.join(present)}. "
-            "Rename the columns, or prepare the data with jobs/prepare_data.py"
+            "Prepare the data again with jobs/prepare_data.py"
         )
 
 

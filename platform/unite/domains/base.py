@@ -17,6 +17,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from unite.config.schema import EncoderConfig, LossConfig, ModelConfig
+from unite.domains.columns import Columns
 
 BadRows = list[tuple[int, str]]
 """Positions of unreadable rows within a batch of rows, each with the reason."""
@@ -33,8 +34,8 @@ class Domain(ABC):
     """Classes of the condition; labels are 0..num_classes-1 and the model adds the null class."""
     best_metric: str
     """Of `reconstruction_metrics`, what the best checkpoint is chosen by: higher is better."""
-    columns: tuple[str, ...]
-    """Parquet columns that `decode_rows` reads."""
+    columns: Columns
+    """Stored columns that `decode_rows` reads; a string is a column of that name and any type."""
     perceptual_side: int = 0
     """Side in pixels of the square pictures that the loss hands to LPIPS; 0 = it hands none."""
 

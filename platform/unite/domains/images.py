@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from unite.config.schema import EncoderConfig, ImagesConfig, LossConfig, ModelConfig
 from unite.domains.base import BadRows, Domain
+from unite.domains.columns import IMAGE, LABEL
 from unite.domains.transforms import decode_image
 from unite.flow.random import uniform
 from unite.models.positions import sincos_2d
@@ -61,11 +62,11 @@ class PatchHead(nn.Module):
 
 
 class ImagesDomain(Domain):
-    """Images of one size; label and bytes come from the columns `image` and `label`."""
+    """Images of one size: the bytes of image files, and class labels."""
 
     name = "images"
     best_metric = "psnr"
-    columns = ("image", "label")
+    columns = (IMAGE, LABEL)
 
     def __init__(self, config: ImagesConfig) -> None:
         if config.size % config.patch:

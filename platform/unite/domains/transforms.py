@@ -1,18 +1,19 @@
-"""Image bytes to pixels: the centre crop of ADM and a fast path for JPEG.
+"""The centre crop of ADM, and image files to pixels of one size.
 
 Everything is deterministic, works on the CPU and may be called from any thread.
 """
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
-import simplejpeg
 from PIL import Image
 
-JPEG_START = b"\xff\xd8"
-"""First two bytes of every JPEG file."""
+from unite.domains.image_files import read_pixels
+
+LONG = 32
+"""Sides of the crop beyond which a scaled image counts as long and is never made whole."""
+FILTER_REACH = 4
+"""Pixels beside its place that the bicubic filter reads, at a reduction below 2."""
 
 
 def center_crop_adm(image: Image.Image, size: int) -> Image.Image:
@@ -25,50 +26,41 @@ def center_crop_adm(image: Image.Image, size: int) -> Image.Image:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = size / min(image.size)
     scaled = (round(image.width * scale), round(image.height * scale))
+    left, top = (scaled[0] - size) // 2, (scaled[1] - size) // 2
+    if max(scaled) > LONG * size:
+        return _crop_of_long(image, scaled, (left, top), size)
     image = image.resize(scaled, Image.Resampling.BICUBIC)
-    left, top = (image.width - size) // 2, (image.height - size) // 2
     return image.crop((left, top, left + size, top + size))
+
+
+def _crop_of_long(
+    image: Image.Image, scaled: tuple[int, int], corner: tuple[int, int], size: int
+) -> Image.Image:
+    """The crop at `corner` of the image scaled to `scaled`; computes no more than that.
+
+    1 x 60,000 pixels scaled to a short side of 256 would take 12 GB.
+    """
+    spans = []  # of the crop in pixels of `image`, by axis, and the pixels that the filter reads
+    for side, whole, place in zip(image.size, scaled, corner, strict=True):
+        start, end = place * side / whole, min((place + size) * side / whole, side)
+        first, last = max(int(start) - FILTER_REACH, 0), min(int(end) + 1 + FILTER_REACH, side)
+        spans.append((start - first, end - first, first, last))
+    (left, right, *columns), (top, bottom, *rows) = spans
+    image = image.crop((columns[0], rows[0], columns[1], rows[1]))
+    # Across, then down, as for a whole image: between the passes values are clipped to 8 bits.
+    bicubic = Image.Resampling.BICUBIC
+    image = image.resize((size, image.height), bicubic, box=(left, 0, right, image.height))
+    return image.resize((size, size), bicubic, box=(0, top, size, bottom))
 
 
 def decode_image(data: bytes, size: int, channels: int) -> np.ndarray:
     """Any image file to uint8 (size, size, channels), channels 3 (RGB) or 1 (grey).
 
     An image that already is size x size is decoded only; another is cropped as in ADM. Raises
-    ValueError when the bytes are no complete image.
+    ValueError when the bytes are no complete image, or one that `read_pixels` refuses.
     """
-    pixels = _decode_jpeg(data, channels)
-    if pixels is None:
-        pixels = _decode_any(data, channels)
+    pixels = read_pixels(data, channels)
     if pixels.shape[:2] != (size, size):
         image = Image.fromarray(pixels if channels == 3 else pixels[..., 0])
         pixels = np.asarray(center_crop_adm(image, size))
     return pixels.reshape(size, size, channels)
-
-
-def _decode_jpeg(data: bytes, channels: int) -> np.ndarray | None:
-    """Pixels of a whole JPEG, as Pillow's to the bit; None when the general path has to decide."""
-    if data[:2] != JPEG_START:
-        return None
-    try:
-        if simplejpeg.decode_jpeg_header(data)[2] in ("CMYK", "YCCK"):
-            return None
-        return simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB")
-    except ValueError:
-        return None
-
-
-def _decode_any(data: bytes, channels: int) -> np.ndarray:
-    """Pixels (H, W, channels) of any file that Pillow reads."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image = _convert(image, channels)
-    except Exception as error:  # Pillow's readers raise whatever a broken file leads them to.
-        raise ValueError(f"not a readable image: {type(error).__name__}: {error}") from error
-    return np.asarray(image).reshape(image.height, image.width, channels)
-
-
-def _convert(image: Image.Image, channels: int) -> Image.Image:
-    """To RGB or grey. Alpha is dropped, as in ADM; 16-bit grey is scaled, where Pillow clips."""
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert("L" if channels == 1 else "RGB")

@@ -7,6 +7,7 @@ import io
 import numpy as np
 from PIL import Image
 
+from unite.domains.image_files import open_image
 from unite.evaluation.sweep import Sweep
 
 
@@ -20,7 +21,7 @@ def png(image_HWC: np.ndarray) -> bytes:
 
 def read_png(data: bytes) -> np.ndarray:
     """uint8 (H, W, C) of what `png` or a plot wrote."""
-    with Image.open(io.BytesIO(data)) as image:
+    with open_image(data, formats=("PNG",)) as image:
         pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
     return pixels[..., None] if pixels.ndim == 2 else pixels
 

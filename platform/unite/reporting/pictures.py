@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from unite.domains.image_files import open_image
+
 LARGEST_SIDE = 640
 """Pixels of a picture on the page, at most."""
 SMALL_FILE = 48 * 1024
@@ -28,10 +30,10 @@ class Thumbnail:
 def thumbnail(data: bytes) -> Thumbnail:
     """A picture of at most LARGEST_SIDE pixels; ValueError when `data` is no whole picture."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with open_image(data) as image:
             image.load()
             picture, form = image.copy(), image.format
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{len(data):,} bytes that are no whole picture") from error
     if form == "PNG" and len(data) <= SMALL_FILE and max(picture.size) <= 2 * LARGEST_SIDE:
         return _embedded(data, "image/png", picture)

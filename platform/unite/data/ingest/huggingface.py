@@ -1,4 +1,4 @@
-"""Parquet as the `datasets` library writes it: `image` binary or {bytes, path}, `label` integer.
+"""Parquet as the `datasets` library writes it.
 
 Rows keep their order: those files are shuffled already, and reading parquet row by row is slow.
 """
@@ -14,6 +14,7 @@ from unite.data.ingest.source import Part, Record, Source
 from unite.data.manifest import ShardError
 from unite.data.names import FOREIGN_NAME
 from unite.data.shards import RowGroup, ShardSet, Split, read_rows
+from unite.domains.columns import Columns
 from unite.storage import Store
 
 Piece = tuple[RowGroup, int, int]
@@ -25,7 +26,7 @@ class ParquetPart:
     """Consecutive rows of the source."""
 
     uri: str
-    columns: tuple[str, ...]
+    columns: Columns
     pieces: list[Piece]
     num_classes: int | None
 

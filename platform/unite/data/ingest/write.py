@@ -13,10 +13,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import simplejpeg
-from PIL import Image
 
 from unite.data.ingest.source import Part, Record
 from unite.data.manifest import Shard
+from unite.domains.image_files import open_image
 from unite.domains.transforms import decode_image
 from unite.storage import Store
 
@@ -104,5 +104,5 @@ def _row(record: Record, encoding: Encoding) -> dict:
 
 
 def _image_size(data: bytes) -> tuple[int, int]:
-    with Image.open(io.BytesIO(data)) as image:
+    with open_image(data) as image:
         return image.size

@@ -1,0 +1,39 @@
+"""Stored columns that a domain reads: their names, other names they go by, and their types.
+
+A domain lists its columns as `Column`s; a plain string is a column of that name and any type. The
+rule by which a file's columns are matched with them is in `unite.data.columns`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column by the name that `decode_rows` knows it by."""
+
+    name: str
+    kind: Literal["any", "bytes", "integer"] = "any"
+    """What its cells hold: anything, the bytes of a file (binary, or a struct with binary `bytes`),
+    or whole numbers. A dictionary counts as its values."""
+    aliases: tuple[str, ...] = ()
+    """Names that stand for it where no column is called `name`."""
+
+
+IMAGE = Column(name="image", kind="bytes", aliases=("img", "jpg", "webp", "png", "pixel_values"))
+LABEL = Column(name="label", kind="integer", aliases=("labels", "class", "cls", "fine_label"))
+
+Columns = Sequence[Column | str]
+
+
+def column_of(column: Column | str) -> Column:
+    """The column that a domain means."""
+    return Column(name=column) if isinstance(column, str) else column
+
+
+def names_of(columns: Columns) -> tuple[str, ...]:
+    """The names that `decode_rows` and readers of rows know the columns by."""
+    return tuple(column_of(column).name for column in columns)

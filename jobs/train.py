@@ -3,6 +3,7 @@
     python jobs/train.py                                   digits, a few minutes on 2 CPU cores
     python jobs/train.py cifar10 --data.train DIR          parquet shards (jobs/prepare_data.py)
     python jobs/train.py unite-b --data.train s3://...     ImageNet-256
+    python jobs/train.py --config run.yaml                 a recipe in a file, and changes to it
     ray job submit --working-dir . -- python jobs/train.py on a running cluster
 
 The first word is a recipe (`unite recipes` lists them); every field of it is a flag. The same
@@ -25,16 +26,16 @@ def main() -> int:
     from unite.cluster.console import print_plan, print_report
     from unite.cluster.launch import launch, prepare
     from unite.config.effects import require_effect
+    from unite.config.files import starting_config
     from unite.config.flags import parse
     from unite.config.recipes import recipe
     from unite.training.arguments import TrainArguments
     from unite.training.report import build_report
 
-    words = sys.argv[1:]
-    name = words.pop(0) if words and not words[0].startswith("-") else "digits"
-    default = TrainArguments(config=recipe(name))
+    config, words = starting_config(sys.argv[1:])
+    default = TrainArguments(config=config)
     arguments = parse(TrainArguments, default=default, args=words, description=__doc__)
-    require_effect(arguments.config, default.config)
+    require_effect(arguments.config, recipe(config.recipe))
     planned = prepare(
         arguments.config, resume=arguments.resume, allow_changes=arguments.allow_changes
     )

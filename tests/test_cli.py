@@ -10,6 +10,7 @@ import torch
 import unite
 from unite.checkpoints.store import CheckpointWriter, folder_of
 from unite.cli import main
+from unite.config.files import read_yaml
 from unite.config.recipes import names, recipe
 from unite.config.schema import CheckpointConfig
 from unite.config.serialise import diff, to_dict
@@ -97,6 +98,18 @@ def test_recipes_show_true_sizes(type_in):
     assert rows["unite-b"][-3:] == ["130.6", "86.2", "217.6"]
     assert rows["unite-l"][-1] == "545.5"
     assert rows["unite-xl"][-1] == "762.8"
+
+
+def test_a_recipe_is_written_as_the_file_of_a_run(type_in, tmp_path):
+    out, end = type_in("recipes", "unite-b", "--yaml")
+    assert end is None
+    (tmp_path / "run.yaml").write_text(out)
+    assert read_yaml(tmp_path / "run.yaml") == recipe("unite-b")
+    out, _ = type_in("recipes", "unite-l")
+    assert "unite-l" in out and "unite-b" not in out
+    for words in (("recipes", "unit-b"), ("recipes", "unit-b", "--yaml")):
+        assert "did you mean unite-b" in (type_in(*words)[1] or "")
+    assert "name it" in (type_in("recipes", "--yaml")[1] or "")
 
 
 def test_diff_is_complete(type_in):

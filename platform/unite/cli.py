@@ -28,11 +28,16 @@ Path = Annotated[Positional[str], arg(metavar="PATH")]
 
 
 @app.command
-def recipes() -> None:
-    """List the named runs: what each reproduces, and its true parameter counts in millions."""
-    from unite.commands.recipes import list_recipes
+def recipes(name: Name = "", yaml: bool = False) -> None:
+    """List the named runs: what each reproduces, and its true parameter counts in millions.
 
-    list_recipes()
+    Args:
+        name: Only this one.
+        yaml: Print its whole config as a file for `jobs/train.py --config`.
+    """
+    from unite.commands.recipes import list_recipes, print_yaml
+
+    print_yaml(name) if yaml else list_recipes(name)
 
 
 @app.command
@@ -42,7 +47,7 @@ def diff(first: Name, second: Name, recipe: str = "unite-b") -> None:
     For example `unite diff paper released` or `unite diff digits cifar10`.
 
     Args:
-        first: A variant (paper, released) or the name of a recipe.
+        first: A variant (paper, released, checkpoints) or the name of a recipe.
         second: What to compare it with.
         recipe: The base recipe whose variants are meant.
     """

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import pytest
+import torch
 
 from unite.config.recipes import names, recipe
 from unite.config.schema import RunConfig
 from unite.config.serialise import flatten
 from unite.config.serialise import replace as change
-from unite.config.validate import FRACTIONS, NOT_NEGATIVE, POSITIVE, validate
+from unite.config.validate import FRACTIONS, NOT_NEGATIVE, POSITIVE, validate, warnings_of
 
 BASE = recipe("digits")
 CHECKS = {
@@ -25,6 +26,11 @@ CHECKS = {
         {"model.num_registers": 4},
         "model.num_registers = 4 but the decoder draws one patch from each register: set it to "
         "(domain.size / domain.patch)^2 = 16",
+    ),
+    "one channel": (
+        {"model.latent_dim": 1},
+        "model.latent_dim = 1: the final LayerNorm makes a constant of one channel, so the latent "
+        "could hold nothing; use 3 or more",
     ),
     "LPIPS on small images": (
         {"loss.perceptual.weight": 1.0},
@@ -103,6 +109,25 @@ def test_what_must_not_be_negative(name):
 def test_what_is_a_share(name):
     with pytest.raises(ValueError, match=rf"{name} = 1.5 must lie in 0..1"):
         validate(change(BASE, {name: 1.5}))
+
+
+def test_what_runs_but_is_hardly_meant_is_warned_of():
+    assert warnings_of(BASE, num_steps=610) == []
+    two = validate(change(BASE, {"model.latent_dim": 2}))
+    (warning,) = warnings_of(two, num_steps=610)
+    assert "model.latent_dim = 2" in warning and "use 3 or more" in warning
+    (warning,) = warnings_of(BASE, num_steps=100)
+    assert f"{0.99**100:.0%} of the random initial ones" in warning
+    assert "lower optim.ema_decay = 0.99" in warning
+    assert len(warnings_of(two, num_steps=100)) == 2
+
+
+def test_the_norm_of_one_channel_is_a_constant_and_of_two_one_bit():
+    values = torch.randn(50, 2, generator=torch.Generator().manual_seed(0))
+    one, two = torch.nn.LayerNorm(1)(values[:, :1]), torch.nn.LayerNorm(2)(values)
+    assert not one.any()
+    torch.testing.assert_close(two[:, 0], -two[:, 1])
+    assert two[:, 0].abs().median() == pytest.approx(1, abs=1e-3)
 
 
 def test_all_problems_are_told_at_once():

@@ -12,6 +12,7 @@ from rich.table import Column
 
 from unite import terminal, tracking
 from unite.config.schema import RunConfig
+from unite.config.validate import warnings_of
 from unite.storage import Store
 from unite.training.flops import training_flops
 from unite.training.loop import Plan
@@ -24,7 +25,6 @@ from unite.words import clock, count
 
 POLL_SECONDS = 0.5
 PLAIN_SECONDS = 10.0
-INITIAL_WEIGHTS_KEPT = 0.01
 SHOWN = {
     "loss/total": "loss",
     "loss/l1": "l1",
@@ -108,14 +108,9 @@ def print_plan(run: Run) -> None:
         "compute": f"{flops.total / 1e9:.4g} GFLOP per image, "
         f"{flops.total * plan.total_images:.3g} FLOP in all (F = {config.flow.steps})",
     }
-    kept = config.optim.ema_decay ** (plan.total_images // plan.batch_size)
-    if kept > INITIAL_WEIGHTS_KEPT:
-        rows["warning"] = (
-            f"at the end the averaged weights still hold {kept:.0%} of the random initial ones, "
-            f"and evaluation uses the averages: lower optim.ema_decay = {config.optim.ema_decay} "
-            "or train longer"
-        )
     _print_rows(rows)
+    for warning in warnings_of(config, num_steps=plan.total_images // plan.batch_size):
+        _print_rows({"warning": warning})
 
 
 def print_report(run: Run, report: Report, seconds: float) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from unite.commands.render import print_table
 from unite.config.decisions import decisions
+from unite.config.files import write_yaml
 from unite.config.recipes import VARIANTS, describe, names, recipe
 from unite.config.schema import FlowConfig, ImagesConfig, ModelConfig
 from unite.config.serialise import diff
@@ -15,13 +16,26 @@ from unite.domains import build_domain
 from unite.models import UNITE, parameter_counts
 
 
-def list_recipes() -> None:
-    """Print every recipe, what it reproduces and the true size of its model."""
+def list_recipes(name: str = "") -> None:
+    """Print every recipe, or the one named: what it reproduces and the true size of its model."""
+    chosen = [recipe(name).recipe] if name else names()
     print_table(
         ("recipe", "reproduces", "encoder M", "decoder M", "total M"),
-        ((name, describe(name), *_millions(name)) for name in names()),
+        ((each, describe(each), *_millions(each)) for each in chosen),
     )
-    print("\nStart one: python jobs/train.py RECIPE. Differences: unite diff paper released")
+    print(
+        "\nStart one: python jobs/train.py RECIPE. As a file: unite recipes RECIPE --yaml. "
+        "Differences: unite diff paper checkpoints"
+    )
+
+
+def print_yaml(name: str) -> None:
+    """Print a recipe's whole config as YAML; ValueError when none is named."""
+    if not name:
+        raise ValueError(
+            "--yaml writes one recipe: name it, for example unite recipes digits --yaml"
+        )
+    print(write_yaml(recipe(name)), end="")
 
 
 def _millions(name: str) -> tuple[str, ...]:

@@ -52,6 +52,7 @@ ACTS_WHEN: Mapping[str, Condition] = {
     "optim.plateau_epochs": _chosen("optim.schedule", "plateau"),
     "optim.lr_min": _chosen("optim.schedule", "cosine"),
     "optim.muon_momentum": _on("optim.muon"),
+    "optim.muon_eps": _on("optim.muon"),
     "flow.t_mean": _chosen("flow.timesteps", "logit_normal"),
     "flow.t_std": _chosen("flow.timesteps", "logit_normal"),
     "flow.reduction": _above("flow.steps", 1),

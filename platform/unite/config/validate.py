@@ -21,6 +21,8 @@ from unite.config.schema import (
 )
 from unite.config.serialise import flatten
 
+INITIAL_WEIGHTS_KEPT = 0.01
+"""Share of the initial weights in the average at the end, above which a warning is due."""
 LPIPS_SMALLEST_SIDE = 16
 """Pixels of the smallest image that LPIPS can halve four times."""
 POSITIVE = (
@@ -110,6 +112,24 @@ def _names(config: RunConfig) -> Iterator[str]:
         yield str(error)
 
 
+def warnings_of(config: RunConfig, *, num_steps: int) -> list[str]:
+    """What runs but is hardly meant, in a run of `num_steps` steps; shown with its plan."""
+    found = []
+    if config.model.latent_dim == 2:
+        found.append(
+            "model.latent_dim = 2: the final LayerNorm makes (a, -a) of two channels, |a| near 1, "
+            "so a register holds little more than a bit; use 3 or more (32 as in the paper)"
+        )
+    kept = config.optim.ema_decay**num_steps
+    if kept > INITIAL_WEIGHTS_KEPT:
+        found.append(
+            f"at the end the averaged weights still hold {kept:.0%} of the random initial ones, "
+            f"and evaluation uses the averages: lower optim.ema_decay = {config.optim.ema_decay} "
+            "or train longer"
+        )
+    return found
+
+
 def _ranges(config: RunConfig) -> Iterator[str]:
     values = flatten(config)
     for name, value in values.items():
@@ -132,6 +152,11 @@ def _shapes(config: RunConfig) -> Iterator[str]:
     if isinstance(config.domain, ImagesConfig):
         yield from _images(config.domain, config.model.num_registers)
         yield from _perceptual(config.domain, config.loss.perceptual.weight)
+    if config.model.latent_dim == 1:
+        yield (
+            "model.latent_dim = 1: the final LayerNorm makes a constant of one channel, so the "
+            "latent could hold nothing; use 3 or more (32 as in the paper)"
+        )
     yield from _encoder(config.model.encoder)
     yield from _heads("model.decoder", config.model.decoder)
 

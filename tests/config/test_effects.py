@@ -14,6 +14,7 @@ USELESS = {
     "optim.plateau_epochs": ({"optim.schedule": "cosine"}, (3.0, 5.0)),
     "optim.lr_min": ({"optim.schedule": "plateau"}, 1e-5),
     "optim.muon_momentum": ({"optim.muon": False}, 0.5),
+    "optim.muon_eps": ({"optim.muon": False}, 1e-6),
     "flow.t_mean": ({"flow.timesteps": "uniform"}, 0.3),
     "flow.t_std": ({"flow.timesteps": "uniform"}, 0.3),
     "flow.reduction": ({"flow.steps": 1}, "mean"),

@@ -127,7 +127,7 @@ def test_the_norm_of_one_channel_is_a_constant_and_of_two_one_bit():
     one, two = torch.nn.LayerNorm(1)(values[:, :1]), torch.nn.LayerNorm(2)(values)
     assert not one.any()
     torch.testing.assert_close(two[:, 0], -two[:, 1])
-    assert two[:, 0].abs().median() == pytest.approx(1, abs=1e-3)
+    assert two[:, 0].abs().median().item() == pytest.approx(1, abs=1e-3)
 
 
 def test_all_problems_are_told_at_once():

@@ -151,10 +151,27 @@ def test_inspect_a_run(type_in, run_folder):
     assert end is None
     assert "2 committed checkpoints" in out
     assert re.search(r"256 +8 +eval/psnr 2\.56", out)
+    assert max(map(len, out.splitlines())) <= 100
     assert re.search(r"images seen +512", out)
     assert re.search(r"EMA weights +yes", out)
     assert re.search(r"optimiser state +yes", out)
     assert out.count(" ok") == 4, "model, ema, optimizer and state have their digests checked"
+
+
+def test_inspect_takes_latest_and_names_and_keeps_metric_names_whole(type_in, run_folder):
+    folder = folder_of(run_folder, 512)
+    state = folder.read_json("state.json")
+    state["metrics"] |= {f"loss/a_term_with_a_long_name_{i}": 1.0 for i in range(9)}
+    folder.write_json("state.json", state)
+    marker = folder.read_json("COMMITTED")
+    marker["sha256"]["state.json"] = folder.digest("state.json")
+    folder.write_json("COMMITTED", marker)
+    run_folder.write_json("config.json", state["config"])
+    storage = ("--storage", str(run_folder).rpartition("/")[0])
+    out, _ = type_in("inspect", "latest", *storage)
+    assert "2 committed checkpoints" in out and max(map(len, out.splitlines())) <= 100
+    assert all(f"loss/a_term_with_a_long_name_{i} 1" in out for i in range(9))
+    assert "2 committed checkpoints" in type_in("inspect", "run", *storage)[0]
 
 
 def test_inspect_counts_tensors(type_in, run_folder):
@@ -186,7 +203,7 @@ def test_inspect_survives_a_torn_file(type_in, run_folder):
 
 
 def test_inspect_refuses_what_is_none(type_in, tmp_path):
-    assert "there is nothing at" in type_in("inspect", str(tmp_path / "no"))[1]
+    assert "there is no run" in type_in("inspect", str(tmp_path / "no"))[1]
     assert "holds no checkpoint" in type_in("inspect", str(tmp_path))[1]
     (tmp_path / "000000000512").mkdir()
     (tmp_path / "000000000512" / "state.json").write_text("{}")

@@ -202,3 +202,12 @@ def test_a_killed_writer_leaves_no_half_file(tmp_path):
         store.write("x", b"data")
     assert "x" not in seen[0]
     assert store.list() == ["x"]
+
+
+def test_a_check_leaves_no_folder(tmp_path):
+    Store.open(tmp_path / "runs" / "new").check_writable()
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").write_text("")
+    Store.open(tmp_path / "runs" / "new").check_writable()
+    assert [each.name for each in (tmp_path / "runs").iterdir()] == ["mine"]

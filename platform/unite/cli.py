@@ -57,17 +57,20 @@ def diff(first: Name, second: Name, recipe: str = "unite-b") -> None:
 
 
 @app.command
-def inspect(checkpoint: Path) -> None:
+def inspect(checkpoint: Path = "latest", storage: str = "") -> None:
     """Show what a run, checkpoint, export or weights file holds, and whether it is intact.
 
     Nothing is executed from the file. Exits with status 1 when a digest does not match.
 
     Args:
-        checkpoint: A run's folder, a checkpoint folder or a file; local or an s3:// URI.
+        checkpoint: latest, a run's name or MLflow id, or a path or s3:// URI of a run, a
+            checkpoint, an export or a weights file.
+        storage: Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs.
     """
-    from unite.commands.checkpoints import inspect as run
+    from unite.commands.checkpoints import inspect as show
+    from unite.training.runs import default_storage
 
-    run(checkpoint)
+    show(checkpoint, storage or default_storage())
 
 
 @app.command(name="import-authors")

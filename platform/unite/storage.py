@@ -175,10 +175,18 @@ class Store:
                 self.delete(f"{name}/{found}" if name else found)
 
     def check_writable(self) -> None:
-        """Write and delete a probe; StorageError names the path when that fails."""
+        """Write and delete a probe; StorageError names the path when that fails.
+
+        Folders made for it are removed again: what is checked may still not come to be.
+        """
+        place = Path(self.path()) if self.is_local else None
+        absent = [each for each in (place, *place.parents) if not each.exists()] if place else []
         probe = f".probe-{uuid.uuid4().hex[:8]}"
         self.write(probe, b"")
         self.delete(probe)
+        for folder in absent:
+            with suppress(OSError):  # someone else has put something there meanwhile
+                folder.rmdir()
 
     def digest(self, name: str = "") -> str:
         """SHA-256 of a file, hex, or StorageError naming it."""

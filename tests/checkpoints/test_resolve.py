@@ -36,6 +36,17 @@ def test_latest_is_the_run_that_committed_last(tmp_path):
     assert resolve_run("latest", str(tmp_path)) == late.uri
 
 
+def test_latest_is_no_trial_of_a_sweep_and_says_its_name(tmp_path, capsys):
+    mine = make_run(tmp_path, "mine", images=(10,), committed_at=1000)
+    trial = make_run(tmp_path, "trial", images=(10,), committed_at=2000)
+    trial.write_json("ablation/sweep.json", {"sweep": "sweep-noise-smoke"})
+    assert resolve_run("latest", str(tmp_path)) == mine.uri
+    assert capsys.readouterr().err == "latest is mine\n"
+    mine.delete()
+    with pytest.raises(CheckpointError, match="is a trial of a sweep.*Runs there: trial"):
+        resolve_run("latest", str(tmp_path))
+
+
 def test_latest_without_a_checkpoint_says_so(tmp_path):
     make_run(tmp_path, "unfinished").write("checkpoints/000000000010/state.json", b"{}")
     with pytest.raises(CheckpointError, match=f"no run under {tmp_path} has a committed"):

@@ -14,6 +14,7 @@ from unite.config.serialise import to_dict
 from unite.domains import build_domain
 from unite.models.unite import UNITE
 from unite.sampling.generate_job import (
+    Drawing,
     GenerateArguments,
     choose_device,
     choose_settings,
@@ -52,6 +53,19 @@ def test_command_writes_pngs_grid_and_npz(run_folder, tmp_path, root):
         picture = np.asarray(Image.open(out / f"{index:06d}-class{label}.png"))
         np.testing.assert_array_equal(picture, images[index, ..., 0])
     assert Image.open(out / "grid.png").size[0] > Image.open(out / "grid.png").size[1] / 2
+
+
+def test_without_a_terminal_a_line_every_ten_seconds_tells_how_far_it_is(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr("unite.sampling.generate_job.time.monotonic", lambda: now[0])
+    with Drawing(1000) as drawing:
+        for second in range(0, 30, 4):
+            now[0] = float(second)
+            drawing.show(second * 20)
+    assert capsys.readouterr().err.splitlines() == [
+        "240 of 1,000 images drawn  20.0/s  0:38 left",
+        "480 of 1,000 images drawn  20.0/s  0:26 left",
+    ]
 
 
 def test_command_reports_mistakes_without_a_traceback(run_folder, tmp_path, root):

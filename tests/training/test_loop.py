@@ -287,7 +287,8 @@ def test_other_data_than_the_checkpoint_was_trained_on_is_refused(smoke, make_tr
         make_trainer(smoke)
 
 
-def test_a_collapsed_latent_is_named_with_its_cure(smoke, make_trainer, caplog):
+def test_a_collapsed_latent_is_named_with_its_cure(smoke, make_trainer, caplog, monkeypatch):
+    monkeypatch.setattr("unite.training.monitors.GRACE_STEPS", 1)  # the run has few steps
     trainer = make_trainer(replace(smoke, {"training.collapse_std": 1e9}))
     trainer.run()
     warnings = [r.message for r in caplog.records if "latent/std" in r.message]

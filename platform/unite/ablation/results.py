@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unite.ablation.trials import Trial, Work
+from unite.checkpoints.resolve import TRIAL_FOLDER
 from unite.checkpoints.store import checkpoint_digest, latest
 from unite.storage import StorageError, Store
 from unite.training.loop import Plan
@@ -20,8 +21,6 @@ from unite.training.runs import Run, open_run
 from unite.training.setup import open_split
 
 logger = logging.getLogger(__name__)
-
-FOLDER = "ablation"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +74,11 @@ def read_result(run: Run, trial: Trial) -> Result | None:
     return content if content.checkpoint == checkpoint_digest(folder) else None
 
 
+def mark_trial(run: Run, sweep: str) -> None:
+    """Note in a run's folder that a sweep trains it, before there is a result."""
+    run.folder.write_json(f"{TRIAL_FOLDER}/sweep.json", {"sweep": sweep})
+
+
 def write_result(run: Run, trial: Trial, result: Result) -> None:
     """Keep a result; with it the trial is finished."""
     place = result_file(run.folder, trial)
@@ -84,7 +88,7 @@ def write_result(run: Run, trial: Trial, result: Result) -> None:
 
 def result_file(run: Store, trial: Trial) -> Store:
     """Where a trial's result is: another protocol is another file."""
-    return run / FOLDER / f"{trial.measurement}.json"
+    return run / TRIAL_FOLDER / f"{trial.measurement}.json"
 
 
 def _read(place: Store) -> Result:

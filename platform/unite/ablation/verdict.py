@@ -18,6 +18,7 @@ from unite.config.axes import Axis, Cell, Claim, Point, Role
 from unite.evaluation.report import shown_name
 from unite.metrics.better import higher_is_better
 from unite.paper import TABLES
+from unite.training.monitors import has_learned
 
 RULE = (
     "Rule: means over seeds differ beyond twice the standard error of their difference, "
@@ -260,5 +261,6 @@ def _collapsed(axis: Axis, measured: Iterable[Measured]) -> list[str]:
         f"{each.trial.seed}; its other figures mean little."
         for each in measured
         if (std := each.result.metrics.get(LATENT_STD, 1.0))
-        < each.trial.config.training.collapse_std
+        < (training := each.trial.config.training).collapse_std
+        and has_learned(each.result.images, training.batch_size)
     ]

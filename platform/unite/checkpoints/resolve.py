@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from unite import terminal
 from unite.checkpoints.store import MARKER, STATE_FILE, CheckpointError, committed, folder_of
 from unite.config.schema import RunConfig
 from unite.config.serialise import from_dict
@@ -10,6 +11,8 @@ from unite.storage import Store
 CONFIG_FILE = "config.json"
 RUN_FILE = "run.json"
 LATEST = "latest"
+TRIAL_FOLDER = "ablation"
+"""Of a run: what sweeps found on it."""
 LISTED_RUNS = 8
 """Runs that an error message names."""
 
@@ -17,14 +20,17 @@ LISTED_RUNS = 8
 def resolve_run(reference: str, storage: str) -> str:
     """The path or URI that `unite.load` reads for a reference to a run or a model.
 
-    `latest` is the run under `storage` whose newest checkpoint was committed last. Otherwise the
-    reference is, in this order: the name of a run under `storage`; a path or URI of a run,
-    checkpoint, export or weights file; the MLflow id of a run under `storage`. CheckpointError
-    lists the runs that there are when it is none of them.
+    `latest` is the run under `storage` whose newest checkpoint was committed last and that is no
+    trial of a sweep; which run that is, is told. Otherwise the reference is, in this order: the
+    name of a run under `storage`; a path or URI of a run, checkpoint, export or weights file; the
+    MLflow id of a run under `storage`. CheckpointError lists the runs that there are when it is
+    none of them.
     """
     root = Store.open(storage)
     if reference == LATEST:
-        return _latest_run(root).uri
+        run = _latest_run(root)
+        terminal.tell(f"{LATEST} is {run.name}")
+        return run.uri
     if "/" not in reference and _is_run(root / reference):
         return (root / reference).uri
     place = Store.open(reference)
@@ -62,13 +68,24 @@ def runs_under(root: Store) -> list[Store]:
 
 
 def _latest_run(root: Store) -> Store:
-    finished = [run for run in runs_under(root) if committed(run)]
+    trained = [run for run in runs_under(root) if committed(run)]
+    finished = [run for run in trained if not is_trial(run)]
+    if trained and not finished:
+        raise CheckpointError(
+            f"every run under {root} is a trial of a sweep, and {LATEST} means none of these: name "
+            f"the one that you mean. {_available(root)}"
+        )
     if not finished:
         raise CheckpointError(
             f"no run under {root} has a committed checkpoint yet; train one (python "
             "jobs/train.py), or name the storage folder that holds your runs"
         )
     return max(finished, key=lambda run: committed_at(folder_of(run, committed(run)[-1])))
+
+
+def is_trial(run: Store) -> bool:
+    """Whether a sweep trains or has measured the run."""
+    return run.exists(TRIAL_FOLDER)
 
 
 def committed_at(checkpoint: Store) -> int:

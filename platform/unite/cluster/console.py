@@ -18,10 +18,10 @@ from unite.training.flops import training_flops
 from unite.training.loop import Plan
 from unite.training.progress import read_progress
 from unite.training.report import Report
-from unite.training.runs import Run
+from unite.training.runs import Run, run_flags
 from unite.training.setup import open_split
 from unite.training.timings import WORKERS, Timings
-from unite.words import clock, count
+from unite.words import clock, command, count
 
 POLL_SECONDS = 0.5
 PLAIN_SECONDS = 10.0
@@ -98,13 +98,13 @@ def print_plan(run: Run) -> None:
     plan = Plan.of(config, shards.num_rows)
     flops = training_flops(config)
     place = run.resume_from
-    start = f"continues after {int(place.name):,} images" if place else "starts afresh"
+    start = f"continues after {count(int(place.name), 'image')}" if place else "starts afresh"
     rows = {
         "run": f"{run.folder} ({start})",
         "recipe": config.recipe,
-        "data": f"{shards.num_rows:,} images in {shards.uri} (digest {shards.digest[:12]})",
-        "length": f"{plan.total_images:,} images, {plan.total_images // plan.batch_size:,} steps "
-        f"of {plan.batch_size}",
+        "data": f"{count(shards.num_rows, 'image')} in {shards.uri} (digest {shards.digest[:12]})",
+        "length": f"{count(plan.total_images, 'image')}, "
+        f"{count(plan.total_images // plan.batch_size, 'step')} of {plan.batch_size}",
         "compute": f"{flops.total / 1e9:.4g} GFLOP per image, "
         f"{flops.total * plan.total_images:.3g} FLOP in all (F = {config.flow.steps})",
     }
@@ -115,7 +115,7 @@ def print_plan(run: Run) -> None:
 
 def print_report(run: Run, report: Report, seconds: float) -> None:
     """The figures of a finished run and what to do next."""
-    rows = {"trained": f"{report.images:,} images, {clock(seconds)} in this session"}
+    rows = {"trained": f"{count(report.images, 'image')}, {clock(seconds)} in this session"}
     if report.psnr_db is not None:
         rows["reconstruction"] = f"{report.psnr_db:.1f} dB PSNR on held-out images"
     if report.read_samples is not None and report.read_real is not None:
@@ -133,17 +133,19 @@ def print_report(run: Run, report: Report, seconds: float) -> None:
 
 def _print_next(run: Run) -> None:
     config: RunConfig = run.config
-    print("\nNext:")
+    flags, last = run_flags(run), min(config.domain.num_classes, 10) - 1
+    drawn = ["--labels", f"0-{last}", "--num", "100", "--out", "samples"]
     commands = {
-        "python jobs/generate.py --run latest --labels 0-9 --num 100 --out samples": "more samples",
-        "python jobs/evaluate.py --run latest": "every metric",
-        "python jobs/train.py --help": "every setting",
+        command("python", "jobs/generate.py", *flags, *drawn): "more samples",
+        command("python", "jobs/evaluate.py", *flags): "every metric",
+        command("python", "jobs/train.py", "--help"): "every setting",
     }
     uri = run.record.get("mlflow_uri")
     if config.tracking.enabled and uri:
         commands[tracking.describe(uri)] = "curves and pictures in the browser"
-    for command, meaning in commands.items():
-        print(f"  {command}\n      {meaning}")
+    print("\nNext:")
+    for line, meaning in commands.items():
+        print(f"  {line}\n      {meaning}")
 
 
 def _print_rows(rows: dict[str, str]) -> None:

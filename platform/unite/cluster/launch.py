@@ -79,15 +79,16 @@ def check_data(config: RunConfig) -> tuple[ShardSet, ShardSet]:
 
 def launch(run: Run) -> dict[str, Any]:
     """Train a prepared run on the cluster and return its summary."""
-    begin(run)
+    run.folder.check_writable()
     took = connect()
-    if took:
-        Timings(Store(run.config.storage)).add({RAY: took})
     allotment = admit(run.config.cluster)
     _warn_of_idle_gpus(run.config.cluster)
     handle = _start_tracking(run)
     if handle is not None:
         terminal.phase("MLflow has the run")
+    begin(run)  # now that nothing can refuse it any more
+    if took:
+        Timings(Store(run.config.storage)).add({RAY: took})
     spool = tracking.spool_folder(run.folder)
     factory = functools.partial(open_tracker, handle, spool, tracking.Login.of_this_process())
     job = Job.of(run)

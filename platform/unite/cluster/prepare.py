@@ -29,8 +29,9 @@ def prepare(plan: Plan, *, num_cpus: float = 0) -> SplitManifest:
     `num_cpus` bounds the CPUs at work, 0 = all. Whatever ends it early, the shards that are
     finished are kept and the same call continues. Raises ShardError or StorageError.
     """
-    begin(plan)
+    plan.store.check_writable()
     connect()
+    begin(plan)
     quiet()
     try:
         shards = list(_shown(_run(plan.jobs, num_cpus), plan))

@@ -39,6 +39,7 @@ from unite.evaluation.extractors import choose
 from unite.evaluation.preparation import prepare_references, prepare_sources
 from unite.storage import Store
 from unite.training.runs import CONFIG_FILE, DIGITS, STOP_FILE, data_uri, open_run, request_stop
+from unite.words import count
 
 logger = logging.getLogger(__name__)
 
@@ -117,13 +118,16 @@ def _require_data(sweep: Sweep) -> None:
 def run_sweep(sweep: Sweep, console: Console) -> Ended:
     """Finish a sweep and draw it. Nothing that is finished runs again."""
     _require_data(sweep)
+    left = _unfinished(sweep)
+    cluster = sweep.trials[0].config.cluster
+    if left and not cluster.wait_s:
+        check_capacity(cluster, reachable_nodes())  # before anything is written
     for work in sweep.works:
         prepare(work.config, resume="auto", allow_changes=False)
     sweep.folder.check_writable()
-    sweep.folder.delete(STOP_FILE)
     parent = start_parent(sweep)
-    left = [work for work in sweep.works if not is_finished(work)]
-    console.print(f"{sweep.name}: {len(left)} of {len(sweep.works)} runs to do")
+    sweep.folder.delete(STOP_FILE)
+    console.print(f"{sweep.name}: {len(left)} of {count(len(sweep.works), 'run')} to do")
     status = "FAILED"
     try:
         errors = _run(sweep, left, parent, console) if left else {}
@@ -134,6 +138,10 @@ def run_sweep(sweep: Sweep, console: Console) -> Ended:
     finally:
         if parent is not None:
             tracking.finish_run(parent, status)
+
+
+def _unfinished(sweep: Sweep) -> list[Work]:
+    return [work for work in sweep.works if not is_finished(work)]
 
 
 def _run(

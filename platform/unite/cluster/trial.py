@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from unite import tracking
-from unite.ablation.results import Result, is_trained, read_result, write_result
+from unite.ablation.results import Result, is_trained, mark_trial, read_result, write_result
 from unite.ablation.trials import Sweep, Trial, Work
 from unite.ablation.verdict import LATENT_STD, PSNR
 from unite.checkpoints.store import STATE_FILE, checkpoint_digest, latest
@@ -105,6 +105,7 @@ def _train(run: Run, work: Work, context: Context) -> dict[str, Any]:
     begin(run)  # this forgets an old request to stop, so a new one is looked for afterwards
     if _stop_asked(context):
         return {"stopped": True}
+    mark_trial(run, context.sweep.name)
     handle = _start_tracking(work, context)
     spool = tracking.spool_folder(run.folder)
     factory = functools.partial(open_tracker, handle, spool, context.login)

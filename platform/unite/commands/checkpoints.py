@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from unite.checkpoints.authors import EMA_WORDS, find_state, is_authors, to_ours
 from unite.checkpoints.export import write_export
 from unite.checkpoints.load import AUTHORS_WEIGHTS, EXPORT_WEIGHTS, load, read_tensors
+from unite.checkpoints.resolve import resolve_run
 from unite.checkpoints.store import (
     PARTS,
     STATE_FILE,
@@ -26,16 +28,20 @@ from unite.config.schema import ImagesConfig, ModelConfig, RunConfig
 from unite.config.serialise import from_dict, to_dict
 from unite.models import UNITE
 from unite.storage import Store
+from unite.words import command, count
+
+COLUMNS = 100
+SHOWN_METRICS = ("eval/", "latent/std")
+"""Begins the names of metrics that each checkpoint of a run is listed with."""
 
 
-def inspect(path: str) -> None:
-    """Print what is at `path`: a run, a checkpoint, an export or a weights file.
+def inspect(reference: str, storage: str) -> None:
+    """Print what a run, a checkpoint, an export or a weights file holds.
 
-    Exits with status 1 when a file of a checkpoint does not match its digest.
+    `reference` is what `resolve_run` takes. Exits with status 1 when a file of a checkpoint does
+    not match its digest.
     """
-    place = Store.open(path)
-    if not place.exists():
-        raise CheckpointError(f"there is nothing at {place}")
+    place = Store.open(resolve_run(reference, storage))
     if place.is_file():
         _print_file(place)
     elif place.exists("checkpoints"):
@@ -58,16 +64,18 @@ def _print_run(run: Store) -> None:
     rows = []
     for images in found:
         state = folder_of(run, images).read_json(STATE_FILE)
-        rows.append((images, state["step"], _metrics(state)))
-    print(f"run {run}: {len(found)} committed checkpoints")
+        rows.append((images, state["step"], _metrics(state, SHOWN_METRICS)))
+    print(f"run {run}: {count(len(found), 'committed checkpoint')}")
     if found:
         print_table(("images", "step", "metrics"), rows)
         print(f"\nThe newest, {folder_of(run, found[-1])}:")
         _print_checkpoint(folder_of(run, found[-1]))
 
 
-def _metrics(state: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value:.4g}" for name, value in state["metrics"].items()) or "none"
+def _metrics(state: Mapping[str, Any], begin: tuple[str, ...] = ("",)) -> str:
+    """The metrics whose names begin so, as one text."""
+    found = {name: v for name, v in state["metrics"].items() if name.startswith(begin)}
+    return ", ".join(f"{name} {value:.4g}" for name, value in found.items()) or "none"
 
 
 def _print_checkpoint(folder: Store) -> None:
@@ -142,7 +150,8 @@ def architecture(domain: ImagesConfig, model: ModelConfig) -> dict[str, str]:
     """What a model is made of, in words."""
     encoder, decoder = model.encoder, model.decoder
     return {
-        "images": f"{domain.size} px, {domain.channels} channels, {domain.num_classes} classes, "
+        "images": f"{domain.size} px, {count(domain.channels, 'channel')}, "
+        f"{count(domain.num_classes, 'class', 'classes')}, "
         f"patch {domain.patch}",
         "latent": f"{model.num_registers} registers x {model.latent_dim} channels, "
         f"{model.sharing} weights",
@@ -152,9 +161,13 @@ def architecture(domain: ImagesConfig, model: ModelConfig) -> dict[str, str]:
 
 
 def _print_facts(facts: Mapping[str, Any]) -> None:
-    width = max(map(len, facts))
+    """One fact a line; a long one goes on below, broken between words."""
+    width = max(map(len, facts)) + 2
     for name, value in facts.items():
-        print(f"{name:<{width}}  {value}")
+        lines = textwrap.wrap(
+            str(value), COLUMNS - width, break_long_words=False, break_on_hyphens=False
+        )
+        print(f"{name:<{width}}" + f"\n{'':<{width}}".join(lines))
 
 
 def _yes(there: bool) -> str:
@@ -182,7 +195,8 @@ def import_authors(path: str, out: str, *, ema: bool) -> None:
     print(
         f"\n{len(report.mapped)} mapped, {len(report.dropped)} dropped, "
         f"{len(report.unknown)} unknown, {len(report.missing)} missing\n"
-        f"wrote {target}. Sample from it: python jobs/generate.py --run {target} --labels 0-9"
+        f"wrote {target}. Sample from it: "
+        + command("python", "jobs/generate.py", "--run", target.uri, "--labels", "0-9")
     )
 
 

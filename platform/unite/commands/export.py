@@ -25,6 +25,7 @@ from unite.sampling import serving
 from unite.storage import Store
 from unite.tracking import registry
 from unite.training.runs import RUN_FILE
+from unite.words import command
 
 README = "README.md"
 CARD_TAG = "card."
@@ -162,7 +163,8 @@ def _out(arguments: ExportArguments, subject: Subject) -> Store:
 
 
 def _command(subject: Subject) -> str:
-    return f"python jobs/evaluate.py --run {subject.uri}{'' if subject.ema else ' --no-ema'}"
+    words = ["python", "jobs/evaluate.py", "--run", subject.uri]
+    return command(*words, *([] if subject.ema else ["--no-ema"]))
 
 
 def _check_free(out: Store, subject: Subject) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass, fields
-from typing import Any, cast
+from typing import Self, cast
 
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn
 
+from unite import terminal
 from unite.checkpoints.load import load
 from unite.checkpoints.resolve import read_run_config, resolve_run
 from unite.config.effects import override
@@ -22,8 +23,11 @@ from unite.sampling.generator import generate_batches
 from unite.sampling.grid import image_grid, save_png, save_samples
 from unite.sampling.seeds import sample_seeds
 from unite.storage import Store
+from unite.words import clock, count
 
 GRID_IMAGES = 100
+PLAIN_SECONDS = 10.0
+"""Between two lines of progress where there is no terminal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +85,8 @@ def generate(arguments: GenerateArguments, default_storage: str) -> Store:
     seconds = time.perf_counter() - started
     _write_summary(out, images, labels.numpy())
     console.print(
-        f"{len(images)} samples in {seconds:.1f} s ({len(images) / seconds:.1f}/s, "
-        f"{nfe:.0f} evaluations each): {out}/grid.png, {out}/samples.npz and PNGs"
+        f"{count(len(images), 'sample')} in {seconds:.1f} s ({len(images) / seconds:.1f}/s, "
+        f"{count(round(nfe), 'evaluation')} each): {out}/grid.png, {out}/samples.npz and PNGs"
     )
     return out
 
@@ -163,29 +167,47 @@ def _draw_all(
     seeds = sample_seeds(arguments.seed, torch.arange(len(labels)))
     images: list[np.ndarray] = []
     evaluations = 0
-    with _progress() as progress:
+    with Drawing(len(labels)) as drawing:
         for samples in generate_batches(model, labels, seeds, arguments.batch_size, settings):
             for image in domain.render(samples.reconstruction).cpu().numpy():
                 save_png(out, f"{len(images):06d}-class{labels[len(images)]}.png", image)
                 images.append(image)
             evaluations += int(samples.nfe_B.sum())
-            progress.update(progress.task_ids[0], total=len(labels), completed=len(images))
+            drawing.show(len(images))
     return np.stack(images), evaluations / len(labels)
 
 
-def _progress() -> Progress:
-    """A bar with the time left, on a terminal only."""
-    console = Console(stderr=True)
-    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
-    progress = Progress(
-        *columns,
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    progress.add_task("sampling", total=None)
-    return progress
+class Drawing:
+    """Progress of drawing: a live line in a terminal, else a line every ten seconds."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.started = self.shown = time.monotonic()
+        columns = (BarColumn(bar_width=16), TextColumn("{task.description}"))
+        self.bar = terminal.progress(*columns, transient=True)
+        self.task = self.bar.add_task(self.describe(0), total=total)
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.bar.stop()
+
+    def show(self, drawn: int) -> None:
+        """Tell how many are drawn."""
+        self.bar.update(self.task, completed=drawn, description=self.describe(drawn))
+        if self.bar.disable and time.monotonic() - self.shown >= PLAIN_SECONDS:
+            self.shown = time.monotonic()
+            terminal.tell(self.describe(drawn))
+
+    def describe(self, drawn: int) -> str:
+        """The line: images drawn of all, rate, time left."""
+        line = f"{drawn:,} of {count(self.total, 'image')} drawn"
+        if not drawn:
+            return line
+        rate = drawn / max(time.monotonic() - self.started, 1e-9)
+        return f"{line}  {rate:,.1f}/s  {clock((self.total - drawn) / rate)} left"
 
 
 def _write_summary(out: Store, images: np.ndarray, labels: np.ndarray) -> None:

@@ -29,7 +29,13 @@ from unite.storage import StorageError
 from unite.training.ema import Ema
 from unite.training.evaluation import GRID_FILE, evaluate_reconstruction, sample_grid
 from unite.training.flops import DeviceRate
-from unite.training.monitors import CollapseWatch, effective_rank, latent_std, non_finite
+from unite.training.monitors import (
+    CollapseWatch,
+    effective_rank,
+    latent_std,
+    non_finite,
+    samples_differ,
+)
 from unite.training.muon import Optimizers
 from unite.training.parallelize import World
 from unite.training.progress import ProgressWriter
@@ -193,6 +199,7 @@ class Trainer:
     def _accumulate(self, batch: Any) -> tuple[list[str], Tensor]:
         """Gradients of all micro-batches; names and (mean terms..., *FLAGS) as one tensor."""
         self.optimizers.zero_grad()
+        self.batch = batch
         count = self.config.training.accumulation
         terms: dict[str, Tensor] = {}
         for sample, labels_B, address in self._micro_batches(batch, count):
@@ -255,9 +262,8 @@ class Trainer:
         }
         if self.world.device.type == "cuda":
             values["memory/device_peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
-        if warning := self.collapse.look(
-            values["latent/std"], self.images, pressed=self._flow_weight() > 0
-        ):
+        pressed = self._flow_weight() > 0 and samples_differ(self.batch.fields)
+        if warning := self.collapse.look(values["latent/std"], self.images, pressed=pressed):
             logger.warning(warning)
         self.history.append({"images": self.images, **values})
         self.metrics |= values

@@ -7,12 +7,15 @@ reading a result (float(...)) is what waits for it.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
 # The latent starts at zero by design: until it has once spread, it gets this share of training, or
-# these steps where they are more (at most half of it). Sound digits runs spread within 100.
+# these steps where they are more. Sound digits runs spread within 100. A run that ends before has
+# learned nothing yet, and is not judged.
 GRACE = 0.1
 GRACE_STEPS = 200
 # A latent may dip while the flow loss ramps up; one that has collapsed is low more often than not.
@@ -59,24 +62,40 @@ def effective_rank(z_BKD: Tensor, mask_BK: Tensor | None = None) -> Tensor:
     return torch.special.entr(share_D).sum().exp()
 
 
+def samples_differ(fields: Mapping[str, np.ndarray]) -> bool:
+    """Whether a batch has samples that differ in anything but their labels.
+
+    Of a single image, or of images of one colour, a constant latent is the right one.
+    """
+    contents = [value for name, value in fields.items() if name != "label"]
+    return any(bool((value[1:] != value[:1]).any()) for value in contents)
+
+
+def has_learned(images: int, batch_size: int) -> bool:
+    """Whether a run of so many images is long enough for its latent to have spread."""
+    return images > GRACE_STEPS * batch_size
+
+
 class CollapseWatch:
     """Tells a latent that is mostly under `threshold` from one that starts or dips there."""
 
     def __init__(self, threshold: float, total_images: int, batch_size: int) -> None:
         self.threshold = threshold
-        self.grace = min(max(GRACE * total_images, GRACE_STEPS * batch_size), total_images / 2)
+        self.grace = max(GRACE * total_images, GRACE_STEPS * batch_size)
+        self._is_judged = has_learned(total_images, batch_size)
         self._spread = False
         self._low: deque[bool] = deque(maxlen=RECENT_LOGS)
         self._told = False
 
     def look(self, std: float, images: int, *, pressed: bool) -> str:
-        """The warning, once, at the log point after `images`; else "". `pressed`: the flow loss has
-        weight.
+        """The warning, once, at the log point after `images`; else "".
+
+        `pressed`: the flow loss has weight, and the batch has images that differ.
         """
         self._spread |= std >= self.threshold
         if self._spread or images >= self.grace:
             self._low.append(pressed and std < self.threshold)
-        if self._told or sum(self._low) < LOW_LOGS:
+        if self._told or not self._is_judged or sum(self._low) < LOW_LOGS:
             return ""
         self._told = True
         return collapse_warning(std, self.threshold)

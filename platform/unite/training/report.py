@@ -23,6 +23,7 @@ from unite.storage import Store
 from unite.training.curves import draw_curves
 from unite.training.evaluation import GRID_FILE, GRID_SEED, sample_images
 from unite.training.runs import DIGITS, Run, data_uri
+from unite.words import command
 
 CURVES_FILE = "curves.png"
 READABLE_SAMPLES = 1000
@@ -70,7 +71,8 @@ def _draw_curves(run: Run, state: dict[str, Any]) -> str:
 def _grid(folder: Store) -> str:
     if folder.is_file(GRID_FILE):
         return f"{folder}/{GRID_FILE}"
-    return f"none yet; draw some: python jobs/generate.py --run {folder} --out samples"
+    draw = command("python", "jobs/generate.py", "--run", folder.uri, "--out", "samples")
+    return f"none yet; draw some: {draw}"
 
 
 def _draw_and_read(run: Run, checkpoint: Store) -> dict[str, float]:

@@ -63,6 +63,13 @@ def open_run(config: RunConfig, *, resume: str = "auto", allow_changes: bool = F
     return _at(config, storage / name, allow_changes)
 
 
+def run_flags(run: Run) -> list[str]:
+    """The flags by which other commands, typed in the same folder, find the run."""
+    usual = Store.open(default_storage()).uri
+    storage = [] if run.config.storage == usual else ["--storage", run.config.storage]
+    return ["--run", run.folder.name, *storage]
+
+
 def data_uri(config: RunConfig, split: str) -> str:
     """Where the shards of a split ("train" or "eval") of a resolved config are."""
     chosen = config.data.eval if split == "eval" and config.data.eval else config.data.train

@@ -151,7 +151,7 @@ def test_inspect_a_run(type_in, run_folder):
     assert end is None
     assert "2 committed checkpoints" in out
     assert re.search(r"256 +8 +eval/psnr 2\.56", out)
-    assert max(map(len, out.splitlines())) <= 100
+    assert max(map(len, out.replace(str(run_folder), "RUN").splitlines())) <= 100
     assert re.search(r"images seen +512", out)
     assert re.search(r"EMA weights +yes", out)
     assert re.search(r"optimiser state +yes", out)
@@ -169,7 +169,10 @@ def test_inspect_takes_latest_and_names_and_keeps_metric_names_whole(type_in, ru
     run_folder.write_json("config.json", state["config"])
     storage = ("--storage", str(run_folder).rpartition("/")[0])
     out, _ = type_in("inspect", "latest", *storage)
-    assert "2 committed checkpoints" in out and max(map(len, out.splitlines())) <= 100
+    assert (
+        "2 committed checkpoints" in out
+        and max(map(len, out.replace(str(run_folder), "RUN").splitlines())) <= 100
+    )
     assert all(f"loss/a_term_with_a_long_name_{i} 1" in out for i in range(9))
     assert "2 committed checkpoints" in type_in("inspect", "run", *storage)[0]
 

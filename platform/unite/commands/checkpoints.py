@@ -68,7 +68,7 @@ def _print_run(run: Store) -> None:
     print(f"run {run}: {count(len(found), 'committed checkpoint')}")
     if found:
         print_table(("images", "step", "metrics"), rows)
-        print(f"\nThe newest, {folder_of(run, found[-1])}:")
+        print(f"\nThe newest, {folder_of(run, found[-1]).uri.removeprefix(f'{run}/')}:")
         _print_checkpoint(folder_of(run, found[-1]))
 
 

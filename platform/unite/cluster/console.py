@@ -13,6 +13,7 @@ from rich.table import Column
 from unite import terminal, tracking
 from unite.config.schema import RunConfig
 from unite.config.validate import warnings_of
+from unite.data.overlap import shared_files
 from unite.storage import Store
 from unite.training.flops import training_flops
 from unite.training.loop import Plan
@@ -94,7 +95,7 @@ def _follow_plain(watched: Iterator[dict[str, Any] | None]) -> None:
 def print_plan(run: Run) -> None:
     """What is about to be computed: run folder, data, length, FLOPs, where it continues."""
     config = run.config
-    shards = open_split(config, "train")
+    shards, held_out = open_split(config, "train"), open_split(config, "eval")
     plan = Plan.of(config, shards.num_rows)
     flops = training_flops(config)
     place = run.resume_from
@@ -103,11 +104,15 @@ def print_plan(run: Run) -> None:
         "run": f"{run.folder} ({start})",
         "recipe": config.recipe,
         "data": f"{count(shards.num_rows, 'image')} in {shards.uri} (digest {shards.digest[:12]})",
+        "held out": f"{count(held_out.num_rows, 'image')} in {held_out.uri}"
+        + (", which are trained on" if shared_files(shards, held_out) else ""),
         "length": f"{count(plan.total_images, 'image')}, "
         f"{count(plan.total_images // plan.batch_size, 'step')} of {plan.batch_size}",
         "compute": f"{flops.total / 1e9:.4g} GFLOP per image, "
         f"{flops.total * plan.total_images:.3g} FLOP in all (F = {config.flow.steps})",
     }
+    if notes := dict.fromkeys((*shards.notes, *held_out.notes)):
+        rows["names"] = "; ".join(notes)
     _print_rows(rows)
     for warning in warnings_of(config, num_steps=plan.total_images // plan.batch_size):
         _print_rows({"warning": warning})

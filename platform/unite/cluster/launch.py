@@ -21,6 +21,7 @@ from unite.cluster.train import fit
 from unite.config.schema import ClusterConfig, RunConfig
 from unite.config.serialise import flatten, to_dict
 from unite.config.validate import validate
+from unite.data.overlap import describe_shared
 from unite.data.shards import ShardSet, require_same_classes
 from unite.storage import Store
 from unite.training.runs import DIGITS, RUN_FILE, Run, begin, data_uri, open_run, request_stop
@@ -68,6 +69,8 @@ def check_data(config: RunConfig) -> tuple[ShardSet, ShardSet]:
     """Open both splits and compare them with the domain; ValueError names what does not fit."""
     train, held_out = open_split(config, "train"), open_split(config, "eval")
     require_same_classes(train, held_out)
+    if shared := describe_shared(train, held_out):
+        logger.warning("%s", shared)
     names = train.class_names
     if names is not None and len(names) > config.domain.num_classes:
         raise ValueError(

@@ -5,13 +5,19 @@ They lie in the folder itself or, where it holds none, in folders of it that are
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pyarrow.fs as pafs
 
 from unite.data.manifest import ShardError
-from unite.data.names import FOREIGN_NAME, is_foreign, select_files, shown, splits_said
+from unite.data.names import FOREIGN_NAME, SPLITS, is_foreign, select_files, shown, splits_said
 from unite.storage import Store
+
+_SUFFIX = ".parquet"
+_NUMBERED = re.compile(r"(.*?)(\d+)-of-(\d+)(.*)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +35,8 @@ class ParquetFolder:
     def list(cls, store: Store) -> ParquetFolder:
         """List a folder, and those of splits in it if it holds no parquet itself."""
         files, folders = _entries(store, "")
-        if not files:
-            files = {
+        if all(map(is_foreign, files)):
+            files |= {
                 path: size
                 for folder in folders
                 if splits_said(folder) and not is_foreign(folder)
@@ -51,9 +57,15 @@ class ParquetFolder:
                 "files, or make them with jobs/prepare_data.py"
             )
         names, notes = select_files(self.sizes, split, uri)
-        if self.foreign:
-            notes += (f"not taken, {FOREIGN_NAME}: {shown(self.foreign)}",)
+        notes += _note_on_numbers(names)
+        if foreign := self.foreign_of(split):
+            notes += (f"not taken, {FOREIGN_NAME}: {shown(foreign)}",)
         return {name: self.sizes[name] for name in names}, notes
+
+    def foreign_of(self, split: str) -> list[str]:
+        """Parquet files with foreign names that do not say another split."""
+        said = {path: splits_said(_name(path)) for path in self.foreign}
+        return [path for path in self.foreign if not said[path] or said[path] & {*SPLITS[split]}]
 
 
 def holds_parquet(store: Store) -> bool:
@@ -63,14 +75,56 @@ def holds_parquet(store: Store) -> bool:
 
 def _entries(store: Store, folder: str) -> tuple[dict[str, int], list[str]]:
     """Parquet files directly in a folder with their sizes, and its folders; both sorted."""
-    selector = pafs.FileSelector(store.path(folder), allow_not_found=True)
-    infos = sorted(store.filesystem.get_file_info(selector), key=lambda info: info.base_name)
-    files = {
-        f"{folder}/{info.base_name}" if folder else info.base_name: info.size
-        for info in infos
-        if info.type == pafs.FileType.File and info.extension == "parquet"
+    listed = _local(store.path(folder)) if store.is_local else _remote(store, folder)
+    sizes = {
+        f"{folder}/{name}" if folder else name: size
+        for name, size in sorted(listed.items())
+        if size is not None and name.endswith(_SUFFIX)
     }
-    return files, [info.base_name for info in infos if info.type == pafs.FileType.Directory]
+    return sizes, sorted(name for name, size in listed.items() if size is None)
+
+
+def _local(place: str) -> dict[str, int | None]:
+    """Bytes of each file of a folder, None for folders; links are followed.
+
+    ShardError for a parquet file that is a link to nowhere: its rows would be missed in silence.
+    """
+    if not os.path.isdir(place):
+        return {}
+    listed: dict[str, int | None] = {}
+    # By hand, because pyarrow leaves out such links and stumbles over names that are not UTF-8.
+    for entry in os.scandir(place):
+        if entry.is_dir():
+            listed[entry.name] = None
+        elif os.path.exists(entry.path):
+            listed[entry.name] = entry.stat().st_size
+        elif entry.name.endswith(_SUFFIX) and not is_foreign(entry.name):
+            raise ShardError(
+                f"{entry.path} is a link that leads nowhere; fetch the file that it stands for, "
+                "or remove the link"
+            )
+    return listed
+
+
+def _remote(store: Store, folder: str) -> dict[str, int | None]:
+    selector = pafs.FileSelector(store.path(folder), allow_not_found=True)
+    return {
+        info.base_name: info.size if info.type == pafs.FileType.File else None
+        for info in store.filesystem.get_file_info(selector)
+    }
+
+
+def _note_on_numbers(names: Iterable[str]) -> tuple[str, ...]:
+    """A note when files are numbered `-00000-of-00008` and some of the eight are not here."""
+    numbered = [match for name in names if (match := _NUMBERED.fullmatch(name))]
+    sets: dict[tuple[str, ...], set[int]] = {}
+    for stem, number, count, rest in (match.groups() for match in numbered):
+        sets.setdefault((stem, count, rest), set()).add(int(number))
+    return tuple(
+        f"only {len(here):,} of the {int(count):,} files {stem}*-of-{count}{rest} are here"
+        for (stem, count, rest), here in sorted(sets.items())
+        if len(here) < int(count)
+    )
 
 
 def _name(path: str) -> str:

@@ -228,7 +228,7 @@ def _from_footers(store: Store, split: str, folder: ParquetFolder, columns: Colu
         class_names=hugging_face_classes(store.uri, footers, names.get(LABEL.name, "")),
         digest=content_digest([[s.file, s.bytes, s.row_groups] for s in shards]),
         notes=(*notes, *renaming_notes(names)),
-        num_foreign=len(folder.foreign),
+        num_foreign=len(folder.foreign_of(split)),
     )
 
 

@@ -31,8 +31,12 @@ class Dataset:
     @classmethod
     def open(cls, uri: str, split: Split) -> Dataset:
         """Look at the shards of a split; ShardError when there are none."""
-        shards = ShardSet.open(uri, split=split)
-        return cls(uri=uri, split=split, digest=shards.digest, num_rows=shards.num_rows)
+        return cls.of(ShardSet.open(uri, split=split), split)
+
+    @classmethod
+    def of(cls, shards: ShardSet, split: Split) -> Dataset:
+        """Shards of a split, as tasks name them."""
+        return cls(uri=shards.uri, split=split, digest=shards.digest, num_rows=shards.num_rows)
 
 
 def data_folder(uri: str, storage: str) -> str:

@@ -6,6 +6,7 @@ Everything here is looked at before a cluster or an accelerator is touched.
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +21,8 @@ from unite.checkpoints.store import (
     latest,
 )
 from unite.config.schema import RunConfig
+from unite.data.overlap import describe_shared
+from unite.data.shards import ShardSet
 from unite.evaluation.dataset import Dataset, data_folder
 from unite.evaluation.task import Subject
 from unite.storage import Store
@@ -28,6 +31,8 @@ from unite.training.runs import RUN_FILE
 EVALUATIONS = "evaluations"
 DIGEST_DIGITS = 16
 PARTS = ("train", "eval")
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +67,11 @@ def open_target(
     checkpoint = Store.open(subject.uri)
     run = run_of(checkpoint)
     chosen = _data_uris(subject.config, run, storage, data, eval_data, reference)
-    train, held_out = (Dataset.open(chosen[part], part) for part in PARTS)
+    sets = {part: ShardSet.open(chosen[part], part) for part in PARTS}
+    train, held_out = (Dataset.of(sets[part], part) for part in PARTS)
     _check_data(checkpoint, train)
+    if shared := describe_shared(sets["train"], sets["eval"]):
+        log.warning("%s", shared)
     where = run.uri.removesuffix(f"/{run.name}") if run else Store.open(storage).uri
     return Target(subject=subject, run=run, storage=where, train=train, held_out=held_out)
 

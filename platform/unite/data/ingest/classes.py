@@ -79,11 +79,13 @@ def classify(
     if not classes:
         raise _no_classes(listing, uri)
     labels = naming.index([*classes.values(), *unused], uri)
-    flat = [p for p, parts in folder_of.items() if p not in classes and root[: len(parts)] == parts]
-    others = len(listing.files) - len(folder_of)
-    skipped = Counter(listing.left_out.values()) + Counter(
-        {OTHER_FILE: others, NO_CLASS: len(flat)}
-    )
+    reasons = {
+        **dict.fromkeys(listing.files.keys() - folder_of, OTHER_FILE),
+        **dict.fromkeys(folder_of.keys() - classes, NO_CLASS),
+        **listing.left_out,
+    }
+    # What lies in the folder of another split is that split's.
+    skipped = Counter(why for path, why in reasons.items() if _meet(parts_of(path)[:-1], root))
     return Classified(
         classes=classes,
         labels=labels,
@@ -105,6 +107,12 @@ def _class_of(folder: Parts, root: Parts) -> str:
     """The name below the root on the way to a folder, if it is below it."""
     below = len(folder) > len(root) and folder[: len(root)] == root
     return folder[len(root)] if below else ""
+
+
+def _meet(one: Parts, other: Parts) -> bool:
+    """Whether two folders are one, or one lies in the other."""
+    common = min(len(one), len(other))
+    return one[:common] == other[:common]
 
 
 def _no_classes(listing: Listing, uri: str) -> ShardError:

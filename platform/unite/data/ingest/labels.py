@@ -84,9 +84,9 @@ def read_labels(
     found: dict[str, tuple[str, int]] = {}
     for row in rows:
         path = _one_file(uri, row, column, files)
-        if len(row.cells) > 1 and path is None:
+        name = _class(uri, row, class_column) if path or len(row.cells) < 2 else ""
+        if path is None:
             continue  # a head, or a file of another source
-        name = _class(uri, row, class_column)
         name = name.split()[0] if boxes else name
         other, line = found.setdefault(path, (name, row.line))
         if other != name:

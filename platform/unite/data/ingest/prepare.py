@@ -212,6 +212,7 @@ def describe_plan(plan: Plan) -> str:
             f"output   {plan.store}, split {plan.config.split}: {len(plan.jobs):,} shards, about "
             f"{estimate_bytes(plan) / 2**20:,.0f} MiB",
             f"finished {kept:,} of {len(plan.jobs):,} shards by an earlier run",
+            *_warnings(plan),
         ]
     )
 
@@ -278,13 +279,26 @@ def _marker(split: str) -> str:
 def _describe(plan: Plan) -> dict[str, Any]:
     """How the shards were made, for the manifest."""
     encoding = plan.config.encoding
+    source = {"source": plan.source.uri, "source_digest": plan.source.digest}
     if encoding.original:
-        return {"source": plan.source.uri, "encoding": "original bytes"}
+        return {**source, "encoding": "original bytes"}
     return {
-        "source": plan.source.uri,
+        **source,
         "encoding": "jpeg, except images that had the size already",
         "crop": "ADM centre crop",
         "size": encoding.size,
         "quality": encoding.quality,
         "subsampling": SUBSAMPLING,
     }
+
+
+def _warnings(plan: Plan) -> list[str]:
+    """A line for each other split in the folder that was made of the same files."""
+    described = _describe(plan)
+    return [
+        f"warning  {plan.store} has split {split} of the same files: what is measured on held-out "
+        "images would be measured on those of training. Name the held-out ones as SOURCE"
+        for split, manifest in (read_manifest(plan.store) or {}).items()
+        if split != plan.config.split
+        and all(manifest.preparation.get(k) == described[k] for k in ("source", "source_digest"))
+    ]

@@ -93,7 +93,7 @@ def _scan(file: IO[bytes], archive: Archive[Place], origin: int = 0, inside: str
         for info in tar:
             name = _within("", info.name.lstrip("/"))
             if name is None:
-                archive.left_out[info.name] = LEADS_OUT
+                archive.left_out[f"{inside}entry at {origin + info.offset}"] = LEADS_OUT
             elif name and info.isfile() and _is_tar(inside + name):
                 _scan_inner(tar, info, archive, origin, inside + name)
             elif name:

@@ -1,0 +1,60 @@
+"""Files that are in the training set and in the held-out set: its metrics would be of seen rows."""
+
+from __future__ import annotations
+
+from unite.data.names import shown
+from unite.data.parquet import read_footer
+from unite.data.shards import ShardSet
+
+Sizes = tuple[tuple[int, int], ...]
+"""Rows and bytes of each row group of a file."""
+
+
+def shared_files(train: ShardSet, held_out: ShardSet) -> list[str]:
+    """Places of held-out files whose rows are trained on.
+
+    They are files of the training set, or have the digest of one; where a manifest does not say
+    the digest, its size and footer (the places of all its columns).
+    """
+    known: dict[Sizes, list[str]] = {}
+    for file, sizes in _sizes(train).items():
+        known.setdefault(sizes, []).append(file)
+    return [
+        f"{held_out.uri}/{file}"
+        for file, sizes in _sizes(held_out).items()
+        if any(_same(train, twin, held_out, file) for twin in known.get(sizes, ()))
+    ]
+
+
+def describe_shared(train: ShardSet, held_out: ShardSet) -> str:
+    """A warning that names what both sets hold; empty when they share no file."""
+    shared = shared_files(train, held_out)
+    if not shared:
+        return ""
+    files = len(held_out.files)
+    extent = "all" if len(shared) == files else f"{len(shared):,} of {files:,}"
+    return (
+        f"the held-out set is trained on: {extent} of its files are the training set's "
+        f"({shown(shared)}), so what is measured on it says nothing of new data. Name other data "
+        "with data.eval, or name files by their split (train-*.parquet, test-*.parquet)"
+    )
+
+
+def _sizes(shards: ShardSet) -> dict[str, Sizes]:
+    sizes: dict[str, Sizes] = {}
+    for group in shards.row_groups:
+        sizes[group.file] = (*sizes.get(group.file, ()), (group.num_rows, group.bytes))
+    return sizes
+
+
+def _digests(shards: ShardSet) -> dict[str, str]:
+    return {shard.file: shard.sha256 for shard in shards.manifest.shards} if shards.manifest else {}
+
+
+def _same(train: ShardSet, one: str, held_out: ShardSet, other: str) -> bool:
+    if (train.uri, one) == (held_out.uri, other):
+        return True
+    digests = _digests(train).get(one), _digests(held_out).get(other)
+    if all(digests):
+        return digests[0] == digests[1]
+    return read_footer(train.uri, one).equals(read_footer(held_out.uri, other))

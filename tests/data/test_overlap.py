@@ -1,0 +1,76 @@
+"""A training set that is its own held-out set is recognised and named."""
+
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from unite.data.manifest import Shard, SplitManifest, write_manifest
+from unite.data.overlap import describe_shared, shared_files
+from unite.data.shards import ShardSet
+from unite.storage import Store
+
+
+def write_shard(path, seed: int) -> None:
+    images = [np.random.default_rng([seed, row]).bytes(40 + row) for row in range(6)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"image": images, "label": [0] * 6}), path, row_group_size=2)
+
+
+def opened(train, held_out) -> tuple[ShardSet, ShardSet]:
+    return ShardSet.open(train), ShardSet.open(held_out, "eval")
+
+
+def test_files_without_a_split_are_both(tmp_path):
+    write_shard(tmp_path / "0.parquet", 0)
+    write_shard(tmp_path / "1.parquet", 1)
+    text = describe_shared(*opened(tmp_path, tmp_path))
+    assert text.startswith("the held-out set is trained on: all of its files are the training")
+    assert f"{tmp_path}/0.parquet, {tmp_path}/1.parquet" in text
+    assert "data.eval" in text
+
+
+def test_splits_share_nothing(tmp_path):
+    write_shard(tmp_path / "x-train.parquet", 0)
+    write_shard(tmp_path / "x-test.parquet", 1)
+    assert describe_shared(*opened(tmp_path, tmp_path)) == ""
+
+
+def test_a_copy_under_another_name_is_found(tmp_path):
+    write_shard(tmp_path / "a" / "train-0.parquet", 0)
+    write_shard(tmp_path / "b" / "test-0.parquet", 1)
+    shutil.copy(tmp_path / "a" / "train-0.parquet", tmp_path / "b" / "test-1.parquet")
+    sets = opened(tmp_path / "a", tmp_path / "b")
+    assert shared_files(*sets) == [f"{tmp_path}/b/test-1.parquet"]
+    assert "1 of 2 of its files" in describe_shared(*sets)
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_prepared_files_are_compared_by_their_digests(tmp_path, same):
+    store = Store.open(tmp_path)
+    for name in ("train-0", "validation-0"):
+        write_shard(tmp_path / f"{name}.parquet", 0)
+    sections = {}
+    for split, name in (("train", "train-0"), ("eval", "validation-0")):
+        found = ShardSet.open(tmp_path, split)
+        shard = {
+            "file": f"{name}.parquet",
+            "row_groups": tuple(group.num_rows for group in found.row_groups),
+            "bytes": store.size(f"{name}.parquet"),
+            "sha256": "a" if same else name,
+        }
+        sections[split] = manifest_of(shard)
+    write_manifest(store, sections)
+    assert bool(shared_files(*opened(tmp_path, tmp_path))) is same
+
+
+def manifest_of(shard: dict) -> SplitManifest:
+    return SplitManifest(
+        shards=(Shard(**shard),),
+        columns=("image", "label"),
+        class_names=None,
+        skipped={},
+        preparation={},
+    )

@@ -24,6 +24,7 @@ SCRIPTS = [
 LEVELS = {
     "config": 0,
     "storage": 0,
+    "network": 0,
     "words": 0,
     "logs": 0,
     "terminal": 0,
@@ -45,7 +46,7 @@ LEVELS = {
     "cli": 7,
     "__init__": 7,
 }
-TRACKING_MAY_IMPORT = {"config", "storage", "words", "tracking"}
+TRACKING_MAY_IMPORT = {"config", "storage", "network", "words", "tracking"}
 MAY_IMPORT_TRACKING = {"tracking", "cluster", "commands", "reporting"}
 HOMES = {"ray": "cluster", "mlflow": "tracking"}
 WITHOUT_SERVICES = (

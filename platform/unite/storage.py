@@ -30,6 +30,37 @@ class StorageError(OSError):
     """A path cannot be read or written; the message names it and what to do."""
 
 
+def database_uri(path: str | os.PathLike[str]) -> str:
+    """The URI of a sqlite file; ValueError names a character that MLflow would misread in it.
+
+    `#`, blanks, `;`, `+`, `@`, quotes and letters of any script are right.
+    """
+    text = os.fspath(path)
+    if wrong := [mark for mark in "%?" if mark in text]:
+        raise ValueError(
+            f"{text} holds {wrong[0]!r}, which means something else in the URI of MLflow's "
+            "database: name a folder without it, or an MLflow server"
+        )
+    return f"sqlite:///{text}"
+
+
+def database_path(uri: str) -> Path | None:
+    """The file of a sqlite URI; None for other URIs."""
+    name = uri.removeprefix("sqlite:///")
+    return None if name == uri else Path(name)
+
+
+def moved(place: str, old: str, new: str) -> str:
+    """A place at or below the root `old`, as it is below `new`; any other stays as it is.
+
+    `place` is a path, an s3:// URI or the URI of a sqlite file.
+    """
+    scheme, found, path = place.rpartition("sqlite:///")
+    if found:
+        return f"{scheme}{found}{moved(path, old, new)}"
+    return f"{new}{place[len(old) :]}" if place == old or place.startswith(f"{old}/") else place
+
+
 @dataclass(frozen=True)
 class Store:
     """One root folder or s3:// URI, and what is below it."""

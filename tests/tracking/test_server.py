@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import http.server
 import os
 import pickle
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 import tyro
@@ -22,6 +24,34 @@ from unite.tracking import (
     resolve_uri,
     start_run,
 )
+
+
+@pytest.fixture
+def server():
+    """A function: body and status -> URI of a server on this machine that answers only that."""
+    servers = []
+
+    def start(body: bytes, status: int = 200) -> str:
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_GET = do_POST
+
+            def log_message(self, *words):
+                pass
+
+        servers.append(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{servers[-1].server_port}"
+
+    yield start
+    for each in servers:
+        each.shutdown()
+        each.server_close()
 
 
 @pytest.fixture
@@ -84,6 +114,48 @@ def test_a_dead_server_is_refused_with_uri_and_cure(dead_uri, tmp_path):
         )
     assert dead_uri in str(caught.value)
     assert "Connection refused" in str(caught.value)
+
+
+PROXIES = ("http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "no_proxy", "NO_PROXY")
+
+
+@pytest.fixture
+def no_proxies(monkeypatch):
+    for name in PROXIES:
+        monkeypatch.setenv(name, "")  # so that what the code sets is undone
+        monkeypatch.delenv(name)
+
+
+def test_a_proxy_is_not_in_the_way_of_a_server_on_this_machine(server, no_proxies, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    check(server(b"{}"))
+
+
+def test_a_proxy_in_the_way_of_another_machine_is_named_without_its_password(
+    no_proxies, monkeypatch
+):
+    monkeypatch.setenv("http_proxy", "http://me:secret@127.0.0.1:9")
+    with pytest.raises(
+        TrackingError, match="http_proxy=127.0.0.1:9; add mlflow.invalid to NO_"
+    ) as e:
+        check("http://mlflow.invalid:5000")
+    assert "secret" not in str(e.value)
+
+
+def test_a_page_in_the_place_of_mlflow_names_the_status_and_the_missing_path(server):
+    uri = server(b"<!doctype html><html>not here</html>", 404)
+    with pytest.raises(TrackingError, match="experiments/search gives 404.*--static-prefix") as e:
+        check(uri)
+    assert "html" not in str(e.value)
+
+
+def test_a_server_that_never_answers_is_given_up_at_our_deadline(monkeypatch):
+    monkeypatch.setattr("unite.tracking.server.DEADLINE_S", 0.3)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "100")
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        uri = f"http://127.0.0.1:{frozen.getsockname()[1]}"
+        with pytest.raises(TrackingError, match=f"{uri} did not answer within .*MLFLOW_TRACKING_"):
+            check(uri)
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path):

@@ -35,8 +35,7 @@ from unite.evaluation.schedule import (
     seconds,
 )
 from unite.evaluation.target import open_subject
-from unite.storage import Store
-from unite.tracking.server import sqlite_path
+from unite.storage import Store, database_path
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +122,7 @@ def _tracked_runs(arguments: ScheduleArguments, storage: str) -> list[Store]:
         return []
     try:
         uri = tracking.resolve_uri(TrackingConfig(), storage)
-        database = sqlite_path(uri)
+        database = database_path(uri)
         if database is not None and not database.exists():
             return []  # nothing was tracked here
         found = tracking.find_runs(uri, arguments.experiment)

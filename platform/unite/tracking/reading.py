@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unite.storage import database_path
+from unite.tracking.database import ARTIFACTS_FOLDER
 from unite.tracking.images import parse_image_name
 from unite.tracking.server import (
-    ARTIFACTS_FOLDER,
     RunHandle,
     TrackingError,
     connect,
     reason_of,
-    sqlite_path,
 )
 
 
@@ -73,7 +73,7 @@ class RunFiles:
 
 def _moved(place: str, handle: RunHandle) -> str:
     """A local artifact folder beside the database, where the recorded one is not there."""
-    database = sqlite_path(handle.uri)
+    database = database_path(handle.uri)
     if database is None or "://" in place or Path(place).is_dir():
         return place
     beside = database.parent / ARTIFACTS_FOLDER / handle.run_id / "artifacts"

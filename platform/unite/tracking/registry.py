@@ -18,15 +18,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unite.storage import Store
+from unite.storage import Store, database_path
 from unite.tracking.runs import open_experiment
 from unite.tracking.server import (
+    VARIABLE,
     RunHandle,
     TrackingError,
     artifact_location,
     connect,
     reason_of,
-    sqlite_path,
 )
 from unite.tracking.tags import PACKAGE
 
@@ -40,7 +40,6 @@ CHAMPION = "champion"
 REQUIREMENTS = ("numpy", "pillow", "pyarrow", "safetensors", "simplejpeg", "torch")
 """What the loader imports; the versions are those that are installed here."""
 PARAM_TYPES = {float: "double", int: "long", str: "string"}
-VARIABLE = "MLFLOW_TRACKING_URI"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +74,7 @@ class Version:
 
 def is_here(handle: RunHandle) -> bool:
     """Whether the MLflow of a run can be here: a database file may be on another machine."""
-    database = sqlite_path(handle.uri)
+    database = database_path(handle.uri)
     return database is None or database.exists()
 
 

@@ -6,7 +6,6 @@ or an asynchronous evaluation would open a second one.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import logging
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from unite.config.schema import TrackingConfig
+from unite.network import is_loopback
 from unite.tracking.server import (
     RunHandle,
     TrackingError,
@@ -189,7 +189,7 @@ def _store_config(client: MlflowClient, run: Run, config_dict: Mapping[str, Any]
 
 def _warn_of_local_artifacts(uri: str, artifact_uri: str) -> None:
     """A remote server that was started without artifact serving: files stay on this machine."""
-    if not uri.startswith("http") or _is_this_machine(urlsplit(uri).hostname or ""):
+    if not uri.startswith("http") or is_loopback(urlsplit(uri).hostname or ""):
         return
     if urlsplit(artifact_uri).scheme in ("", "file"):
         logger.warning(
@@ -198,13 +198,6 @@ def _warn_of_local_artifacts(uri: str, artifact_uri: str) -> None:
             artifact_uri,
             uri,
         )
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def finish_run(handle: RunHandle, status: Status, *, spool: str | Path | None = None) -> None:

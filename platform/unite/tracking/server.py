@@ -7,6 +7,7 @@ chose others: MLflow's own defaults keep a call to a dead server waiting for min
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import re
@@ -14,12 +15,14 @@ import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from unite.config.schema import TrackingConfig
-from unite.storage import Store
+from unite.network import DEADLINE_S, DeadlineError, proxy_of, spare_loopback, within
+from unite.storage import Store, database_path, database_uri
+from unite.tracking.database import ARTIFACTS_FOLDER, prepare
+from unite.tracking.errors import TrackingError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,8 +31,14 @@ T = TypeVar("T")
 
 SYSTEM_ERROR = re.compile(r"\[Errno -?\d+\] [\w ,.\-]+|(Read|Connection).{0,40} timed out")
 
+NOT_MLFLOW = re.compile(
+    r"API request to endpoint (?P<path>\S+) failed with error code (?P<code>(?!401|403)\d+)"
+    r".*Response body: '\s*<",
+    re.DOTALL | re.IGNORECASE,
+)
+"""What MLflow's client says of a page of HTML."""
+VARIABLE = "MLFLOW_TRACKING_URI"
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-ARTIFACTS_FOLDER = "mlartifacts"
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -39,10 +48,6 @@ ENVIRONMENT = {
 }
 CREDENTIALS = ("MLFLOW_TRACKING_", "MLFLOW_HTTP_", "MLFLOW_S3_", "AWS_")
 """Prefixes of the variables with which a worker logs in where the driver could."""
-
-
-class TrackingError(ValueError):
-    """MLflow cannot be used as asked; the message names the place and what to do."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,9 @@ def resolve_uri(config: TrackingConfig, storage: str) -> str:
     TrackingError when the URI is of a kind that cannot be used or holds a password, or when there
     is none and `storage` is not a local folder.
     """
-    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+    uri = config.uri or os.environ.get(VARIABLE, "")
     if uri:
-        return _validated(uri, "tracking.uri" if config.uri else "MLFLOW_TRACKING_URI")
+        return _validated(uri, "tracking.uri" if config.uri else VARIABLE)
     store = Store.open(storage)
     if not store.is_local:
         raise TrackingError(
@@ -74,7 +79,7 @@ def resolve_uri(config: TrackingConfig, storage: str) -> str:
             f"(`{start_command('http://127.0.0.1:5000')}`) and set MLFLOW_TRACKING_URI to its "
             "address, or track nothing: --tracking.no-enabled."
         )
-    return f"sqlite:///{store.path()}/mlflow.db"
+    return _database_uri(f"{store.path()}/mlflow.db", "the storage")
 
 
 def _validated(uri: str, source: str) -> str:
@@ -98,15 +103,17 @@ def _validated(uri: str, source: str) -> str:
         )
     if scheme != "sqlite":
         return uri.rstrip("/")
-    path = uri.removeprefix("sqlite:///")
-    if path == uri or not path or path == ":memory:":
+    path = database_path(uri)
+    if path is None or not path.name or str(path) == ":memory:":
         raise TrackingError(f"{source} is '{uri}': name a file, as in sqlite:////FOLDER/mlflow.db.")
-    return f"sqlite:///{Path(path).expanduser().resolve()}"
+    return _database_uri(str(path.expanduser().resolve()), source)
 
 
-def sqlite_path(uri: str) -> Path | None:
-    """The database file of a sqlite URI, None for other URIs."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+def _database_uri(path: str, source: str) -> str:
+    try:
+        return database_uri(path)
+    except ValueError as error:
+        raise TrackingError(f"{source}: {error} ({VARIABLE}, or --tracking.uri)") from error
 
 
 def artifact_location(uri: str, storage: str) -> str | None:
@@ -116,7 +123,7 @@ def artifact_location(uri: str, storage: str) -> str | None:
     """
     if uri.startswith("http"):
         return None
-    database = sqlite_path(uri)
+    database = database_path(uri)
     root = Store.open(str(database.parent) if database else storage)
     return str(root / ARTIFACTS_FOLDER)
 
@@ -124,10 +131,10 @@ def artifact_location(uri: str, storage: str) -> str | None:
 def connect(uri: str, *, create: bool = False) -> MlflowClient:
     """A client for `uri`, without calling it. Seconds on first use: mlflow is imported here.
 
-    TrackingError when a sqlite file is not there; opening it would make an empty one. `create`
-    allows that.
+    TrackingError when a sqlite file is not there, unless `create` lets it be made; and when it is
+    there and cannot be used.
     """
-    database = sqlite_path(uri)
+    database = database_path(uri)
     if database and not create and not database.exists():
         raise TrackingError(
             f"there is no {database} on this machine. Where several nodes or people work on the "
@@ -135,10 +142,13 @@ def connect(uri: str, *, create: bool = False) -> MlflowClient:
         )
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    spare_loopback()
     for noisy in ("mlflow.store.db", "alembic"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
+    if database:
+        prepare(database)
     return MlflowClient(tracking_uri=uri)
 
 
@@ -147,10 +157,19 @@ def check(uri: str) -> None:
 
     A new database takes some seconds here, so that nobody has to wait for it later.
     """
+    late = (
+        f"MLflow at {uri} did not answer within {DEADLINE_S:g} s (tracking.uri or "
+        "MLFLOW_TRACKING_URI names it). Name one that answers, or track nothing: "
+        "--tracking.no-enabled."
+    )
     try:
-        if database := sqlite_path(uri):
-            database.parent.mkdir(parents=True, exist_ok=True)
-        patiently(lambda: connect(uri, create=True).search_experiments(max_results=1))
+        client = connect(uri, create=True)
+        ask = functools.partial(client.search_experiments, max_results=1)
+        within(lambda: patiently(ask), DEADLINE_S, late)
+    except TrackingError:
+        raise
+    except DeadlineError as error:
+        raise TrackingError(str(error)) from error
     except Exception as error:  # whatever mlflow, its database driver or the network raises
         raise TrackingError(_unreachable(uri, error)) from error
 
@@ -186,10 +205,19 @@ def _unreachable(uri: str, error: Exception) -> str:
             f"the MLflow server at {uri} refuses the credentials: {reason}. Set "
             "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN."
         )
+    if refused := NOT_MLFLOW.search(str(error)):
+        return (
+            f"something answers at {uri}, but MLflow is not there: {refused['path']} gives "
+            f"{refused['code']}. The URI may lack a path: of a server under --static-prefix /TEAM "
+            f"it is {uri}/TEAM. Or another program has that port."
+        )
+    parts = urlsplit(uri)
+    proxy = proxy_of(parts.scheme, parts.hostname or "")
+    past = f" The call went through {proxy}; add {parts.hostname} to NO_PROXY if it must not."
     return (
-        f"no MLflow server answers at {uri}: {reason}. Start one (`{start_command(uri)}`), name "
-        "another with tracking.uri or MLFLOW_TRACKING_URI, or track nothing: "
-        "--tracking.no-enabled."
+        f"no MLflow server answers at {uri}: {reason}.{past if proxy else ''} Start one "
+        f"(`{start_command(uri)}`), name another with tracking.uri or MLFLOW_TRACKING_URI, or "
+        "track nothing: --tracking.no-enabled."
     )
 
 

@@ -1,0 +1,96 @@
+"""Waiting for other programs: a deadline of ours, and no proxy on the way to this machine.
+
+Libraries retry for as long as their authors found right: Ray for a quarter of an hour, MLflow for
+minutes. Every call that a user waits for at the start of a command goes through `within`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+DEADLINE_S = 60.0
+"""How long a command waits for a server, a cluster or a lock before it says who does not answer."""
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class DeadlineError(TimeoutError):
+    """Somebody else did not answer in time; the message names them and what to do."""
+
+
+def within(call: Callable[[], T], seconds: float, late: str) -> T:
+    """The result of `call`, or DeadlineError with the message `late` when it takes longer.
+
+    It runs in a thread that is left behind when it is late: what blocks in a library cannot be
+    stopped, but it does not keep the process from ending.
+    """
+    outcome: dict[str, Any] = {}
+
+    def work() -> None:
+        try:
+            outcome["value"] = call()
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            outcome["error"] = error
+
+    thread = threading.Thread(target=work, name="within", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        raise DeadlineError(late)
+    if "error" in outcome:
+        raise outcome["error"]
+    return outcome["value"]
+
+
+def answers(host: str, port: int, *, patience_s: float = 5.0) -> str:
+    """Empty when something listens at a TCP port, else why not; asks again for `patience_s`."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=patience_s).close()
+            return ""
+        except OSError as error:
+            reason = str(error)
+        if time.monotonic() + 0.5 > deadline:
+            return reason
+        time.sleep(0.5)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address means this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def spare_loopback() -> None:
+    """Add this machine's own addresses to NO_PROXY where a proxy is set: none is needed here."""
+    if not any(name.lower() in ("http_proxy", "https_proxy", "all_proxy") for name in os.environ):
+        return
+    before = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    hosts = [each.strip() for each in before.split(",") if each.strip()]
+    if "*" not in hosts:
+        hosts += [each for each in LOOPBACK if each not in hosts]
+    # Libraries disagree on which of the two spellings wins.
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(hosts)
+
+
+def proxy_of(url_scheme: str, host: str) -> str:
+    """NAME=VALUE of the variable that sends a call through a proxy; empty for a direct one."""
+    if not host or urllib.request.proxy_bypass(host):
+        return ""
+    for name in (f"{url_scheme}_proxy", "all_proxy"):
+        for spelling in (name, name.upper()):
+            if os.environ.get(spelling):
+                shown = os.environ[spelling].rpartition("@")[2]  # without user and password
+                return f"{spelling}={shown}"
+    return ""

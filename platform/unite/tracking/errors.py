@@ -1,0 +1,5 @@
+"""The error of everything that has to do with MLflow."""
+
+
+class TrackingError(ValueError):
+    """MLflow cannot be used as asked; the message names the place and what to do."""

@@ -2,6 +2,7 @@
 
     python jobs/evaluate.py                                 the latest run, every suite
     python jobs/evaluate.py --run RUN --suite generation    one suite of one run or checkpoint
+    python jobs/evaluate.py --recipe unite-b                what needs no training: entropy, compute
     python jobs/evaluate.py --cfg-adaptive                  find the best guidance scale first
     python jobs/evaluate.py fit-extractor --data DIR        fit the feature extractor of a data set
     python jobs/evaluate.py reference --data DIR            build its reference statistics

@@ -107,6 +107,7 @@ def test_a_recipe_is_written_as_the_file_of_a_run(type_in, tmp_path):
     assert read_yaml(tmp_path / "run.yaml") == recipe("unite-b")
     out, _ = type_in("recipes", "unite-l")
     assert "unite-l" in out and "unite-b" not in out
+    assert "545,528,384" in out, "METHOD 2, to the unit"
     for words in (("recipes", "unit-b"), ("recipes", "unit-b", "--yaml")):
         assert "did you mean unite-b" in (type_in(*words)[1] or "")
     assert "name it" in (type_in("recipes", "--yaml")[1] or "")

@@ -53,6 +53,7 @@ from unite.evaluation.results import (
 )
 from unite.evaluation.target import Target, open_target
 from unite.evaluation.task import Suite, read_chunks, work_of
+from unite.evaluation.untrained import evaluate_untrained, suites_of_recipe
 from unite.metrics.moments import MetricError
 from unite.metrics.reference import Reference
 from unite.metrics.small_extractor import FitOptions
@@ -72,6 +73,9 @@ def main(arguments: EvaluateArguments, storage: str, console: Console) -> int:
             pushed = tracking.push_spool(arguments.push)
             console.print(f"sent {pushed.points:,} results and {pushed.files:,} files")
             return 0
+        if arguments.recipe:
+            _evaluate_recipe(arguments, storage, console)
+            return 0
         evaluation = prepare(arguments, storage)
         for line in (describe(evaluation), *notices(evaluation)):
             console.print(line, soft_wrap=True, markup=False)
@@ -83,6 +87,27 @@ def main(arguments: EvaluateArguments, storage: str, console: Console) -> int:
         logger.error("%s", _with_push(str(error)))
         return 1
     return 0
+
+
+def _evaluate_recipe(arguments: EvaluateArguments, storage: str, console: Console) -> None:
+    """Measure an untrained model of a recipe here, without Ray; print and keep the numbers."""
+    suites = suites_of_recipe(arguments, storage)
+    names = ", ".join(suite.suite for suite in suites)
+    console.print(f"{arguments.recipe}, untrained, seed {arguments.seed}: {names}")
+    outcomes = evaluate_untrained(suites)
+    for suite, outcome in zip(suites, outcomes, strict=True):
+        outcome.save(suite.folder)
+    print_table(outcomes, console)
+    home = Store.open(suites[0].home)
+    _write(home, outcomes)
+    console.print(f"cards, pictures and this table: {home}", soft_wrap=True)
+
+
+def _write(home: Store, outcomes: Sequence[Outcome]) -> None:
+    """results.json and report.md, with what other suites found on this subject before."""
+    everything = merge_outcomes(home, outcomes, (CFG_SWEEP, *SUITES))
+    write_outcomes(home, everything)
+    home.write(REPORT_FILE, markdown(everything).encode())
 
 
 def compare(arguments: CompareArguments, console: Console) -> None:
@@ -204,9 +229,7 @@ def evaluate(evaluation: Evaluation, console: Console) -> list[Outcome]:
     remarks = evaluation.choice.remarks
     if remarks:
         outcomes[0] = replace(outcomes[0], remarks=(*remarks, *outcomes[0].remarks))
-    everything = merge_outcomes(evaluation.home, outcomes, (CFG_SWEEP, *SUITES))
-    write_outcomes(evaluation.home, everything)
-    evaluation.home.write(REPORT_FILE, markdown(everything).encode())
+    _write(evaluation.home, outcomes)
     return outcomes
 
 

@@ -17,12 +17,15 @@ from unite.models import UNITE, parameter_counts
 
 
 def list_recipes(name: str = "") -> None:
-    """Print every recipe, or the one named: what it reproduces and the true size of its model."""
+    """Print what recipes reproduce and the true sizes of their models; of one, to the unit."""
     chosen = [recipe(name).recipe] if name else names()
     print_table(
         ("recipe", "reproduces", "encoder M", "decoder M", "total M"),
         ((each, describe(each), *_millions(each)) for each in chosen),
     )
+    if name:
+        print()
+        print_table(("trained parameters", "number"), _to_the_unit(name))
     print(
         "\nStart one: python jobs/train.py RECIPE. As a file: unite recipes RECIPE --yaml. "
         "Differences: unite diff paper checkpoints"
@@ -43,6 +46,14 @@ def _millions(name: str) -> tuple[str, ...]:
     counts = _counts(config.domain, config.model)
     encoder = counts["generative_encoder"] + counts.get("separate_denoiser", 0)
     return tuple(f"{count / 1e6:.1f}" for count in (encoder, counts["decoder"], counts["trained"]))
+
+
+def _to_the_unit(name: str) -> list[tuple[str, int]]:
+    config = recipe(name)
+    counts = _counts(config.domain, config.model)
+    rows = [(part.replace("_", " "), number) for part, number in counts.items()]
+    held = counts["trained"] + counts["unused_in_release"]
+    return [*rows, ("trained, as in the authors' checkpoint", held)]
 
 
 @cache

@@ -47,6 +47,8 @@ class EvaluateArguments(WorkerArguments):
     run: str = "latest"
     """latest, a run's name or MLflow id, or a path or s3:// URI of a run, checkpoint, export or
     weights file."""
+    recipe: str = ""
+    """Instead of a run, a recipe: an untrained model of it, on the suites entropy and compute."""
     suite: tuple[str, ...] = ()
     """Some of generation, reconstruction, alignment, trajectory, entropy, probe, compute; empty =
     all."""

@@ -39,7 +39,8 @@ class ComputeSuite(Suite):
 
     suite: ClassVar[str] = "compute"
 
-    images_per_epoch: int
+    images_per_epoch: int | None = None
+    """None for a recipe: it has seen no images, and its rows of a run's length are absent."""
     rates: Rates = field(default_factory=Rates, compare=False)
     """Of the training run, as it logged them."""
 
@@ -59,8 +60,8 @@ class ComputeSuite(Suite):
             ComputeInputs(
                 parameters={name: int(count) for name, count in chunks[0].items()},
                 flop_per_sample={name: term.total for name, term in flops.terms.items()},
-                samples_seen=self.subject.images,
-                epochs=self.subject.images / self.images_per_epoch,
+                samples_seen=self.subject.images if self.images_per_epoch else None,
+                epochs=self.subject.images / (self.images_per_epoch or 1),
                 images_per_s=self.rates.images_per_s,
                 num_devices=self.subject.config.cluster.num_workers,
                 mfu=self.rates.mfu,
@@ -80,9 +81,14 @@ class ComputeSuite(Suite):
             )
             for name, value in table.items()
         )
+        untrained = "An untrained model: no length, throughput, device hours and MFU"
         remark = (
-            "No training throughput, device hours and MFU: neither the run's folder nor MLflow "
-            "holds any that can be read from here"
+            untrained
+            if not self.subject.uri
+            else (
+                "No training throughput, device hours and MFU: neither the run's folder nor MLflow "
+                "holds any that can be read from here"
+            )
         )
         return Outcome(
             suite=self.suite,

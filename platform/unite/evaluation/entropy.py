@@ -39,7 +39,7 @@ PAPER_ROWS = {
 
 @dataclass(frozen=True, kw_only=True)
 class EntropySuite(Suite):
-    """The encoder's weights; one chunk."""
+    """The encoder's weights, trained and at random; one chunk. Of a recipe at random alone."""
 
     suite: ClassVar[str] = "entropy"
 
@@ -48,16 +48,15 @@ class EntropySuite(Suite):
     """Of the untrained model."""
 
     def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
-        """Entropy of every tensor, trained and untrained."""
-        model, config = self.model(instruments), self.subject.config
+        """Entropy of every tensor of each state."""
+        config = self.subject.config
 
         def build() -> UNITE:
             return UNITE(config.model, build_domain(config.domain), config.flow)
 
-        states = {
-            "trained": dict(model.named_parameters()),
-            "random": random_state(build, self.seed),
-        }
+        states = {"random": random_state(build, self.seed)}
+        if "trained" in self._states:
+            states["trained"] = dict(self.model(instruments).named_parameters())
         return {name: np.array(self._dump(state)) for name, state in states.items()}
 
     def combine(self, chunks: Sequence[Arrays]) -> Outcome:
@@ -66,17 +65,15 @@ class EntropySuite(Suite):
         from unite.metrics.plots import plot_entropy
 
         (dumped,) = chunks
-        states = {name: self._parse(str(dumped[name])) for name in ("trained", "random")}
-        parts = [
-            p for p in ENCODERS if any(t.name.startswith(p) for t in states["trained"].tensors)
-        ]
+        states = {name: self._parse(str(dumped[name])) for name in self._states}
+        parts = [p for p in ENCODERS if any(t.name.startswith(p) for t in states["random"].tensors)]
         rows = [
             row for part in parts for name in states for row in self._rows(part, name, states[name])
         ]
         bars = {
             f"{part} {name}": states[name].part(part)
             for part in parts
-            for name in ("random", "trained")
+            for name in reversed(self._states)
         }
         picture = plot_entropy(bars)
         tensors = {name: json.loads(str(dumped[name])) for name in states}
@@ -92,6 +89,11 @@ class EntropySuite(Suite):
                 "entropy.json": json.dumps(content).encode(),
             },
         )
+
+    @property
+    def _states(self) -> tuple[str, ...]:
+        """What is measured: a recipe has no trained weights."""
+        return ("trained", "random") if self.subject.uri else ("random",)
 
     def _rows(self, part: str, name: str, entropy: WeightEntropy) -> list[Row]:
         sharing = self.subject.config.model.sharing

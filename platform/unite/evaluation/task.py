@@ -32,6 +32,7 @@ from unite.metrics.card import MetricCard, library_versions
 from unite.metrics.extractors import exact_convolutions
 from unite.models.unite import UNITE
 from unite.storage import Store
+from unite.training.setup import build_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class Subject:
     """Of the checkpoint's content."""
     ema: bool = True
     uri: str = field(compare=False)
-    """What `unite.load` reads."""
+    """What `unite.load` reads; empty = an untrained model of `config`."""
     images: int = field(default=0, compare=False)
     """Training images that it has seen; 0 = unknown."""
     home: str = field(compare=False)
@@ -111,7 +112,11 @@ class Suite(Task):
 
     def model(self, instruments: Instruments) -> UNITE:
         """The subject's model."""
-        return instruments.model(self.subject.uri, ema=self.subject.ema)
+        subject = self.subject
+        if subject.uri:
+            return instruments.model(subject.uri, ema=subject.ema)
+        fresh = instruments.cached(subject, lambda: build_model(subject.config))
+        return fresh.to(instruments.device).eval()
 
     def domain(self, instruments: Instruments) -> Domain:
         """What its samples are."""

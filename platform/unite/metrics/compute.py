@@ -18,8 +18,8 @@ class ComputeInputs:
     """Trained parameters by part, without their sum."""
     flop_per_sample: Mapping[str, float]
     """FLOPs of one training sample by term (forward, backward and recompute)."""
-    samples_seen: int
-    """Training samples, over all epochs."""
+    samples_seen: int | None
+    """Training samples, over all epochs; None for a model that is only planned."""
     epochs: float
     """Passes over the training set."""
     images_per_s: float | None = None
@@ -30,7 +30,7 @@ class ComputeInputs:
     """Share, 0 to 1, of the devices' matmul rate that training used, as it measured it."""
 
     def __post_init__(self) -> None:
-        if self.samples_seen < 0 or self.num_devices < 1:
+        if (self.samples_seen or 0) < 0 or self.num_devices < 1:
             raise ValueError(
                 f"samples_seen, num_devices: {self.samples_seen}, {self.num_devices}; they must be "
                 "at least 0 and 1"
@@ -48,9 +48,10 @@ def compute_table(inputs: ComputeInputs) -> dict[str, float]:
         **{f"params_{part}_m": count / 1e6 for part, count in inputs.parameters.items()},
         "tflop_per_sample": per_sample / 1e12,
         **{f"tflop_{term}": flop / 1e12 for term, flop in inputs.flop_per_sample.items()},
-        "epochs": inputs.epochs,
-        "total_flop": per_sample * inputs.samples_seen,
     }
+    if inputs.samples_seen is None:
+        return table
+    table |= {"epochs": inputs.epochs, "total_flop": per_sample * inputs.samples_seen}
     if inputs.images_per_s is not None:
         table["images_per_s"] = inputs.images_per_s
         if inputs.images_per_s > 0:

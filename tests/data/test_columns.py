@@ -8,7 +8,7 @@ import pytest
 
 from unite.data.ingest.prepare import PrepareConfig, plan
 from unite.data.parquet import read_first_row
-from unite.data.shards import ShardError, ShardSet
+from unite.data.shards import MISSING, ShardError, ShardSet
 
 FILE = "train-0.parquet"
 CELLS = pa.array([b"0", b"1", b"2"])
@@ -118,9 +118,9 @@ def test_a_dictionary_counts_as_its_values(tmp_path) -> None:
     assert shards.read(0).column("image").to_pylist() == CELLS.to_pylist()
 
 
-def test_missing_labels_are_minus_one(tmp_path) -> None:
+def test_missing_labels_are_marked(tmp_path) -> None:
     write(tmp_path, image=CELLS, label=pa.array([2, None, 1]))
-    assert ShardSet.open(tmp_path).labels().tolist() == [2, -1, 1]
+    assert ShardSet.open(tmp_path).labels().tolist() == [2, MISSING, 1]
 
 
 def test_a_file_without_rows_needs_no_types(tmp_path) -> None:

@@ -13,6 +13,7 @@ from rich.table import Column
 from unite import terminal, tracking
 from unite.config.schema import RunConfig
 from unite.config.validate import warnings_of
+from unite.data.classes import count_classes
 from unite.data.overlap import shared_files
 from unite.storage import Store
 from unite.training.flops import training_flops
@@ -113,6 +114,9 @@ def print_plan(run: Run) -> None:
     }
     if notes := dict.fromkeys((*shards.notes, *held_out.notes)):
         rows["names"] = "; ".join(notes)
+    classes = count_classes(shards, config.domain.num_classes)
+    if classes is not None and (remark := classes.warning()):
+        rows["classes"] = remark
     _print_rows(rows)
     for warning in warnings_of(config, num_steps=plan.total_images // plan.batch_size):
         _print_rows({"warning": warning})

@@ -22,6 +22,7 @@ from unite.evaluation.arguments import (
 from unite.evaluation.chunks import FOLDER as CHUNKS
 from unite.evaluation.compare import check_pairs, pairs_of, print_pairs, read_rows
 from unite.evaluation.compute import ComputeSuite
+from unite.evaluation.dataset import class_counts
 from unite.evaluation.extractors import SMALL, Choice, ExtractorSource, choose
 from unite.evaluation.fitting import FitTask
 from unite.evaluation.generation import Generation
@@ -30,6 +31,7 @@ from unite.evaluation.guidance import sweep_guidance, too_few_to_search
 from unite.evaluation.pictures import read_png
 from unite.evaluation.plan import (
     NEEDS_FEATURES,
+    NEEDS_LABELS,
     NEEDS_REFERENCE,
     Ingredients,
     num_samples,
@@ -156,6 +158,9 @@ def prepare(arguments: EvaluateArguments, storage: str) -> Evaluation:
     if "generation" in suites:
         num_samples(arguments, target)
         sampling_of(arguments, target)
+    if set(suites) & set(NEEDS_LABELS):
+        for data in (target.train, target.held_out):
+            class_counts(data, target.subject.config.domain.num_classes)
     if "compute" in suites and not target.subject.trained_here:
         suites = tuple(name for name in suites if name != "compute")
         logger.warning("no suite compute: what a run costs needs its config, not weights alone")
@@ -210,6 +215,10 @@ def notices(evaluation: Evaluation) -> list[str]:
         told += [task.title] if any(not work.finished for work in work_of(task)) else []
     if arguments.cfg_adaptive:
         told.append(too_few_to_search(num_samples(arguments, target)))
+    if "generation" in evaluation.suites:
+        classes = class_counts(target.train, target.subject.config.domain.num_classes)
+        balanced = num_samples(arguments, target) if arguments.labels == "balanced" else 0
+        told += [classes.warning(balanced)] if classes else []
     return [line for line in told if line]
 
 

@@ -21,6 +21,7 @@ from unite.cluster.train import fit
 from unite.config.schema import ClusterConfig, RunConfig
 from unite.config.serialise import flatten, to_dict
 from unite.config.validate import validate
+from unite.data.classes import count_classes
 from unite.data.overlap import describe_shared
 from unite.data.shards import ShardSet, require_same_classes
 from unite.storage import Store
@@ -71,12 +72,8 @@ def check_data(config: RunConfig) -> tuple[ShardSet, ShardSet]:
     require_same_classes(train, held_out)
     if shared := describe_shared(train, held_out):
         logger.warning("%s", shared)
-    names = train.class_names
-    if names is not None and len(names) > config.domain.num_classes:
-        raise ValueError(
-            f"domain.num_classes = {config.domain.num_classes}, but {config.data.train} has "
-            f"{len(names)} classes; set --domain.num-classes {len(names)}"
-        )
+    for shards in (train, held_out):
+        count_classes(shards, config.domain.num_classes)
     return train, held_out
 
 

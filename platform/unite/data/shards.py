@@ -40,6 +40,8 @@ from unite.storage import Store
 COLUMNS = (IMAGE, LABEL)
 ROW_ID = "row_id"
 """Column that `ShardSet.read` adds: the global id of each row."""
+MISSING = np.iinfo(np.int64).min
+"""What `read_labels` returns for a row without a label."""
 
 Split = Literal["train", "eval"]
 _IO_THREADS = 16
@@ -123,18 +125,9 @@ class ShardSet:
         """Rows start..stop of the row group of that number: `columns` and ROW_ID (int64)."""
         return read_rows(self.uri, self.columns, self.row_groups[group], start, stop)
 
-    def labels(self, files: Sequence[str] = (), column: Column = LABEL) -> np.ndarray:
-        """One column of integers for all rows, or for those of some files, int64 (rows,).
-
-        Reads that column only; -1 stands for a missing value.
-        """
-
-        def read(file: str) -> np.ndarray:
-            values = read_whole_column(self.uri, file, column)
-            return values.fill_null(-1).to_numpy().astype(np.int64)
-
-        with ThreadPoolExecutor(_IO_THREADS) as pool:
-            return np.concatenate(list(pool.map(read, files or self.files)))
+    def labels(self) -> np.ndarray:
+        """The labels of all rows, int64 (num_rows,), as `read_labels` reads them."""
+        return read_labels(self.uri, self.files)
 
     def verify(self) -> None:
         """Compare every shard with its digest in the manifest; ShardError names those that differ.
@@ -156,6 +149,20 @@ class ShardSet:
                 f"{self.uri}: {len(changed)} shard(s) differ from their digest in {MANIFEST}: "
                 f"{', '.join(changed[:5])}; delete them and run jobs/prepare_data.py again"
             )
+
+
+def read_labels(uri: str, files: Iterable[str], column: Column = LABEL) -> np.ndarray:
+    """One column of integers of all rows of files, int64 (rows,), MISSING where there is none.
+
+    Reads that column only.
+    """
+
+    def read(file: str) -> np.ndarray:
+        values = read_whole_column(uri, file, column).cast(pa.int64(), safe=False)
+        return values.fill_null(MISSING).to_numpy()
+
+    with ThreadPoolExecutor(_IO_THREADS) as pool:
+        return np.concatenate(list(pool.map(read, files)))
 
 
 def read_rows(

@@ -9,6 +9,7 @@ from typing import Literal
 from PIL import Image, UnidentifiedImageError
 
 from unite.config.schema import ImagesConfig
+from unite.data.classes import ClassCounts, count_classes
 from unite.data.ingest.digits import prepare_digits
 from unite.data.manifest import ShardError
 from unite.data.shards import ShardSet
@@ -37,6 +38,11 @@ class Dataset:
     def of(cls, shards: ShardSet, split: Split) -> Dataset:
         """Shards of a split, as tasks name them."""
         return cls(uri=shards.uri, split=split, digest=shards.digest, num_rows=shards.num_rows)
+
+
+def class_counts(data: Dataset, num_classes: int) -> ClassCounts | None:
+    """Rows of each class of a data set; ValueError as of `count_classes`."""
+    return count_classes(ShardSet.open(data.uri, split=data.split), num_classes)
 
 
 def data_folder(uri: str, storage: str) -> str:

@@ -178,6 +178,7 @@ MAKERS: Mapping[str, Callable[[Ingredients], Suite]] = {
 """How each suite is made; add your own here and its name in `arguments.SUITES`."""
 NEEDS_FEATURES = ("generation", "reconstruction")
 NEEDS_REFERENCE = ("generation",)
+NEEDS_LABELS = ("generation", "probe")
 
 
 def needed(suites: Sequence[str], users: Sequence[str]) -> bool:

@@ -53,6 +53,19 @@ def test_data_that_the_checkpoint_was_not_trained_on(storage, tmp_path):
         open_target("tiny", str(storage), ema=True, data=str(digits))
 
 
+def test_a_held_out_set_that_was_trained_on_is_named(storage, tmp_path, caplog):
+    digits = tmp_path / "digits"
+    shutil.copytree(storage / "data" / "digits", digits)
+    shutil.copy(digits / "train-00000-of-00001.parquet", digits / "validation-1.parquet")
+    open_target("tiny", str(storage), ema=True)
+    assert caplog.text == ""
+    (digits / "manifest.json").unlink()
+    open_target("tiny", str(storage), ema=True, eval_data=str(digits))
+    assert f"1 of 2 of its files are the training set's ({digits}/validation-1.parquet)" in (
+        caplog.text
+    )
+
+
 def test_data_that_is_not_there(storage, tmp_path):
     with pytest.raises(ShardError):
         open_target("tiny", str(storage), ema=True, data=str(tmp_path / "none"))

@@ -123,29 +123,40 @@ def class_root(folders: Collection[Parts], split: str, where: str) -> tuple[Part
     """
     base = _below_wrappers(folders, ())
     below = _children(folders, base)
-    if not _are_splits(below):
-        return base, _said_of(base, base, [])
+    chosen = split_folder(below, split, "/".join((where, *base)))
+    if not chosen:
+        return base, _said_of(base)
+    root = _below_wrappers(folders, (*base, chosen))
+    return root, _said_of(root, chosen, below - {chosen})
+
+
+def split_folder(names: Collection[str], split: str, where: str) -> str:
+    """Which of the folders in `where` is of a split; empty when they are none of splits.
+
+    ShardError when there is none of this one, when there are two, or when some are of no split.
+    """
+    if not _are_splits(set(names)):
+        return ""
     by_split: dict[str, list[str]] = {}
-    for name in sorted(below):
+    for name in sorted(names):
         by_split.setdefault(split_of(name), []).append(name)
-    at = "/".join((where, *base))
     if strangers := by_split.get(""):
         raise ShardError(
-            f"{at} holds the splits {shown(sorted(below - {*strangers}))} and beside them "
+            f"{where} holds the splits {shown(sorted({*names} - {*strangers}))} and beside them "
             f"{shown(strangers)}, which is neither a split nor a class; name a split's own folder"
         )
     wanted = _wanted(by_split, split)
     if wanted is None:
         raise ShardError(
-            f"{at} holds no folder of split '{split}', only {shown(sorted(below))}; name the "
+            f"{where} holds no folder of split '{split}', only {shown(sorted(names))}; name the "
             "folder itself, or choose another --split"
         )
     if len(chosen := by_split[wanted]) > 1:
         raise ShardError(
-            f"{at}/{chosen[0]} and {at}/{chosen[1]} are both of split '{split}'; name one of them"
+            f"{where}/{chosen[0]} and {where}/{chosen[1]} are both of split '{split}'; name one "
+            "of them"
         )
-    root = _below_wrappers(folders, (*base, chosen[0]))
-    return root, _said_of(root, (*base, chosen[0]), sorted(below - {chosen[0]}))
+    return chosen[0]
 
 
 def shown(names: Collection[str], most: int = 4) -> str:
@@ -206,9 +217,8 @@ def _are_splits(names: set[str]) -> bool:
     return bool(names) and saying == names and (len(names) == 1 or different or plain == names)
 
 
-def _said_of(root: Parts, split_folder: Parts, others: list[str]) -> tuple[str, ...]:
+def _said_of(root: Parts, chosen: str = "", others: Collection[str] = ()) -> tuple[str, ...]:
     if not root:
         return ()
-    note = f"classes are the folders of {PurePosixPath(*root)}"
-    beside = f"; {shown(others)} beside {split_folder[-1]} not taken" if others else ""
-    return (note + beside,)
+    beside = f"; {shown(sorted(others))} beside {chosen} not taken" if others else ""
+    return (f"classes are the folders of {PurePosixPath(*root)}{beside}",)

@@ -184,6 +184,18 @@ def test_class_folders_with_folders_inside(tmp_path):
         assert source.notes == ("images lie deeper than their class, such as ant/images/0.JPEG",)
 
 
+def test_splits_within_each_class(tmp_path):
+    root = write(tmp_path / "x", "ant/train/0.JPEG", "bee/train/0.JPEG", "ant/test/0.JPEG")
+    for source in both(root):
+        assert (source.num_rows, source.class_names, source.skipped) == (2, ("ant", "bee"), {})
+        assert source.notes == ("of the folders test, train in each class, train is taken",)
+    for source in both(root, "eval"):
+        assert (source.num_rows, source.class_names) == (1, ("ant",))
+    write(root, "bee/truth/0.png")
+    with pytest.raises(ShardError, match="each class holds the splits test, train .* truth, which"):
+        both(root)
+
+
 def test_what_lies_beside_the_classes_is_counted(tmp_path):
     root = write(tmp_path / "x", "train/ant/0.JPEG", "val/ant/0.JPEG", "logo.png", "train/1.png")
     for source in both(root):

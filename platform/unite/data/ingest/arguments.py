@@ -17,7 +17,9 @@ class PrepareArguments(PrepareConfig):
     """Prepare images for training."""
 
     source: Annotated[str, tyro.conf.Positional]
-    """Tree of class folders, .tar, folder of parquet, or builtin:digits."""
+    """Tree of class folders, .tar, folder of parquet, or builtin:digits. Of folders or files that
+    are named for splits (train, val, test, in any place of the name) those of --split are taken.
+    What is hidden or left by a system (.DS_Store, __MACOSX) is counted, not read."""
     num_cpus: float = 0
     """CPUs at work at once; 0 = all of the cluster."""
     dry_run: bool = False

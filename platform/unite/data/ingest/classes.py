@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from unite.data.ingest.labels import read_labels
 from unite.data.ingest.listing import Listing
 from unite.data.manifest import ShardError
-from unite.data.names import FOREIGN_NAME, SPLITS, Parts, class_root, shown, splits_said
+from unite.data.names import (
+    FOREIGN_NAME,
+    SPLITS,
+    Parts,
+    class_root,
+    shown,
+    split_folder,
+    splits_said,
+)
 
 NO_CLASS = "image in no class folder"
 OTHER_FILE = "not an image file"
@@ -70,7 +78,8 @@ def classify(
     }
     empty = {parts_of(path) for path in listing.empty_folders()}
     root, notes = class_root({*folder_of.values(), *empty}, split, uri)
-    below = {path: parts for path, parts in folder_of.items() if parts[: len(root)] == root}
+    inside = {path: parts for path, parts in folder_of.items() if parts[: len(root)] == root}
+    below, said = _of_split(inside, len(root) + 1, split, uri)
     if naming.labels_file:
         classes, unused = read_labels(naming.labels_file, below, suffixes, uri), set()
     else:
@@ -79,9 +88,10 @@ def classify(
     if not classes:
         raise _no_classes(listing, uri)
     labels = naming.index([*classes.values(), *unused], uri)
+    elsewhere = inside.keys() - below.keys()
     reasons = {
         **dict.fromkeys(listing.files.keys() - folder_of, OTHER_FILE),
-        **dict.fromkeys(folder_of.keys() - classes, NO_CLASS),
+        **dict.fromkeys(folder_of.keys() - classes.keys() - elsewhere, NO_CLASS),
         **listing.left_out,
     }
     # What lies in the folder of another split is that split's.
@@ -92,10 +102,23 @@ def classify(
         skipped=dict(sorted(skipped.items())),
         notes=(
             *notes,
+            *said,
             *_notes_on_folders(listing, below, root, {*classes.values(), *unused}, naming),
             *_notes_on_split(uri, split),
         ),
     )
+
+
+def _of_split(
+    folder_of: dict[str, Parts], depth: int, split: str, uri: str
+) -> tuple[dict[str, Parts], list[str]]:
+    """The files of a split where class folders hold folders of splits (CLASS/train), and a note."""
+    names = {parts[depth] if len(parts) > depth else "" for parts in folder_of.values()}
+    chosen = split_folder(names, split, f"{uri}: each class")
+    if not chosen:
+        return folder_of, []
+    note = f"of the folders {shown(sorted(names))} in each class, {chosen} is taken"
+    return {path: parts for path, parts in folder_of.items() if parts[depth] == chosen}, [note]
 
 
 def parts_of(path: str) -> Parts:

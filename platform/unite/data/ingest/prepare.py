@@ -26,7 +26,7 @@ from unite.data.manifest import (
     read_manifest,
     write_manifest,
 )
-from unite.data.names import SPLITS, shard_name, shown, split_of
+from unite.data.names import SPLITS, is_foreign, shard_name, shown, split_of
 from unite.storage import Store
 
 SAMPLES_FOR_SIZE = 32
@@ -41,10 +41,11 @@ class PrepareConfig:
     out: str
     """Folder or s3:// URI for the shards; both splits of a data set may share one."""
     split: Literal["train", "eval"] = "train"
-    """What the shards are for; of parquet that holds several splits it also selects the files."""
+    """What the shards are for; of a source that holds several splits it also selects the one."""
     labels: str = ""
-    """File of lines `image class` for images that lie flat, as ImageNet's validation set does as
-    distributed (its LOC_val_solution.csv can be named as it is); local path or s3:// URI."""
+    """File of lines `image, class` for images that lie flat, as ImageNet's validation set does as
+    distributed (its LOC_val_solution.csv can be named as it is): CSV by comma, tab, semicolon or
+    space, with or without a head, in UTF-8 or UTF-16; local path or s3:// URI."""
     size: int = 256
     """Side of the square images in pixels (centre crop as in ADM)."""
     quality: int = 95
@@ -258,7 +259,8 @@ def _require_empty(store: Store, split: str) -> None:
     strangers = [
         name
         for name in store.list()
-        if name.endswith(".parquet") and not (described and split_of(name) not in SPLITS[split])
+        if name.endswith(".parquet") and not is_foreign(name)
+        if not described or split_of(name) in SPLITS[split]
     ]
     if strangers:
         raise ShardError(

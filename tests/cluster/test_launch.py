@@ -1,0 +1,63 @@
+"""What a start looks at before anything runs."""
+
+import io
+import logging
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from unite.cluster.console import print_plan
+from unite.cluster.launch import prepare
+from unite.config.recipes import recipe
+from unite.config.serialise import replace
+
+
+def write_digits(path, seed: int) -> None:
+    """Twenty grey pictures, two of each class."""
+    rng, images = np.random.default_rng(seed), []
+    for _ in range(20):
+        buffer = io.BytesIO()
+        Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(buffer, "PNG")
+        images.append(buffer.getvalue())
+    pq.write_table(pa.table({"image": images, "label": [*range(10), *range(10)]}), path)
+
+
+@pytest.fixture
+def planned(tmp_path, caplog, capsys):
+    """The plan and the warnings of a start on files of these names."""
+
+    def make(*names: str) -> tuple[str, str]:
+        (tmp_path / "data").mkdir()
+        for seed, name in enumerate(names):
+            write_digits(tmp_path / "data" / name, seed)
+        changes = {"storage": str(tmp_path), "data.train": str(tmp_path / "data")}
+        with caplog.at_level(logging.WARNING):
+            print_plan(
+                prepare(replace(recipe("smoke"), changes), resume="auto", allow_changes=False)
+            )
+        return capsys.readouterr().out, caplog.text
+
+    return make
+
+
+def test_splits_in_the_middle_of_names(planned):
+    plan, warnings = planned("digits-train.parquet", "digits-test.parquet", "more-train.parquet")
+    assert "data      40 images in" in plan
+    assert "held out  20 images in" in plan
+    assert "trained on" not in plan + warnings
+
+
+def test_a_training_set_that_is_its_own_held_out_set_is_named(planned, tmp_path):
+    plan, warnings = planned("0.parquet", "1.parquet")
+    assert f"held out  40 images in {tmp_path}/data, which are trained on" in plan
+    assert f"({tmp_path}/data/0.parquet, {tmp_path}/data/1.parquet)" in warnings
+
+
+def test_files_that_are_not_taken_are_said(planned):
+    plan, _ = planned("train-0.parquet", "val-0.parquet", "test-0.parquet", "extra.parquet")
+    assert (
+        "split eval is what is named validation; not taken: extra.parquet, test-0.parquet" in plan
+    )

@@ -1,10 +1,11 @@
-"""Draw samples from a trained model: PNGs, grid.png and samples.npz, in one process.
+"""Draw samples from a trained model: PNGs, samples.npz and a grid, in one process.
 
     python jobs/generate.py --labels 0-9 --num 100 --out DIR              the latest run
     python jobs/generate.py --run RUN --labels 3,5,7 --cfg-scale 2 --out DIR
 
 RUN is a run's name or MLflow id, or a path or s3:// URI of a run, a checkpoint, an export or one
-of the authors' checkpoints. Sampling settings default to the run's own.
+of the authors' checkpoints. Sampling settings default to the run's own. DIR holds the samples and
+no other images, so that FID tools can read it; the grid is DIR-grid.png.
 """
 
 import sys
@@ -25,4 +26,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run(main, stopped="stopped; the PNGs drawn so far stay in --out"))
+    sys.exit(run(main, stopped="stopped; the same command draws what --out lacks"))

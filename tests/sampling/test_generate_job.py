@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from unite.checkpoints.export import write_export
+from unite.checkpoints.load import load
 from unite.config.recipes import recipe
 from unite.config.serialise import to_dict
 from unite.domains import build_domain
@@ -52,7 +53,8 @@ def test_command_writes_pngs_grid_and_npz(run_folder, tmp_path, root):
     for index, label in enumerate(labels):
         picture = np.asarray(Image.open(out / f"{index:06d}-class{label}.png"))
         np.testing.assert_array_equal(picture, images[index, ..., 0])
-    assert Image.open(out / "grid.png").size[0] > Image.open(out / "grid.png").size[1] / 2
+    with Image.open(tmp_path / "out-grid.png") as grid:
+        assert grid.size[0] > grid.size[1] / 2
 
 
 def test_without_a_terminal_a_line_every_ten_seconds_tells_how_far_it_is(monkeypatch, capsys):
@@ -106,7 +108,108 @@ def test_flags_override_the_runs_settings(run_folder):
 
 def test_output_on_s3(run_folder, s3, tmp_path):
     out = generate(arguments(run_folder, f"{s3}/out"), str(tmp_path))
-    assert {"grid.png", "samples.npz", "000005-class5.png"} <= set(out.list())
+    pngs = {f"{index:06d}-class{index}.png" for index in range(6)}
+    assert set(out.list()) == pngs | {"samples.npz", "samples.json"}
+    assert set(Store.open(s3).list()) == {"out", "out-grid.png"}
+    with pytest.raises(ValueError, match="name a folder in the bucket"):
+        generate(arguments(run_folder, s3), str(tmp_path))
+
+
+def pngs_in(folder):
+    return sorted(path.name for path in folder.glob("*.png"))
+
+
+def test_tools_that_read_the_folder_find_the_samples_and_nothing_else(run_folder, tmp_path):
+    from torch_fidelity.datasets import ImagesPathDataset
+    from torch_fidelity.utils import glob_samples_paths
+
+    out = tmp_path / "out"
+    generate(arguments(run_folder, out), str(tmp_path))
+    found = glob_samples_paths(str(out), True, "png,jpg,jpeg", verbose=False)
+    assert [path.rpartition("/")[2] for path in found] == pngs_in(out) and len(found) == 6
+    seen = torch.stack(list(ImagesPathDataset(found)))  # they all have one size
+    with np.load(out / "samples.npz") as samples:  # ADM's evaluator reads arr_0
+        assert set(samples) == {"arr_0", "images", "labels"}
+        arr_0 = samples["arr_0"]
+        assert arr_0.dtype == np.uint8
+        np.testing.assert_array_equal(arr_0, samples["images"])
+    np.testing.assert_array_equal(seen[:, :1].numpy(), arr_0.transpose(0, 3, 1, 2))
+
+
+def test_samples_of_two_calls_are_never_mixed(run_folder, tmp_path):
+    out = tmp_path / "out"
+    generate(arguments(run_folder, out), str(tmp_path))
+    with pytest.raises(
+        ValueError, match=r"000000-class0\.png.*and 3 more.*in labels, seed\. .*--re"
+    ):
+        generate(arguments(run_folder, out, labels="3", seed=5), str(tmp_path))
+    assert len(pngs_in(out)) == 6
+    generate(arguments(run_folder, out, labels="3", replace=True), str(tmp_path))
+    assert pngs_in(out) == [f"{index:06d}-class3.png" for index in range(6)]
+    with np.load(out / "samples.npz") as samples:
+        assert samples["labels"].tolist() == [3] * 6
+
+
+def test_samples_of_an_earlier_version_are_not_mixed_with(run_folder, tmp_path):
+    """It kept no record and put the grid into the folder."""
+    out = tmp_path / "out"
+    generate(arguments(run_folder, out), str(tmp_path))
+    (out / "samples.json").unlink()
+    (tmp_path / "out-grid.png").rename(out / "grid.png")
+    with pytest.raises(ValueError, match="holds the samples of another call"):
+        generate(arguments(run_folder, out), str(tmp_path))
+    generate(arguments(run_folder, out, replace=True), str(tmp_path))
+    assert len(pngs_in(out)) == 6
+
+
+def test_images_of_others_are_neither_mixed_with_nor_deleted(run_folder, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "holiday.JPG").write_bytes(b"mine")
+    (out / "notes.txt").write_bytes(b"mine")
+    for replace in (False, True):
+        with pytest.raises(ValueError, match=r"no samples of this program \(holiday\.JPG\)"):
+            generate(arguments(run_folder, out, replace=replace), str(tmp_path))
+    (out / "holiday.JPG").unlink()
+    generate(arguments(run_folder, out), str(tmp_path))
+    assert (out / "notes.txt").exists()
+
+
+def test_an_interrupted_call_is_continued_by_the_same_command(run_folder, tmp_path, monkeypatch):
+    from unite.sampling import generate_job
+
+    whole = generate(arguments(run_folder, tmp_path / "whole"), str(tmp_path))
+    saved, out = [], tmp_path / "out"
+    save = generate_job.save_png
+
+    def save_some(store, name, image):
+        if len(saved) == 4:
+            raise KeyboardInterrupt
+        saved.append(name)
+        save(store, name, image)
+
+    monkeypatch.setattr(generate_job, "save_png", save_some)
+    with pytest.raises(KeyboardInterrupt):
+        generate(arguments(run_folder, out, batch_size=3), str(tmp_path))
+    assert pngs_in(out) == saved
+    monkeypatch.setattr(
+        generate_job, "save_png", lambda *args: saved.append(args[1]) or save(*args)
+    )
+    generate(arguments(run_folder, out, batch_size=3), str(tmp_path))
+    assert saved[4:] == ["000004-class4.png", "000005-class5.png", ""], "the rest, and the grid"
+    assert np.abs(images_of(out) - images_of(whole)).max() <= 1
+    generate(arguments(run_folder, out), str(tmp_path))
+    assert saved[7:] == [""], "nothing is left to draw"
+
+
+def test_another_checkpoint_is_another_call(run_folder, tmp_path):
+    out, other = tmp_path / "out", tmp_path / "other"
+    generate(arguments(run_folder, out), str(tmp_path))
+    model = load(run_folder)
+    torch.nn.init.zeros_(model.decoder.class_token)
+    write_export(model, to_dict(recipe("smoke")), Store.open(other))
+    with pytest.raises(ValueError, match="differs in weights"):
+        generate(arguments(str(other), out), str(tmp_path))
 
 
 @pytest.mark.parametrize(

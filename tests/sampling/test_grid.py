@@ -47,7 +47,7 @@ def test_samples_round_trip(s3):
     store = Store.open(s3)
     save_samples(store, "out/samples.npz", images, labels)
     with np.load(io.BytesIO(store.read("out/samples.npz"))) as read:
-        assert sorted(read.files) == ["images", "labels"]
+        assert sorted(read.files) == ["arr_0", "images", "labels"]
         np.testing.assert_array_equal(read["images"], images)
         np.testing.assert_array_equal(read["labels"], labels)
         assert read["labels"].dtype == np.int64

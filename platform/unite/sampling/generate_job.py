@@ -1,9 +1,10 @@
-"""`jobs/generate.py`: samples of a run's model as PNGs, a grid and samples.npz, in one process."""
+"""`jobs/generate.py`: samples of a run's model as PNGs, samples.npz and a grid, in one process."""
 
 from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Self, cast
 
@@ -17,10 +18,19 @@ from unite.checkpoints.load import load
 from unite.checkpoints.resolve import read_run_config, resolve_run
 from unite.config.effects import override
 from unite.config.schema import SamplingConfig, Solver
+from unite.config.serialise import to_dict
 from unite.domains.base import Domain
 from unite.models.unite import UNITE
 from unite.sampling.generator import generate_batches
 from unite.sampling.grid import image_grid, save_png, save_samples
+from unite.sampling.sample_folder import (
+    SAMPLES_FILE,
+    claim,
+    grid_of,
+    read_sample,
+    sample_name,
+    weights_digest,
+)
 from unite.sampling.seeds import sample_seeds
 from unite.storage import Store
 from unite.words import clock, count
@@ -42,7 +52,11 @@ class GenerateArguments:
     num: int = 100
     """Samples in all."""
     out: str = "samples"
-    """Folder or s3:// URI for the PNGs, grid.png and samples.npz."""
+    """Folder or s3:// URI for the PNGs and samples.npz. FID tools can read it as it is: it holds no
+    other images, and the grid is written beside it, as OUT-grid.png."""
+    replace: bool = False
+    """Delete the samples of another call that OUT holds; without this they are a refusal. An
+    interrupted call is continued by the same command."""
     storage: str = ""
     """Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs."""
     solver: Solver | None = None
@@ -74,6 +88,7 @@ def generate(arguments: GenerateArguments, default_storage: str) -> Store:
     path = resolve_run(arguments.run, arguments.storage or default_storage)
     settings = choose_settings(arguments, path)
     out = Store.open(arguments.out)
+    grid = grid_of(out)
     out.check_writable()
     device = choose_device(arguments.device)
     model = load(path, ema=arguments.ema, map_location=device)
@@ -81,14 +96,31 @@ def generate(arguments: GenerateArguments, default_storage: str) -> Store:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{path} on {device}: {describe(settings)}")
     started = time.perf_counter()
-    images, nfe = _draw_all(model, labels, arguments, settings, out)
+    kept = claim(out, _request(model, arguments, settings), replace=arguments.replace)
+    images, nfe = _draw_all(model, labels, arguments, settings, out, kept)
     seconds = time.perf_counter() - started
-    _write_summary(out, images, labels.numpy())
+    _write_summary(out, grid, images, labels.numpy())
+    drawn = len(images) - len(kept)
+    there = f", {len(kept)} were there" if kept else ""
     console.print(
-        f"{count(len(images), 'sample')} in {seconds:.1f} s ({len(images) / seconds:.1f}/s, "
-        f"{count(round(nfe), 'evaluation')} each): {out}/grid.png, {out}/samples.npz and PNGs"
+        f"{count(drawn, 'sample')} in {seconds:.1f} s ({drawn / seconds:.1f}/s, "
+        f"{count(round(nfe), 'evaluation')} each){there}: PNGs and {SAMPLES_FILE} in {out}, "
+        f"grid {grid}"
     )
     return out
+
+
+def _request(
+    model: UNITE, arguments: GenerateArguments, settings: SamplingConfig
+) -> dict[str, Any]:
+    """What the samples depend on, as JSON."""
+    return {
+        "weights": weights_digest(model.state_dict()),
+        "labels": parse_labels(arguments.labels, model.domain.num_classes),
+        "num": arguments.num,
+        "seed": arguments.seed,
+        "sampling": to_dict(settings),
+    }
 
 
 def parse_labels(text: str, num_classes: int) -> list[int]:
@@ -161,20 +193,35 @@ def _draw_all(
     arguments: GenerateArguments,
     settings: SamplingConfig,
     out: Store,
+    kept: set[int],
 ) -> tuple[np.ndarray, float]:
-    """All pictures, uint8 (N, H, W, C), and the mean number of evaluations; PNGs as they come."""
+    """All pictures, uint8 (N, H, W, C), and the mean number of evaluations; PNGs as they come.
+
+    Those of the indices in `kept` are read, the others drawn.
+    """
     domain = cast(Domain, model.domain)
-    seeds = sample_seeds(arguments.seed, torch.arange(len(labels)))
-    images: list[np.ndarray] = []
+    names = [sample_name(index, int(label)) for index, label in enumerate(labels)]
+    images = {index: read_sample(out, names[index]) for index in sorted(kept)}
+    missing = torch.tensor([index for index in range(len(labels)) if index not in kept])
+    if not len(missing):
+        return _in_order(images), 0.0
+    seeds, indices = sample_seeds(arguments.seed, missing), iter(missing.tolist())
     evaluations = 0
-    with Drawing(len(labels)) as drawing:
-        for samples in generate_batches(model, labels, seeds, arguments.batch_size, settings):
+    with Drawing(len(missing)) as drawing:
+        for samples in generate_batches(
+            model, labels[missing], seeds, arguments.batch_size, settings
+        ):
             for image in domain.render(samples.reconstruction).cpu().numpy():
-                save_png(out, f"{len(images):06d}-class{labels[len(images)]}.png", image)
-                images.append(image)
+                index = next(indices)
+                save_png(out, names[index], image)
+                images[index] = image
             evaluations += int(samples.nfe_B.sum())
-            drawing.show(len(images))
-    return np.stack(images), evaluations / len(labels)
+            drawing.show(len(images) - len(kept))
+    return _in_order(images), evaluations / len(missing)
+
+
+def _in_order(images: Mapping[int, np.ndarray]) -> np.ndarray:
+    return np.stack([images[index] for index in sorted(images)])
 
 
 class Drawing:
@@ -210,9 +257,10 @@ class Drawing:
         return f"{line}  {rate:,.1f}/s  {clock((self.total - drawn) / rate)} left"
 
 
-def _write_summary(out: Store, images: np.ndarray, labels: np.ndarray) -> None:
-    """A grid of the first samples, one column per class for up to ten, and samples.npz."""
+def _write_summary(out: Store, grid: Store, images: np.ndarray, labels: np.ndarray) -> None:
+    """samples.npz, and a grid of the first samples with one column per class for up to ten."""
     distinct = len(np.unique(labels))
     columns = distinct if 1 < distinct <= 10 else 10
-    save_png(out, "grid.png", image_grid(images[:GRID_IMAGES], min(columns, len(images))))
-    save_samples(out, "samples.npz", images, labels)
+    save_samples(out, SAMPLES_FILE, images, labels)
+    out.tidy()
+    save_png(grid, "", image_grid(images[:GRID_IMAGES], min(columns, len(images))))

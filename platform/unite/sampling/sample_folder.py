@@ -1,0 +1,102 @@
+"""The folder of one call's samples, as tools that measure sets of images read it.
+
+OUT/000000-class3.png, ...   one PNG a sample, and no other image: FID tools count every image
+OUT/samples.npz              all of them, in order
+OUT/samples.json             what was asked for, by which an interrupted call is recognised
+OUT-grid.png                 the grid, beside the folder
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from unite.checkpoints.tensors import safetensors_chunks
+from unite.storage import Store
+
+SAMPLES_FILE = "samples.npz"
+REQUEST_FILE = "samples.json"
+OLD_GRID = "grid.png"
+"""Name of the grid when it still lay in the folder."""
+SAMPLE = re.compile(r"(\d{6,})-class\d+\.png")
+IMAGE_SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".npy"),
+)
+"""Endings that torch-fidelity, pytorch-fid or clean-fid take for samples."""
+LISTED = 5
+
+
+def sample_name(index: int, label: int) -> str:
+    """File name of a sample."""
+    return f"{index:06d}-class{label}.png"
+
+
+def grid_of(out: Store) -> Store:
+    """The grid's file, beside the folder; ValueError when a folder has nothing beside it."""
+    parent = out.uri.rpartition("/")[0]
+    if parent.endswith(":/"):
+        raise ValueError(f"--out {out}: name a folder in the bucket; the grid is put beside it")
+    return Store(f"{out.uri}-grid.png")
+
+
+def weights_digest(state: Mapping[str, Tensor]) -> str:
+    """SHA-256 of a model's weights (16 hex digits), wherever they came from."""
+    total = hashlib.sha256()
+    for piece in safetensors_chunks({name: tensor.cpu() for name, tensor in state.items()}, {}):
+        total.update(piece)
+    return total.hexdigest()[:16]
+
+
+def claim(out: Store, request: Mapping[str, Any], *, replace: bool) -> set[int]:
+    """Make the folder that of `request`; the indices of its samples that are there already.
+
+    They are what an interrupted call of the same request left. ValueError when the folder holds
+    other samples and `replace` is not set, or images that are nobody's samples.
+    """
+    names = out.list()
+    ours = [name for name in names if SAMPLE.fullmatch(name) or name == OLD_GRID]
+    ours += [name for name in (SAMPLES_FILE, REQUEST_FILE) if name in names]
+    foreign = [n for n in names if n.lower().endswith(IMAGE_SUFFIXES) and n not in ours]
+    if foreign:
+        raise ValueError(
+            f"--out {out} holds images that are no samples of this program ({_listed(foreign)}): "
+            "whatever reads the folder would count them. Name another --out"
+        )
+    before = out.read_json(REQUEST_FILE, {}, ValueError) if REQUEST_FILE in names else {}
+    if before == request:
+        return {int(match[1]) for name in names if (match := SAMPLE.fullmatch(name))}
+    if ours and not replace:
+        raise ValueError(
+            f"--out {out} holds the samples of another call ({_listed(ours)})"
+            f"{_why(before, request)}. Name another --out, or give --replace to delete them first"
+        )
+    # The record goes first: of what a kill leaves, nothing is taken for samples of a request.
+    for name in sorted(ours, key=lambda name: name != REQUEST_FILE):
+        out.delete(name)
+    out.write_json(REQUEST_FILE, dict(request))
+    return set()
+
+
+def read_sample(out: Store, name: str) -> np.ndarray:
+    """A sample's pixels, uint8 (H, W, C)."""
+    with Image.open(io.BytesIO(out.read(name))) as image:
+        pixels = np.asarray(image)
+    return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _why(before: Mapping[str, Any], request: Mapping[str, Any]) -> str:
+    """What differs, for people; nothing is known of a folder without a record."""
+    changed = [name for name in request if name in before and before[name] != request[name]]
+    return f", which differs in {', '.join(changed)}" if changed else ""
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more

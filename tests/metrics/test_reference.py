@@ -4,7 +4,7 @@ import torch
 
 from unite.metrics.extractors import Pixels
 from unite.metrics.fidelity import FidelityPlan, FidelityStatistics, fidelity_metrics
-from unite.metrics.moments import MetricError
+from unite.metrics.moments import MetricError, Moments
 from unite.metrics.reference import Made, Reference
 from unite.storage import StorageError
 
@@ -109,13 +109,15 @@ def test_files_of_other_projects_hold_mu_and_sigma_alone(reference, tmp_path):
 def test_damaged_and_foreign_files_are_named(reference, tmp_path):
     text = tmp_path / "text.npz"
     text.write_text("mu")
-    with pytest.raises(MetricError, match="text.npz is not an npz file"):
+    with pytest.raises(
+        MetricError, match="text.npz: it is not an npz file.*text that begins with 'mu'"
+    ):
         Reference.load(str(text))
     with pytest.raises(StorageError, match="absent.npz"):
         Reference.load(str(tmp_path / "absent.npz"))
     other = str(tmp_path / "other.npz")
     np.savez(other, mean=reference.mu_F)
-    with pytest.raises(MetricError, match="holds mean, but no mu and sigma"):
+    with pytest.raises(MetricError, match="other.npz: it has no mu and no sigma; it holds mean"):
         Reference.load(other)
     np.savez(other, mu=reference.mu_F, sigma=reference.sigma_FF[:, :4])
     with pytest.raises(
@@ -123,7 +125,7 @@ def test_damaged_and_foreign_files_are_named(reference, tmp_path):
     ):
         Reference.load(other)
     np.savez(other, mu=np.array([{"a": 1}]), sigma=reference.sigma_FF)
-    with pytest.raises(MetricError, match="not an npz file"):
+    with pytest.raises(MetricError, match="other.npz: mu cannot be read: it holds pickled objects"):
         Reference.load(other)
     reference.save(other)
     with np.load(other) as file:
@@ -135,3 +137,89 @@ def test_damaged_and_foreign_files_are_named(reference, tmp_path):
     np.savez(other, **arrays | {"meta": np.array(meta)})
     with pytest.raises(MetricError, match="version 2"):
         Reference.load(other)
+
+
+def refused(path, says: str) -> None:
+    """The file is refused in one line that begins with its name."""
+    with pytest.raises(MetricError, match=says) as caught:
+        Reference.load(str(path))
+    text = str(caught.value)
+    assert text.startswith(f"{path}: ") and "\n" not in text and "allow_pickle" not in text
+
+
+def test_a_single_array_is_no_reference(reference, tmp_path):
+    np.save(tmp_path / "mu.npy", reference.mu_F)
+    refused(tmp_path / "mu.npy", "one array .*npz with mu and sigma")
+    (tmp_path / "mu.npy").rename(tmp_path / "mu.npz")
+    refused(tmp_path / "mu.npz", "one array")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"404", "text that begins with '404'"),
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n", "git lfs pull"),
+        (b"<html>", "web page"),
+        (b"\x80\x04\x95pickled", "is a pickle file"),
+    ],
+)
+def test_another_kind_of_file_is_no_reference(tmp_path, content, says):
+    (tmp_path / "file.npz").write_bytes(content)
+    refused(tmp_path / "file.npz", says)
+
+
+def test_a_cut_reference_is_named(reference, tmp_path):
+    reference.save(str(tmp_path / "cut.npz"))
+    data = (tmp_path / "cut.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(data[: len(data) // 2])
+    refused(tmp_path / "cut.npz", "cut short")
+
+
+def test_numbers_that_are_not_real_are_refused(reference, tmp_path):
+    mu, sigma = reference.mu_F, reference.sigma_FF
+    for name, wrong in (("complex", sigma + 1e-3j), ("text", sigma.astype(str))):
+        np.savez(tmp_path / f"{name}.npz", mu=mu, sigma=wrong)
+        refused(tmp_path / f"{name}.npz", "sigma is .*, not real numbers")
+    np.savez(tmp_path / "alone.npz", mu=mu)
+    refused(tmp_path / "alone.npz", "has no sigma; it holds mu")
+
+
+@pytest.mark.parametrize(
+    ("meta", "says"),
+    [
+        ('{"version": 1}', "meta lacks num, extractor, made"),
+        ('{"version": 1, "num": 3, "extractor": {"nam": ""}, "made": {}}', "'nam'"),
+        ('{"version": 1, "num": "x", "extractor": {}, "made": {}}', "meta lacks num"),
+        ('{"version"', "meta is not JSON"),
+        ("[1]", "version None"),
+    ],
+)
+def test_a_damaged_description_is_named(reference, tmp_path, meta, says):
+    arrays = {"mu": reference.mu_F, "sigma": reference.sigma_FF}
+    np.savez(tmp_path / "old.npz", **arrays, meta=np.array(meta))
+    refused(tmp_path / "old.npz", says)
+
+
+def test_an_indefinite_sigma_is_refused(tmp_path):
+    """Its distance to the true statistics would be negative."""
+    features = np.random.default_rng(0).normal(size=(1000, 64))
+    mu, sigma = features.mean(axis=0), np.cov(features, rowvar=False)
+    smallest = np.linalg.eigvalsh(sigma)[0]
+    np.savez(tmp_path / "bad.npz", mu=mu, sigma=sigma - 2 * np.eye(64))
+    refused(tmp_path / "bad.npz", rf"smallest eigenvalue is {smallest - 2:.3g}, .* than -\d\.")
+    # Just under zero is enough, if it is more than rounding.
+    np.savez(tmp_path / "near.npz", mu=mu, sigma=sigma - (smallest + 1e-9) * np.eye(64))
+    refused(tmp_path / "near.npz", "smallest eigenvalue is -1e-09")
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+def test_a_sigma_of_low_rank_is_taken(tmp_path, dtype, mean):
+    """Fewer images than features leave eigenvalues of zero, on either side of it by rounding."""
+    features = mean + np.random.default_rng(0).normal(size=(20, 64))
+    moments = Moments.of(torch.from_numpy(features))
+    mu, sigma = moments.mean(), moments.covariance()
+    assert np.linalg.eigvalsh(sigma.astype(dtype).astype(float))[0] < 0
+    np.savez(tmp_path / "low.npz", mu=mu.astype(dtype), sigma=sigma.astype(dtype))
+    Reference.load(str(tmp_path / "low.npz"))

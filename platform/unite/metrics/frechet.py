@@ -27,6 +27,9 @@ BLOCK = 512
 """Rows of a product that are computed together."""
 SYMMETRY_TOLERANCE = 1e-6
 """Largest asymmetry of a covariance, as a share of its largest entry."""
+ADDITIONS = 1024
+"""Roundings of float64 sums over a data set that may add up in one direction; a million additions
+in random directions come to as many."""
 
 
 def significant(eigenvalues_F: Tensor) -> Tensor:
@@ -44,6 +47,29 @@ def covariance_root(sigma_FF: np.ndarray) -> np.ndarray:
     kept_F = significant(eigenvalues_F)
     root_FR = vectors_FF[:, kept_F] * eigenvalues_F[kept_F].sqrt()
     return root_FR.flip(1).contiguous().numpy()
+
+
+def check_definite(mu_F: np.ndarray, sigma_FF: np.ndarray, stored: np.dtype) -> None:
+    """MetricError unless a covariance has no eigenvalue below 0 by more than rounding.
+
+    With one, a "distance" could be negative. `stored` is the type of the numbers in the file. Entry
+    (i, j) is rounded when it is stored, and before as the difference of a sum and mu_i mu_j;
+    errors e of F x F entries move an eigenvalue by F e at most.
+    """
+    largest, num = float(np.abs(sigma_FF).max(initial=0.0)), mu_F.size
+    storing = np.finfo(stored).eps * largest if stored.kind == "f" else 0.0
+    summing = ADDITIONS * np.finfo(float).eps * (largest + float(np.square(mu_F).max(initial=0.0)))
+    tolerance = num * (storing + summing)
+    sigma = _tensor(sigma_FF)
+    # A factorisation tells in a tenth of the time that the eigenvalues need.
+    if not int(torch.linalg.cholesky_ex(sigma + tolerance * torch.eye(num).double()).info):
+        return
+    smallest = float(torch.linalg.eigvalsh(sigma)[0])
+    if smallest < -tolerance:
+        raise MetricError(
+            f"sigma is no covariance: its smallest eigenvalue is {smallest:.3g}, and rounding "
+            f"explains no less than {-tolerance:.3g}; make the statistics anew"
+        )
 
 
 @dataclass(frozen=True)

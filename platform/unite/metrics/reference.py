@@ -12,15 +12,18 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from unite.content import HEAD_BYTES, beginning, kind_of, stand_in
 from unite.metrics.extractors import ExtractorId, FeatureExtractor
 from unite.metrics.fidelity import FidelityStatistics
-from unite.metrics.frechet import Gaussian
+from unite.metrics.frechet import Gaussian, check_definite
 from unite.metrics.moments import MetricError
 from unite.storage import Store
 
@@ -144,30 +147,18 @@ class Reference:
 
     @classmethod
     def load(cls, uri: str, *, extractor: FeatureExtractor | None = None) -> Reference:
-        """Read an npz file; MetricError when it is none, is damaged or has wrong dimensions.
+        """Read an npz file; MetricError names the file and what it lacks.
 
         `extractor` is who made a file that holds mu and sigma alone; it is ignored otherwise.
         """
         folder, name = _split_uri(uri)
-        arrays = _read_npz(folder.read(name), uri)
-        if not {"mu", "sigma"} <= set(arrays):
-            raise MetricError(f"{uri} holds {', '.join(sorted(arrays))}, but no mu and sigma")
-        meta = _read_meta(arrays, uri)
-        if meta is None:
-            named = ExtractorId.of(extractor) if extractor else UNKNOWN
-            reference = cls(**_statistics(arrays), num=0, extractor=named, made=Made(data=uri))
-        else:
-            reference = cls(
-                **_statistics(arrays),
-                num=meta["num"],
-                extractor=ExtractorId(**meta["extractor"]),
-                made=Made(**meta["made"]),
-                root_FR=arrays.get("root"),
-                kept_rows=arrays.get("kept_rows"),
-                kept_features=arrays.get("kept_features"),
-                label_histogram=arrays.get("label_histogram"),
-            )
-        reference._check_shapes(uri)
+        try:
+            arrays = _read_npz(folder.read(name))
+            reference = cls(**_statistics(arrays), **_described(arrays, uri, extractor))
+            reference._check_shapes()
+            check_definite(reference.mu_F, reference.sigma_FF, arrays["sigma"].dtype)
+        except MetricError as error:
+            raise MetricError(f"{uri}: {error}") from error
         return reference
 
     def _meta(self) -> dict[str, Any]:
@@ -189,24 +180,52 @@ class Reference:
         }
         return {name: array for name, array in arrays.items() if array is not None}
 
-    def _check_shapes(self, uri: str) -> None:
+    def _check_shapes(self) -> None:
         """MetricError unless all arrays agree on the number of features."""
-        num = self.mu_F.size
-        try:
-            _ = self.gaussian
-        except MetricError as error:
-            raise MetricError(f"{uri}: {error}") from error
+        num = self.gaussian.mu_F.size
         widths = {
             "root": num if self.root_FR is None else self.root_FR.shape[0],
             "kept_features": num if self.kept_features is None else self.kept_features.shape[-1],
         }
         for name, width in widths.items():
             if width != num:
-                raise MetricError(f"{uri}: {name} has {width} features and mu has {num}")
+                raise MetricError(f"{name} has {width} features and mu has {num}")
 
 
-def _statistics(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _statistics(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """mu and sigma as float64; MetricError when they are absent or no real numbers."""
+    missing = [name for name in ("mu", "sigma") if name not in arrays]
+    if missing:
+        holds = ", ".join(sorted(arrays)) or "nothing"
+        raise MetricError(f"it has no {' and no '.join(missing)}; it holds {holds}")
+    for name in ("mu", "sigma"):
+        if arrays[name].dtype.kind not in "fiu":
+            raise MetricError(
+                f"{name} is {arrays[name].dtype}, not real numbers: make the statistics anew"
+            )
     return {"mu_F": arrays["mu"].astype(float), "sigma_FF": arrays["sigma"].astype(float)}
+
+
+def _described(
+    arrays: Mapping[str, np.ndarray], uri: str, extractor: FeatureExtractor | None
+) -> dict[str, Any]:
+    """What the file says of itself; of one that says nothing, what the caller knows."""
+    if "meta" not in arrays:
+        named = ExtractorId.of(extractor) if extractor else UNKNOWN
+        return {"num": 0, "extractor": named, "made": Made(data=uri)}
+    meta = _read_meta(str(arrays["meta"]))
+    try:
+        identity, made = ExtractorId(**meta["extractor"]), Made(**meta["made"])
+    except TypeError as error:
+        raise MetricError(f"its meta is not what this program writes ({error})") from error
+    optional = ("kept_rows", "kept_features", "label_histogram")
+    return {
+        "num": meta["num"],
+        "extractor": identity,
+        "made": made,
+        "root_FR": arrays.get("root"),
+        **{name: arrays.get(name) for name in optional},
+    }
 
 
 def _split_uri(uri: str) -> tuple[Store, str]:
@@ -214,22 +233,44 @@ def _split_uri(uri: str) -> tuple[Store, str]:
     return Store.open(folder or "/"), name
 
 
-def _read_npz(data: bytes, uri: str) -> dict[str, np.ndarray]:
+def _read_npz(data: bytes) -> dict[str, np.ndarray]:
+    """The arrays by name; MetricError for another kind of file and for what could run code."""
+    head = data[:HEAD_BYTES]
+    if why := stand_in(head):
+        raise MetricError(f"it {why}")
+    if kind_of(head) == "numpy":
+        raise MetricError("it holds one array (.npy); a reference is an .npz with mu and sigma")
+    if kind_of(head) != "zip":
+        raise MetricError(f"it is not an npz file of reference statistics: it {beginning(head)}")
+    arrays, name = {}, ""
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise MetricError(f"{uri} is not an npz file of reference statistics: {error}") from error
-
-
-def _read_meta(arrays: dict[str, np.ndarray], uri: str) -> dict[str, Any] | None:
-    """What the file says of itself; None when it says nothing."""
-    if "meta" not in arrays:
-        return None
-    meta = json.loads(str(arrays["meta"]))
-    if meta.get("version") != VERSION:
+            for name in file.files:
+                arrays[name] = file[name]
+    except ValueError as error:
         raise MetricError(
-            f"{uri} has version {meta.get('version')!r} of reference statistics and this is "
-            f"version {VERSION}: build it anew"
+            f"{name} cannot be read: it holds pickled objects, which could run code and are not "
+            "opened, or is damaged. Save mu and sigma as arrays of numbers"
+        ) from error
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise MetricError(f"it is not a whole npz file, maybe cut short: {error}") from error
+    return arrays
+
+
+def _read_meta(text: str) -> dict[str, Any]:
+    """What the file says of itself; MetricError when that is of another version or incomplete."""
+    try:
+        meta = json.loads(text)
+    except ValueError as error:
+        raise MetricError(f"its meta is not JSON ({error})") from error
+    version = meta.get("version") if isinstance(meta, dict) else None
+    if version != VERSION:
+        raise MetricError(
+            f"it has version {version!r} of reference statistics and this is version {VERSION}: "
+            "build it anew"
         )
+    fields = {"num": int, "extractor": dict, "made": dict}
+    wrong = [name for name, kind in fields.items() if not isinstance(meta.get(name), kind)]
+    if wrong:
+        raise MetricError(f"its meta lacks {', '.join(wrong)}: build it anew")
     return meta

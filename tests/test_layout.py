@@ -25,6 +25,7 @@ LEVELS = {
     "config": 0,
     "storage": 0,
     "network": 0,
+    "content": 0,
     "words": 0,
     "logs": 0,
     "terminal": 0,

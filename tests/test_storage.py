@@ -78,6 +78,37 @@ def test_broken_json_names_the_file(store):
         store.read_json("v.json")
 
 
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"[1]", "v.json holds no JSON object but '\\[1\\]'"),
+        (b"{}", "v.json has no field 'num'"),
+        (b'{"num": "3"}', "v.json has 'num' = '3', which is not a whole number"),
+        (b'{"num": 1', "v.json is not JSON, it is damaged or cut short"),
+        (b"version https://git-lfs.github.com/spec/v1\nsize 3\n", "v.json is a Git LFS pointer"),
+        (b"", "v.json is empty"),
+    ],
+)
+def test_json_without_what_is_needed_is_named(tmp_path, data, says):
+    store = Store.open(tmp_path)
+    store.write("v.json", data)
+    with pytest.raises(KeyError, match=says):
+        store.read_json("v.json", {"num": int}, KeyError)
+    store.write("v.json", b'{"num": 3, "share": 1}')
+    assert store.read_json("v.json", {"num": int, "share": float})["num"] == 3
+
+
+def test_a_link_to_a_file_keeps_its_name_and_neighbours(tmp_path):
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / "0a1b").write_bytes(b"1")
+    (tmp_path / "named").mkdir()
+    (tmp_path / "named" / "w.pt").symlink_to("../blobs/0a1b")
+    (tmp_path / "also").symlink_to("named")
+    assert Store.open(tmp_path / "named" / "w.pt").uri == str(tmp_path / "named" / "w.pt")
+    assert Store.open(tmp_path / "also" / "w.pt").uri == str(tmp_path / "named" / "w.pt")
+    assert Store.open(tmp_path / "also").uri == str(tmp_path / "named")
+
+
 def test_delete_takes_files_and_folders(store):
     for name in ("keep", "a/1", "a/deep/2"):
         store.write(name, b"")

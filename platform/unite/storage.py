@@ -12,7 +12,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,9 +21,19 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
+from unite.content import HEAD_BYTES, stand_in
+
 CHUNK_BYTES = 8 * 2**20
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 """Name of a local file that `Store.write` has not finished."""
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    list: "a list",
+    dict: "an object",
+}
+"""JSON types as an error message calls them."""
 
 
 class StorageError(OSError):
@@ -69,12 +79,16 @@ class Store:
 
     @classmethod
     def open(cls, uri: str | os.PathLike[str]) -> Store:
-        """A store at `uri`; local paths are made absolute so that workers agree on them."""
+        """A store at `uri`; local paths are made absolute so that workers agree on them.
+
+        A link to a file keeps its name and the files beside it: model caches link to blobs.
+        """
         text = os.fspath(uri)
         if not text:
             raise StorageError("an empty path was given; name a folder or an s3:// URI")
         if "://" not in text:
-            text = str(Path(text).expanduser().resolve())
+            path = Path(text).expanduser()
+            text = str(path.parent.resolve() / path.name if path.is_file() else path.resolve())
         elif "?" in text:
             raise StorageError(
                 f"{text} carries options after '?'; set AWS_ENDPOINT_URL, AWS_DEFAULT_REGION and "
@@ -144,12 +158,37 @@ class Store:
         with self._naming("read", name), self.filesystem.open_input_file(self.path(name)) as file:
             return file.read()
 
-    def read_json(self, name: str) -> Any:
-        """A JSON file's value, or StorageError naming it."""
+    def head(self, name: str = "") -> bytes:
+        """The first HEAD_BYTES of a file, which tell its kind; StorageError naming it."""
+        with self._naming("read", name), self.filesystem.open_input_file(self.path(name)) as file:
+            return file.read(HEAD_BYTES)
+
+    def stand_in(self, name: str = "") -> str:
+        """The clause of `content.stand_in` on a file; empty when it may be data, or is absent."""
+        return stand_in(self.head(name)) if self.is_file(name) else ""
+
+    def read_json(
+        self,
+        name: str,
+        fields: Mapping[str, type] | None = None,
+        error: type[Exception] = StorageError,
+    ) -> Any:
+        """The value of a JSON file.
+
+        With `fields` it must be an object that has these, of these types. `error` names the file,
+        and the field, of one that is damaged; StorageError the file that cannot be read.
+        """
+        data = self.read(name)
         try:
-            return json.loads(self.read(name))
-        except ValueError as error:
-            raise StorageError(f"{self._full(name)} is not JSON: {error}") from error
+            value = json.loads(data)
+        except ValueError as broken:
+            why = (
+                stand_in(data[:HEAD_BYTES]) or f"is not JSON, it is damaged or cut short: {broken}"
+            )
+            raise error(f"{self._full(name)} {why}") from broken
+        if fields is not None and (problem := _misfit(value, fields)):
+            raise error(f"{self._full(name)} {problem}; it is damaged, or of another program")
+        return value
 
     def write(self, name: str, data: bytes | Iterable[bytes | memoryview]) -> None:
         """Write a file, given whole or in pieces, atomically and its folders with it."""
@@ -239,3 +278,15 @@ class Store:
             raise
         except OSError as error:
             raise StorageError(f"cannot {verb} {self._full(name)}: {error}{hint}") from error
+
+
+def _misfit(value: Any, fields: Mapping[str, type]) -> str:
+    """Why a JSON value is no object with these fields; empty when it is one."""
+    if not isinstance(value, dict):
+        return f"holds no JSON object but {str(value)[:40]!r}"
+    for name, kind in fields.items():
+        if name not in value:
+            return f"has no field {name!r}"
+        if not isinstance(value[name], (int, float) if kind is float else kind):
+            return f"has {name!r} = {str(value[name])[:40]!r}, which is not {_WORDS[kind]}"
+    return ""

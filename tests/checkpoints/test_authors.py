@@ -1,6 +1,7 @@
 """The released names: mapping both ways, the report of keys, nested layouts."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -115,7 +116,8 @@ def test_decoder_heads_that_shapes_cannot_tell_are_asked_for(released) -> None:
 
 def test_hints_from_the_config_beside_the_file() -> None:
     hints = hints_from_config(json.loads((FIXTURE / "config.json").read_text()))
-    assert hints == Hints(encoder_heads=4, decoder_heads=2, in_context_start=4)
+    said = {"tokenize_t_max": 0.01, "shift": 0.5}
+    assert hints == Hints(encoder_heads=4, decoder_heads=2, in_context_start=4, **said)
     assert hints_from_config({}) == Hints(in_context_start=4)
 
 
@@ -123,12 +125,74 @@ def test_nested_layouts_and_the_choice_of_averaged_weights(released) -> None:
     averaged = {f"module.{name}": tensor + 1 for name, tensor in released.items()}
     content = {"epoch": 3, "model": released, "optimizer": {"state": {}}, "ema": averaged}
     assert find_state(content, ema=False) == released
-    assert set(find_state(content, ema=True)) == set(averaged)
-    assert set(find_state({"state": {"ema_model": averaged}}, ema=True)) == set(averaged)
+    mark = "latent_tokens"
+    for nested in (content, {"state": {"ema_model": averaged}}):
+        found = find_state(nested, ema=True)
+        assert set(found) == set(released) and torch.equal(found[mark], released[mark] + 1)
     assert find_state(released, ema=True) == released
-    with pytest.warns(UserWarning, match="no averaged weights.*/model"):
+    with pytest.warns(UserWarning, match="no averaged weights.*under model"):
         find_state({"model": released}, ema=True)
-    with pytest.raises(CheckpointError, match="only averaged weights under /ema"):
+    with pytest.raises(CheckpointError, match="only averaged weights under ema"):
         find_state({"ema": averaged}, ema=False)
     with pytest.raises(CheckpointError, match="no weights of a UNITE model; it has: weights"):
         find_state({"weights": {"conv": torch.zeros(1)}}, ema=True)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "_forward_module.",
+        "module.",
+        "_orig_mod.",
+        "model.",
+        "_forward_module.module._orig_mod.",
+        "_orig_mod._forward_module.module.",
+        "module._fsdp_wrapped_module.model._orig_mod.",
+        "model._checkpoint_wrapped_module.module.",
+        "net.unite.",
+    ],
+)
+def test_prefixes_are_taken_off_in_any_order(released, prefix) -> None:
+    found = find_state({"state_dict": {prefix + n: t for n, t in released.items()}}, ema=False)
+    assert found == released
+    found = find_state({prefix + n: t for n, t in released.items()}, ema=True)
+    assert found == released
+
+
+def test_wrappers_inside_of_names_are_taken_off(released) -> None:
+    wrapped = {re.sub(r"(blocks|layers)\.(\d+)\.", r"\1.\2._orig_mod.", n): n for n in released}
+    assert wrapped.keys() != released.keys()
+    state = {f"module.{inner}": released[name] for inner, name in wrapped.items()}
+    assert find_state(state, ema=False) == released
+
+
+def test_models_side_by_side_in_a_flat_file_are_told_apart(released) -> None:
+    flat = {f"model.{name}": tensor for name, tensor in released.items()}
+    flat |= {f"ema_model.module.{name}": tensor + 1 for name, tensor in released.items()}
+    flat |= {"loss.vgg.weight": torch.zeros(1), "n_averaged": torch.zeros(1)}
+    assert find_state({"state_dict": flat}, ema=False) == released
+    averaged = find_state({"state_dict": flat}, ema=True)
+    assert averaged.keys() == released.keys()
+    assert torch.equal(averaged["latent_tokens"], released["latent_tokens"] + 1)
+    bare = released | {f"ema.{name}": tensor + 1 for name, tensor in released.items()}
+    assert find_state(bare, ema=False) == released
+
+
+def test_of_several_averages_the_first_is_taken_and_told_and_any_can_be_named(released) -> None:
+    def plus(number: int) -> dict[str, torch.Tensor]:
+        return {name: tensor + number for name, tensor in released.items()}
+
+    content = {"model": released, "ema_1": plus(1), "ema_2": plus(2)}
+    with pytest.warns(UserWarning, match=r"2 sets of averaged .*ema_1, ema_2.*taken: ema_1"):
+        first = find_state(content, ema=True)
+    assert torch.equal(first["latent_tokens"], plus(1)["latent_tokens"])
+    second = find_state(content, ema=True, state="ema_2")
+    assert torch.equal(second["latent_tokens"], plus(2)["latent_tokens"])
+    assert find_state(content, ema=True, state="/model") == released
+    with pytest.raises(CheckpointError, match=r"'ema_3': .*it has: model, ema_1, ema_2"):
+        find_state(content, ema=True, state="ema_3")
+
+
+def test_an_error_lists_eight_keys_of_a_foreign_file() -> None:
+    with pytest.raises(CheckpointError, match=r"it has: k0, .*, k7 and 92 more$"):
+        find_state({f"k{index}": torch.zeros(1) for index in range(100)}, ema=True)

@@ -18,7 +18,8 @@ from torch import Tensor
 import unite
 from unite.checkpoints.export import write_export
 from unite.checkpoints.metadata import config_metadata
-from unite.checkpoints.store import CheckpointError, CheckpointWriter
+from unite.checkpoints.resolve import read_run_config
+from unite.checkpoints.store import CheckpointError, CheckpointWriter, read_marker
 from unite.config.schema import (
     CheckpointConfig,
     DecoderConfig,
@@ -145,12 +146,12 @@ def test_a_guess_that_may_be_wrong_is_told_and_an_impossible_one_refused(tmp_pat
         unite.load(str(tmp_path / "bare.pt"))
     deep = replace(MODEL, encoder=replace(MODEL.encoder, depth=5))
     torch.save(build(replace(RUN, model=deep)).state_dict(), tmp_path / "deep.pt")
-    with pytest.warns(UserWarning, match="4 is assumed.*give in_context_start"):
+    with pytest.warns(UserWarning, match="assumed.*in_context_start 4.*give in_context_start"):
         assert unite.load(str(tmp_path / "deep.pt")).config.encoder.in_context_start == 4
     without = replace(MODEL, encoder=replace(MODEL.encoder, in_context_tokens=0))
     torch.save(build(replace(RUN, model=without)).state_dict(), tmp_path / "without.pt")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    said = "assumed, as in the paper's models: decoder_heads 1, tokenize_t_max 0.01, shift 0.5. If"
+    with pytest.warns(UserWarning, match=said):
         unite.load(str(tmp_path / "without.pt"))
 
 
@@ -210,8 +211,157 @@ def test_folders_and_files_without_a_model(tmp_path: Path) -> None:
         unite.load(str(tmp_path / "notes.txt"))
     for name in ("cut.safetensors", "cut.pt"):
         (tmp_path / name).write_bytes(b"nothing of the kind")
-        with pytest.raises(CheckpointError, match="is damaged"):
+        with pytest.raises(CheckpointError, match=f"{name} .*is damaged.*'nothing of the kind'"):
             unite.load(str(tmp_path / name))
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (LFS, "is a Git LFS pointer.*12,345 bytes: .*`git lfs pull`"),
+        (b"<!DOCTYPE html>\n<html><body>Sign in", "is a web page"),
+        (b"", "is empty"),
+    ],
+)
+def test_what_stands_in_for_weights_is_named(tmp_path: Path, name, content, says) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"{name} {says}") as caught:
+        unite.load(str(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_cut_file_is_told_without_torchs_advice(tmp_path: Path) -> None:
+    torch.save(build().state_dict(), tmp_path / "whole.pt")
+    safetensors.torch.save_file(build().state_dict(), tmp_path / "whole.safetensors")
+    for name in ("whole.pt", "whole.safetensors"):
+        data = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(data[: len(data) // 2])
+        with pytest.raises(CheckpointError, match=f"{name} is damaged.*cut short") as caught:
+            unite.load(str(tmp_path / name))
+        assert "weights_only" not in str(caught.value) and "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["export", "torch"])
+def test_links_of_a_model_cache_are_read_by_content(tmp_path: Path, kind: str) -> None:
+    """A cache keeps blobs without endings, and links that have the names."""
+    model, (blobs, place) = build(), (tmp_path / "blobs", tmp_path / "snapshots" / "abc")
+    write_export(model, to_dict(RUN), Store.open(tmp_path / "export"))
+    name = "model.safetensors"
+    if kind == "torch":
+        name = "last.pt"
+        torch.save({"model": model.state_dict()}, tmp_path / "export" / name)
+    blobs.mkdir()
+    place.mkdir(parents=True)
+    for number, file in enumerate((name, "config.json")):
+        (tmp_path / "export" / file).rename(blobs / f"{number}")
+        (place / file).symlink_to(f"../../blobs/{number}")
+    assert same(unite.load(str(place / name), ema=False), model)
+    assert unite.load(str(place / name), ema=False).config == RUN.model, "config.json is beside"
+    if kind == "export":
+        assert same(unite.load(str(place)), model)
+        assert same(unite.load(str(blobs / "0")), model)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("share", [1, 2])
+def test_weights_of_another_precision_are_cast_and_told(tmp_path: Path, dtype, share) -> None:
+    model = build()
+    state = model.state_dict()
+    cast = dict(list(state.items())[::share])
+    state |= {name: tensor.to(dtype) for name, tensor in cast.items()}
+    path = tmp_path / "model.safetensors"
+    safetensors.torch.save_file(state, path, config_metadata(to_dict(RUN)))
+    told = f"{len(cast)} of {len(state)} weights are {str(dtype)[6:]}; .*cast to float32"
+    with pytest.warns(UserWarning, match=told):
+        loaded = unite.load(str(path))
+    for name, tensor in loaded.state_dict().items():
+        assert tensor.dtype == torch.float32 and torch.equal(tensor, state[name].float())
+    assert loaded.tokenize(torch.rand(2, 3, 8, 8)).dtype == torch.float32
+
+
+def test_an_authors_file_of_bfloat16_is_cast(tmp_path: Path, released) -> None:
+    half = {name: tensor.bfloat16() for name, tensor in released.items()}
+    rotary = {name: tensor for name, tensor in released.items() if "freqs" in name}
+    torch.save({"ema": half | rotary}, tmp_path / "half.pt")
+    (tmp_path / "config.json").write_text((FIXTURE / "config.json").read_text())
+    with pytest.warns(UserWarning, match="are bfloat16"):
+        loaded = unite.load(str(tmp_path / "half.pt"))
+    expected = unite.load(str(FIXTURE)).state_dict()
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, expected[name].bfloat16().float()), name
+
+
+def test_quantised_weights_are_refused(tmp_path: Path) -> None:
+    state = build().state_dict()
+    state["tokenizer.input.weight"] = state["tokenizer.input.weight"].to(torch.int8)
+    torch.save(state, tmp_path / "int8.pt")
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(RUN)))
+    with pytest.raises(CheckpointError, match="1 weights are int8.*tokenizer.input.weight"):
+        unite.load(str(tmp_path / "int8.pt"))
+
+
+def test_one_of_several_averages_is_loaded_by_name(tmp_path: Path) -> None:
+    first, second = build(), build()
+    averages = {"ema_0": first.state_dict(), "ema_1": second.state_dict()}
+    torch.save(averages, tmp_path / "several.pt")
+    (tmp_path / "config.json").write_text(json.dumps(to_dict(RUN)))
+    path = str(tmp_path / "several.pt")
+    assert same(unite.load(path, state="ema_1"), second)
+    with pytest.warns(UserWarning, match="taken: ema_0"):
+        assert same(unite.load(path), first)
+    save_run(str(tmp_path / "run"))
+    with pytest.raises(CheckpointError, match="choose by `ema`"):
+        unite.load(str(tmp_path / "run"), state="ema_1")
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "says"),
+    [
+        ("COMMITTED", {"sha256": None}, "'sha256' = 'None', which is not an object"),
+        ("COMMITTED", None, "is not JSON, it is damaged or cut short"),
+        ("state.json", {"config": "text"}, "'config' = 'text', which is not an object"),
+    ],
+)
+def test_damaged_json_of_a_checkpoint_is_named(tmp_path: Path, file, change, says) -> None:
+    save_run(str(tmp_path))
+    path = tmp_path / "checkpoints" / f"{100:012d}" / file
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | change) if change else path.read_text()[:9])
+    with pytest.raises(CheckpointError, match=f"{file} .*{says}"):
+        read_marker(Store.open(path.parent)), read_run_config(str(path.parent))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"model": 3}, "model = 3 is not"),
+        ({"model": None}, "model = None is not"),
+        ({"training": {"batch_size": "many"}}, "training.batch_size = 'many' is not"),
+        ({"sampling": {"solver": "hein"}}, "sampling.solver = 'hein' is not"),
+        ({"flow": {"shfit": 1.0}}, "no field 'shfit'"),
+    ],
+)
+def test_a_damaged_config_is_named_with_its_field(tmp_path: Path, change, says) -> None:
+    write_export(build(), to_dict(RUN), Store.open(tmp_path))
+    config = json.dumps(to_dict(RUN) | change)
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(CheckpointError, match=f"config.json .*{says}"):
+        read_run_config(str(tmp_path))
+    (tmp_path / "config.json").write_text(config[:50])
+    with pytest.raises(CheckpointError, match="config.json is not JSON"):
+        read_run_config(str(tmp_path))
+
+
+def test_a_config_without_a_part_is_not_taken_for_another_kind(tmp_path: Path) -> None:
+    config = to_dict(RUN)
+    del config["model"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="config.json .*no field 'model'"):
+        read_run_config(str(tmp_path))
 
 
 def test_another_architecture_is_refused_key_by_key(tmp_path: Path) -> None:

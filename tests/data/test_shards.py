@@ -210,3 +210,26 @@ def test_cifar10_as_it_is(shared_dir):
     assert ShardSet.open(folder).num_rows == 50_000
     assert np.bincount(ShardSet.open(folder).labels()).tolist() == [5000] * 10
     assert set(ShardSet.open(folder, "eval").labels().tolist()) == set(range(10))
+
+
+def test_pointers_in_the_place_of_shards_are_named(tmp_path):
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 1000\n"
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "prepared").mkdir()
+    (tmp_path / "bare" / "train-0.parquet").write_bytes(pointer)
+    with pytest.raises(ShardError, match=r"train-0.parquet is a Git LFS pointer.*git lfs pull"):
+        ShardSet.open(str(tmp_path / "bare"))
+    store = write_prepared(tmp_path / "prepared", {"train-0.parquet": [1, 2]})
+    store.write("train-0.parquet", pointer)
+    with pytest.raises(ShardError, match=r"train-0.parquet is a Git LFS pointer"):
+        ShardSet.open(store.uri)
+
+
+@pytest.mark.parametrize("part", ["shards", "columns", "class_names", "skipped", "preparation"])
+def test_a_manifest_without_a_part_is_named(tmp_path, part):
+    store = write_prepared(tmp_path, {"train-0.parquet": [1, 2]})
+    value = store.read_json(MANIFEST)
+    del value["splits"]["train"][part]
+    store.write_json(MANIFEST, value)
+    with pytest.raises(ShardError, match=f"manifest.json is damaged.*{part}"):
+        read_manifest(store)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,18 @@ from torch import Tensor
 
 from unite.checkpoints.store import CheckpointError
 
-PREFIXES = ("module.", "_orig_mod.", "_forward_module.")
-"""What data parallelism and torch.compile put into names."""
+WRAPPERS = frozenset(
+    ("module", "_orig_mod", "_forward_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+)
+"""Parts of a dotted name that data parallelism, torch.compile and the like put in, anywhere."""
 EMA_WORDS = ("ema", "average", "shadow")
 """Parts of the name under which a nested checkpoint keeps averaged weights."""
 MARK = "latent_tokens"
 """A key that every released state dict has."""
+OUR_MARK = "tokenizer.registers"
+"""A key that every state dict of ours has."""
+LISTED = 8
+"""Names that an error message spells out."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +159,7 @@ def to_ours(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], KeyReport]:
     ours: dict[str, Tensor] = {}
     mapped, dropped, unknown = {}, {}, []
     for name, tensor in state.items():
-        key = strip_prefixes(name)
+        key = strip_wrappers(name)
         if rule := _rule(_BY_THEIRS, key):
             mapped[name] = _with_index(rule.ours, key)
             ours[mapped[name]] = rule.to_ours(tensor)
@@ -205,11 +211,9 @@ def their_name(ours: str) -> str | None:
     return rule and _with_index(rule.theirs, ours)
 
 
-def strip_prefixes(name: str) -> str:
-    """The name without what wrappers put into it."""
-    for prefix in PREFIXES:
-        name = name.replace(prefix, "")
-    return name
+def strip_wrappers(name: str) -> str:
+    """The name without the parts that wrappers put in, in whatever order and depth."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
 
 
 def _rule(rules: Mapping[str, Rule], name: str) -> Rule | None:
@@ -227,46 +231,92 @@ def _drop_reason(name: str) -> str | None:
 
 def is_authors(state: Mapping[str, Any]) -> bool:
     """Whether a state dict has the authors' names."""
-    return any(strip_prefixes(str(name)) == MARK for name in state)
+    return MARK in map(strip_wrappers, state)
 
 
-def find_state(content: Any, *, ema: bool) -> dict[str, Tensor]:
+def find_state(content: Any, *, ema: bool, state: str = "") -> dict[str, Tensor]:
     """The state dict inside a nested checkpoint such as {"model": ..., "ema": ...}.
 
-    `ema` chooses where the file holds both, and warns where it names only plain weights (a bare
-    state dict leaves open what it is). CheckpointError when the file holds no state dict, or only
-    averaged weights and `ema` is False.
+    Names lose what stands before the model's own ones ("model." in a Lightning file) and what
+    wrappers put in. `state` is the path of one ("ema_1"); without it, `ema` chooses where the file
+    holds both kinds. Warns where it names only plain weights (a bare state dict leaves open what it
+    is), and of several of a kind, of which the first is taken. CheckpointError when there is no
+    such state dict, or only averaged weights and `ema` is False.
     """
-    found = dict(_state_dicts(content, ""))
-    averaged = {path: state for path, state in found.items() if _is_average(path)}
-    plain = {path: state for path, state in found.items() if path not in averaged}
+    found = dict(state_dicts(content))
+    if state:
+        return _named(found, state)
+    averaged = {path: tensors for path, tensors in found.items() if _is_average(path)}
+    plain = {path: tensors for path, tensors in found.items() if path not in averaged}
     wanted = averaged if ema and averaged else plain
     if not wanted:
-        keys = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content)
-        have = f"only averaged weights under {', '.join(averaged)}" if averaged else "no weights"
+        keys = listed(content) if isinstance(content, Mapping) else type(content)
+        have = f"only averaged weights under {listed(averaged)}" if averaged else "no weights"
         raise CheckpointError(f"the file holds {have} of a UNITE model; it has: {keys}")
-    path, state = next(iter(wanted.items()))
+    path, tensors = next(iter(wanted.items()))
     if ema and path and path not in averaged:
-        warnings.warn(f"the file has no averaged weights; using those under {path}", stacklevel=2)
-    return state
+        warnings.warn(f"the file has no averaged weights; using those under {path}", stacklevel=1)
+    if len(wanted) > 1:
+        kind = "averaged" if wanted is averaged else "plain"
+        warnings.warn(
+            f"the file holds {len(wanted)} sets of {kind} weights ({listed(wanted)}); the first is "
+            f"taken: {path}. Name another one by unite.load(FILE, state=...)",
+            stacklevel=1,
+        )
+    return tensors
+
+
+def _named(found: Mapping[str, dict[str, Tensor]], state: str) -> dict[str, Tensor]:
+    path = state.strip("/")
+    if path not in found:
+        raise CheckpointError(
+            f"state {state!r}: the file holds no such weights of a UNITE model; it has: "
+            f"{listed(name or 'unnamed ones' for name in found) or 'none'}"
+        )
+    return found[path]
 
 
 def _is_average(path: str) -> bool:
     return any(word in path.lower() for word in EMA_WORDS)
 
 
-def _state_dicts(content: Any, path: str) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """(path, state dict) of every mapping below `content` that looks like a model's state."""
+def state_dicts(content: Any, path: str = "") -> Iterator[tuple[str, dict[str, Tensor]]]:
+    """(path, state dict) of every model in a file's content: "state_dict/ema", "" for a bare one.
+
+    What stands before a model's own names in a flat mapping counts as a part of the path.
+    """
     if not isinstance(content, Mapping):
         return
-    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
-    if is_authors(tensors) or is_ours(tensors):
-        yield path, tensors
-        return
+    tensors = {
+        strip_wrappers(str(key)): value
+        for key, value in content.items()
+        if isinstance(value, Tensor)
+    }
+    prefixes = [prefix for name in tensors if (prefix := _before_mark(name)) is not None]
+    for prefix in prefixes:
+        below = tuple(other for other in prefixes if other != prefix and other.startswith(prefix))
+        yield (
+            "/".join(filter(None, [path, *prefix.split(".")])),
+            {
+                name.removeprefix(prefix): tensor
+                for name, tensor in tensors.items()
+                if name.startswith(prefix) and not name.startswith(below)
+            },
+        )
     for key, value in content.items():
-        yield from _state_dicts(value, f"{path}/{key}")
+        yield from state_dicts(value, f"{path}/{key}".lstrip("/"))
 
 
-def is_ours(state: Mapping[str, Any]) -> bool:
-    """Whether a state dict has our names."""
-    return any(strip_prefixes(str(name)) == "tokenizer.registers" for name in state)
+def _before_mark(name: str) -> str | None:
+    """What stands before a mark, "" where nothing does; None for any other name."""
+    for mark in (MARK, OUR_MARK):
+        if name == mark or name.endswith(f".{mark}"):
+            return name.removesuffix(mark)
+    return None
+
+
+def listed(names: Iterable[Any]) -> str:
+    """The first names, and how many more there are."""
+    texts = [str(name) for name in names]
+    more = f" and {len(texts) - LISTED} more" if len(texts) > LISTED else ""
+    return ", ".join(texts[:LISTED]) + more

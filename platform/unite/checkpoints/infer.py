@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from torch import Tensor
 
@@ -27,24 +27,29 @@ HEAD_WIDTH = 64
 """Width of a decoder head in all of METHOD 2's sizes."""
 IN_CONTEXT_START = 4
 """Block from which the in-context class tokens take part in all of METHOD 1's models."""
+TOKENIZE_T_MAX = 0.01
+SHIFT = 0.5
+CURE = "give in_context_start or decoder_heads, or put the run's config.json beside the file"
+
+T = TypeVar("T")
 ROTARY_KEY = "encoder.feat_rope.freqs_cos"
 """An authors' buffer whose width is the encoder's head width."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hints:
-    """What shapes cannot tell. None or the default = as in the paper's models."""
+    """What shapes cannot tell. None = as in the paper's models, which a warning then says."""
 
     encoder_heads: int | None = None
     """Heads of the encoder; needed only without qk-norm and without a rotary buffer."""
     decoder_heads: int | None = None
     """Heads of the decoder; width / 64 when not given."""
     in_context_start: int | None = None
-    """First block that sees the in-context class tokens; a warning says when 4 is assumed."""
-    tokenize_t_max: float = 0.01
-    """Largest t of the tokenization pass."""
-    shift: float = 0.5
-    """alpha of the time shift."""
+    """First block that sees the in-context class tokens; 4 when not given."""
+    tokenize_t_max: float | None = None
+    """Largest t of the tokenization pass; 0.01 when not given."""
+    shift: float | None = None
+    """alpha of the time shift; 0.5 when not given."""
 
 
 def hints_from_config(config: Mapping[str, Any]) -> Hints:
@@ -66,11 +71,13 @@ def infer_configs(
 ) -> tuple[ImagesConfig, ModelConfig, FlowConfig]:
     """The configs of a state dict under our names (shapes (N, H) for tables).
 
-    `rotary_width` is the width of a rotary buffer, when the file has one. Raises CheckpointError
-    naming the tensor that is missing or the argument that has to be given.
+    `rotary_width` is the width of a rotary buffer, when the file has one. One warning names all
+    that neither shapes nor hints tell and that is assumed. Raises CheckpointError naming the tensor
+    that is missing or the argument that has to be given.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     try:
+        hints = _completed(hints, shapes)
         images = _images(shapes)
         model = ModelConfig(
             num_registers=shapes["tokenizer.registers"][1],
@@ -81,7 +88,32 @@ def infer_configs(
         )
     except KeyError as error:
         raise CheckpointError(f"the state dict lacks {error}: it is not a whole UNITE") from error
-    return images, model, FlowConfig(shift=hints.shift)
+    return images, model, FlowConfig(shift=_known(hints.shift))
+
+
+def _completed(hints: Hints, shapes: Mapping[str, tuple[int, ...]]) -> Hints:
+    """The hints with what is assumed in the place of None; a warning says what that is."""
+    likely = {
+        "decoder_heads": lambda: _decoder_heads(shapes["decoder.input.weight"][0]),
+        "in_context_start": lambda: _in_context_start(shapes),
+        "tokenize_t_max": lambda: TOKENIZE_T_MAX,
+        "shift": lambda: SHIFT,
+    }
+    assumed = {name: value() for name, value in likely.items() if getattr(hints, name) is None}
+    told = [name for name in assumed if name != "in_context_start" or _in_context_tokens(shapes)]
+    if told:
+        warnings.warn(
+            "the weights come without a config. Sizes are read from shapes; assumed, as in the "
+            f"paper's models: {', '.join(f'{name} {assumed[name]:g}' for name in told)}. If that "
+            f"is wrong the model computes something else: {CURE}",
+            stacklevel=1,
+        )
+    return replace(hints, **assumed)
+
+
+def _known(value: T | None) -> T:
+    assert value is not None, "hints are completed first"
+    return value
 
 
 def _images(shapes: Mapping[str, tuple[int, ...]]) -> ImagesConfig:
@@ -106,54 +138,50 @@ def _encoder(
             "the encoder has neither qk-norm nor a rotary buffer, so its number of heads cannot "
             "be read from shapes: give encoder_heads"
         )
-    depth = _depth(shapes, "tokenizer")
-    in_context_tokens = shapes.get("tokenizer.in_context", (1, 0))[1]
     return EncoderConfig(
-        depth=depth,
+        depth=_depth(shapes, "tokenizer"),
         width=width,
         num_heads=num_heads,
         mlp_ratio=_mlp_ratio(width, shapes["tokenizer.blocks.0.mlp.out.weight"][1]),
         qk_norm=norm is not None,
-        in_context_tokens=in_context_tokens,
-        in_context_start=_in_context_start(hints, in_context_tokens, depth),
-        tokenize_t_max=hints.tokenize_t_max,
+        in_context_tokens=_in_context_tokens(shapes),
+        in_context_start=_known(hints.in_context_start),
+        tokenize_t_max=_known(hints.tokenize_t_max),
     )
 
 
-def _in_context_start(hints: Hints, tokens: int, depth: int) -> int:
-    if hints.in_context_start is not None:
-        return hints.in_context_start
-    cure = "give in_context_start, or put the run's config.json beside the file"
+def _in_context_tokens(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    return shapes.get("tokenizer.in_context", (1, 0))[1]
+
+
+def _in_context_start(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    tokens, depth = _in_context_tokens(shapes), _depth(shapes, "tokenizer")
     if tokens and depth <= IN_CONTEXT_START:
         raise CheckpointError(
             f"shapes do not tell which of the {depth} blocks is the first to see the {tokens} "
-            f"in-context tokens: {cure}"
-        )
-    if tokens:
-        warnings.warn(
-            f"shapes do not tell from which block on the {tokens} in-context tokens take part; "
-            f"{IN_CONTEXT_START} is assumed, as in the paper's models. If that is wrong the model "
-            f"computes something else: {cure}",
-            stacklevel=2,
+            f"in-context tokens: {CURE}"
         )
     return IN_CONTEXT_START
 
 
 def _decoder(shapes: Mapping[str, tuple[int, ...]], hints: Hints) -> DecoderConfig:
     width, stem_width = shapes["decoder.input.weight"]
-    num_heads = hints.decoder_heads
-    if num_heads is None and width % HEAD_WIDTH:
+    return DecoderConfig(
+        depth=_depth(shapes, "decoder"),
+        width=width,
+        num_heads=_known(hints.decoder_heads),
+        mlp_width=shapes["decoder.blocks.0.up.weight"][0],
+        stem_width=stem_width,
+    )
+
+
+def _decoder_heads(width: int) -> int:
+    if width % HEAD_WIDTH:
         raise CheckpointError(
             f"a decoder of width {width} does not have heads of {HEAD_WIDTH}, and their number "
             "cannot be read from shapes: give decoder_heads, or put the config beside the file"
         )
-    return DecoderConfig(
-        depth=_depth(shapes, "decoder"),
-        width=width,
-        num_heads=num_heads or width // HEAD_WIDTH,
-        mlp_width=shapes["decoder.blocks.0.up.weight"][0],
-        stem_width=stem_width,
-    )
+    return width // HEAD_WIDTH
 
 
 def _depth(shapes: Mapping[str, tuple[int, ...]], part: str) -> int:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import io
 import pickle
+import re
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import safetensors.torch
@@ -21,14 +23,22 @@ from torch import Tensor
 from unite.checkpoints.authors import (
     find_state,
     is_authors,
-    strip_prefixes,
+    listed,
     to_ours,
 )
 from unite.checkpoints.infer import ROTARY_KEY, Hints, hints_from_config, infer_configs
 from unite.checkpoints.metadata import read_config
-from unite.checkpoints.store import MARKER, STATE_FILE, CheckpointError, latest, read_checkpoint
-from unite.config.schema import DomainConfig, FlowConfig, ModelConfig, RunConfig
-from unite.config.serialise import from_dict
+from unite.checkpoints.resolve import is_run_config, parse_config
+from unite.checkpoints.store import (
+    MARKER,
+    STATE_FILE,
+    CheckpointError,
+    latest,
+    read_checkpoint,
+    read_state,
+)
+from unite.config.schema import DomainConfig, FlowConfig, ModelConfig
+from unite.content import beginning, kind_of, stand_in
 from unite.domains import build_domain
 from unite.models.positions import rotary_table
 from unite.models.unite import UNITE
@@ -37,9 +47,8 @@ from unite.storage import Store
 EXPORT_WEIGHTS = "model.safetensors"
 EXPORT_CONFIG = "config.json"
 AUTHORS_WEIGHTS = "state_dict.safetensors"
-TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin")
-LISTED_KEYS = 8
-"""Mismatching keys that an error message spells out, per kind."""
+_REFUSED = re.compile(r"Unsupported (?:global: GLOBAL|class|operand) (\S+)")
+"""In torch's message: what a file asks to be run."""
 
 
 def load(
@@ -47,15 +56,18 @@ def load(
     *,
     ema: bool = True,
     map_location: str | torch.device = "cpu",
+    state: str = "",
     encoder_heads: int | None = None,
     decoder_heads: int | None = None,
     in_context_start: int | None = None,
 ) -> UNITE:
     """The model at `path` in evaluation mode.
 
-    `ema` takes the averaged weights where both kinds are there. The last three arguments are needed
-    only for a bare state dict whose shapes leave them open. Raises CheckpointError (no such path,
-    not committed, damaged, another architecture) or StorageError.
+    `ema` takes the averaged weights where both kinds are there; `state` is the path of one state
+    dict in a file that holds several ("ema_1"). Weights of another precision become float32. The
+    last three arguments are needed only for a bare state dict whose shapes leave them open; a
+    warning says what is assumed. Raises CheckpointError (no such path, not committed, damaged,
+    another architecture) or StorageError.
     """
     given = {
         "encoder_heads": encoder_heads,
@@ -66,7 +78,8 @@ def load(
     place = Store.open(path)
     if not place.exists():
         raise CheckpointError(f"there is nothing at {place}")
-    model = _load_file(place, ema, hints) if place.is_file() else _load_folder(place, ema, hints)
+    choice = Choice(ema=ema, state=state, hints=hints)
+    model = _load_file(place, choice) if place.is_file() else _load_folder(place, choice)
     return model.to(map_location).eval()
 
 
@@ -79,15 +92,44 @@ def build_model(
     """
     with torch.device("meta"):
         built = UNITE(model, build_domain(domain), flow)
-    check_keys(built.state_dict(), state)
-    built.load_state_dict(dict(state), assign=True)
+    expected = built.state_dict()
+    check_keys(expected, state)
+    built.load_state_dict(_cast(state, expected), assign=True)
     return built
 
 
-def _load_folder(folder: Store, ema: bool, hints: Mapping[str, Any]) -> UNITE:
+def _cast(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights in the precision that the model computes with; a warning says what was not."""
+    others = [name for name, tensor in state.items() if tensor.dtype != expected[name].dtype]
+    kinds = sorted({str(state[name].dtype).removeprefix("torch.") for name in others})
+    whole = [name for name in others if not state[name].is_floating_point()]
+    if whole:
+        raise CheckpointError(
+            f"{len(whole)} weights are {', '.join(kinds)}, not floating-point numbers "
+            f"({listed(whole)}): they were quantised; use the file that they were made from"
+        )
+    if others:
+        warnings.warn(
+            f"{len(others)} of {len(state)} weights are {', '.join(kinds)}; they are cast to "
+            "float32, in which the model computes",
+            stacklevel=1,
+        )
+    return {name: tensor.to(expected[name].dtype) for name, tensor in state.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which weights to take, and what their shapes cannot tell."""
+
+    ema: bool
+    state: str
+    hints: Mapping[str, Any]
+
+
+def _load_folder(folder: Store, choice: Choice) -> UNITE:
     """A checkpoint, run, export or authors' folder, told apart by the files in it."""
     if folder.exists(STATE_FILE) or folder.exists(MARKER):
-        return _load_checkpoint(folder, ema)
+        return _load_checkpoint(folder, choice)
     if folder.exists("checkpoints"):
         newest = latest(folder)
         if newest is None:
@@ -95,10 +137,10 @@ def _load_folder(folder: Store, ema: bool, hints: Mapping[str, Any]) -> UNITE:
                 f"the run {folder} has no committed checkpoint yet: a checkpoint counts once its "
                 f"{MARKER} file is written"
             )
-        return _load_checkpoint(newest, ema)
+        return _load_checkpoint(newest, choice)
     for name in (EXPORT_WEIGHTS, AUTHORS_WEIGHTS):
         if folder.is_file(name):
-            return _load_file(folder / name, ema, hints)
+            return _load_file(folder / name, choice)
     raise CheckpointError(
         f"{folder} holds no model: expected a run, a checkpoint ({STATE_FILE}, {MARKER}) or an "
         f"export ({EXPORT_WEIGHTS}, {EXPORT_CONFIG}); it has: "
@@ -106,30 +148,36 @@ def _load_folder(folder: Store, ema: bool, hints: Mapping[str, Any]) -> UNITE:
     )
 
 
-def _load_checkpoint(folder: Store, ema: bool) -> UNITE:
-    part = "ema" if ema else "model"
+def _load_checkpoint(folder: Store, choice: Choice) -> UNITE:
+    if choice.state:
+        raise CheckpointError(f"state {choice.state!r}: {folder} is a checkpoint; choose by `ema`")
+    part = "ema" if choice.ema else "model"
     checkpoint = read_checkpoint(folder, (part,))
-    config = from_dict(RunConfig, checkpoint.state["config"])
+    config = parse_config(checkpoint.state.get("config"), f"{folder}/{STATE_FILE}")
     return build_model(config.domain, config.model, config.flow, checkpoint.parts[part])
 
 
-def _load_file(file: Store, ema: bool, hints: Mapping[str, Any]) -> UNITE:
+def _load_file(file: Store, choice: Choice) -> UNITE:
     """A single file, with the config in it or beside it when there is one."""
-    state = find_state(read_tensors(file), ema=ema)
-    config = read_config(file) or _config_beside(file)
-    if is_authors(state):
-        return _from_authors(state, replace(hints_from_config(config), **hints))
-    state = {strip_prefixes(name): tensor for name, tensor in state.items()}
-    if "model" in config and "domain" in config:
-        run = from_dict(RunConfig, config)
-        return build_model(run.domain, run.model, run.flow, state)
-    return build_model(*infer_configs(state, Hints(**hints)), state)
+    try:
+        state = find_state(read_tensors(file), ema=choice.ema, state=choice.state)
+        config = read_config(file) or _config_beside(file)
+        if is_authors(state):
+            return _from_authors(state, replace(hints_from_config(config), **choice.hints))
+        if is_run_config(config):
+            run = parse_config(config, f"the config in or beside {file}")
+            return build_model(run.domain, run.model, run.flow, state)
+        return build_model(*infer_configs(state, Hints(**choice.hints)), state)
+    except CheckpointError as error:
+        if file.uri in str(error):
+            raise
+        raise CheckpointError(f"{file}: {error}") from error
 
 
 def _from_authors(state: Mapping[str, Tensor], hints: Hints) -> UNITE:
     ours, report = to_ours(state)
     _raise_problems({"unexpected": report.unknown, "missing": report.missing})
-    cosines_SE = {strip_prefixes(name): value for name, value in state.items()}.get(ROTARY_KEY)
+    cosines_SE = state.get(ROTARY_KEY)
     width = None if cosines_SE is None else cosines_SE.shape[-1]
     model = build_model(*infer_configs(ours, hints, width), ours)
     if cosines_SE is not None:
@@ -147,14 +195,21 @@ def _check_rotary(model: UNITE, cosines_SE: Tensor) -> None:
 
 
 def read_tensors(file: Store) -> dict[str, Any]:
-    """The content of a .safetensors or PyTorch file; CheckpointError when it cannot be trusted."""
-    suffix = "." + file.name.rsplit(".", 1)[-1]
-    if suffix == ".safetensors":
-        return _read_safetensors(file)
-    if suffix in TORCH_SUFFIXES:
-        return _read_torch(file)
+    """The content of a safetensors or PyTorch file, told by its first bytes whatever its name.
+
+    CheckpointError when it is neither, or cannot be trusted.
+    """
+    head = file.head()
+    if why := stand_in(head):
+        raise CheckpointError(f"{file} {why}")
+    match kind_of(head):
+        case "safetensors":
+            return _read_safetensors(file)
+        case "zip" | "pickle":
+            return _read_torch(file)
     raise CheckpointError(
-        f"{file} is no weights file: use .safetensors or one of {', '.join(TORCH_SUFFIXES)}"
+        f"{file} is no weights file, or is damaged: it {beginning(head)}. Weights are read from "
+        "safetensors and from PyTorch's files (.pt, .pth, .ckpt, .bin)"
     )
 
 
@@ -164,32 +219,40 @@ def _read_safetensors(file: Store) -> dict[str, Tensor]:
             return safetensors.torch.load_file(file.path())
         return safetensors.torch.load(file.read())
     except SafetensorError as error:
-        raise CheckpointError(f"{file} is damaged: {error}") from error
+        raise CheckpointError(f"{file} is damaged or cut short: {error}") from error
 
 
 def _read_torch(file: Store) -> dict[str, Any]:
-    """A PyTorch file, restricted to tensors and plain containers: it never runs code."""
+    """A PyTorch file, restricted to tensors and plain containers: it never runs code.
+
+    What torch says of a file that it refuses is not passed on: it advises to open it all the same.
+    """
     source = file.path() if file.is_local else io.BytesIO(file.read())
     try:
         # Mapped files cost no memory for the optimiser states that come along.
         mapped = file.is_local and zipfile.is_zipfile(source)
         return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
+        found = _REFUSED.search(str(error))
+        what = f" ({found[1]})" if found else ""
         raise CheckpointError(
-            f"{file} is damaged or holds more than tensors. It was not opened, because that could "
-            f"run code: {str(error).splitlines()[0]}. Save the state dict alone as .safetensors."
+            f"{file} is damaged or holds more than tensors{what}. It was not opened, because that "
+            "could run code. Save the state dict alone as .safetensors."
         ) from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise CheckpointError(f"{file} is damaged: {error}") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{file} is damaged, cut short, or not made by torch.save of a state dict "
+            f"({type(error).__name__})"
+        ) from error
 
 
 def _config_beside(file: Store) -> dict[str, Any]:
     """The config that belongs to a file: of its export, its checkpoint, or the authors' JSON."""
     folder = Store(file.uri.rsplit("/", 1)[0])
     if folder.is_file(STATE_FILE):
-        return folder.read_json(STATE_FILE)["config"]
-    config = folder.read_json(EXPORT_CONFIG) if folder.is_file(EXPORT_CONFIG) else {}
-    return config if isinstance(config, dict) else {}
+        return read_state(folder, "config")["config"]
+    there = folder.is_file(EXPORT_CONFIG)
+    return folder.read_json(EXPORT_CONFIG, {}, CheckpointError) if there else {}
 
 
 def check_keys(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
@@ -212,10 +275,5 @@ def check_keys(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> N
 def _raise_problems(problems: Mapping[str, Sequence[str]]) -> None:
     """CheckpointError that lists keys by what is wrong with them, if there are any."""
     if any(problems.values()):
-        text = "; ".join(f"{kind}: {_listed(names)}" for kind, names in problems.items() if names)
+        text = "; ".join(f"{kind}: {listed(names)}" for kind, names in problems.items() if names)
         raise CheckpointError(f"the weights belong to another architecture. {text}")
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - LISTED_KEYS} more" if len(names) > LISTED_KEYS else ""
-    return ", ".join(names[:LISTED_KEYS]) + more

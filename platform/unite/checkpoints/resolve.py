@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from unite import terminal
-from unite.checkpoints.store import MARKER, STATE_FILE, CheckpointError, committed, folder_of
+from unite.checkpoints.metadata import PARTS
+from unite.checkpoints.store import (
+    MARKER,
+    STATE_FILE,
+    CheckpointError,
+    committed,
+    folder_of,
+    read_state,
+)
 from unite.config.schema import RunConfig
 from unite.config.serialise import from_dict
 from unite.storage import Store
@@ -37,7 +48,7 @@ def resolve_run(reference: str, storage: str) -> str:
     if place.exists():
         return place.uri
     for run in runs_under(root):
-        if run.is_file(RUN_FILE) and run.read_json(RUN_FILE).get("mlflow_run_id") == reference:
+        if read_record(run).get("mlflow_run_id") == reference:
             return run.uri
     raise CheckpointError(
         f"there is no run {reference!r}: it is no run's name or MLflow id under {root}, and "
@@ -46,16 +57,42 @@ def resolve_run(reference: str, storage: str) -> str:
 
 
 def read_run_config(path: str) -> RunConfig | None:
-    """The config stored with a run, checkpoint or export; None for bare weights."""
+    """The config stored with a run, checkpoint or export; None for bare weights.
+
+    CheckpointError names the file, and the field, of a damaged one.
+    """
     place = Store.open(path)
     folder = Store(place.uri.rsplit("/", 1)[0]) if place.is_file() else place
     if folder.is_file(STATE_FILE):
-        return from_dict(RunConfig, folder.read_json(STATE_FILE)["config"])
+        return parse_config(read_state(folder, "config")["config"], f"{folder}/{STATE_FILE}")
     if not folder.is_file(CONFIG_FILE):
         return None
-    config = folder.read_json(CONFIG_FILE)
-    # The authors' checkpoints have a config.json of another kind beside them.
-    return from_dict(RunConfig, config) if "model" in config and "domain" in config else None
+    config = folder.read_json(CONFIG_FILE, {}, CheckpointError)
+    return parse_config(config, f"{folder}/{CONFIG_FILE}") if is_run_config(config) else None
+
+
+def is_run_config(config: Mapping[str, Any]) -> bool:
+    """Whether a config.json is a run's; the authors' checkpoints have one of another kind."""
+    return any(part in config for part in ("recipe", *PARTS))
+
+
+def parse_config(config: Any, where: str) -> RunConfig:
+    """The config of a run from its JSON form; CheckpointError names the file and the field."""
+    missing = [part for part in PARTS if not isinstance(config, dict) or part not in config]
+    try:
+        if missing:
+            raise ValueError(f"the config has no field {', '.join(map(repr, missing))}")
+        return from_dict(RunConfig, config)
+    except ValueError as error:
+        raise CheckpointError(f"{where} is damaged or of another version: {error}") from error
+
+
+def read_record(run: Store) -> dict[str, Any]:
+    """run.json of a run, which names its MLflow run; empty when there is none.
+
+    CheckpointError names a damaged one.
+    """
+    return run.read_json(RUN_FILE, {}, CheckpointError) if run.is_file(RUN_FILE) else {}
 
 
 def _is_run(folder: Store) -> bool:

@@ -24,6 +24,7 @@ from torch import Tensor
 from unite.checkpoints.metadata import config_metadata
 from unite.checkpoints.tensors import safetensors_chunks
 from unite.config.schema import CheckpointConfig
+from unite.content import stand_in
 from unite.storage import StorageError, Store
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,14 @@ logger = logging.getLogger(__name__)
 MARKER = "COMMITTED"
 STATE_FILE = "state.json"
 PARTS = ("model", "ema", "optimizer")
+STATE_FIELDS: dict[str, type] = {
+    "images": int,
+    "step": int,
+    "config": dict,
+    "metrics": dict,
+    "manifest_digest": str,
+}
+"""Fields of state.json that others than the trainer read."""
 WRITE_ATTEMPTS = 3
 RETRY_SECONDS = 1.0
 
@@ -61,10 +70,11 @@ def read_checkpoint(folder: Store, parts: tuple[str, ...] = PARTS) -> Checkpoint
     files = {name: folder.read(name) for name in (STATE_FILE, *(_file(part) for part in parts))}
     for name, data in files.items():
         if hashlib.sha256(data).hexdigest() != digests.get(name):
-            raise CheckpointError(
-                f"{folder}/{name} does not match the digest in {MARKER}: the file was changed or "
-                "cut short. Use another checkpoint of this run (unite inspect shows them)."
+            why = stand_in(data) or (
+                f"does not match the digest in {MARKER}: the file was changed or cut short. Use "
+                "another checkpoint of this run (unite inspect shows them)."
             )
+            raise CheckpointError(f"{folder}/{name} {why}")
     tensors = {part: load_tensors(files[_file(part)]) for part in parts}
     return Checkpoint(parts=tensors, state=json.loads(files[STATE_FILE]))
 
@@ -73,7 +83,13 @@ def read_marker(folder: Store) -> dict[str, str]:
     """File name -> SHA-256 of a committed checkpoint; CheckpointError when it has no marker."""
     if not folder.exists(MARKER):
         raise CheckpointError(f"{folder} is not a committed checkpoint: it has no {MARKER} file")
-    return folder.read_json(MARKER)["sha256"]
+    return folder.read_json(MARKER, {"sha256": dict}, CheckpointError)["sha256"]
+
+
+def read_state(folder: Store, *names: str) -> dict[str, Any]:
+    """state.json of a checkpoint; CheckpointError names the field of `names` that is not right."""
+    fields = {name: STATE_FIELDS[name] for name in names}
+    return folder.read_json(STATE_FILE, fields, CheckpointError)
 
 
 def checkpoint_digest(folder: Store) -> str:

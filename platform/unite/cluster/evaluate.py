@@ -287,7 +287,7 @@ def _informed(suite: Suite, target: Target) -> Suite:
 def run_handle(target: Target) -> tracking.RunHandle | None:
     """The training run in MLflow; None when it was not tracked."""
     record = target.record
-    if not record.get("mlflow_run_id"):
+    if not (record.get("mlflow_run_id") and record.get("mlflow_uri")):
         return None
     return tracking.RunHandle(record["mlflow_uri"], record["mlflow_run_id"])
 

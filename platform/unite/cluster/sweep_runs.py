@@ -30,7 +30,7 @@ def start_parent(sweep: Sweep) -> tracking.RunHandle | None:
     config = sweep.trials[0].config
     if not config.tracking.enabled:
         return None
-    record = sweep.folder.read_json(SWEEP_FILE) if sweep.folder.exists(SWEEP_FILE) else {}
+    record = sweep.folder.read_json(SWEEP_FILE, {}) if sweep.folder.exists(SWEEP_FILE) else {}
     options = sweep.options
     handle = tracking.start_run(
         config.tracking,

@@ -18,7 +18,7 @@ from unite import tracking
 from unite.ablation.results import Result, is_trained, mark_trial, read_result, write_result
 from unite.ablation.trials import Sweep, Trial, Work
 from unite.ablation.verdict import LATENT_STD, PSNR
-from unite.checkpoints.store import STATE_FILE, checkpoint_digest, latest
+from unite.checkpoints.store import checkpoint_digest, latest, read_state
 from unite.cluster.connect import CapacityError, describe_cluster
 from unite.cluster.evaluate import evaluate
 from unite.cluster.evaluate import prepare as prepare_evaluation
@@ -155,7 +155,7 @@ def measure(run: Run, trial: Trial, workers: int, seconds: Mapping[str, float]) 
     folder = latest(run.folder)
     if folder is None:
         raise ValueError(f"{run.folder} has no committed checkpoint to measure")
-    state, started = folder.read_json(STATE_FILE), time.monotonic()
+    state, started = read_state(folder, "metrics"), time.monotonic()
     latent_std, remarks = state["metrics"]["latent/std"], []
     try:
         outcomes = _evaluate(run, trial, folder, workers)

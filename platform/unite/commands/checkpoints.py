@@ -11,21 +11,23 @@ from typing import Any
 
 from torch import Tensor
 
-from unite.checkpoints.authors import EMA_WORDS, find_state, is_authors, to_ours
+from unite.checkpoints.authors import EMA_WORDS, find_state, is_authors, state_dicts, to_ours
 from unite.checkpoints.export import write_export
 from unite.checkpoints.load import AUTHORS_WEIGHTS, EXPORT_WEIGHTS, load, read_tensors
-from unite.checkpoints.resolve import resolve_run
+from unite.checkpoints.resolve import parse_config, resolve_run
 from unite.checkpoints.store import (
     PARTS,
+    STATE_FIELDS,
     STATE_FILE,
     CheckpointError,
     committed,
     folder_of,
     read_marker,
+    read_state,
 )
 from unite.commands.render import print_table
 from unite.config.schema import ImagesConfig, ModelConfig, RunConfig
-from unite.config.serialise import from_dict, to_dict
+from unite.config.serialise import to_dict
 from unite.models import UNITE
 from unite.storage import Store
 from unite.words import command, count
@@ -63,7 +65,7 @@ def _print_run(run: Store) -> None:
     found = committed(run)
     rows = []
     for images in found:
-        state = folder_of(run, images).read_json(STATE_FILE)
+        state = read_state(folder_of(run, images), "step", "metrics")
         rows.append((images, state["step"], _metrics(state, SHOWN_METRICS)))
     print(f"run {run}: {count(len(found), 'committed checkpoint')}")
     if found:
@@ -82,8 +84,8 @@ def _print_checkpoint(folder: Store) -> None:
     digests = read_marker(folder)
     rows = [_file_row(folder, name, digest) for name, digest in sorted(digests.items())]
     print_table(("file", "bytes", "tensors", "numbers", "digest"), rows)
-    state = folder.read_json(STATE_FILE)
-    config = from_dict(RunConfig, state["config"])
+    state = read_state(folder, *STATE_FIELDS)
+    config = parse_config(state["config"], f"{folder}/{STATE_FILE}")
     have = {part: f"{part}.safetensors" in digests for part in PARTS}
     _print_facts(
         {
@@ -131,11 +133,17 @@ def _print_file(file: Store) -> None:
             "layout": "the authors'" if is_authors(state) else "unite",
             "tensors": f"{len(state):,}",
             "numbers": f"{sum(tensor.numel() for tensor in state.values()):,}",
+            "precision": ", ".join(sorted({_precision(tensor) for tensor in state.values()})),
+            "state dicts": ", ".join(path or "one, unnamed" for path, _ in state_dicts(content)),
             **architecture(model.domain.config, model.config),
             "EMA weights": _has(content, *EMA_WORDS),
             "optimiser state": _has(content, "optim"),
         }
     )
+
+
+def _precision(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _has(content: Mapping[str, Any], *words: str) -> str:

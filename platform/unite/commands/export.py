@@ -10,6 +10,7 @@ from rich.console import Console
 from unite import tracking
 from unite.checkpoints.export import CARDS_FILE, write_export
 from unite.checkpoints.load import EXPORT_WEIGHTS, load
+from unite.checkpoints.resolve import read_record
 from unite.commands.model_card import cards_content, find_card, measured, model_card, title
 from unite.config.effects import refuse_changed
 from unite.config.names import check_name
@@ -24,7 +25,6 @@ from unite.models.unite import UNITE
 from unite.sampling import serving
 from unite.storage import Store
 from unite.tracking import registry
-from unite.training.runs import RUN_FILE
 from unite.words import command
 
 README = "README.md"
@@ -149,8 +149,8 @@ def _registry_uri(arguments: ExportArguments, subject: Subject, storage: str) ->
 def _handle(subject: Subject) -> tracking.RunHandle | None:
     """The training run in MLflow."""
     run = run_of(Store.open(subject.uri))
-    record = run.read_json(RUN_FILE) if run is not None and run.is_file(RUN_FILE) else {}
-    if not record.get("mlflow_run_id"):
+    record = read_record(run) if run is not None else {}
+    if not (record.get("mlflow_run_id") and record.get("mlflow_uri")):
         return None
     return tracking.RunHandle(record["mlflow_uri"], record["mlflow_run_id"])
 
@@ -171,7 +171,7 @@ def _check_free(out: Store, subject: Subject) -> None:
     """ValueError when the folder has another model; the same one is written again."""
     if not out.exists(EXPORT_WEIGHTS):
         return
-    whose = out.read_json(CARDS_FILE) if out.is_file(CARDS_FILE) else {}
+    whose = out.read_json(CARDS_FILE, {}) if out.is_file(CARDS_FILE) else {}
     same = cards_content(subject, ())
     if any(whose.get(name) != same[name] for name in ("checkpoint", "weights")):
         raise ValueError(f"{out} already holds another model; name another --out")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from unite.checkpoints.store import STATE_FILE
+from unite.checkpoints.store import STATE_FILE, read_state
 from unite.commands.checkpoints import architecture
 from unite.evaluation.report import markdown
 from unite.evaluation.results import RESULTS_FILE, Outcome, read_outcomes
@@ -154,7 +154,7 @@ def _data(subject: Subject) -> str:
     checkpoint = Store.open(subject.uri)
     if checkpoint.is_file() or not checkpoint.is_file(STATE_FILE):
         return name or "not known"
-    return f"{name}, manifest {checkpoint.read_json(STATE_FILE)['manifest_digest'][:16]}"
+    return f"{name}, manifest {read_state(checkpoint, 'manifest_digest')['manifest_digest'][:16]}"
 
 
 def _millions(module: Any) -> str:

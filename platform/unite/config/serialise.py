@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import types
 import typing
 from typing import Any, TypeVar
 
@@ -21,8 +22,12 @@ def to_dict(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def from_dict(kind: type[Config], data: dict[str, Any]) -> Config:
-    """Rebuild a config of class `kind`; ValueError names a field that `kind` does not have."""
+def from_dict(kind: type[Config], data: dict[str, Any], prefix: str = "") -> Config:
+    """Rebuild a config of class `kind`.
+
+    ValueError names a field that `kind` does not have, or a value of another type than its field's.
+    `prefix` is the dotted place of `data` in the whole config.
+    """
     hints = typing.get_type_hints(kind)
     unknown = sorted(set(data) - set(hints))
     if unknown:
@@ -30,17 +35,45 @@ def from_dict(kind: type[Config], data: dict[str, Any]) -> Config:
             f"{kind.__name__} has no field {', '.join(map(repr, unknown))}; it was written by "
             f"another version of unite. Fields: {', '.join(hints)}"
         )
-    return kind(**{name: _value(hints[name], value) for name, value in data.items()})
+    return kind(
+        **{name: _value(hints[name], value, f"{prefix}{name}") for name, value in data.items()}
+    )
 
 
-def _value(hint: Any, value: Any) -> Any:
+def _value(hint: Any, value: Any, name: str) -> Any:
     if isinstance(value, dict):
         kinds = [k for k in typing.get_args(hint) or (hint,) if dataclasses.is_dataclass(k)]
         # Of a union the class that has these fields; of none that fits, the first one complains.
         fitting = [kind for kind in kinds if set(value) <= set(typing.get_type_hints(kind))]
         if kinds:
-            return from_dict(typing.cast(type, (fitting or kinds)[0]), value)
-    return tuple(value) if isinstance(value, list) else value
+            return from_dict(typing.cast(type, (fitting or kinds)[0]), value, f"{name}.")
+    value = tuple(value) if isinstance(value, list) else value
+    if not _fits(hint, value):
+        raise ValueError(f"{name} = {value!r} is not {_in_words(hint)}")
+    return value
+
+
+def _fits(hint: Any, value: Any) -> bool:
+    """Whether a value read from JSON is of a field's type; whole numbers do for floats."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Literal:
+        return value in parts
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(part, value) for part in parts)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        kinds = parts[:1] * len(value) if parts[1:] == (...,) else parts
+        return len(value) == len(kinds) and all(map(_fits, kinds, value))
+    if hint in (int, float):
+        return isinstance(value, int | hint) and not isinstance(value, bool)
+    return hint is Any or isinstance(value, origin or hint)
+
+
+def _in_words(hint: Any) -> str:
+    if typing.get_origin(hint) is typing.Literal:
+        return f"one of {', '.join(map(str, typing.get_args(hint)))}"
+    return f"of type {hint.__name__ if isinstance(hint, type) else hint}"
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

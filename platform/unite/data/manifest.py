@@ -65,14 +65,20 @@ def read_manifest(store: Store) -> dict[str, SplitManifest] | None:
     """The manifest by split, None when the folder has none; ShardError on another version."""
     if not store.is_file(MANIFEST):
         return None
-    value = store.read_json(MANIFEST)
-    version = value.get("schema_version") if isinstance(value, dict) else None
+    value = store.read_json(MANIFEST, {"schema_version": int, "splits": dict}, ShardError)
+    version = value["schema_version"]
     if version != SCHEMA_VERSION:
         raise ShardError(
             f"{store}/{MANIFEST} has schema version {version!r}, this code reads version "
             f"{SCHEMA_VERSION}; prepare the data again with jobs/prepare_data.py"
         )
-    return {split: _parse_split(section) for split, section in value["splits"].items()}
+    try:
+        return {split: _parse_split(section) for split, section in value["splits"].items()}
+    except (KeyError, TypeError) as error:
+        raise ShardError(
+            f"{store}/{MANIFEST} is damaged ({type(error).__name__}: {error}); copy it again, or "
+            "prepare the data again with jobs/prepare_data.py"
+        ) from error
 
 
 def write_manifest(store: Store, splits: dict[str, SplitManifest]) -> None:

@@ -137,6 +137,8 @@ def _unreadable(store: Store, file: str, error: Exception) -> ShardError:
         return ShardError(
             f"{store}/{file} is missing ({error}); restore it, or run jobs/prepare_data.py again"
         )
+    if why := store.stand_in(file):
+        return ShardError(f"{store}/{file} {why}")
     return ShardError(
         f"{store}/{file} is not a readable parquet file, it may be truncated ({error}); copy it "
         "again, or delete it and run jobs/prepare_data.py again"

@@ -190,11 +190,11 @@ def _from_manifest(
 ) -> ShardSet:
     for shard in manifest.shards:
         if sizes.get(shard.file) != shard.bytes:
-            raise ShardError(
-                f"{store}/{shard.file} is missing or truncated: {sizes.get(shard.file, 0)} bytes, "
-                f"{MANIFEST} says {shard.bytes}; copy it again, or delete it and run "
-                "jobs/prepare_data.py again"
+            why = store.stand_in(shard.file) or (
+                f"is missing or truncated: {sizes.get(shard.file, 0)} bytes, {MANIFEST} says "
+                f"{shard.bytes}; copy it again, or delete it and run jobs/prepare_data.py again"
             )
+            raise ShardError(f"{store}/{shard.file} {why}")
     _check_columns(f"{store}/{MANIFEST}", manifest.columns, names_of(columns))
     return ShardSet(
         uri=store.uri,

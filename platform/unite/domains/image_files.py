@@ -14,6 +14,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+from unite.content import HEAD_BYTES, stand_in
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """Kinds of files, by Pillow's names."""
 MAX_PIXELS = 2**27
@@ -35,6 +37,8 @@ def open_image(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data), formats=formats)
     except Exception as error:  # Pillow's readers raise whatever a broken file leads them to.
+        if why := stand_in(data[:HEAD_BYTES]):
+            raise ValueError(f"not a readable image: it {why}") from error
         raise _unreadable(error) from error
     _check_size(*image.size)
     return image

@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 from unite.checkpoints.export import CARDS_FILE
 from unite.checkpoints.load import AUTHORS_WEIGHTS, EXPORT_WEIGHTS, load
-from unite.checkpoints.resolve import CONFIG_FILE, read_run_config, resolve_run
+from unite.checkpoints.resolve import CONFIG_FILE, read_record, read_run_config, resolve_run
 from unite.checkpoints.store import (
     MARKER,
-    STATE_FILE,
     CheckpointError,
     checkpoint_digest,
     latest,
+    read_state,
 )
 from unite.config.schema import RunConfig
 from unite.data.overlap import describe_shared
@@ -26,7 +26,6 @@ from unite.data.shards import ShardSet
 from unite.evaluation.dataset import Dataset, data_folder
 from unite.evaluation.task import Subject
 from unite.storage import Store
-from unite.training.runs import RUN_FILE
 
 EVALUATIONS = "evaluations"
 DIGEST_DIGITS = 16
@@ -50,8 +49,7 @@ class Target:
     @property
     def record(self) -> dict[str, Any]:
         """The run's MLflow ids, if it has any."""
-        known = self.run is not None and self.run.exists(RUN_FILE)
-        return self.run.read_json(RUN_FILE) if known and self.run else {}
+        return read_record(self.run) if self.run else {}
 
 
 def open_target(
@@ -107,7 +105,7 @@ def _subject(checkpoint: Store, storage: Store, ema: bool) -> Subject:
         digest=digest,
         ema=ema,
         uri=checkpoint.uri,
-        images=0 if run is None else int(checkpoint.read_json(STATE_FILE)["images"]),
+        images=0 if run is None else read_state(checkpoint, "images")["images"],
         home=(home / EVALUATIONS / digest).uri,
         config=config or _config_of_weights(checkpoint, ema),
         trained_here=config is not None,
@@ -162,7 +160,7 @@ def _data_uris(
 def _check_data(checkpoint: Store, train: Dataset) -> None:
     if run_of(checkpoint) is None:
         return
-    trained_on = checkpoint.read_json(STATE_FILE)["manifest_digest"]
+    trained_on = read_state(checkpoint, "manifest_digest")["manifest_digest"]
     if trained_on != train.digest:
         raise ValueError(
             f"the checkpoint was trained on data {trained_on[:12]}, but {train.uri} holds "

@@ -161,17 +161,16 @@ class SmallExtractor:
                 f"there is no feature extractor {str(folder)!r}: {store}/{CARD_FILE} does not "
                 "exist. Name inception-v3-compat, pixels, or the folder of a fitted extractor"
             )
-        content = store.read_json(CARD_FILE)
-        card = ExtractorCard(
-            **content
-            | {
-                "image_shape": tuple(content["image_shape"]),
-                "options": FitOptions(**content["options"]),
-            }
-        )
+        content = store.read_json(CARD_FILE, {"image_shape": list, "options": dict}, MetricError)
+        given = {"image_shape": tuple(content["image_shape"])}
+        try:
+            card = ExtractorCard(**content | given | {"options": FitOptions(**content["options"])})
+        except TypeError as error:
+            raise MetricError(f"{store}/{CARD_FILE} is damaged ({error}): fit it anew") from error
         weights = store.read(WEIGHTS_FILE)
         if hashlib.sha256(weights).hexdigest() != card.digest:
-            raise MetricError(f"{store}/{WEIGHTS_FILE} is not what {CARD_FILE} says: fit it anew")
+            why = store.stand_in(WEIGHTS_FILE) or f"is not what {CARD_FILE} says: fit it anew"
+            raise MetricError(f"{store}/{WEIGHTS_FILE} {why}")
         options = card.options
         network = SmallNetwork(
             card.image_shape, card.num_classes, options.width, options.num_features

@@ -7,6 +7,7 @@ import os
 
 import torch
 
+from unite.content import stand_in
 from unite.storage import Store
 
 SUFFIXES = (".pth", ".pt")
@@ -31,7 +32,8 @@ def read_weights(file: str, digest: str, *, weights: str = "", purpose: str) -> 
             if found == digest:
                 return data
             if name == file:
-                seen.append(f"{place}/{name} has another SHA-256 ({found}): incomplete?")
+                why = stand_in(data) or f"has another SHA-256 ({found}): incomplete?"
+                seen.append(f"{place}/{name} {why}")
         seen.append(f"{place}: no file with that digest")
     raise MissingWeightsError(
         f"{purpose}, which were not found.\n  file: {file}\n  sha256: {digest}\n  looked in:\n"

@@ -215,7 +215,7 @@ class _Reader:
 
 def _belongs(folder: Store, run_ids: set[str]) -> bool:
     try:
-        return folder.read_json(RUN_FILE).get("mlflow_run_id") in run_ids
+        return folder.read_json(RUN_FILE, {}).get("mlflow_run_id") in run_ids
     except StorageError:
         return False
 

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch

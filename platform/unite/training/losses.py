@@ -51,7 +51,8 @@ def require_perceptual(weights: str = "", *, digest: str = VGG_DIGEST) -> str:
             if found == digest:
                 return f"{store.uri}/{name}"
             if name == VGG_FILE:
-                seen.append(f"{store.uri}/{name} has another SHA-256 ({found}): incomplete?")
+                why = store.stand_in(name) or f"has another SHA-256 ({found}): incomplete?"
+                seen.append(f"{store.uri}/{name} {why}")
         seen.append(f"{store.uri}: no file with that digest")
     raise MissingWeightsError(
         "LPIPS (loss.perceptual.weight) needs torchvision's VGG-16 weights, which were not found.\n"

@@ -71,6 +71,6 @@ class ProgressWriter:
 def read_progress(run: Store) -> dict[str, Any] | None:
     """The last published progress of a run, or None when there is none yet."""
     try:
-        return run.read_json(FILE) if run.exists(FILE) else None
+        return run.read_json(FILE, {"state": str}) if run.exists(FILE) else None
     except StorageError:
         return None  # it is being replaced; the next look will find it

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from unite.checkpoints.load import load
-from unite.checkpoints.store import STATE_FILE, latest
+from unite.checkpoints.store import latest, read_state
 from unite.data.loader import sequential_batches
 from unite.data.shards import ShardSet
 from unite.domains import Domain, build_domain
@@ -47,7 +47,7 @@ def build_report(run: Run) -> Report:
     folder = latest(run.folder)
     if folder is None:
         raise ValueError(f"{run.folder} has no committed checkpoint to report on")
-    state = folder.read_json(STATE_FILE)
+    state = read_state(folder, "images", "metrics")
     metrics = state["metrics"]
     readable = run.config.data.train == DIGITS
     return Report(

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from dataclasses import replace as replace_dataclass
 from typing import Any
 
-from unite.checkpoints.store import MARKER, committed, folder_of
+from unite.checkpoints.resolve import parse_config, read_record
+from unite.checkpoints.store import MARKER, CheckpointError, committed, folder_of
 from unite.config.schema import DataConfig, RunConfig
-from unite.config.serialise import PLACE_FIELDS, diff, digest, from_dict, to_dict
+from unite.config.serialise import PLACE_FIELDS, diff, digest, to_dict
 from unite.storage import Store
 
 CONFIG_FILE = "config.json"
@@ -34,7 +35,7 @@ class Run:
     @property
     def record(self) -> dict[str, Any]:
         """run.json, or an empty dict for a new run."""
-        return self.folder.read_json(RUN_FILE) if self.folder.exists(RUN_FILE) else {}
+        return read_record(self.folder)
 
 
 def default_storage() -> str:
@@ -110,7 +111,9 @@ def _at(config: RunConfig, folder: Store, allow_changes: bool) -> Run:
 
 
 def _check_unchanged(config: RunConfig, folder: Store, allow_changes: bool) -> None:
-    before = from_dict(RunConfig, folder.read_json(CONFIG_FILE))
+    before = parse_config(
+        folder.read_json(CONFIG_FILE, {}, CheckpointError), f"{folder}/{CONFIG_FILE}"
+    )
     changed = [row for row in diff(before, config) if row[0].split(".")[0] not in PLACE_FIELDS]
     if not changed or allow_changes:
         return

@@ -240,8 +240,8 @@ def _finished(store: Store, split: str, fingerprint: str) -> dict[str, Shard]:
     if not store.is_file(_marker(split)):
         _require_empty(store, split)
         return {}
-    _require_same(store, split, store.read_json(_marker(split)).get("fingerprint"), fingerprint)
-    records = [store.read_json(f"{UNFINISHED}/{name}") for name in _records(store)]
+    _require_same(store, split, store.read_json(_marker(split), {}).get("fingerprint"), fingerprint)
+    records = [store.read_json(f"{UNFINISHED}/{name}", {}, ShardError) for name in _records(store)]
     shards = [parse_shard(record["shard"]) for record in records if "shard" in record]
     return {shard.file: shard for shard in shards}
 

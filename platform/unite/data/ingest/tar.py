@@ -60,10 +60,11 @@ def open_tar(store: Store, split: str, rows_per_part: int, naming: Naming) -> So
         with store.filesystem.open_input_file(store.path()) as file:
             _scan(file, archive)
     except tarfile.TarError as error:
-        raise ShardError(
-            f"{store} cannot be listed as a plain tar ({error}); uncompress it, or copy it again "
-            "if it was truncated"
-        ) from error
+        why = store.stand_in() or (
+            f"cannot be listed as a plain tar ({error}); uncompress it, or copy it again if it was "
+            "truncated"
+        )
+        raise ShardError(f"{store} {why}") from error
     listing = archive.listing()
     found = classify(listing, suffixes=IMAGE_SUFFIXES, split=split, naming=naming, uri=store.uri)
     entries = [

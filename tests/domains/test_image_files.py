@@ -156,3 +156,9 @@ def test_deep_grey_keeps_its_highest_bits() -> None:
     # Two values of 12 bits, 0xC85 = 200 * 16 + 5, in three bytes.
     packed = np.tile(np.array([0xC8, 0x5C, 0x85], np.uint8), 8)
     assert (read_pixels(tiff(packed, bits=12), 1) == 200).all()
+
+
+def test_a_pointer_in_the_place_of_an_image_is_named() -> None:
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 1000\n"
+    with pytest.raises(ValueError, match="not a readable image: it is a Git LFS pointer"):
+        decode_image(pointer, 8, 3)

@@ -20,25 +20,31 @@ from unite.entry import STOPPED, run
 
 def main() -> int:
     """Parse, prepare, train, show; 0 when done, 2 when it cannot run, 130 when stopped."""
-    from unite.cluster.connect import prepare_environment
-
-    prepare_environment()
-    from unite.cluster.console import print_plan, print_report
-    from unite.cluster.launch import launch, prepare
     from unite.config.effects import require_effect
     from unite.config.files import starting_config
     from unite.config.flags import parse
     from unite.config.recipes import recipe
     from unite.training.arguments import TrainArguments
-    from unite.training.report import build_report
+    from unite.training.finished import find_finished, finished_lines
 
     config, words = starting_config(sys.argv[1:])
     default = TrainArguments(config=config)
     arguments = parse(TrainArguments, default=default, args=words, description=__doc__)
     require_effect(arguments.config, recipe(config.recipe))
-    planned = prepare(
-        arguments.config, resume=arguments.resume, allow_changes=arguments.allow_changes
-    )
+    how = {"resume": arguments.resume, "allow_changes": arguments.allow_changes}
+    finished = find_finished(arguments.config, **how)
+    if finished and not arguments.dry_run:
+        print("\n".join(finished_lines(*finished, sys.argv[1:])))
+        return 0
+    # What is heavy is imported now: finished work, help and typing errors answer at once.
+    from unite.cluster.connect import prepare_environment
+
+    prepare_environment()
+    from unite.cluster.console import print_plan, print_report
+    from unite.cluster.launch import launch, prepare
+    from unite.training.report import build_report
+
+    planned = prepare(arguments.config, **how)
     print_plan(planned)
     if arguments.dry_run:
         return 0

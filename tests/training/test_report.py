@@ -66,13 +66,13 @@ def test_what_is_printed(smoke, capsys):
     print_report(run, whole, 209.0)
     out = capsys.readouterr().out
     for line in (
-        "trained         39,040 images, 3:29 in this session",
+        "trained         39,040 images, 3:29 in the last session",
         "reconstruction  33.2 dB PSNR on held-out images",
         "samples         99.8% read as the intended class",
         "reads 98.7% of real held-out ones",
         "latent/std      0.36",
         "sample grid     x/samples.png",
-        "python jobs/evaluate.py --run latest",
+        f"python jobs/evaluate.py --run {run.folder.name} --storage {smoke.storage}",
     ):
         assert line in out
     print_report(

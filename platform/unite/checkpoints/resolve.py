@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unite import terminal
-from unite.checkpoints.metadata import PARTS
-from unite.checkpoints.store import (
+from unite.checkpoints.layout import (
     MARKER,
     STATE_FILE,
     CheckpointError,
@@ -15,6 +14,7 @@ from unite.checkpoints.store import (
     folder_of,
     read_state,
 )
+from unite.checkpoints.metadata import PARTS
 from unite.config.schema import RunConfig
 from unite.config.serialise import from_dict
 from unite.storage import Store

@@ -21,6 +21,19 @@ import torch
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
+from unite.checkpoints.layout import (
+    MARKER,
+    PARTS,
+    STATE_FIELDS,
+    STATE_FILE,
+    CheckpointError,
+    checkpoint_digest,
+    committed,
+    folder_of,
+    latest,
+    read_marker,
+    read_state,
+)
 from unite.checkpoints.metadata import config_metadata
 from unite.checkpoints.tensors import safetensors_chunks
 from unite.config.schema import CheckpointConfig
@@ -29,26 +42,27 @@ from unite.storage import StorageError, Store
 
 logger = logging.getLogger(__name__)
 
-MARKER = "COMMITTED"
-STATE_FILE = "state.json"
-PARTS = ("model", "ema", "optimizer")
-STATE_FIELDS: dict[str, type] = {
-    "images": int,
-    "step": int,
-    "config": dict,
-    "metrics": dict,
-    "manifest_digest": str,
-}
-"""Fields of state.json that others than the trainer read."""
+__all__ = [
+    "MARKER",
+    "PARTS",
+    "STATE_FIELDS",
+    "STATE_FILE",
+    "Checkpoint",
+    "CheckpointError",
+    "CheckpointWriter",
+    "checkpoint_digest",
+    "committed",
+    "folder_of",
+    "latest",
+    "read_checkpoint",
+    "read_marker",
+    "read_state",
+]
 WRITE_ATTEMPTS = 3
 RETRY_SECONDS = 1.0
 
 Parts = dict[str, dict[str, Tensor]]
 Piece = bytes | memoryview
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written or does not hold what its marker says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,45 +91,6 @@ def read_checkpoint(folder: Store, parts: tuple[str, ...] = PARTS) -> Checkpoint
             raise CheckpointError(f"{folder}/{name} {why}")
     tensors = {part: load_tensors(files[_file(part)]) for part in parts}
     return Checkpoint(parts=tensors, state=json.loads(files[STATE_FILE]))
-
-
-def read_marker(folder: Store) -> dict[str, str]:
-    """File name -> SHA-256 of a committed checkpoint; CheckpointError when it has no marker."""
-    if not folder.exists(MARKER):
-        raise CheckpointError(f"{folder} is not a committed checkpoint: it has no {MARKER} file")
-    return folder.read_json(MARKER, {"sha256": dict}, CheckpointError)["sha256"]
-
-
-def read_state(folder: Store, *names: str) -> dict[str, Any]:
-    """state.json of a checkpoint; CheckpointError names the field of `names` that is not right."""
-    fields = {name: STATE_FIELDS[name] for name in names}
-    return folder.read_json(STATE_FILE, fields, CheckpointError)
-
-
-def checkpoint_digest(folder: Store) -> str:
-    """16 hex digits that identify a checkpoint by its content."""
-    text = json.dumps(read_marker(folder), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def committed(run: Store) -> list[int]:
-    """Images seen of every committed checkpoint of a run, ascending."""
-    found = []
-    for name in run.list("checkpoints"):
-        if name.isdigit() and run.exists(f"checkpoints/{name}/{MARKER}"):
-            found.append(int(name))
-    return sorted(found)
-
-
-def folder_of(run: Store, images: int) -> Store:
-    """The folder of the checkpoint taken after `images` images."""
-    return run / "checkpoints" / f"{images:012d}"
-
-
-def latest(run: Store) -> Store | None:
-    """The newest committed checkpoint of a run, if any."""
-    found = committed(run)
-    return folder_of(run, found[-1]) if found else None
 
 
 @dataclass(kw_only=True)

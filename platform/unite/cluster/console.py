@@ -5,25 +5,25 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
 from unite import terminal, tracking
-from unite.config.schema import RunConfig
 from unite.config.validate import warnings_of
 from unite.data.classes import count_classes
 from unite.data.overlap import shared_files
 from unite.storage import Store
+from unite.training.finished import Report, keep_report, report_lines
 from unite.training.flops import training_flops
 from unite.training.loop import Plan
 from unite.training.progress import read_progress
-from unite.training.report import Report
-from unite.training.runs import Run, run_flags
+from unite.training.runs import Run
 from unite.training.setup import open_split
 from unite.training.timings import WORKERS, Timings
-from unite.words import clock, command, count
+from unite.words import clock, count
 
 POLL_SECONDS = 0.5
 PLAIN_SECONDS = 10.0
@@ -123,38 +123,12 @@ def print_plan(run: Run) -> None:
 
 
 def print_report(run: Run, report: Report, seconds: float) -> None:
-    """The figures of a finished run and what to do next."""
-    rows = {"trained": f"{count(report.images, 'image')}, {clock(seconds)} in this session"}
-    if report.psnr_db is not None:
-        rows["reconstruction"] = f"{report.psnr_db:.1f} dB PSNR on held-out images"
-    if report.read_samples is not None and report.read_real is not None:
-        rows["samples"] = (
-            f"{report.read_samples:.1%} read as the intended class by a classifier trained on "
-            f"the real images (it reads {report.read_real:.1%} of real held-out ones)"
-        )
-    if report.latent_std is not None:
-        rows["latent/std"] = f"{report.latent_std:.2f}"
-    rows["sample grid"] = report.grid
-    rows["curves"] = report.curves
-    _print_rows(rows)
-    _print_next(run)
-
-
-def _print_next(run: Run) -> None:
-    config: RunConfig = run.config
-    flags, last = run_flags(run), min(config.domain.num_classes, 10) - 1
-    drawn = ["--labels", f"0-{last}", "--num", "100", "--out", "samples"]
-    commands = {
-        command("python", "jobs/generate.py", *flags, *drawn): "more samples",
-        command("python", "jobs/evaluate.py", *flags): "every metric",
-        command("python", "jobs/train.py", "--help"): "every setting",
-    }
+    """Print the figures of a finished run and what to do next, and keep them in its folder."""
     uri = run.record.get("mlflow_uri")
-    if config.tracking.enabled and uri:
-        commands[tracking.describe(uri)] = "curves and pictures in the browser"
-    print("\nNext:")
-    for line, meaning in commands.items():
-        print(f"  {line}\n      {meaning}")
+    browse = tracking.describe(uri) if run.config.tracking.enabled and uri else ""
+    report = replace(report, seconds=seconds, browse=browse)
+    keep_report(run, report)
+    print("\n".join(report_lines(run, report)))
 
 
 def _print_rows(rows: dict[str, str]) -> None:

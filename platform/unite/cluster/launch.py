@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from unite import terminal, tracking
+from unite.ablation.results import is_trained, total_images
 from unite.cluster.connect import admit, connect, describe_cluster
 from unite.cluster.train import fit
 from unite.config.schema import ClusterConfig, RunConfig
@@ -78,7 +79,12 @@ def check_data(config: RunConfig) -> tuple[ShardSet, ShardSet]:
 
 
 def launch(run: Run) -> dict[str, Any]:
-    """Train a prepared run on the cluster and return its summary."""
+    """Train a prepared run on the cluster and return its summary.
+
+    A run that has all its images already needs no cluster.
+    """
+    if is_trained(run):
+        return _end_trained(run)
     run.folder.check_writable()
     took = connect()
     allotment = admit(run.config.cluster)
@@ -103,6 +109,15 @@ def launch(run: Run) -> dict[str, Any]:
     finally:
         if handle is not None:
             tracking.finish_run(handle, status, spool=spool)
+
+
+def _end_trained(run: Run) -> dict[str, Any]:
+    """The summary of a run whose driver was ended after its last checkpoint; MLflow is told."""
+    record, spool = run.record, tracking.spool_folder(run.folder)
+    if run.config.tracking.enabled and record.get("mlflow_run_id"):
+        handle = tracking.RunHandle(record["mlflow_uri"], record["mlflow_run_id"])
+        tracking.finish_run(handle, "FINISHED", spool=spool)
+    return {"stopped": False, "images": total_images(run), "seconds": 0.0}
 
 
 def _start_tracking(run: Run) -> tracking.RunHandle | None:

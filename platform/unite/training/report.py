@@ -8,7 +8,6 @@ RBF support vector machine) is asked which digit it reads in each, and in the re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -22,24 +21,12 @@ from unite.domains import Domain, build_domain
 from unite.storage import Store
 from unite.training.curves import draw_curves
 from unite.training.evaluation import GRID_FILE, GRID_SEED, sample_images
+from unite.training.finished import Report
 from unite.training.runs import DIGITS, Run, data_uri
 from unite.words import command
 
 CURVES_FILE = "curves.png"
 READABLE_SAMPLES = 1000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """The figures that are printed at the end of a run."""
-
-    images: int
-    psnr_db: float | None
-    latent_std: float | None
-    grid: str
-    curves: str
-    read_samples: float | None = None
-    read_real: float | None = None
 
 
 def build_report(run: Run) -> Report:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from dataclasses import replace as replace_dataclass
 from typing import Any
 
+from unite.checkpoints.layout import MARKER, CheckpointError, committed, folder_of
 from unite.checkpoints.resolve import parse_config, read_record
-from unite.checkpoints.store import MARKER, CheckpointError, committed, folder_of
 from unite.config.schema import DataConfig, RunConfig
 from unite.config.serialise import PLACE_FIELDS, diff, digest, to_dict
 from unite.storage import Store
@@ -110,11 +110,16 @@ def _at(config: RunConfig, folder: Store, allow_changes: bool) -> Run:
     return Run(config=config, folder=folder, resume_from=resume_from)
 
 
-def _check_unchanged(config: RunConfig, folder: Store, allow_changes: bool) -> None:
+def changed_fields(config: RunConfig, folder: Store) -> list[tuple[str, Any, Any]]:
+    """(name, old, new) of fields that differ from those that a run was started with."""
     before = parse_config(
         folder.read_json(CONFIG_FILE, {}, CheckpointError), f"{folder}/{CONFIG_FILE}"
     )
-    changed = [row for row in diff(before, config) if row[0].split(".")[0] not in PLACE_FIELDS]
+    return [row for row in diff(before, config) if row[0].split(".")[0] not in PLACE_FIELDS]
+
+
+def _check_unchanged(config: RunConfig, folder: Store, allow_changes: bool) -> None:
+    changed = changed_fields(config, folder)
     if not changed or allow_changes:
         return
     lines = "\n".join(f"  {name}: {old!r} -> {new!r}" for name, old, new in changed)

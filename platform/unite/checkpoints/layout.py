@@ -1,0 +1,64 @@
+"""Where checkpoints are in a run's folder, without reading tensors: it imports in a moment."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from unite.storage import Store
+
+MARKER = "COMMITTED"
+STATE_FILE = "state.json"
+PARTS = ("model", "ema", "optimizer")
+STATE_FIELDS: dict[str, type] = {
+    "images": int,
+    "step": int,
+    "config": dict,
+    "metrics": dict,
+    "manifest_digest": str,
+}
+"""Fields of state.json that others than the trainer read."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written or does not hold what its marker says."""
+
+
+def read_marker(folder: Store) -> dict[str, str]:
+    """File name -> SHA-256 of a committed checkpoint; CheckpointError when it has no marker."""
+    if not folder.exists(MARKER):
+        raise CheckpointError(f"{folder} is not a committed checkpoint: it has no {MARKER} file")
+    return folder.read_json(MARKER, {"sha256": dict}, CheckpointError)["sha256"]
+
+
+def read_state(folder: Store, *names: str) -> dict[str, Any]:
+    """state.json of a checkpoint; CheckpointError names the field of `names` that is not right."""
+    fields = {name: STATE_FIELDS[name] for name in names}
+    return folder.read_json(STATE_FILE, fields, CheckpointError)
+
+
+def checkpoint_digest(folder: Store) -> str:
+    """16 hex digits that identify a checkpoint by its content."""
+    text = json.dumps(read_marker(folder), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def committed(run: Store) -> list[int]:
+    """Images seen of every committed checkpoint of a run, ascending."""
+    found = []
+    for name in run.list("checkpoints"):
+        if name.isdigit() and run.exists(f"checkpoints/{name}/{MARKER}"):
+            found.append(int(name))
+    return sorted(found)
+
+
+def folder_of(run: Store, images: int) -> Store:
+    """The folder of the checkpoint taken after `images` images."""
+    return run / "checkpoints" / f"{images:012d}"
+
+
+def latest(run: Store) -> Store | None:
+    """The newest committed checkpoint of a run, if any."""
+    found = committed(run)
+    return folder_of(run, found[-1]) if found else None

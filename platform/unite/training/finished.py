@@ -1,0 +1,131 @@
+"""The report of a finished run: kept in its folder, and told again in a moment.
+
+The same command, typed once more, has nothing to do. It must say so at once, so this module
+imports neither torch nor Ray nor MLflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from unite.config.schema import RunConfig
+from unite.config.validate import validate
+from unite.storage import StorageError
+from unite.training.runs import Run, changed_fields, open_run, run_flags
+from unite.words import clock, command, count
+
+FILE = "report.json"
+REPLACED = ("--training.epochs", "--resume")
+"""Flags, each with a value, that continuing a finished run sets anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The figures that are printed at the end of a run."""
+
+    images: int
+    psnr_db: float | None
+    latent_std: float | None
+    grid: str
+    """Where the last sample grid is, or how to draw one."""
+    curves: str
+    read_samples: float | None = None
+    """Share of samples that a classifier of real images reads as their class; digits only."""
+    read_real: float | None = None
+    """The same of real held-out images."""
+    seconds: float = 0.0
+    """Of the session that ended the run."""
+    browse: str = ""
+    """How to look at its curves in the browser; empty when it was not tracked."""
+
+
+def keep_report(run: Run, report: Report) -> None:
+    """Put the report into the run's folder."""
+    run.folder.write_json(FILE, asdict(report))
+
+
+def find_finished(
+    config: RunConfig, *, resume: str, allow_changes: bool
+) -> tuple[Run, Report] | None:
+    """The run that a command means and its report, when there is nothing left to train.
+
+    ValueError as from `open_run`. A run of other fields, one that trained on since the report was
+    made, and one without a whole report are not finished.
+    """
+    validate(config)
+    run = open_run(config, resume=resume, allow_changes=allow_changes)
+    if run.resume_from is None or not run.folder.is_file(FILE):
+        return None
+    try:
+        report = Report(**run.folder.read_json(FILE))
+    except (StorageError, TypeError):
+        return None
+    is_newest = report.images == int(run.resume_from.name)
+    return (run, report) if is_newest and not changed_fields(run.config, run.folder) else None
+
+
+def report_lines(run: Run, report: Report) -> list[str]:
+    """The figures of a finished run, and what to do next."""
+    session = f", {clock(report.seconds)} in the last session" if report.seconds else ""
+    rows = {"trained": f"{count(report.images, 'image')}{session}"}
+    if report.psnr_db is not None:
+        rows["reconstruction"] = f"{report.psnr_db:.1f} dB PSNR on held-out images"
+    if report.read_samples is not None and report.read_real is not None:
+        rows["samples"] = (
+            f"{report.read_samples:.1%} read as the intended class by a classifier trained on "
+            f"the real images (it reads {report.read_real:.1%} of real held-out ones)"
+        )
+    if report.latent_std is not None:
+        rows["latent/std"] = f"{report.latent_std:.2f}"
+    rows |= {"sample grid": report.grid, "curves": report.curves}
+    return [*aligned(rows), "", "Next:", *_next(run, report)]
+
+
+def finished_lines(run: Run, report: Report, words: Sequence[str]) -> list[str]:
+    """What a finished run says when its command, of these words, is typed again."""
+    told = report_lines(run, report)
+    epochs = f"{2 * run.config.training.epochs:g}"
+    longer = ["--training.epochs", epochs, "--resume", run.folder.uri, "--allow-changes"]
+    return [
+        *aligned({"run": f"{run.folder} (finished; nothing to do)"}),
+        *told,
+        f"  {command('python', 'jobs/train.py', *_without_replaced(words), *longer)}",
+        "      train this run longer, here to twice its length",
+        f"  {command('python', 'jobs/train.py', *_without_replaced(words), '--resume', 'never')}",
+        "      train a new one beside it",
+    ]
+
+
+def aligned(rows: dict[str, str]) -> list[str]:
+    """Names and values in two columns; nothing is cut off."""
+    width = max(len("reconstruction"), *map(len, rows)) + 2
+    return [f"{name:<{width}}{value}" for name, value in rows.items()]
+
+
+def _next(run: Run, report: Report) -> list[str]:
+    flags, last = run_flags(run), min(run.config.domain.num_classes, 10) - 1
+    drawn = ["--labels", f"0-{last}" if last else "0", "--num", "100", "--out", "samples"]
+    commands = {
+        command("python", "jobs/generate.py", *flags, *drawn): "more samples",
+        command("python", "jobs/evaluate.py", *flags): "every metric",
+        command("python", "jobs/train.py", "--help"): "every setting",
+    }
+    if report.browse:
+        commands[report.browse] = "curves and pictures in the browser"
+    return [
+        text for line, meaning in commands.items() for text in (f"  {line}", f"      {meaning}")
+    ]
+
+
+def _without_replaced(words: Sequence[str]) -> list[str]:
+    """The words of a command without the flags that are set anew."""
+    kept: list[str] = []
+    left = list(words)
+    while left:
+        word = left.pop(0)
+        if word in REPLACED:
+            left = left[1:]
+        elif word != "--allow-changes" and word.partition("=")[0] not in REPLACED:
+            kept.append(word)
+    return kept

@@ -1,0 +1,100 @@
+"""A finished run, typed again, says so at once."""
+
+import os
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from unite.config.schema import RunConfig
+from unite.config.serialise import from_dict, replace
+from unite.storage import Store
+from unite.training.finished import (
+    FILE,
+    Report,
+    find_finished,
+    finished_lines,
+    keep_report,
+    report_lines,
+)
+from unite.training.runs import open_run
+
+FIGURES = {"psnr_db": 21.0, "latent_std": 0.4, "grid": "grid.png", "curves": "curves.png"}
+HOW = {"resume": "auto", "allow_changes": False}
+
+
+@pytest.fixture
+def run(untrained_run, tmp_path):
+    """A run whose newest checkpoint has 256 images, and its report."""
+    folder = untrained_run(tmp_path / "my runs", name="mine", images=(128, 256))
+    run = open_run(from_dict(RunConfig, folder.read_json("config.json")))
+    keep_report(run, Report(images=256, **FIGURES))
+    return run
+
+
+def test_a_finished_run_is_found_with_its_report(run):
+    found, report = find_finished(run.config, **HOW)
+    assert found.folder == run.folder and report == Report(images=256, **FIGURES)
+    assert find_finished(run.config, resume=run.folder.uri, allow_changes=False)
+    assert find_finished(run.config, resume="never", allow_changes=False) is None
+
+
+def test_other_runs_are_not_finished(run):
+    longer = replace(run.config, {"training.epochs": 2.0})
+    assert find_finished(longer, resume="auto", allow_changes=True) is None
+    with pytest.raises(ValueError, match="was started with another config"):
+        find_finished(longer, **HOW)
+    keep_report(run, Report(images=128, **FIGURES))
+    assert find_finished(run.config, **HOW) is None, "it trained on since"
+    for content in (b"{", b"{}", b'{"images": 256, "unknown": 1}'):
+        run.folder.write(FILE, content)
+        assert find_finished(run.config, **HOW) is None
+    run.folder.delete(FILE)
+    assert find_finished(run.config, **HOW) is None
+
+
+def test_commands_to_paste_name_the_run_and_its_storage(run, monkeypatch):
+    def evaluate() -> list[str]:
+        lines = report_lines(run, Report(images=256, **FIGURES))
+        (line,) = [each for each in lines if "jobs/evaluate.py" in each]
+        return shlex.split(line)
+
+    storage = run.config.storage
+    assert evaluate() == ["python", "jobs/evaluate.py", "--run", "mine", "--storage", storage]
+    monkeypatch.setenv("UNITE_STORAGE", storage)
+    assert evaluate() == ["python", "jobs/evaluate.py", "--run", "mine"]
+
+
+def test_a_finished_run_says_how_to_train_longer(run):
+    typed = ["smoke", "--training.epochs", "1", "--name", "mine", "--allow-changes"]
+    lines = finished_lines(run, Report(images=256, **FIGURES), typed)
+    assert "finished; nothing to do" in lines[0]
+    (longer,) = [line for line in lines if "--allow-changes" in line]
+    epochs = f"{2 * run.config.training.epochs:g}"
+    assert shlex.split(longer) == [
+        *("python", "jobs/train.py", "smoke", "--name", "mine"),
+        *("--training.epochs", epochs, "--resume", run.folder.uri, "--allow-changes"),
+    ]
+
+
+def test_the_command_of_a_finished_run_loads_nothing_heavy(run, root):
+    storage = run.config.storage
+    script = (
+        "import runpy, sys\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as end: print('END', end.code)\n"
+        "heavy = {'torch', 'ray', 'mlflow', 'scipy', 'sklearn'} & set(sys.modules)\n"
+        "print('HEAVY', sorted(heavy))"
+    )
+    words = ["jobs/train.py", "smoke", "--name", "mine", "--storage", storage]
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.argv = {words!r}\n{script}"],
+        cwd=root,
+        env={**os.environ, "UNITE_STORAGE": storage},
+        capture_output=True,
+        text=True,
+    )
+    assert "END 0" in done.stdout and "HEAVY []" in done.stdout, done.stdout + done.stderr
+    assert "21.0 dB PSNR" in done.stdout
+    assert Store.open(storage).list() == ["data", "mine"]

@@ -98,8 +98,10 @@ def test_paths_tell_files_of_one_name_apart(read):
     [
         (
             lines(*LINES).replace(",", " "),
-            "line 1 has 3 words: 'a1.jpg RED ADMIRAL'; set",
+            "line 1 has 3 cells instead of 2: a1.jpg . RED . A",
         ),
+        (lines(*LINES, "a1.jpg,RED,ADMIRAL"), "line 5 has 3 cells .*: a1.jpg . RED . ADMIRAL. Put"),
+        (lines("a1.jpg,RED,ADMIRAL", *LINES[1:]), "line 1 has 3 cells instead of 2: a1.jpg"),
         (lines(*LINES[:2], "b1.jpg,", LINES[3]), "line 3: no class in 'b1.jpg,'"),
         (lines(*LINES[:2], "b1.jpg", LINES[3]), "line 3: no class in 'b1.jpg'"),
         (lines(*IMAGES), "line 1: no class in 'a1.jpg'"),

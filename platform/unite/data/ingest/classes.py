@@ -80,7 +80,7 @@ def classify(
     root, notes = class_root({*folder_of.values(), *empty}, split, uri)
     inside = {path: parts for path, parts in folder_of.items() if parts[: len(root)] == root}
     below, said = _of_split(inside, len(root) + 1, split, uri)
-    if naming.labels_file:
+    if naming.labels_file and below:
         classes, unused = read_labels(naming.labels_file, below, suffixes, uri), set()
     else:
         classes = {path: c for path, parts in below.items() if (c := _class_of(parts, root))}

@@ -127,7 +127,7 @@ def _text(uri: str) -> str:
 
 def _rows(uri: str, text: str, files: Files) -> tuple[list[Row], int]:
     """The rows as the separator gives them that names most files, and the column of the names."""
-    best, rows, column, words, broken = (0, 0), [], 0, 0, ""
+    best, rows, column, most, broken = (0, 0), [], 0, 0, ""
     for separator in SEPARATORS:
         try:
             parsed = list(_parse(text, separator))
@@ -140,21 +140,27 @@ def _rows(uri: str, text: str, files: Files) -> tuple[list[Row], int]:
             names = [cell for cell in cells if files.named(cell)]
             if (found := (len(names), sum(map(files.ends, names)))) > best:
                 best, rows, column = found, parsed, number
-                words = 2 if separator == " " else width
+                most = 2 if separator == " " else width
         if best[0] and best[0] >= len(rows) - 1:
             break
     if not rows:
         raise ShardError(
             f"--labels {uri}, {broken or _why_none(text, files)}; lines are: image, class"
         )
-    for row in rows:
-        if len(row.cells) > words:
-            raise ShardError(
-                f"--labels {uri}, line {row.line} has {len(row.cells)} words: "
-                f"{' '.join(row.cells)!r}; set the class apart from the image by a comma or a tab, "
-                "or put it into quotes"
-            )
+    _require_even(uri, rows, most)
     return rows, column
+
+
+def _require_even(uri: str, rows: list[Row], most: int) -> None:
+    """ShardError for a row with more cells than others or than `most`: a class that fell apart."""
+    few = min(len(row.cells) for row in rows if len(row.cells) > 1)
+    for row in rows:
+        if len(row.cells) > min(few, most):
+            raise ShardError(
+                f"--labels {uri}, line {row.line} has {len(row.cells)} cells instead of "
+                f"{min(few, most)}: {' | '.join(row.cells)}. Put what holds a separator into "
+                "quotes, or set image and class apart by a tab"
+            )
 
 
 def _why_none(text: str, files: Files) -> str:

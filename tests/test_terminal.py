@@ -11,7 +11,7 @@ import pytest
 from unite import logs, terminal
 
 DIVERTED = """
-import logging, os, subprocess, sys
+import logging, os, subprocess, sys, warnings
 from unite import terminal
 terminal.show_warnings()
 terminal.divert()
@@ -20,6 +20,10 @@ print("from a library", file=sys.stderr)
 subprocess.run([sys.executable, "-c", "import sys; print('from a child', file=sys.stderr)"])
 logging.getLogger("ray.train").warning("from Ray's logger")
 logging.getLogger("unite.training").warning("the latent collapses")
+seen = {}
+for told in range(2):
+    warnings.warn_explicit("weights are cast", UserWarning, terminal.__file__, 1, registry=seen)
+warnings.warn("from a script")
 terminal.phase("1 worker ready")
 print("a result")
 """
@@ -31,12 +35,13 @@ def test_after_divert_only_the_package_reaches_the_terminal(tmp_path):
         [sys.executable, "-c", DIVERTED], env=environment, capture_output=True, text=True
     )
     assert done.stdout == "a result\n"
-    warning, phase = done.stderr.splitlines()
-    assert warning == "warning: the latent collapses"
+    *told, phase = done.stderr.splitlines()
+    assert told == ["warning: the latent collapses", "warning: weights are cast"]
     assert phase.startswith("[0:0") and phase.endswith("] 1 worker ready")
     (log,) = (tmp_path / "logs").iterdir()
     said = log.read_text()
-    assert all(f"from {who}" in said for who in ("C++", "a library", "a child", "Ray's logger"))
+    assert all(f"from {who}" in said for who in ("C++", "a library", "a child", "a script"))
+    assert "from Ray's logger" in said
     assert "collapses" not in said
 
 

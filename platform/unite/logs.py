@@ -13,13 +13,17 @@ import os
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 FOLDER_VARIABLE = "UNITE_LOGS"
 MARK = "unite says: "
 """Begins a line of a Ray worker that is meant for the user."""
 PACKAGE = __name__.partition(".")[0]
+_HERE = Path(__file__).resolve().parent
+_PLAIN = warnings.showwarning
 
 
 @functools.cache
@@ -67,11 +71,25 @@ class Warnings(logging.Handler):
 
 
 def show_warnings(write: Callable[[str], object], mark: str = "") -> None:
-    """Send the package's warnings to `write`; a second call replaces the first."""
+    """Send the package's warnings to `write`; a second call replaces the first.
+
+    They are those of its loggers and of Python's `warnings`, which tell the same thing once.
+    """
     logger = logging.getLogger(PACKAGE)
     for handler in [each for each in logger.handlers if isinstance(each, Warnings)]:
         logger.removeHandler(handler)
-    logger.addHandler(Warnings(write, mark))
+    handler = Warnings(write, mark)
+    logger.addHandler(handler)
+
+    def show(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
+        if Path(filename).is_relative_to(_HERE):
+            handler.emit(
+                logging.LogRecord(PACKAGE, logging.WARNING, filename, 0, message, (), None)
+            )
+        else:
+            _PLAIN(message, category, filename, *rest)
+
+    warnings.showwarning = show
 
 
 def show_worker_warnings(about: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Training under Ray Train: worker counts agree, a killed worker costs nothing but time."""
+"""Training under Ray Train: worker counts agree over a few steps, a killed one costs but time."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_worker_killed_in_the_middle_changes_no_bit(ray_cluster, smoke):
 
 
 @pytest.mark.ray
-def test_two_workers_compute_what_one_computes(ray_cluster, smoke):
+def test_two_workers_compute_what_one_computes_over_a_few_steps(ray_cluster, smoke):
     smoke = replace(smoke, {"training.epochs": 256 / 1500, "training.accumulation": 2})
     one = job_of(replace(smoke, {"name": "one"}))
     trainer = build_trainer(one, World(), NullTracker(), local_reader)

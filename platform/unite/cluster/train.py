@@ -1,7 +1,10 @@
 """Train under Ray Train: one worker per data-parallel rank, restarted from the last checkpoint.
 
 Nothing is reported to Ray per step (a report waits for the controller's poll). Checkpoints are the
-run's own, so a restarted group, another driver or another number of workers continues alike.
+run's own, so a restarted group, another driver or another number of workers continues from them.
+
+One step agrees between numbers of workers to rounding; a whole run does not, because training
+amplifies rounding (docs/METHOD.md, section 3).
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ SCALES: dict[ScaleName, Scale] = {
         extractors=("small",),
         fields={"cluster.use_gpu": True, "training.precision": "bfloat16"},
     ),
-    # The paper's ablations: Base backbone, 120 epochs (Table 6).
+    # The paper's ablations: Base backbone, 120 epochs (Table 6), trained as the checkpoints were.
     "paper": Scale(
         recipe="unite-b",
         epochs=120.0,

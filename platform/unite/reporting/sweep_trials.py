@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from unite import tracking
-from unite.ablation.results import FOLDER, Result
+from unite.ablation.results import Result
 from unite.ablation.trials import Protocol, Trial
 from unite.ablation.verdict import Measured
+from unite.checkpoints.resolve import TRIAL_FOLDER
 from unite.config.axes import Axis
 from unite.config.schema import RunConfig
 from unite.config.serialise import replace
@@ -176,12 +177,12 @@ def _kept(run: ReportRun, info: tracking.RunInfo) -> tuple[dict, str]:
     if not run.reachable or not start:
         return {}, ""
     folder = Store(run.folder)
-    for name in folder.list(FOLDER):
+    for name in folder.list(TRIAL_FOLDER):
         if name.startswith(start):
             try:
-                return dict(folder.read_json(f"{FOLDER}/{name}")), ""
+                return dict(folder.read_json(f"{TRIAL_FOLDER}/{name}")), ""
             except UNREADABLE as error:
-                return {}, f"its result {FOLDER}/{name} is half written ({first_line(error)})"
+                return {}, f"its result {TRIAL_FOLDER}/{name} is half written ({first_line(error)})"
     return {}, ""
 
 

@@ -70,7 +70,8 @@ def test_golden_values_are_frozen():
     keys = stream_keys(0, 3, torch.tensor([0, 1, (1 << 40) + 5]), Purpose.FLOW_NOISE)
     assert keys.tolist() == GOLDEN_KEYS
     np.testing.assert_array_equal(uniform(keys, (3,)).numpy() * 2**24, GOLDEN_UNIFORM)
-    np.testing.assert_allclose(normal(keys, (3,)).numpy(), GOLDEN_NORMAL, rtol=0, atol=1e-6)
+    # log, root and cos may each be off by a unit or two of a radius of at most 6.8.
+    np.testing.assert_allclose(normal(keys, (3,)).numpy(), GOLDEN_NORMAL, rtol=0, atol=2e-6)
 
 
 def test_purposes_keep_their_numbers():

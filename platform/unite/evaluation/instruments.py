@@ -48,8 +48,8 @@ class Rows:
 
 @dataclass(kw_only=True)
 class Instruments:
-    """Caches of one process. `batch_size` bounds what is computed at once; on a CPU it changes no
-    bit of a result (tested), on a GPU that has not been measured."""
+    """Caches of one process. `batch_size` bounds what is computed at once; on a CPU it changes
+    results by float32 rounding at most (tested), on a GPU that has not been measured."""
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     batch_size: int = 64

@@ -1,4 +1,4 @@
-"""Prepare images for training: parquet shards of cropped JPEGs, and a manifest.
+"""Prepare images: parquet shards of crops (JPEG to train on, lossless to measure on), a manifest.
 
     python jobs/prepare_data.py DIR --out shards             a tree of class folders (ImageNet)
     python jobs/prepare_data.py train.tar --out shards       a tar of one, or of a tar per class

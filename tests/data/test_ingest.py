@@ -26,7 +26,14 @@ from unite.data.ingest.prepare import (
     plan,
     run_job,
 )
-from unite.data.manifest import UNFINISHED, ShardError, read_manifest
+from unite.data.manifest import (
+    SCHEMA_VERSION,
+    UNFINISHED,
+    ShardError,
+    content_digest,
+    encoding_name,
+    read_manifest,
+)
 from unite.data.shards import ShardSet, require_same_classes
 from unite.domains.transforms import center_crop_adm, decode_image
 from unite.storage import Store
@@ -105,6 +112,66 @@ def test_original_bytes(tree, tmp_path):
     shards = prepare(config(tree, tmp_path / "out", original=True))
     for row in rows_of(shards):
         assert row["image"] == (tree / row["path"]).read_bytes()
+
+
+def test_what_is_measured_on_is_stored_without_loss(tree, tmp_path):
+    """Crops of the eval split are the pixels that training would crop itself, to the bit."""
+    shards = prepare(config(tree, tmp_path / "out", split="eval"))
+    assert encoding_name(shards.manifest.preparation) == "webp-lossless"
+    for row in rows_of(shards):
+        assert row["image"][8:12] == b"WEBP"
+        expected = decode_image((tree / row["path"]).read_bytes(), 16, 3)
+        np.testing.assert_array_equal(decode_image(row["image"], 16, 3), expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({}, "jpeg-95"),
+        ({"quality": 80}, "jpeg-80"),
+        ({"split": "eval", "encoding": "jpeg"}, "jpeg-95"),
+        ({"encoding": "webp"}, "webp-lossless"),
+        ({"encoding": "original"}, "original bytes"),
+        ({"split": "eval", "original": True}, "original bytes"),
+    ],
+)
+def test_the_manifest_names_the_encoding(tree, tmp_path, settings, name):
+    chosen = config(tree, tmp_path / "out", **settings)
+    assert name in describe_plan(plan(chosen))
+    assert encoding_name(prepare(chosen).manifest.preparation) == name
+
+
+def test_encodings_of_other_folders():
+    assert encoding_name({}) == "unknown"
+    assert encoding_name({"encoding": "png", "size": 8}) == "png"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"encoding": "webp", "quality": 50}, "--quality 50 has no effect.*webp"),
+        ({"split": "eval", "quality": 50}, "--quality 50 has no effect.*--encoding jpeg"),
+        ({"original": True, "quality": 50}, "no effect.*original"),
+        ({"original": True, "encoding": "jpeg"}, "exclude each other"),
+        ({"encoding": "webp", "size": 20_000}, "--size 20000: WebP"),
+    ],
+)
+def test_encodings_that_contradict_themselves(tree, tmp_path, settings, message):
+    with pytest.raises(ValueError, match=message):
+        plan(config(tree, tmp_path / "out", **settings))
+
+
+def test_folders_of_before_the_flag_go_on(tree, tmp_path):
+    """Their fingerprint had these settings and no encoding."""
+    chosen = config(tree, tmp_path / "out", split="eval", encoding="jpeg")
+    planned = plan(chosen)
+    names = ("original", "quality", "rows_per_group", "rows_per_shard", "size", "split")
+    before = {name: getattr(chosen, name) for name in names}
+    assert planned.fingerprint == content_digest([SCHEMA_VERSION, planned.source.digest, before])
+    prepare(chosen)
+    assert len(plan(replace(chosen, encoding="jpeg")).jobs) == len(planned.jobs)
+    with pytest.raises(ShardError, match="before there was --encoding it was --encoding jpeg"):
+        plan(replace(chosen, encoding="auto"))
 
 
 def test_images_of_the_right_size_keep_their_bytes(tmp_path):

@@ -140,6 +140,15 @@ def test_a_repeated_or_missing_chunk_is_never_counted(request_of, run_suites):
         suite.combine([*chunks, chunks[0]])
 
 
+def test_cards_say_how_the_real_images_were_stored(run_suites):
+    """The built-in digits are PNG; statistics of somebody else's images are of unknown ones."""
+    cards = [row.card for o in run_suites("generation", "reconstruction") for row in o.rows]
+    by_name = {card.metric: card for card in cards}
+    assert by_name["fd-pixels"].reference_encoding == "png"
+    assert by_name["rfd-pixels"].reference_encoding == "png"
+    assert by_name["nfe"].reference_encoding == ""
+
+
 def test_reconstruction_agrees_with_the_evaluation_during_training(run_suites, tiny, data):
     (outcome,) = run_suites("reconstruction")
     shards = ShardSet.open(data, split="eval")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -59,6 +60,17 @@ class SplitManifest:
         """SHA-256 of the content (shards, classes, columns), not of how it came about."""
         shards = [[s.file, s.row_groups, s.sha256] for s in self.shards]
         return content_digest([SCHEMA_VERSION, shards, self.columns, self.class_names])
+
+
+def encoding_name(preparation: Mapping[str, Any]) -> str:
+    """How a split's images are stored: jpeg-95, webp-lossless, png, original bytes; else unknown.
+
+    Images that had the size already kept their bytes, whatever it says.
+    """
+    words = str(preparation.get("encoding", "unknown")).partition(",")[0]
+    if words == "jpeg":
+        return f"jpeg-{preparation.get('quality', '?')}"
+    return "webp-lossless" if words == "webp lossless" else words
 
 
 def read_manifest(store: Store) -> dict[str, SplitManifest] | None:

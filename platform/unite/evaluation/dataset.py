@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 from unite.config.schema import ImagesConfig
 from unite.data.classes import ClassCounts, count_classes
 from unite.data.ingest.digits import prepare_digits
-from unite.data.manifest import ShardError
+from unite.data.manifest import ShardError, encoding_name
 from unite.data.shards import ShardSet
 from unite.storage import Store
 from unite.training.runs import DIGITS
@@ -28,6 +28,8 @@ class Dataset:
     """Of its manifest."""
     num_rows: int
     uri: str = field(compare=False)
+    encoding: str = field(default="unknown", compare=False)
+    """How its images are stored (`encoding_name`); it follows from what the digest names."""
 
     @classmethod
     def open(cls, uri: str, split: Split) -> Dataset:
@@ -37,7 +39,13 @@ class Dataset:
     @classmethod
     def of(cls, shards: ShardSet, split: Split) -> Dataset:
         """Shards of a split, as tasks name them."""
-        return cls(uri=shards.uri, split=split, digest=shards.digest, num_rows=shards.num_rows)
+        return cls(
+            uri=shards.uri,
+            split=split,
+            digest=shards.digest,
+            num_rows=shards.num_rows,
+            encoding=encoding_name(shards.manifest.preparation if shards.manifest else {}),
+        )
 
 
 def class_counts(data: Dataset, num_classes: int) -> ClassCounts | None:

@@ -116,8 +116,11 @@ def extractor_fields(source: ExtractorSource) -> dict[str, Any]:
     }
 
 
-def reference_fields(reference: Reference) -> dict[str, Any]:
-    """What a card says of the reference statistics. Where they lie is no part of it."""
+def reference_fields(reference: Reference, encoding: str) -> dict[str, Any]:
+    """What a card says of the reference statistics. Where they lie is no part of it.
+
+    `encoding`: of the data set that they are compared with; of others' files it is not known.
+    """
     made = asdict(reference.made)
     made.pop("data")
     text = ", ".join(f"{name} {value}" for name, value in made.items() if value)
@@ -125,6 +128,7 @@ def reference_fields(reference: Reference) -> dict[str, Any]:
     return {
         "reference": reference.digest,
         "reference_made": f"{count}, {text or 'rule unknown'}",
+        "reference_encoding": encoding if reference.made.data_digest else "unknown",
     }
 
 

@@ -66,6 +66,8 @@ class Generation(Suite):
     sources: tuple[ExtractorSource, ...]
     references: tuple[str, ...] = field(compare=False)
     """Statistics of the real images, one file per extractor."""
+    encoding: str = field(default="", compare=False)
+    """How the images were stored that references were made of here."""
 
     @property
     def cost(self) -> float:
@@ -185,7 +187,7 @@ class Generation(Suite):
                 value,
                 **self.sampling_fields(nfe),
                 **extractor_fields(source),
-                **reference_fields(reference),
+                **reference_fields(reference, self.encoding),
                 details=metric_details(base, plan, reference),
             )
             spread = spreads.get(f"{base}_std")

@@ -91,7 +91,7 @@ def _outcome(best: Generation, sweep: Sweep, adaptive: bool, reference: Referenc
     fields = {
         **best.sampling_fields(nfe=0.0),
         **extractor_fields(best.sources[0]),
-        **reference_fields(reference),
+        **reference_fields(reference, best.encoding),
         "cfg_scale": 1.0,  # it is the outcome
         "details": {"scales": list(sweep.scales), "metric": name, "adaptive": adaptive},
     }

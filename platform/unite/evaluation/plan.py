@@ -86,6 +86,7 @@ def generation(ingredients: Ingredients) -> Generation:
         labels=arguments.labels,
         sources=ingredients.sources,
         references=ingredients.references,
+        encoding=target.train.encoding,
         seed=arguments.seed,
         **_common(ingredients),
     )

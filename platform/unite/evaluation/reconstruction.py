@@ -136,6 +136,7 @@ class Reconstruction(Suite):
                 seed=self.seed,
                 **extractor_fields(source),
                 reference_made=f"the same {num} images of the {self.data.split} split",
+                reference_encoding=self.data.encoding,
                 num_samples=num,
             )
             note = bias_warning(num, source.num_features) or ""

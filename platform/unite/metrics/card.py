@@ -22,6 +22,9 @@ from unite.metrics.moments import MetricError
 OUTCOMES = frozenset({"value", "step", "checkpoint", "nfe"})
 """What may differ between comparable numbers. NFE is an outcome: dopri5's follows from the model,
 the other solvers' from `solver`, `num_steps` and guidance, which are compared."""
+LATER = frozenset({"reference_encoding"})
+"""Fields that older cards lack. They say in words what a digest on the card names already, so that
+they are no part of the protocol, and an empty one is no difference."""
 LIBRARIES = ("torch", "numpy", "scipy", "torch-fidelity", "scikit-learn")
 
 
@@ -54,6 +57,9 @@ class MetricCard:
     """Digest of the reference statistics."""
     reference_made: str = ""
     """How they were made: data, images, rule."""
+    reference_encoding: str = ""
+    """How the real images were stored: jpeg-95, webp-lossless, png, original bytes, unknown. Empty
+    = not noted, as on older cards."""
     extractor: str = ""
     extractor_digest: str = ""
     resize: str = ""
@@ -124,7 +130,7 @@ class MetricCard:
 
     def protocol(self) -> dict[str, Any]:
         """Fields that must be equal for numbers to be compared, nested ones by dotted name."""
-        return _flat(self, OUTCOMES)
+        return _flat(self, OUTCOMES | LATER)
 
     def protocol_digest(self) -> str:
         """Identity of the protocol: equal for comparable cards (16 digits)."""
@@ -156,7 +162,8 @@ def differences(
     mine, yours = _flat(a, ignore), _flat(b, ignore)
     names = [*mine, *(name for name in yours if name not in mine)]
     pairs = {name: (mine.get(name), yours.get(name)) for name in names}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    found = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+    return {name: pair for name, pair in found.items() if not (name in LATER and "" in pair)}
 
 
 def comparable(a: MetricCard, b: MetricCard, *, ignore: Collection[str] = ()) -> bool:

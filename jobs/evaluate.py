@@ -7,6 +7,8 @@
     python jobs/evaluate.py fit-extractor --data DIR        fit the feature extractor of a data set
     python jobs/evaluate.py reference --data DIR            build its reference statistics
     python jobs/evaluate.py compare A.json B.json           two evaluations side by side
+    python jobs/evaluate.py table4 --run RUN                Table 4: both solvers, both samplings
+    python jobs/evaluate.py curve --run RUN                 Fig. 4 with FID at every checkpoint
     python jobs/evaluate.py --push FILE                     send what MLflow did not take
 
 The same command again finishes what was interrupted. Results go to RUN/evaluations/ and into the
@@ -30,6 +32,8 @@ def main() -> int:
         "fit-extractor": kinds.FitArguments,
         "reference": kinds.ReferenceArguments,
         "compare": kinds.CompareArguments,
+        "table4": kinds.Table4Arguments,
+        "curve": kinds.CurveArguments,
     }
     words = sys.argv[1:]
     kind = commands.get(words[0]) if words else None
@@ -39,7 +43,7 @@ def main() -> int:
     # Imported here so that help and typing errors answer early.
     from rich.console import Console
 
-    from unite.cluster import evaluate, features
+    from unite.cluster import curve, evaluate, features, table4
     from unite.training.runs import default_storage
 
     console = Console(highlight=False)
@@ -49,6 +53,10 @@ def main() -> int:
         features.make_reference(arguments, default_storage(), console)
     elif isinstance(arguments, kinds.CompareArguments):
         evaluate.compare(arguments, console)
+    elif isinstance(arguments, kinds.Table4Arguments):
+        return table4.main(arguments, default_storage(), console)
+    elif isinstance(arguments, kinds.CurveArguments):
+        return curve.main(arguments, default_storage(), console)
     else:
         return evaluate.main(arguments, default_storage(), console)
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -86,9 +86,14 @@ def main(arguments: EvaluateArguments, storage: str, console: Console) -> int:
         console.print(f"cards, pictures and this table: {evaluation.home}", soft_wrap=True)
         console.print(track(evaluation, outcomes), soft_wrap=True, markup=False)
     except tracking.TrackingError as error:
-        logger.error("%s", _with_push(str(error)))
-        return 1
+        return untracked(error)
     return 0
+
+
+def untracked(error: tracking.TrackingError) -> int:
+    """Exit status of a job whose results MLflow did not take; says how they are sent later."""
+    logger.error("%s", _with_push(str(error)))
+    return 1
 
 
 def _evaluate_recipe(arguments: EvaluateArguments, storage: str, console: Console) -> None:
@@ -228,13 +233,16 @@ def evaluate(evaluation: Evaluation, console: Console) -> list[Outcome]:
     results.json and report.md keep what other suites found on this checkpoint before.
     """
     with session(evaluation.arguments, console) as run:
-        suites, found = _compute(evaluation, run)
+        suites, found = compute(evaluation, run)
+    return conclude(evaluation, suites, found)
+
+
+def conclude(
+    evaluation: Evaluation, suites: Sequence[Suite], found: Outcome | None
+) -> list[Outcome]:
+    """Combine what `compute` has brought together, and write it."""
     outcomes = [found] if found else []
-    for suite in suites:
-        outcome = _informed(suite, evaluation.target).combine(read_chunks(suite))
-        outcome.save(suite.folder)
-        suite.folder.tidy(CHUNKS)
-        outcomes.append(outcome)
+    outcomes += [combine(_informed(suite, evaluation.target)) for suite in suites]
     remarks = evaluation.choice.remarks
     if remarks:
         outcomes[0] = replace(outcomes[0], remarks=(*remarks, *outcomes[0].remarks))
@@ -242,8 +250,16 @@ def evaluate(evaluation: Evaluation, console: Console) -> list[Outcome]:
     return outcomes
 
 
-def _compute(evaluation: Evaluation, run: Run) -> tuple[list[Suite], Outcome | None]:
-    """Everything that workers do: the suites whose chunks are then all there, and the sweep."""
+def combine(suite: Suite) -> Outcome:
+    """The numbers of a suite whose chunks are all there, kept in its folder."""
+    outcome = suite.combine(read_chunks(suite))
+    outcome.save(suite.folder)
+    suite.folder.tidy(CHUNKS)
+    return outcome
+
+
+def ingredients(evaluation: Evaluation, run: Run) -> Ingredients:
+    """A request with its extractors and references, which are made where they are missing."""
     arguments, target = evaluation.arguments, evaluation.target
     images, storage, data = target.subject.config.domain, target.storage, target.train
     sources = prepare_sources(evaluation.choice, data, images, storage, evaluation.weights, run)
@@ -252,14 +268,18 @@ def _compute(evaluation: Evaluation, run: Run) -> tuple[list[Suite], Outcome | N
     if set(evaluation.suites) & set(NEEDS_REFERENCE):
         given = arguments.reference
         references = prepare_references(sources, data, images, storage, run, given=given)
-    suites = suites_of(
-        Ingredients(
-            target=target,
-            arguments=replace(arguments, suite=evaluation.suites),
-            sources=sources,
-            references=references,
-        )
+    return Ingredients(
+        target=target,
+        arguments=replace(arguments, suite=evaluation.suites),
+        sources=sources,
+        references=references,
     )
+
+
+def compute(evaluation: Evaluation, run: Run) -> tuple[list[Suite], Outcome | None]:
+    """Everything that workers do: the suites whose chunks are then all there, and the sweep."""
+    arguments = evaluation.arguments
+    suites = suites_of(ingredients(evaluation, run))
     found = None
     if arguments.cfg_sweep or arguments.cfg_adaptive:
         suites, found = _at_best_scale(suites, run, arguments.cfg_adaptive)
@@ -297,6 +317,13 @@ def track(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> str:
 
     TrackingError when MLflow does not take them: they are kept, and the message says where.
     """
+    files = {f"{o.suite}/{name}": data for o in outcomes for name, data in o.files.items()}
+    files |= {name: evaluation.home.read(name) for name in (RESULTS_FILE, REPORT_FILE)}
+    return send(evaluation, outcomes, files)
+
+
+def send(evaluation: Evaluation, outcomes: Sequence[Outcome], files: Mapping[str, bytes]) -> str:
+    """Numbers and files of an evaluation to MLflow, at the checkpoint's step; see `track`."""
     target = evaluation.target
     handle = run_handle(target)
     if not evaluation.arguments.track or handle is None or target.run is None:
@@ -308,8 +335,6 @@ def track(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> str:
         for outcome in outcomes
         for row in outcome.rows
     }
-    files = {f"{o.suite}/{name}": data for o in outcomes for name, data in o.files.items()}
-    files |= {name: evaluation.home.read(name) for name in (RESULTS_FILE, REPORT_FILE)}
     images = {name: data for name, data in files.items() if name.endswith(RASTER)}
     tracking.log_results(
         handle,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import tyro
 from tyro.conf import Positional
 
 from unite.config.effects import refuse_changed
@@ -41,48 +42,61 @@ class WorkerArguments:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateArguments(WorkerArguments):
-    """Measure a checkpoint."""
+class SampleArguments(WorkerArguments):
+    """A checkpoint, the samples that are drawn of it, and what they are compared with."""
 
     run: str = "latest"
     """latest, a run's name or MLflow id, or a path or s3:// URI of a run, checkpoint, export or
     weights file."""
-    recipe: str = ""
-    """Instead of a run, a recipe: an untrained model of it, on the suites entropy and compute."""
-    suite: tuple[str, ...] = ()
-    """Some of generation, reconstruction, alignment, trajectory, entropy, probe, compute; empty =
-    all."""
     storage: str = ""
     """Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs."""
     ema: bool = True
     """The averaged weights, or those of the last step."""
     data: str = ""
     """Folder of training shards; empty = the run's own."""
-    eval_data: str = ""
-    """Folder of held-out shards; empty = the run's own."""
     num_samples: int = 0
     """N generated samples; 0 = 50,000, or for small data sets twice the training images."""
-    labels: Literal["balanced", "uniform"] = "balanced"
-    """Equally many samples of each class, or classes drawn at random."""
     seed: int = 0
     """Names the set of samples and the noise of everything else."""
-    solver: Solver | None = None
-    """How to integrate; like the next three, None takes the run's own setting."""
-    num_steps: int | None = None
-    """Steps of heun, midpoint and euler."""
     cfg_scale: float | None = None
-    """Guidance scale; 1 = none."""
+    """Guidance scale; 1 = none. None, here and below, takes the run's own setting."""
     cfg_interval: tuple[float, float] | None = None
     """Guidance acts for t strictly inside."""
+    extractor: tuple[str, ...] = ("auto",)
+    """auto, inception, small (fitted on the training data), pixels, or folders of fitted ones."""
+    reference: str = ""
+    """Statistics of the real images (npz) for the first extractor; empty = made and kept."""
+    precision: Precision = "float32"
+    """bfloat16 = autocast: faster on GPUs; it is on the card."""
+    weights: str = ""
+    """Folder or s3:// URI of pretrained files (Inception, VGG); empty = the run's, then
+    UNITE_WEIGHTS, then torch's cache."""
+    track: bool = True
+    """Write the results into the training run in MLflow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateArguments(SampleArguments):
+    """Measure a checkpoint."""
+
+    recipe: str = ""
+    """Instead of a run, a recipe: an untrained model of it, on the suites entropy and compute."""
+    suite: tuple[str, ...] = ()
+    """Some of generation, reconstruction, alignment, trajectory, entropy, probe, compute; empty =
+    all."""
+    eval_data: str = ""
+    """Folder of held-out shards; empty = the run's own."""
+    labels: Literal["balanced", "uniform"] = "balanced"
+    """Equally many samples of each class, or classes drawn at random."""
+    solver: Solver | None = None
+    """How to integrate; None takes the run's own setting."""
+    num_steps: int | None = None
+    """Steps of heun, midpoint and euler."""
     cfg_sweep: bool = False
     """Measure every guidance scale from 1.0 to 4.0 in steps of 0.2; the rest is then measured at
     the best."""
     cfg_adaptive: bool = False
     """Find the same scale with at most a quarter of the samples."""
-    extractor: tuple[str, ...] = ("auto",)
-    """auto, inception, small (fitted on the training data), pixels, or folders of fitted ones."""
-    reference: str = ""
-    """Statistics of the real images (npz) for the first extractor; empty = made and kept."""
     num_images: int = 0
     """Held-out images to reconstruct; 0 = all, at most 50,000."""
     analysis_images: int = 1024
@@ -91,15 +105,22 @@ class EvaluateArguments(WorkerArguments):
     """Training images that the probe is fitted on, at most."""
     entropy_bins: int = DEFAULT_BINS
     """Histogram bins of the weight entropy; the paper gives none, 2048 meet its figures."""
-    precision: Precision = "float32"
-    """bfloat16 = autocast: faster on GPUs; it is on the card."""
-    weights: str = ""
-    """Folder or s3:// URI of pretrained files (Inception, VGG); empty = the run's, then
-    UNITE_WEIGHTS, then torch's cache."""
-    track: bool = True
-    """Write the results into the training run in MLflow."""
     push: str = ""
     """Only send results that MLflow did not take: the file that the message named."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table4Arguments(SampleArguments):
+    """Measure one checkpoint under the protocols of the paper's Table 4, side by side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveArguments(EvaluateArguments):
+    """Measure every checkpoint that a run has kept, and draw the losses with the distances."""
+
+    suite: tuple[str, ...] = ("generation",)
+    """Suites to measure; generation and reconstruction have distances that are drawn."""
+    push: Annotated[str, tyro.conf.Suppress] = ""
 
 
 READERS: Mapping[str, tuple[str, ...]] = {

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 GAP = "  "
-LEAST_NOTE = 16
+LEAST_NOTE = 15
 """Characters of the last column, at least: for it, long names get a line of their own."""
 LEAST_NAME = 12
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from unite.config.effects import override
@@ -41,6 +41,10 @@ class Ingredients:
     sources: tuple[ExtractorSource, ...] = ()
     references: tuple[str, ...] = ()
     """One file per extractor."""
+
+    def under(self, arguments: EvaluateArguments) -> Ingredients:
+        """The same under another request."""
+        return replace(self, arguments=arguments)
 
 
 def num_samples(arguments: EvaluateArguments, target: Target) -> int:

@@ -25,18 +25,21 @@ def draw_curves(history: History, *, metric: str, collapse_std: float) -> bytes:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(13.0, 2.8), layout="constrained")
         left, flow, held_out, spread = figure.subplots(1, 4)
-        _lines(left, history, losses or ["loss/reconstruction"], "reconstruction, training images")
-        _lines(flow, history, ["loss/flow"], FLOW_NOTE)
-        _lines(held_out, history, [metric], f"{metric}: held-out images, averaged weights", "o")
-        _lines(spread, history, ["latent/std"], "latent/std (dashed: collapsed below)")
+        draw_lines(
+            left, history, losses or ["loss/reconstruction"], "reconstruction, training images"
+        )
+        draw_lines(flow, history, ["loss/flow"], FLOW_NOTE)
+        draw_lines(held_out, history, [metric], f"{metric}: held-out images, averaged weights", "o")
+        draw_lines(spread, history, ["latent/std"], "latent/std (dashed: collapsed below)")
         spread.axhline(collapse_std, color=COLORS[1], linestyle="--", linewidth=1.0)
         spread.set_ylim(bottom=0.0)
         return _png(figure)
 
 
-def _lines(
+def draw_lines(
     panel: Axes, history: History, names: Sequence[str], title: str, marker: str | None = None
 ) -> None:
+    """Metrics of a history against images seen, in one panel."""
     for color, name in zip(COLORS, names, strict=False):
         points = [(row["images"], row[name]) for row in history if name in row]
         if points:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from typing import Any, Literal
 
+from unite.config.effects import refuse_changed
 from unite.data.ingest.classes import Naming
 from unite.data.ingest.source import Part, Source, open_source
 from unite.data.ingest.write import (
@@ -154,11 +155,11 @@ def _validate(config: PrepareConfig) -> None:
     encoding = config.stored_as
     if config.original and config.encoding not in ("auto", "original"):
         raise ValueError(f"--original and --encoding {config.encoding} exclude each other")
-    if encoding.format != "jpeg" and config.quality != PrepareConfig.quality:
-        raise ValueError(
-            f"--quality {config.quality} has no effect: split '{config.split}' is stored as "
-            f"{encoding.format}. Leave it out, or add --encoding jpeg"
+    if encoding.format != "jpeg":
+        why = (
+            f"on split '{config.split}', stored as {encoding.format} (it acts with --encoding jpeg)"
         )
+        refuse_changed(config, ("quality",), why)
     if encoding.format == "webp" and config.size > LARGEST_WEBP:
         raise ValueError(f"--size {config.size}: WebP has at most {LARGEST_WEBP} pixels a side")
     if not 1 <= config.quality <= 100:

@@ -1,0 +1,110 @@
+"""`evaluate.py curve`: every kept checkpoint of a run measured, and Fig. 4 with the distance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from rich.console import Console
+
+from unite import tracking
+from unite.checkpoints.resolve import resolve_run
+from unite.cluster.evaluate import (
+    Evaluation,
+    compute,
+    conclude,
+    describe,
+    notices,
+    prepare,
+    run_handle,
+    track,
+    untracked,
+)
+from unite.cluster.session import session
+from unite.config.schema import CheckpointConfig
+from unite.evaluation.arguments import CurveArguments
+from unite.evaluation.columns import print_columns
+from unite.evaluation.curve import (
+    CURVE_FILE,
+    Points,
+    checkpoints_of,
+    draw,
+    drawn,
+    history_of,
+    points_of,
+)
+from unite.evaluation.report import number, shown_name
+from unite.evaluation.results import Outcome, Row
+from unite.evaluation.target import run_of
+from unite.storage import Store
+
+
+def main(arguments: CurveArguments, storage: str, console: Console) -> int:
+    """Measure, draw, print and send: 0, or 1 when MLflow did not take it."""
+    evaluations = prepare_all(arguments, storage)
+    run = evaluations[-1].target.run
+    assert run is not None
+    lines = [describe(each) for each in evaluations]
+    for line in (*lines, *notices(evaluations[-1]), _kept(evaluations)):
+        console.print(line, soft_wrap=True, markup=False)
+    newest: list[Row] = []
+    try:
+        with session(evaluations[0].arguments, console) as work:
+            for each in evaluations:
+                outcomes = conclude(each, *compute(each, work))
+                newest = drawn([row for outcome in outcomes for row in outcome.rows])
+                _send(each, outcomes, newest, console)
+    except tracking.TrackingError as error:
+        return untracked(error)
+    points = points_of(run, newest)
+    run.write(CURVE_FILE, draw(history_of(run), points))
+    _print(points, console)
+    console.print(f"curves: {run / CURVE_FILE}", soft_wrap=True, markup=False)
+    return 0
+
+
+def prepare_all(arguments: CurveArguments, storage: str) -> list[Evaluation]:
+    """A checked request per kept checkpoint, oldest first.
+
+    ValueError for what is no run, or has no checkpoint.
+    """
+    place = Store.open(resolve_run(arguments.run, arguments.storage or storage))
+    run = run_of(place) or place
+    requests = [replace(arguments, run=each.uri) for each in checkpoints_of(run)]
+    return [prepare(each, storage) for each in requests]
+
+
+def _send(
+    evaluation: Evaluation, outcomes: Sequence[Outcome], rows: Sequence[Row], console: Console
+) -> None:
+    """Results to MLflow, unless it has these already: the same command may come again and again."""
+    handle, step = run_handle(evaluation.target), evaluation.target.subject.images
+    if evaluation.arguments.track and handle is not None and rows:
+        known = tracking.metric_history(handle, f"eval/{rows[0].card.suite}/{rows[0].card.metric}")
+        if (step, rows[0].card.value) in known:
+            return
+    console.print(f"{step:,} images: {track(evaluation, outcomes)}", soft_wrap=True, markup=False)
+
+
+def _kept(evaluations: Sequence[Evaluation]) -> str:
+    """How many checkpoints there are, and which fields keep more."""
+    kept: CheckpointConfig = evaluations[-1].target.subject.config.checkpoint
+    number_of = f"{len(evaluations)} checkpoint{'s are' if len(evaluations) > 1 else ' is'} kept"
+    return (
+        f"{number_of} (checkpoint.keep_last = {kept.keep_last}, checkpoint.keep_best = "
+        f"{kept.keep_best}, one every {kept.every_images:,} images). A run that is started with a "
+        "larger --checkpoint.keep-last keeps more; points that were measured before a checkpoint "
+        "was pruned stay on the curve"
+    )
+
+
+def _print(points: Points, console: Console) -> None:
+    steps = sorted({step for values in points.values() for step in values})
+    rows = [
+        (
+            f"{step:,}",
+            *(number(values[step]) if step in values else "" for values in points.values()),
+        )
+        for step in steps
+    ]
+    print_columns(console, ("images", *map(shown_name, points)), rows, right=range(len(points) + 1))

@@ -1,0 +1,71 @@
+"""`evaluate.py table4`: one checkpoint under the protocols of Table 4, in one table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from unite import tracking
+from unite.cluster.evaluate import (
+    Evaluation,
+    combine,
+    describe,
+    ingredients,
+    notices,
+    prepare,
+    send,
+    untracked,
+)
+from unite.cluster.session import session
+from unite.evaluation.arguments import Table4Arguments
+from unite.evaluation.columns import print_columns
+from unite.evaluation.plan import generation
+from unite.evaluation.results import RESULTS_FILE, Outcome, write_outcomes
+from unite.evaluation.table4 import (
+    FOLDER,
+    NOTE,
+    PROTOCOLS,
+    REPORT_FILE,
+    Protocol,
+    markdown,
+    request_of,
+    row_of,
+    table,
+)
+from unite.evaluation.task import work_of
+
+
+def main(arguments: Table4Arguments, storage: str, console: Console) -> int:
+    """Measure, print, keep and send the table: 0, or 1 when MLflow did not take it."""
+    requests = {each: prepare(request_of(arguments, each), storage) for each in PROTOCOLS}
+    first = requests[PROTOCOLS[0]]
+    for line in (describe(first), *notices(first)):
+        console.print(line, soft_wrap=True, markup=False)
+    outcomes = measure(requests, console)
+    headings, rows = table(outcomes)
+    print_columns(console, headings, rows, right=range(1, len(headings) - 1))
+    console.print(NOTE, soft_wrap=True, markup=False)
+    folder = first.home / FOLDER
+    write_outcomes(folder, outcomes.values())
+    folder.write(REPORT_FILE, markdown(outcomes).encode())
+    console.print(f"cards and this table: {folder}", soft_wrap=True, markup=False)
+    files = {f"{FOLDER}/{name}": folder.read(name) for name in (RESULTS_FILE, REPORT_FILE)}
+    try:
+        console.print(send(first, list(outcomes.values()), files), soft_wrap=True, markup=False)
+    except tracking.TrackingError as error:
+        return untracked(error)
+    return 0
+
+
+def measure(requests: Mapping[Protocol, Evaluation], console: Console) -> dict[Protocol, Outcome]:
+    """The table's rows. Chunks are those of the generation suite, so that what is there counts."""
+    first = next(iter(requests.values()))
+    with session(first.arguments, console) as run:
+        made = ingredients(first, run)
+        suites = {
+            protocol: generation(made.under(request.arguments))
+            for protocol, request in requests.items()
+        }
+        run("Table 4", [work for suite in suites.values() for work in work_of(suite)])
+    return {protocol: row_of(protocol, combine(suite)) for protocol, suite in suites.items()}

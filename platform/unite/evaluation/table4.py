@@ -1,0 +1,114 @@
+"""Table 4: one checkpoint under its protocols, solver by class sampling, beside the paper.
+
+The paper has three of the four; Heun on random classes is the fourth of the same square.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+from unite.config.schema import Solver
+from unite.evaluation.arguments import EvaluateArguments, SampleArguments, Table4Arguments
+from unite.evaluation.report import number, shown_name
+from unite.evaluation.results import Outcome, Row
+from unite.paper import TABLES, PaperFigure
+
+FOLDER = "table4"
+REPORT_FILE = "table4.md"
+PAPER = TABLES["evaluation_protocol"]
+COLUMNS = {"nfe": ("nfe",), "fid": ("fid", "fd"), "is": ("is", "cs")}
+"""The paper's columns -> how names of ours of that kind begin."""
+NOTE = (
+    "Heun takes 50 steps. Balanced: equally many samples of each class; random: classes drawn "
+    f"uniformly. The paper's figures are NFE/FID/IS of {PAPER.source} ({PAPER.protocol}; "
+    "Inception), which has no Heun on random classes. Next to a run on other data they are "
+    "context, not a target."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """How samples are drawn for one row."""
+
+    solver: Solver
+    labels: Literal["balanced", "uniform"]
+    num_steps: int | None = None
+    """Of the fixed-step solver."""
+
+    @property
+    def classes(self) -> str:
+        """The paper's word for the labels."""
+        return "balanced" if self.labels == "balanced" else "random"
+
+    @property
+    def row(self) -> str:
+        """The row's name in `unite.paper`."""
+        steps = f", {self.num_steps} steps" if self.num_steps else ""
+        return f"{self.solver}{steps}, {self.classes} classes"
+
+    @property
+    def suite(self) -> str:
+        """Its numbers in MLflow are eval/<this>/<metric>."""
+        return f"table4-{self.solver}-{self.labels}"
+
+
+PROTOCOLS = (
+    Protocol(solver="heun", num_steps=50, labels="balanced"),
+    Protocol(solver="heun", num_steps=50, labels="uniform"),
+    Protocol(solver="dopri5", labels="balanced"),
+    Protocol(solver="dopri5", labels="uniform"),
+)
+
+
+def request_of(arguments: Table4Arguments, protocol: Protocol) -> EvaluateArguments:
+    """The generation suite of one row, as `jobs/evaluate.py` would be asked for it."""
+    shared = {item.name: getattr(arguments, item.name) for item in fields(SampleArguments)}
+    chosen = {item.name: getattr(protocol, item.name) for item in fields(Protocol)}
+    return EvaluateArguments(**shared, **chosen, suite=("generation",))
+
+
+def row_of(protocol: Protocol, generation: Outcome) -> Outcome:
+    """The table's figures of a row: what the generation suite found in the paper's columns."""
+    rows = [
+        replace(row, paper=_paper(protocol, column))
+        for column in COLUMNS
+        for row in generation.rows
+        if _column(row) == column
+    ]
+    return replace(generation, suite=protocol.suite, rows=tuple(rows), remarks=(), files={})
+
+
+def table(outcomes: Mapping[Protocol, Outcome]) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows: a protocol, our figures under their true names, and the paper's."""
+    names = list(dict.fromkeys(r.card.metric for o in outcomes.values() for r in o.rows))
+    headings = ["protocol", *map(shown_name, names), "paper's figures"]
+    return headings, [_cells(protocol, names, o.rows) for protocol, o in outcomes.items()]
+
+
+def markdown(outcomes: Mapping[Protocol, Outcome]) -> str:
+    """The table for the run's files."""
+    headings, rows = table(outcomes)
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join([*(f"| {' | '.join(cells)} |" for cells in lines), "", NOTE, ""])
+
+
+def _cells(protocol: Protocol, names: Sequence[str], rows: Sequence[Row]) -> list[str]:
+    found = {row.card.metric: row for row in rows}
+    ours = [number(found[name].card.value) if name in found else "" for name in names]
+    paper = [figure for column in COLUMNS if (figure := _paper(protocol, column))]
+    figures = "/".join(f"{figure.value:g}" for figure in paper) or "none"
+    return [f"{protocol.solver} {protocol.classes}", *ours, figures]
+
+
+def _column(row: Row) -> str:
+    """The paper's column that a number belongs to; empty for other metrics."""
+    head = row.card.metric.partition("-")[0]
+    return next((column for column, heads in COLUMNS.items() if head in heads), "")
+
+
+def _paper(protocol: Protocol, column: str) -> PaperFigure | None:
+    value = PAPER.rows.get(protocol.row, {}).get(column)
+    source = f"{PAPER.source}, {protocol.row} ({PAPER.protocol})"
+    return None if value is None else PaperFigure(value=value, source=source)

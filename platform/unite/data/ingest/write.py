@@ -13,6 +13,7 @@ from typing import Any, Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import simplejpeg
+from PIL import Image
 
 from unite.data.ingest.source import Part, Record
 from unite.data.manifest import Shard

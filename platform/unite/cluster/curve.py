@@ -9,6 +9,7 @@ from rich.console import Console
 
 from unite import tracking
 from unite.checkpoints.resolve import resolve_run
+from unite.cluster.delivery import run_handle, untracked
 from unite.cluster.evaluate import (
     Evaluation,
     compute,
@@ -16,11 +17,10 @@ from unite.cluster.evaluate import (
     describe,
     notices,
     prepare,
-    run_handle,
     track,
-    untracked,
 )
 from unite.cluster.session import session
+from unite.config.effects import refuse_changed
 from unite.config.schema import CheckpointConfig
 from unite.evaluation.arguments import CurveArguments
 from unite.evaluation.columns import print_columns
@@ -68,6 +68,7 @@ def prepare_all(arguments: CurveArguments, storage: str) -> list[Evaluation]:
 
     ValueError for what is no run, or has no checkpoint.
     """
+    refuse_changed(arguments, ("recipe", "push"), "on the curve of a run")
     place = Store.open(resolve_run(arguments.run, arguments.storage or storage))
     run = run_of(place) or place
     requests = [replace(arguments, run=each.uri) for each in checkpoints_of(run)]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from rich.console import Console
 
 from unite import tracking
+from unite.cluster.delivery import run_handle, send, untracked
 from unite.cluster.rates import training_rates
 from unite.cluster.session import session
 from unite.evaluation.arguments import (
@@ -28,7 +28,6 @@ from unite.evaluation.fitting import FitTask
 from unite.evaluation.generation import Generation
 from unite.evaluation.guidance import SUITE as CFG_SWEEP
 from unite.evaluation.guidance import sweep_guidance, too_few_to_search
-from unite.evaluation.pictures import read_png
 from unite.evaluation.plan import (
     NEEDS_FEATURES,
     NEEDS_LABELS,
@@ -64,8 +63,6 @@ from unite.storage import Store
 logger = logging.getLogger(__name__)
 
 REPORT_FILE = "report.md"
-RASTER = ("samples.png", "reconstructions.png", "trajectory.png")
-"""Pictures of images, which MLflow shows by step; plots go there as files."""
 
 
 def main(arguments: EvaluateArguments, storage: str, console: Console) -> int:
@@ -88,12 +85,6 @@ def main(arguments: EvaluateArguments, storage: str, console: Console) -> int:
     except tracking.TrackingError as error:
         return untracked(error)
     return 0
-
-
-def untracked(error: tracking.TrackingError) -> int:
-    """Exit status of a job whose results MLflow did not take; says how they are sent later."""
-    logger.error("%s", _with_push(str(error)))
-    return 1
 
 
 def _evaluate_recipe(arguments: EvaluateArguments, storage: str, console: Console) -> None:
@@ -304,14 +295,6 @@ def _informed(suite: Suite, target: Target) -> Suite:
     return replace(suite, rates=training_rates(target.run, run_handle(target)))
 
 
-def run_handle(target: Target) -> tracking.RunHandle | None:
-    """The training run in MLflow; None when it was not tracked."""
-    record = target.record
-    if not (record.get("mlflow_run_id") and record.get("mlflow_uri")):
-        return None
-    return tracking.RunHandle(record["mlflow_uri"], record["mlflow_run_id"])
-
-
 def track(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> str:
     """Write the results into the training run in MLflow; what was done, in words.
 
@@ -319,48 +302,5 @@ def track(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> str:
     """
     files = {f"{o.suite}/{name}": data for o in outcomes for name, data in o.files.items()}
     files |= {name: evaluation.home.read(name) for name in (RESULTS_FILE, REPORT_FILE)}
-    return send(evaluation, outcomes, files)
-
-
-def send(evaluation: Evaluation, outcomes: Sequence[Outcome], files: Mapping[str, bytes]) -> str:
-    """Numbers and files of an evaluation to MLflow, at the checkpoint's step; see `track`."""
-    target = evaluation.target
-    handle = run_handle(target)
-    if not evaluation.arguments.track or handle is None or target.run is None:
-        why = "it was switched off" if not evaluation.arguments.track else "no run to write to"
-        return f"not written to MLflow ({why}); all results are in {evaluation.home}"
-    step = target.subject.images
-    metrics = {
-        f"eval/{outcome.suite}/{row.card.metric}": row.card.value
-        for outcome in outcomes
-        for row in outcome.rows
-    }
-    images = {name: data for name, data in files.items() if name.endswith(RASTER)}
-    tracking.log_results(
-        handle,
-        metrics,
-        step,
-        spool=_spool(target.run, evaluation.home),
-        artifacts={
-            f"evaluation/{step:012d}/{name}": data
-            for name, data in files.items()
-            if name not in images
-        },
-        images={
-            f"evaluation/{name.removesuffix('.png')}": read_png(data)
-            for name, data in images.items()
-        },
-    )
-    return f"{len(metrics)} results in the training run: {tracking.describe(handle)}"
-
-
-def _with_push(message: str) -> str:
-    """The same remedy in this job's own words."""
-    return message.replace("unite mlflow push ", "python jobs/evaluate.py --push ")
-
-
-def _spool(run: Store, home: Store) -> Path:
-    """Where results wait for MLflow: beside them, or in the home folder when they are on S3."""
-    if home.is_local:
-        return Path(home.path("unsent"))
-    return tracking.spool_folder(run) / "evaluations"
+    wanted = evaluation.arguments.track
+    return send(evaluation.target, outcomes, files, wanted=wanted)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from unite import tracking
+from unite.cluster.delivery import send, untracked
 from unite.cluster.evaluate import (
     Evaluation,
     combine,
@@ -14,8 +15,6 @@ from unite.cluster.evaluate import (
     ingredients,
     notices,
     prepare,
-    send,
-    untracked,
 )
 from unite.cluster.session import session
 from unite.evaluation.arguments import Table4Arguments
@@ -52,7 +51,8 @@ def main(arguments: Table4Arguments, storage: str, console: Console) -> int:
     console.print(f"cards and this table: {folder}", soft_wrap=True, markup=False)
     files = {f"{FOLDER}/{name}": folder.read(name) for name in (RESULTS_FILE, REPORT_FILE)}
     try:
-        console.print(send(first, list(outcomes.values()), files), soft_wrap=True, markup=False)
+        done = send(first.target, list(outcomes.values()), files, wanted=arguments.track)
+        console.print(done, soft_wrap=True, markup=False)
     except tracking.TrackingError as error:
         return untracked(error)
     return 0

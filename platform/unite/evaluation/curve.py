@@ -67,6 +67,11 @@ def history_of(run: Store) -> History:
     return newest.read_json(STATE_FILE)["history"]
 
 
+def _title(losses: Sequence[str]) -> str:
+    """One line has no legend, so its name stands above it."""
+    return "reconstruction, training images" + (" (L1)" if losses == ["loss/l1"] else "")
+
+
 def draw(history: History, points: Points) -> bytes:
     """PNG: reconstruction losses, flow loss, and each distance, against images seen."""
     names = {name for row in history for name in row}
@@ -74,7 +79,7 @@ def draw(history: History, points: Points) -> bytes:
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(3.25 * (2 + len(points)), 2.8), layout="constrained")
         left, flow, *others = figure.subplots(1, 2 + len(points))
-        draw_lines(left, history, losses or ["loss/reconstruction"], "reconstruction, training")
+        draw_lines(left, history, losses or ["loss/reconstruction"], _title(losses))
         draw_lines(flow, history, ["loss/flow"], FLOW_NOTE)
         for panel, (metric, values) in zip(others, points.items(), strict=True):
             rows = [{"images": float(images), metric: v} for images, v in values.items()]

@@ -1,0 +1,80 @@
+"""Results of evaluations on their way into the training run in MLflow."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from unite import tracking
+from unite.evaluation.pictures import read_png
+from unite.evaluation.results import Outcome
+from unite.evaluation.target import Target
+from unite.storage import Store
+
+RASTER = ("samples.png", "reconstructions.png", "trajectory.png")
+"""Pictures of images, which MLflow shows by step; plots go there as files."""
+
+logger = logging.getLogger(__name__)
+
+
+def run_handle(target: Target) -> tracking.RunHandle | None:
+    """The training run in MLflow; None when it was not tracked."""
+    record = target.record
+    if not (record.get("mlflow_run_id") and record.get("mlflow_uri")):
+        return None
+    return tracking.RunHandle(record["mlflow_uri"], record["mlflow_run_id"])
+
+
+def untracked(error: tracking.TrackingError) -> int:
+    """Exit status of a job whose results MLflow did not take; says how they are sent later."""
+    logger.error("%s", _with_push(str(error)))
+    return 1
+
+
+def send(
+    target: Target, outcomes: Sequence[Outcome], files: Mapping[str, bytes], *, wanted: bool = True
+) -> str:
+    """Write numbers and files into the training run, at the checkpoint's step; what was done.
+
+    TrackingError when MLflow does not take them: they are kept, and the message says where.
+    """
+    handle, home = run_handle(target), Store.open(target.subject.home)
+    if not wanted or handle is None or target.run is None:
+        why = "no run to write to" if wanted else "it was switched off"
+        return f"not written to MLflow ({why}); all results are in {home}"
+    step = target.subject.images
+    metrics = {
+        f"eval/{outcome.suite}/{row.card.metric}": row.card.value
+        for outcome in outcomes
+        for row in outcome.rows
+    }
+    images = {name: data for name, data in files.items() if name.endswith(RASTER)}
+    tracking.log_results(
+        handle,
+        metrics,
+        step,
+        spool=_spool(target.run, home),
+        artifacts={
+            f"evaluation/{step:012d}/{name}": data
+            for name, data in files.items()
+            if name not in images
+        },
+        images={
+            f"evaluation/{name.removesuffix('.png')}": read_png(data)
+            for name, data in images.items()
+        },
+    )
+    return f"{len(metrics)} results in the training run: {tracking.describe(handle)}"
+
+
+def _with_push(message: str) -> str:
+    """The same remedy in this job's own words."""
+    return message.replace("unite mlflow push ", "python jobs/evaluate.py --push ")
+
+
+def _spool(run: Store, home: Store) -> Path:
+    """Where results wait for MLflow: beside them, or in the home folder when they are on S3."""
+    if home.is_local:
+        return Path(home.path("unsent"))
+    return tracking.spool_folder(run) / "evaluations"

@@ -1,11 +1,13 @@
 """The `unite` command as a user types it."""
 
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import unite
 from unite.checkpoints.store import CheckpointWriter, folder_of
@@ -226,6 +228,23 @@ def test_import_authors_reports_every_key(type_in, tmp_path):
         assert torch.equal(tensor, ours.state_dict()[name]), name
     out, _ = type_in("inspect", str(tmp_path / "ours"))
     assert "depth 6, width 48, 4 heads" in out
+
+
+def test_one_of_several_averages_is_imported_by_its_name(type_in, tmp_path):
+    released = load_file(f"{AUTHORS}/state_dict.safetensors")
+    flat = {f"model.{name}": tensor for name, tensor in released.items()}
+    flat |= {f"ema_1.{name}": tensor for name, tensor in released.items()}
+    flat |= {f"ema_2.{name}": tensor for name, tensor in released.items()}
+    flat["ema_2.latent_tokens"] = released["latent_tokens"] + 1
+    torch.save({"state_dict": flat}, tmp_path / "light.ckpt")
+    shutil.copy(f"{AUTHORS}/config.json", tmp_path)
+    out, _ = type_in("inspect", str(tmp_path / "light.ckpt"))
+    assert "state_dict/model, state_dict/ema_1, state_dict/ema_2" in out
+    assert "EMA weights      yes" in out
+    to = ("--out", str(tmp_path / "ours"), "--state", "state_dict/ema_2")
+    type_in("import-authors", str(tmp_path / "light.ckpt"), *to)
+    registers = unite.load(str(tmp_path / "ours")).tokenizer.registers
+    assert torch.equal(registers, released["latent_tokens"] + 1)
 
 
 def test_import_authors_overwrites_nothing(type_in, tmp_path):

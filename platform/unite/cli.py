@@ -74,7 +74,7 @@ def inspect(checkpoint: Path = "latest", storage: str = "") -> None:
 
 
 @app.command(name="import-authors")
-def import_authors(file: Path, out: str, ema: bool = True) -> None:
+def import_authors(file: Path, out: str, ema: bool = True, state: str = "") -> None:
     """Convert a checkpoint in the UNITE authors' layout into safetensors and a config.
 
     Prints what became of every key. `unite.load` also reads such files directly.
@@ -83,10 +83,11 @@ def import_authors(file: Path, out: str, ema: bool = True) -> None:
         file: Their .pt file (or a bare state dict); local or an s3:// URI.
         out: Folder or s3:// URI for model.safetensors and config.json.
         ema: Take the averaged weights where the file holds both kinds.
+        state: Path of the weights in a file that holds several, as `unite inspect` lists them.
     """
     from unite.commands.checkpoints import import_authors as run
 
-    run(file, out, ema=ema)
+    run(file, out, ema=ema, state=state)
 
 
 @app.command

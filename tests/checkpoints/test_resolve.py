@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from unite.checkpoints.resolve import read_run_config, resolve_run
+from unite.checkpoints.resolve import read_record, read_run_config, resolve_run
 from unite.checkpoints.store import MARKER, CheckpointError
 from unite.config.recipes import recipe
 from unite.config.schema import RunConfig, SamplingConfig
@@ -94,3 +94,14 @@ def test_stored_config(tmp_path):
     assert read_run_config(str(tmp_path / "model.safetensors")) is None
     (tmp_path / "config.json").write_text('{"encoder": {}}')
     assert read_run_config(str(tmp_path)) is None
+
+
+@pytest.mark.parametrize("text", ['{"mlflow_run', "[]", "null", ""])
+def test_a_damaged_record_is_named(tmp_path, text):
+    run = make_run(tmp_path, "run", images=(10,), mlflow="abc123")
+    assert read_record(run) == {"mlflow_run_id": "abc123"}
+    run.write("run.json", text.encode())
+    with pytest.raises(CheckpointError, match="run/run.json "):
+        read_record(run)
+    (tmp_path / "run" / "run.json").unlink()
+    assert read_record(run) == {}

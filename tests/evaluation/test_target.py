@@ -4,10 +4,11 @@ import pytest
 
 from unite.checkpoints.export import write_export
 from unite.checkpoints.load import load
+from unite.checkpoints.resolve import read_run_config
 from unite.checkpoints.store import CheckpointError, checkpoint_digest, latest
 from unite.config.serialise import to_dict
 from unite.data.manifest import ShardError
-from unite.evaluation.target import open_target
+from unite.evaluation.target import open_subject, open_target
 from unite.storage import Store
 
 
@@ -32,6 +33,19 @@ def test_a_checkpoint_folder_belongs_to_its_run(storage):
 def test_raw_and_averaged_weights_are_two_subjects(storage):
     raw = open_target("tiny", str(storage), ema=False)
     assert raw.subject != open_target("tiny", str(storage), ema=True).subject
+
+
+def test_a_link_of_a_model_cache_is_a_subject(storage, tmp_path):
+    """The cache keeps blobs without endings; config.json lies beside the link."""
+    model = load(str(storage / "tiny"))
+    config = read_run_config(str(storage / "tiny"))
+    write_export(model, to_dict(config), Store.open(tmp_path / "export"))
+    for number, name in enumerate(("model.safetensors", "config.json")):
+        (tmp_path / "export" / name).rename(tmp_path / f"blob{number}")
+        (tmp_path / "export" / name).symlink_to(tmp_path / f"blob{number}")
+    link = open_subject(str(tmp_path / "export" / "model.safetensors"), str(storage), ema=True)
+    assert link.config == config and link.trained_here
+    assert link.digest == Store.open(tmp_path / "blob0").digest()[:16]
 
 
 def test_no_such_run(storage):

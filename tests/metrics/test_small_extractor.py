@@ -9,8 +9,9 @@ from sklearn.datasets import load_digits
 from unite.metrics.extractors import Pixels, build_extractor, metric_name
 from unite.metrics.frechet import frechet_distance
 from unite.metrics.moments import MetricError, Moments
-from unite.metrics.small_extractor import FitOptions, SmallExtractor, fit_extractor
+from unite.metrics.small_extractor import CARD_FILE, FitOptions, SmallExtractor, fit_extractor
 from unite.metrics.torch_fidelity_bridge import register_extractor
+from unite.storage import Store
 
 SHORT = FitOptions(images=12_000, width=16)
 
@@ -136,3 +137,15 @@ def test_torch_fidelity_can_use_it(extractor, tmp_path):
         expected = distance(used, *rgb)
         assert theirs["frechet_inception_distance"] == pytest.approx(expected, rel=1e-5)
     assert register_extractor(extractor) == "small-digits"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"options": 3}, "'options' = '3'"), ({"colour": 1}, "is damaged .*'colour'")],
+)
+def test_a_damaged_card_is_named(tmp_path, extractor, change, says):
+    extractor.save(Store.open(tmp_path))
+    store = Store.open(tmp_path)
+    store.write_json(CARD_FILE, store.read_json(CARD_FILE) | change)
+    with pytest.raises(MetricError, match=f"{CARD_FILE} .*{says}"):
+        SmallExtractor.load(store)

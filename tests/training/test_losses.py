@@ -238,6 +238,9 @@ def test_truncated_download_is_named(tmp_path: Path, no_cache: Path) -> None:
     (place / VGG_FILE).write_bytes(b"half")
     with pytest.raises(MissingWeightsError, match=f"{VGG_FILE} has another SHA-256"):
         require_perceptual(str(place))
+    (place / VGG_FILE).write_bytes(b"version https://git-lfs.github.com/spec/v1\nsize 553433881\n")
+    with pytest.raises(MissingWeightsError, match=f"{VGG_FILE} is a Git LFS pointer"):
+        require_perceptual(str(place))
 
 
 def test_other_files_of_another_size_are_not_hashed(

@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from unite.storage import StorageError, Store
 from unite.training.progress import ProgressWriter, read_progress
 
@@ -39,4 +41,10 @@ def test_a_slow_or_full_place_is_told_once_and_costs_nothing(tmp_path, monkeypat
     assert time.process_time() - started < 0.05
     writer.close()
     assert caplog.text.count("progress is not shown") == 1
+    assert read_progress(Store.open(tmp_path)) is None
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"state"', ""])
+def test_a_damaged_document_is_no_news(tmp_path, text):
+    (tmp_path / "progress.json").write_text(text)
     assert read_progress(Store.open(tmp_path)) is None

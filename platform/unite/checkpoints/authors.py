@@ -246,7 +246,7 @@ def find_state(content: Any, *, ema: bool, state: str = "") -> dict[str, Tensor]
     found = dict(state_dicts(content))
     if state:
         return _named(found, state)
-    averaged = {path: tensors for path, tensors in found.items() if _is_average(path)}
+    averaged = {path: tensors for path, tensors in found.items() if is_average(path)}
     plain = {path: tensors for path, tensors in found.items() if path not in averaged}
     wanted = averaged if ema and averaged else plain
     if not wanted:
@@ -260,7 +260,8 @@ def find_state(content: Any, *, ema: bool, state: str = "") -> dict[str, Tensor]
         kind = "averaged" if wanted is averaged else "plain"
         warnings.warn(
             f"the file holds {len(wanted)} sets of {kind} weights ({listed(wanted)}); the first is "
-            f"taken: {path}. Name another one by unite.load(FILE, state=...)",
+            f"taken: {path}. Name another one by "
+            "unite.load(FILE, state=...), or unite import-authors --state for the authors' layout",
             stacklevel=1,
         )
     return tensors
@@ -276,7 +277,8 @@ def _named(found: Mapping[str, dict[str, Tensor]], state: str) -> dict[str, Tens
     return found[path]
 
 
-def _is_average(path: str) -> bool:
+def is_average(path: str) -> bool:
+    """Whether the path of a state dict inside a file says that its weights are averaged."""
     return any(word in path.lower() for word in EMA_WORDS)
 
 

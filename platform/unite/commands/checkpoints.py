@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
-from unite.checkpoints.authors import EMA_WORDS, find_state, is_authors, state_dicts, to_ours
+from unite.checkpoints.authors import find_state, is_authors, is_average, state_dicts, to_ours
 from unite.checkpoints.export import write_export
 from unite.checkpoints.load import AUTHORS_WEIGHTS, EXPORT_WEIGHTS, load, read_tensors
 from unite.checkpoints.resolve import parse_config, resolve_run
@@ -33,6 +33,7 @@ from unite.storage import Store
 from unite.words import command, count
 
 COLUMNS = 100
+SILENT = "the file does not say"
 SHOWN_METRICS = ("eval/", "latent/std")
 """Begins the names of metrics that each checkpoint of a run is listed with."""
 
@@ -127,6 +128,7 @@ def _print_file(file: Store) -> None:
     content = read_tensors(file)
     state = find_state(content, ema=True)
     model = load(file.uri)
+    paths = [path for path, _ in state_dicts(content)]
     _print_facts(
         {
             "file": file,
@@ -134,9 +136,9 @@ def _print_file(file: Store) -> None:
             "tensors": f"{len(state):,}",
             "numbers": f"{sum(tensor.numel() for tensor in state.values()):,}",
             "precision": ", ".join(sorted({_precision(tensor) for tensor in state.values()})),
-            "state dicts": ", ".join(path or "one, unnamed" for path, _ in state_dicts(content)),
+            "state dicts": ", ".join(path or "one, unnamed" for path in paths),
             **architecture(model.domain.config, model.config),
-            "EMA weights": _has(content, *EMA_WORDS),
+            "EMA weights": SILENT if paths == [""] else _yes(any(map(is_average, paths))),
             "optimiser state": _has(content, "optim"),
         }
     )
@@ -150,7 +152,7 @@ def _has(content: Mapping[str, Any], *words: str) -> str:
     """Whether a nested file has such a part; a bare state dict does not say."""
     parts = [str(key).lower() for key, value in content.items() if not isinstance(value, Tensor)]
     if not parts:
-        return "the file does not say"
+        return SILENT
     return _yes(any(word in part for word in words for part in parts))
 
 
@@ -182,7 +184,7 @@ def _yes(there: bool) -> str:
     return "yes" if there else "no"
 
 
-def import_authors(path: str, out: str, *, ema: bool) -> None:
+def import_authors(path: str, out: str, *, ema: bool, state: str = "") -> None:
     """Convert an authors' checkpoint to an export folder and report what became of every key.
 
     CheckpointError when `path` is none, when keys are left over, or when `out` holds a model.
@@ -192,13 +194,13 @@ def import_authors(path: str, out: str, *, ema: bool) -> None:
         file = file / _weights_in(file)
     if target.exists(EXPORT_WEIGHTS):
         raise CheckpointError(f"{target} already holds a model; name another --out")
-    state = find_state(read_tensors(file), ema=ema)
-    if not is_authors(state):
+    tensors = find_state(read_tensors(file), ema=ema, state=state)
+    if not is_authors(tensors):
         raise CheckpointError(f"{file} is not in the authors' layout; unite.load reads it as it is")
-    _, report = to_ours(state)
+    _, report = to_ours(tensors)
     for line in report.lines():
         print(line)
-    model = load(file.uri, ema=ema)
+    model = load(file.uri, ema=ema, state=state)
     write_export(model, _run_config(model), target)
     print(
         f"\n{len(report.mapped)} mapped, {len(report.dropped)} dropped, "

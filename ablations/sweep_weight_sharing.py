@@ -23,7 +23,7 @@ from unite.entry import run
 
 def main() -> int:
     """Run the sweep; 0 when done, 1 when trials failed, 2 when it cannot run, 130 on Ctrl-C."""
-    from unite.cluster import sweep
+    from unite.commands import sweep
 
     return sweep.main("weight_sharing", __doc__)
 

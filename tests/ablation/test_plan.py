@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from unite.ablation.options import SweepOptions
-from unite.ablation.plan import clock, evaluations, measure_rate, run_cost, sweep_lines
+from unite.ablation.plan import evaluations, measure_rate, run_cost, sweep_lines
 from unite.ablation.trials import expand
 from unite.checkpoints.store import CheckpointWriter, folder_of
 from unite.config.axes import find_axis
@@ -57,7 +57,7 @@ def test_a_sweep_is_listed_with_what_is_left(tmp_path):
     assert len(lines) == 1 + 7 + 2
     assert "F = 14, separate, seed 0" in "\n".join(lines)
     assert "7 of 7 runs to do" in lines[-2]
-    assert "with 2 at once" in lines[-1]
+    assert "2 at once" in lines[-1] and "start-up" in lines[-1]
 
 
 def test_samples_cost_the_evaluations_of_their_solver():
@@ -82,11 +82,3 @@ def test_a_step_that_takes_minutes_is_not_tried(monkeypatch):
     config = replace(recipe("unite-b"), {"cluster.use_gpu": False})
     with pytest.raises(ValueError, match="give --rate instead of --measure"):
         measure_rate(config)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(30, "30 s"), (600, "10 min"), (7200, "2.0 h"), (10 * 86400, "10.0 days")],
-)
-def test_durations_are_said_as_people_do(seconds, text):
-    assert clock(seconds) == text

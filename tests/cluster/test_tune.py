@@ -20,7 +20,7 @@ from unite.ablation.results import is_finished, read_result, result_file
 from unite.ablation.trials import expand
 from unite.checkpoints.store import committed
 from unite.cluster.connect import Allotment, CapacityError
-from unite.cluster.sweep import main, run_sweep
+from unite.cluster.sweep import run_sweep
 from unite.cluster.tune import (
     NO_ROOM,
     Item,
@@ -29,6 +29,7 @@ from unite.cluster.tune import (
     run_grid,
     trains_inside,
 )
+from unite.commands.sweep import main
 from unite.config.axes import find_axis
 from unite.config.schema import ClusterConfig, TrackingConfig
 from unite.entry import run
@@ -294,7 +295,7 @@ def test_a_driver_that_is_killed_is_followed_by_one_that_repeats_nothing(
     both = sweep_of(tmp_path, seeds=2, **options)
     interrupted = open_run(both.works[1].config).folder
     script = (
-        "import sys; from unite.cluster.sweep import main; sys.exit(main('weight_sharing', ''))"
+        "import sys; from unite.commands.sweep import main; sys.exit(main('weight_sharing', ''))"
     )
     flags = ["--scale", "smoke", "--storage", str(tmp_path)]
     flags += ["--values", "shared", "--epochs", str(options["epochs"]), "--seeds", "2"]

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from unite.config.axes import Axis
 from unite.config.effects import refuse_changed
 from unite.config.recipes import recipe
 from unite.config.scales import SCALES, ScaleName
@@ -82,6 +83,24 @@ def complete(options: SweepOptions) -> SweepOptions:
         extractor=options.extractor or scale.extractors,
         storage=Store.open(options.storage or default_storage()).uri,
     )
+
+
+def settle(axis: Axis, options: SweepOptions) -> SweepOptions:
+    """`complete`, with the values in the axis' order, whatever order they were typed in."""
+    options = complete(options)
+    if not options.values:
+        return options
+    return replace(options, values=axis.chosen(options.scale, options.values))
+
+
+def sweep_name(axis: Axis, options: SweepOptions) -> str:
+    """Name of a settled sweep's folder and of its MLflow run: other points, another name."""
+    return f"sweep-{axis.name}-{options.scale}{distinction(options)}"
+
+
+def sweep_folder(axis: Axis, options: SweepOptions) -> Store:
+    """What belongs to a settled sweep rather than to a run."""
+    return Store.open(options.storage) / "sweeps" / sweep_name(axis, options)
 
 
 def distinction(options: SweepOptions) -> str:

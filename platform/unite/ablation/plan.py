@@ -13,8 +13,9 @@ from typing import Any
 
 import torch
 
+from unite.ablation.expect import expect_sweep, known_rate
 from unite.ablation.results import is_finished
-from unite.ablation.trials import Sweep, Trial
+from unite.ablation.trials import Sweep, Trial, Work
 from unite.config.recipes import IMAGENET_TRAIN_IMAGES
 from unite.config.schema import FlowConfig, RunConfig, SamplingConfig
 from unite.domains import build_domain
@@ -32,6 +33,7 @@ from unite.training.parallelize import parallelize
 from unite.training.runs import DIGITS
 from unite.training.setup import build_model, open_split
 from unite.training.step import Address, TrainingStep
+from unite.words import count, duration
 
 # Training images by the first word of a recipe's name, for plans made before the data is there.
 KNOWN_SIZES = {"digits": 1500, "smoke": 1500, "cifar10": 50_000, "unite": IMAGENET_TRAIN_IMAGES}
@@ -101,32 +103,36 @@ def evaluations(sampling: SamplingConfig) -> int:
 
 
 def sweep_lines(sweep: Sweep, *, rate: float, slots: int) -> list[str]:
-    """A sweep as text: each trial, what is finished, and the rest in FLOPs, hours and bytes."""
-    rows = [("trial", "images", "parameters", "PFLOP", "minutes", "state")]
-    left, storage = [], 0
+    """A sweep as text: each trial, what is finished, and the rest in FLOPs, time and bytes.
+
+    `rate`: FLOP/s of one trial; 0 takes that of earlier sweeps on this machine.
+    """
+    rows = [("trial", "images", "parameters", "PFLOP", "training", "state")]
+    rate = rate or known_rate(sweep)
+    left: list[Work] = []
+    training = flops = storage = 0.0
     for work in sweep.works:
         cost, finished = run_cost(work.config, work.trials), is_finished(work)
         storage += cost.storage_bytes
         if not finished:
-            left.append(cost)
-        minutes = f"{cost.seconds(rate) / 60:.1f}" if rate else "?"
+            left.append(work)
+            training, flops = training + cost.training_flops, flops + cost.flops
+        seconds = duration(cost.training_flops / rate) if rate else "?"
         state = "finished" if finished else "to do"
-        figures = (f"{cost.images:,}", f"{cost.parameters:,}", f"{cost.flops / 1e15:.3g}", minutes)
+        figures = (f"{cost.images:,}", f"{cost.parameters:,}", f"{cost.flops / 1e15:.3g}", seconds)
         label = sweep.label(work.trials[0])
-        more = f" (and {len(work.trials) - 1} more values)" if len(work.trials) > 1 else ""
+        more = f" (and {count(len(work.trials) - 1, 'more value')})" if len(work.trials) > 1 else ""
         rows.append((label + more, *figures, state))
-    flops = sum(cost.flops for cost in left)
     lines = _aligned(rows)
     lines.append(
-        f"{len(left)} of {len(sweep.works)} runs to do: {flops:.3g} FLOP, "
+        f"{len(left)} of {count(len(sweep.works), 'run')} to do: {flops:.3g} FLOP, "
         f"{storage / 1e9:.3g} GB of checkpoints in all"
     )
-    if rate:
-        hours = flops / rate / 3600
-        lines.append(
-            f"about {clock(flops / rate / slots)} with {slots} at once, {hours:.3g} device hours, "
-            f"at {rate:.3g} FLOP/s each"
-        )
+    if left and not rate:
+        lines.append("time: give --rate, the FLOP/s of one trial's devices together")
+    elif left:
+        expected = expect_sweep(sweep, left, training, rate=rate, slots=slots)
+        lines.append(f"{expected}, {slots} at once")
     return lines
 
 
@@ -149,15 +155,6 @@ def measure_rate(config: RunConfig, *, threads: int = 0) -> float:
         torch.set_num_threads(before)
 
 
-def clock(seconds: float) -> str:
-    """A duration as people say it."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
-
-
 def _timed_steps(config: RunConfig, device: torch.device) -> float:
     flops = training_flops(config)
     per_image = sum(term.total for name, term in flops.terms.items() if name != "lpips")
@@ -166,8 +163,8 @@ def _timed_steps(config: RunConfig, device: torch.device) -> float:
     guess = per_image * images / rate
     if guess > LONGEST_MEASUREMENT_S:
         raise ValueError(
-            f"a step of {images} images of recipe {config.recipe} takes about {clock(guess)} here: "
-            "give --rate instead of --measure"
+            f"a step of {images} images of recipe {config.recipe} takes about {duration(guess)} "
+            "here: give --rate instead of --measure"
         )
     one_step = _step(config, device, images)
     one_step()

@@ -54,6 +54,12 @@ def total_images(run: Run) -> int:
     return Plan.of(run.config, open_split(run.config, "train").num_rows).total_images
 
 
+def has_results(work: Work) -> bool:
+    """Whether every trial of a run has a result, be it out of date; looks at no data."""
+    folder = open_run(work.config).folder
+    return all(result_file(folder, trial).exists() for trial in work.trials)
+
+
 def is_finished(work: Work) -> bool:
     """Whether every trial of a run has its result: the storage alone knows."""
     run = open_run(work.config)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from unite.ablation.matching import matched_encoder, trained_parameters
-from unite.ablation.options import SweepOptions, check, complete, distinction
+from unite.ablation.options import SweepOptions, check, settle, sweep_folder, sweep_name
 from unite.config.axes import Arm, Axis
 from unite.config.recipes import recipe
 from unite.config.scales import SCALES, Fields
@@ -88,7 +88,7 @@ class Sweep:
     @property
     def name(self) -> str:
         """Name of the sweep's folder and of its MLflow run: other points, another name."""
-        return f"sweep-{self.axis.name}-{self.options.scale}{distinction(self.options)}"
+        return sweep_name(self.axis, self.options)
 
     @property
     def storage(self) -> Store:
@@ -98,7 +98,7 @@ class Sweep:
     @property
     def folder(self) -> Store:
         """What belongs to the sweep rather than to a run."""
-        return self.storage / "sweeps" / self.name
+        return sweep_folder(self.axis, self.options)
 
     @property
     def works(self) -> tuple[Work, ...]:
@@ -136,9 +136,7 @@ class Sweep:
 def expand(axis: Axis, options: SweepOptions) -> Sweep:
     """All trials of a sweep; ValueError for options or configs that cannot run."""
     check(options)
-    options = complete(options)
-    if options.values:  # in the axis' order, whatever order they were typed in
-        options = replace(options, values=axis.chosen(options.scale, options.values))
+    options = settle(axis, options)
     base = _base(options)
     trials = tuple(
         _trial(axis, options, base, arm, value, seed)

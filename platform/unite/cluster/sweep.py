@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,23 +17,20 @@ from typing import Any
 
 from rich.console import Console
 
-from unite import terminal, tracking
-from unite.ablation.options import SweepOptions
+from unite import tracking
+from unite.ablation.expect import known_rate, note_sweep
 from unite.ablation.plan import measure_rate, sweep_lines
 from unite.ablation.report import report_files, write_report
-from unite.ablation.results import is_finished
-from unite.ablation.trials import Sweep, Work, expand
-from unite.ablation.verdict import Measured, findings
+from unite.ablation.results import Result, has_results, is_finished, read_result
+from unite.ablation.trials import Sweep, Work
+from unite.ablation.verdict import Measured
 from unite.cluster.connect import CapacityError, connect, reachable_nodes
 from unite.cluster.launch import check_inputs, prepare
 from unite.cluster.session import session
 from unite.cluster.sweep_runs import publish, send, start_parent
 from unite.cluster.trial import Context, run_trial
 from unite.cluster.tune import Item, admit_trials, check_capacity, run_grid, trains_inside
-from unite.config.axes import find_axis
-from unite.config.flags import parse
 from unite.config.serialise import digest
-from unite.entry import STOPPED
 from unite.evaluation.arguments import WorkerArguments
 from unite.evaluation.dataset import Dataset
 from unite.evaluation.extractors import choose
@@ -55,29 +53,8 @@ class Ended:
     """The verdict."""
     out: Store
     stopped: bool
-
-
-def main(axis: str, description: str | None, args: Sequence[str] | None = None) -> int:
-    """The command of an axis: 0 when done, 1 when some trials failed, 130 when stopped."""
-    options = parse(SweepOptions, description=_help(axis, description), args=args)
-    asked = expand(find_axis(axis), options)
-    if options.dry_run:
-        show_plan(asked)
-        return 0
-    ended = run_sweep(asked, terminal.console())
-    print("\n".join(ended.lines))
-    print(f"\n{ended.out}/{asked.axis.figure}.png, .svg, .csv and -verdict.txt")
-    if ended.stopped:
-        print("stopped; the same command goes on from here")
-        return STOPPED
-    return 1 if ended.errors else 0
-
-
-def _help(axis: str, description: str | None) -> str:
-    """The script's own text, and the paper's findings on its axis."""
-    found = findings(find_axis(axis))
-    heads = ["The paper finds (lower is better, the better point first):"] if found else []
-    return "\n".join([description or "", *heads, *(f"    {line}" for line in found)])
+    whole: bool = False
+    """Every trial is measured, and in MLflow where that is asked for: nothing is left to do."""
 
 
 def show_plan(sweep: Sweep) -> None:
@@ -96,11 +73,9 @@ def show_plan(sweep: Sweep) -> None:
     except CapacityError as error:
         shortage = error
     rate = sweep.options.rate
-    if not rate and trains_inside(config.cluster):
+    if not rate and trains_inside(config.cluster) and not known_rate(sweep):
         rate = measure_rate(config, threads=1)
     print("\n".join(sweep_lines(sweep, rate=rate, slots=slots)))
-    if not rate:
-        print("time: give --rate, the FLOP/s of one trial's devices together")
     if shortage is not None:
         if not config.cluster.wait_s:
             raise shortage
@@ -118,12 +93,12 @@ def _require_data(sweep: Sweep) -> None:
 def run_sweep(sweep: Sweep, console: Console) -> Ended:
     """Finish a sweep and draw it. Nothing that is finished runs again."""
     _require_data(sweep)
-    left = _unfinished(sweep)
     cluster = sweep.trials[0].config.cluster
-    if left and not cluster.wait_s:
+    if not cluster.wait_s and not all(has_results(work) for work in sweep.works):
         check_capacity(cluster, reachable_nodes())  # before anything is written
     for work in sweep.works:
         prepare(work.config, resume="auto", allow_changes=False)
+    left = [work for work in sweep.works if not is_finished(work)]
     sweep.folder.check_writable()
     parent = start_parent(sweep)
     sweep.folder.delete(STOP_FILE)
@@ -140,14 +115,11 @@ def run_sweep(sweep: Sweep, console: Console) -> Ended:
             tracking.finish_run(parent, status)
 
 
-def _unfinished(sweep: Sweep) -> list[Work]:
-    return [work for work in sweep.works if not is_finished(work)]
-
-
 def _run(
     sweep: Sweep, left: Sequence[Work], parent: tracking.RunHandle | None, console: Console
 ) -> dict[str, str]:
     """Run what is left; a message for each run that ended without a result."""
+    began = time.monotonic()
     connect()
     from unite.cluster.watch import Watcher
 
@@ -164,6 +136,7 @@ def _run(
     )
     tune_folder = sweep.folder / "tune"
     tune_folder.delete()  # an earlier driver's; what counts is in the runs
+    ready_s, grid_began = time.monotonic() - began, time.monotonic()
     with _stop_on_signals(sweep, items):
         run_grid(
             items,
@@ -174,6 +147,9 @@ def _run(
             folder=tune_folder.uri,
             max_failures=cluster.max_failures,
         )
+    if not watcher.errors and not sweep.folder.exists(STOP_FILE):
+        grid_s, results = time.monotonic() - grid_began, [_results(work) for work in left]
+        note_sweep(sweep, left, results, admission.concurrent, ready_s, grid_s)
     return watcher.errors
 
 
@@ -200,6 +176,11 @@ def _item(sweep: Sweep, work: Work) -> Item:
     return Item(key=work.digest, label=label, folder=open_run(work.config).folder.uri)
 
 
+def _results(work: Work) -> list[Result]:
+    run = open_run(work.config)
+    return [found for trial in work.trials if (found := read_result(run, trial))]
+
+
 def _finish(sweep: Sweep, parent: tracking.RunHandle | None, errors: dict[str, str]) -> Ended:
     """Publish what is not in MLflow yet, and draw."""
     measured = [each for work in sweep.works for each in publish(sweep, parent, work)]
@@ -213,19 +194,29 @@ def _finish(sweep: Sweep, parent: tracking.RunHandle | None, errors: dict[str, s
     ]
     out = Store.open(sweep.options.out) if sweep.options.out else sweep.folder
     lines = write_report(sweep, measured, missing, out)
-    if parent is not None:
-        _send_report(sweep, parent, report_files(sweep, measured, lines))
+    files = report_files(sweep, measured, lines)
+    is_sent = parent is None or (
+        _send_report(sweep, parent, files) and all(each.run_id for each in measured)
+    )
     stopped = sweep.folder.exists(STOP_FILE)
     return Ended(
-        measured=tuple(measured), errors=errors, lines=tuple(lines), out=out, stopped=stopped
+        measured=tuple(measured),
+        errors=errors,
+        lines=tuple(lines),
+        out=out,
+        stopped=stopped,
+        whole=is_sent and not missing and not stopped,
     )
 
 
-def _send_report(sweep: Sweep, parent: tracking.RunHandle, files: dict[str, bytes]) -> None:
+def _send_report(sweep: Sweep, parent: tracking.RunHandle, files: dict[str, bytes]) -> bool:
+    """Whether MLflow took the figure."""
     try:
         send(parent, {}, 0, sweep.folder, files=files)
     except tracking.TrackingError as error:
         logger.warning("the figure is not in MLflow: %s", error)
+        return False
+    return True
 
 
 @contextmanager

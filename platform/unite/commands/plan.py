@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import fields
 
 from unite.ablation.options import SweepOptions, check
-from unite.ablation.plan import clock, measure_rate, run_cost
+from unite.ablation.plan import measure_rate, run_cost
 from unite.ablation.trials import expand
 from unite.commands.render import print_table
 from unite.config.axes import AXES, find_axis
 from unite.config.recipes import recipe
 from unite.config.schema import RunConfig
 from unite.config.serialise import replace
+from unite.words import count, duration
 
 
 def plan(name: str, options: SweepOptions, *, rate: float, measure: bool, gpus: int) -> None:
@@ -29,7 +30,10 @@ def plan(name: str, options: SweepOptions, *, rate: float, measure: bool, gpus: 
     if _is_sweep(name):
         sweep = expand(find_axis(name), options)
         works = [(work.config, work.trials) for work in sweep.works]
-        print(f"{sweep.name}: {len(works)} training runs, {len(sweep.trials)} points with seeds")
+        print(
+            f"{sweep.name}: {count(len(works), 'training run')}, "
+            f"{count(len(sweep.trials), 'point')} with seeds"
+        )
     else:
         works = [(_longer(recipe(name), options), ())]
     costs = [run_cost(config, trials) for config, trials in works]
@@ -80,5 +84,5 @@ def _print_time(flops: float, config: RunConfig, rate: float, measure: bool, gpu
     hours = flops / rate / 3600
     print(
         f"\n{hours:,.3g} GPU-hours (device-hours) at {rate:.3g} FLOP/s, {source}: "
-        f"{clock(flops / rate / gpus)} on {gpus} device(s), if they scale perfectly"
+        f"{duration(flops / rate / gpus)} on {count(gpus, 'device')}, if they scale perfectly"
     )

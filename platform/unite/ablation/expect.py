@@ -1,0 +1,103 @@
+"""The time that a sweep is expected to take, from what earlier sweeps took on this machine.
+
+A sweep of small trials mostly waits: Ray starts, each trial's process imports torch, every
+checkpoint is loaded and measured. FLOPs alone would promise seconds where it is minutes.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+
+from unite.ablation.results import Result
+from unite.ablation.trials import Sweep, Work
+from unite.training.timings import Expected, Timings
+from unite.words import count
+
+SWEEP, TRIAL = "start a sweep, s", "start a trial, s"
+TYPICAL_START_S, TYPICAL_TRIAL_S, TYPICAL_MEASURING_S = 20.0, 15.0, 10.0
+"""Seconds on two cores, until this machine's own are known."""
+
+
+def known_rate(sweep: Sweep) -> float:
+    """FLOP/s of one trial in earlier sweeps like this one; 0 when there were none."""
+    known = Timings(sweep.storage).values(_rate_name(sweep))
+    return statistics.median(known) if known else 0.0
+
+
+def expect_sweep(
+    sweep: Sweep, left: Sequence[Work], flops: float, *, rate: float, slots: int
+) -> Expected:
+    """Time of the runs that are left, `slots` at once, whose training takes `flops` in all.
+
+    `rate`: FLOP/s of one trial.
+    """
+    timings = Timings(sweep.storage)
+    waves = math.ceil(len(left) / slots)
+    trials = sum(len(work.trials) for work in left)
+    measuring = _median(timings, _measuring_name(sweep), TYPICAL_MEASURING_S)
+    start = _median(timings, SWEEP, TYPICAL_START_S)
+    return Expected(
+        parts={
+            "start-up": start + waves * _median(timings, TRIAL, TYPICAL_TRIAL_S),
+            "training": flops / rate / slots,
+            "measuring": trials * measuring / slots,
+        },
+        basis=_basis(timings, sweep),
+    )
+
+
+def note_sweep(
+    sweep: Sweep,
+    works: Sequence[Work],
+    results: Sequence[Sequence[Result]],
+    slots: int,
+    start_s: float,
+    grid_s: float,
+) -> None:
+    """Keep what a sweep took: until its grid began, in the grid, and each trial's own work.
+
+    What trials took beyond their own work is shared out over the waves of the grid. Trials that
+    were not done in one go are left out.
+    """
+    pairs = [(work, found) for work, found in zip(works, results, strict=True) if found]
+    whole = [(w, found) for w, found in pairs if all("training" in r.seconds for r in found[:1])]
+    if not whole or len(whole) < len(works):
+        return
+    training = [found[0].seconds["training"] for _, found in whole]
+    measuring = [result.seconds["measuring"] for _, found in whole for result in found]
+    busy = (sum(training) + sum(measuring)) / min(slots, len(works))
+    waves = math.ceil(len(works) / slots)
+    flops = sum(found[0].flops for _, found in whole)
+    Timings(sweep.storage).add(
+        {
+            SWEEP: start_s,
+            TRIAL: max(grid_s - busy, 0.0) / waves,
+            _rate_name(sweep): flops / max(sum(training), 1e-3),
+            _measuring_name(sweep): statistics.mean(measuring),
+        }
+    )
+
+
+def _basis(timings: Timings, sweep: Sweep) -> str:
+    known = len(timings.values(_rate_name(sweep)))
+    if known:
+        return f"from {count(known, 'earlier sweep')} like it on this machine"
+    return "from a few steps timed now or the rate given; start and measuring are typical"
+
+
+def _median(timings: Timings, name: str, typical: float) -> float:
+    known = timings.values(name)
+    return statistics.median(known) if known else typical
+
+
+def _rate_name(sweep: Sweep) -> str:
+    config = sweep.trials[0].config
+    workers = f"{config.cluster.num_workers} {'GPU' if config.cluster.use_gpu else 'CPU'}"
+    return f"training {config.recipe} in trials of {workers}, FLOP/s"
+
+
+def _measuring_name(sweep: Sweep) -> str:
+    recipe = sweep.trials[0].config.recipe
+    return f"measuring {sweep.options.samples} samples of {recipe}, s"

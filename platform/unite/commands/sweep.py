@@ -1,0 +1,57 @@
+"""The command of ablations/: parse, tell what is finished, or run the sweep."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from unite.ablation.finished import find_finished, keep_finished
+from unite.ablation.options import SweepOptions
+from unite.config.axes import Axis, find_axis
+from unite.config.flags import parse
+from unite.entry import STOPPED
+
+
+def main(name: str, description: str | None, args: Sequence[str] | None = None) -> int:
+    """Run the sweep of an axis: 0 when done, 1 when some trials failed, 130 when stopped."""
+    words = sys.argv[1:] if args is None else args
+    axis = find_axis(name)
+    text = _help(axis, description) if {"-h", "--help"} & set(words) else description
+    options = parse(SweepOptions, description=text, args=words)
+    if not options.dry_run and (told := find_finished(axis, options)):
+        print("finished; nothing to do (--seeds N trains more seeds, --dry-run shows the trials)\n")
+        print("\n".join(told))
+        return 0
+    return _run(axis, options)
+
+
+def _run(axis: Axis, options: SweepOptions) -> int:
+    # Imported here so that finished sweeps and typing errors answer at once.
+    from unite import terminal
+    from unite.ablation.trials import expand
+    from unite.cluster.sweep import run_sweep, show_plan
+
+    sweep = expand(axis, options)
+    if options.dry_run:
+        show_plan(sweep)
+        return 0
+    ended = run_sweep(sweep, terminal.console())
+    place = f"{ended.out}/{axis.figure}.png, .svg, .csv and -verdict.txt"
+    told = [*ended.lines, "", place]
+    print("\n".join(told))
+    if ended.whole:
+        runs = {each.run: each.result.images for each in ended.measured}
+        keep_finished(axis, options, runs, told)
+    if ended.stopped:
+        print("stopped; the same command goes on from here")
+        return STOPPED
+    return 1 if ended.errors else 0
+
+
+def _help(axis: Axis, description: str | None) -> str:
+    """The script's own text, and the paper's findings on its axis."""
+    from unite.ablation.verdict import findings
+
+    found = findings(axis)
+    heads = ["The paper finds (lower is better, the better point first):"] if found else []
+    return "\n".join([description or "", *heads, *(f"    {line}" for line in found)])

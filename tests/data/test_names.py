@@ -124,6 +124,7 @@ def test_the_split_that_is_asked_for_is_taken_and_said():
     [
         (["train/a", "val/a", "cat"], "DIR holds the splits train, val and beside them cat"),
         (["train1/a", "train2/a", "val/a"], "DIR/train1 and DIR/train2 are both of split 'train'"),
+        (["train1/a", "train2/a"], "DIR/train1 and DIR/train2 are both of split 'train'"),
         (["val/a", "test/a"], "DIR holds no folder of split 'train', only test, val"),
         (["x/test/a", "x/test/b"], "DIR/x holds no folder of split 'train', only test"),
     ],

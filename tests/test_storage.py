@@ -4,11 +4,12 @@ import errno
 import hashlib
 import os
 import pickle
+import threading
 from pathlib import Path
 
 import pytest
 
-from unite.storage import StorageError, Store
+from unite.storage import StorageError, Store, moved
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -242,3 +243,38 @@ def test_a_check_leaves_no_folder(tmp_path):
     (tmp_path / "runs" / "mine").write_text("")
     Store.open(tmp_path / "runs" / "new").check_writable()
     assert [each.name for each in (tmp_path / "runs").iterdir()] == ["mine"]
+
+
+def test_an_object_store_that_never_answers_is_given_up_at_our_deadline(monkeypatch):
+    class Frozen:
+        def get_file_info(self, path):
+            blocked.wait()
+
+        open_output_stream = get_file_info
+
+    blocked = threading.Event()
+    monkeypatch.setattr("unite.storage.DEADLINE_S", 0.05)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    store = Store("s3://bucket/runs")
+    store.__dict__["_resolved"] = (Frozen(), "bucket/runs")
+    with pytest.raises(StorageError, match="cannot read s3://bucket/runs/x: AWS_ENDPOINT_URL=http"):
+        store.exists("x")
+    with pytest.raises(StorageError, match="cannot write s3://bucket/runs.* did not answer within"):
+        store.check_writable()
+    blocked.set()
+
+
+@pytest.mark.parametrize(
+    ("place", "there"),
+    [
+        ("/old/run", "/new/run"),
+        ("/old", "/new"),
+        ("/older/run", "/older/run"),
+        ("s3://bucket/x", "s3://bucket/x"),
+        ("sqlite:////old/mlflow.db", "sqlite:////new/mlflow.db"),
+        ("sqlite:////elsewhere/mlflow.db", "sqlite:////elsewhere/mlflow.db"),
+        ("http://mlflow:5000", "http://mlflow:5000"),
+    ],
+)
+def test_what_lies_below_a_root_moves_with_it(place, there):
+    assert moved(place, "/old", "/new") == there

@@ -12,16 +12,19 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow.fs as pafs
 
 from unite.content import HEAD_BYTES, stand_in
+from unite.network import DEADLINE_S, within
+
+T = TypeVar("T")
 
 CHUNK_BYTES = 8 * 2**20
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
@@ -135,7 +138,7 @@ class Store:
 
     def _type(self, name: str) -> pafs.FileType:
         with self._naming("read", name):
-            return self.filesystem.get_file_info(self.path(name)).type
+            return self._in_time(lambda: self.filesystem.get_file_info(self.path(name)).type)
 
     def list(self, name: str = "", *, recursive: bool = False) -> list[str]:
         """Names below `name`, relative to it, sorted; empty when there is no such folder."""
@@ -252,7 +255,8 @@ class Store:
         place = Path(self.path()) if self.is_local else None
         absent = [each for each in (place, *place.parents) if not each.exists()] if place else []
         probe = f".probe-{uuid.uuid4().hex[:8]}"
-        self.write(probe, b"")
+        with self._naming("write", probe):
+            self._in_time(lambda: self.write(probe, b""))
         self.delete(probe)
         for folder in absent:
             with suppress(OSError):  # someone else has put something there meanwhile
@@ -265,6 +269,14 @@ class Store:
             while chunk := file.read(CHUNK_BYTES):
                 total.update(chunk)
         return total.hexdigest()
+
+    def _in_time(self, call: Callable[[], T]) -> T:
+        """What `call` returns; of an object store within our deadline, as its own is minutes."""
+        if self.is_local:
+            return call()
+        endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
+        where = f"AWS_ENDPOINT_URL={endpoint}" if endpoint else "the object store"
+        return within(call, DEADLINE_S, f"{where} did not answer within {DEADLINE_S:g} s")
 
     def _full(self, name: str) -> str:
         return f"{self.uri}/{name}" if name else self.uri

@@ -16,7 +16,15 @@ from typing import Any
 
 from unite import logs, terminal
 from unite.cluster import output
+from unite.cluster.address import (
+    AddressError,
+    advice,
+    check_address,
+    named_address,
+    too_late,
+)
 from unite.config.schema import ClusterConfig
+from unite.network import DEADLINE_S, DeadlineError, spare_loopback, within
 from unite.words import count
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
@@ -92,15 +100,11 @@ def in_job() -> bool:
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
-def _address() -> str:
-    """The cluster that the user names, or "" for a private one on this machine."""
-    return os.environ.get("RAY_ADDRESS", "").removeprefix("local")
-
-
 def prepare_environment() -> None:
     """Set what Ray and the arithmetic libraries read when they are loaded; call it before them."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    spare_loopback()
 
 
 def connect(**overrides: Any) -> float:
@@ -115,7 +119,7 @@ def connect(**overrides: Any) -> float:
         return 0.0
     began = time.monotonic()
     terminal.divert()
-    starts = not in_job() and not _address()
+    starts = not in_job() and not named_address()
     doing = "starting Ray on this machine" if starts else "joining the Ray cluster"
     terminal.phase(f"{doing}; what it says itself is in {logs.log_file()}")
     for name in ("ray.data", "ray.train", "ray.tune"):
@@ -128,14 +132,17 @@ def connect(**overrides: Any) -> float:
             "object_store_memory": OBJECT_STORE_BYTES,
         }
     settings["logging_level"] = logging.WARNING
+    settings |= overrides
     try:
-        ray.init(**(settings | overrides))
+        if starts or in_job():
+            ray.init(**settings)
+        else:
+            check_address(named_address())
+            within(lambda: ray.init(**settings), DEADLINE_S, too_late(named_address()))
+    except (AddressError, DeadlineError) as error:
+        raise CapacityError(str(error)) from error
     except Exception as error:  # Ray raises bare exceptions
-        reason = next(filter(None, map(str.strip, str(error).splitlines())), type(error).__name__)
-        raise CapacityError(
-            f"Ray did not start or could not be joined: {reason}. Try again when the machine is "
-            "less busy, or check RAY_ADDRESS"
-        ) from error
+        raise CapacityError(f"Ray did not start or could not be joined: {advice(error)}") from error
     output.listen()
     terminal.phase(f"Ray {'started' if starts else 'joined'}: {describe_size()}")
     return time.monotonic() - began
@@ -149,7 +156,7 @@ def runtime_env() -> dict[str, Any]:
     if in_job():
         # Relative to the job's unpacked working_dir on each node.
         return {"env_vars": env_vars | {"PYTHONPATH": "platform"}, **hook}
-    if _address():
+    if named_address():
         uploaded = {"working_dir": str(REPOSITORY)} if (REPOSITORY / "platform").is_dir() else {}
         return {"env_vars": env_vars | {"PYTHONPATH": "platform"}, **hook, **uploaded}
     paths = [str(PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -187,7 +194,7 @@ def reachable_nodes() -> list[Node]:
     import ray
     import torch
 
-    if ray.is_initialized() or in_job() or _address():
+    if ray.is_initialized() or in_job() or named_address():
         connect()
         return nodes()
     return [{"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}]

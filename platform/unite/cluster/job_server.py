@@ -6,20 +6,25 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from shlex import join
-from typing import Any
+from typing import Any, TypeVar
 
 from unite.cluster.connect import REPOSITORY
 from unite.evaluation.schedule import Job
+from unite.network import DEADLINE_S, spare_loopback, within
+
+T = TypeVar("T")
 
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 NO_AGENT = "No available agent"
 AGENT_SECONDS = 120.0
 """How long a head may take until it can start jobs."""
+UPLOAD_SECONDS = 600.0
+"""How long the copy of the repository may take to the cluster."""
 CHATTER = (
     "ray._private.runtime_env.packaging",
     "ray._private.runtime_env.working_dir",
@@ -47,15 +52,17 @@ class RayJobs:
         deadline = time.monotonic() + AGENT_SECONDS
         while True:
             try:
-                with self._asking():
-                    self._client.submit_job(
+                self._ask(
+                    lambda client: client.submit_job(
                         entrypoint=join(words),
                         submission_id=submission_id,
                         # Settings are those of the nodes, as for `ray job submit`: a variable that
                         # was set here could not be set by the job's own driver any more.
                         runtime_env={"working_dir": str(REPOSITORY)},
                         metadata=dict(about),
-                    )
+                    ),
+                    UPLOAD_SECONDS,
+                )
                 return True
             except JobServerError as error:
                 if submission_id in self.known():
@@ -66,30 +73,30 @@ class RayJobs:
 
     def stop(self, submission_id: str) -> None:
         """Ask a job to end; one that has ended stays as it is."""
-        with self._asking():
-            self._client.stop_job(submission_id)
+        self._ask(lambda client: client.stop_job(submission_id))
 
     def known(self) -> Mapping[str, Job]:
         """Every submitted job by its id."""
-        with self._asking():
-            found = self._client.list_jobs()
+        found = self._ask(lambda client: client.list_jobs())
         return {each.submission_id: _job(each) for each in found if each.submission_id}
 
     @cached_property
     def _client(self) -> Any:
         from ray.job_submission import JobSubmissionClient
 
+        spare_loopback()
         for noisy in CHATTER:
             logging.getLogger(noisy).setLevel(logging.ERROR)
         with _sole_address(self.address):
             return JobSubmissionClient(self.address)
 
-    @contextmanager
-    def _asking(self) -> Iterator[None]:
+    def _ask(self, call: Callable[[Any], T], seconds: float = DEADLINE_S) -> T:
+        """What `call` returns of the client, which itself waits for ever."""
         from ray.exceptions import AuthenticationError
 
+        late = f"nothing came within {seconds:g} s"
         try:
-            yield
+            return within(lambda: call(self._client), seconds, late)
         except AuthenticationError as error:
             raise JobServerError(
                 f"the job server at {self.address} wants a token: set RAY_AUTH_MODE=token, and "

@@ -1,14 +1,20 @@
 """References to runs: latest, names, MLflow ids, paths."""
 
 import os
+import shutil
 
 import pytest
 
-from unite.checkpoints.resolve import read_record, read_run_config, resolve_run
+from unite.checkpoints.resolve import (
+    read_record,
+    read_run_config,
+    resolve_run,
+    shares_its_record,
+)
 from unite.checkpoints.store import MARKER, CheckpointError
 from unite.config.recipes import recipe
 from unite.config.schema import RunConfig, SamplingConfig
-from unite.config.serialise import to_dict
+from unite.config.serialise import replace, to_dict
 from unite.storage import Store
 
 CONFIG = RunConfig(recipe="smoke", sampling=SamplingConfig(solver="euler", num_steps=3))
@@ -105,3 +111,40 @@ def test_a_damaged_record_is_named(tmp_path, text):
         read_record(run)
     (tmp_path / "run" / "run.json").unlink()
     assert read_record(run) == {}
+
+
+def placed(storage, name, uri, **fields):
+    """A run as an earlier version wrote it: every place absolute."""
+    config = to_dict(replace(CONFIG, {"storage": str(storage), "name": name, **fields}))
+    run = make_run(storage, name, images=(10,))
+    run.write_json("config.json", config)
+    run.write_json("checkpoints/000000000010/state.json", {"config": config})
+    run.write_json("run.json", {"mlflow_run_id": "abc", "mlflow_uri": uri})
+    return run
+
+
+@pytest.mark.parametrize("below", ["", "/checkpoints/000000000010"])
+def test_a_copied_and_renamed_run_is_where_it_was_opened_from(tmp_path, below):
+    old, new = tmp_path / "old", tmp_path / "new"
+    for place in (old / "shards", old / "only-here", new / "shards"):
+        place.mkdir(parents=True)
+    fields = {"data.train": f"{old}/shards", "data.eval": f"{old}/only-here", "weights": "/w"}
+    run = placed(old, "run", f"sqlite:///{old}/mlflow.db", **fields)
+    shutil.copytree(run.path(), new / "copy")
+    config = read_run_config(f"{new}/copy{below}")
+    assert (config.storage, config.name) == (str(new), "copy")
+    assert (config.data.train, config.data.eval) == (f"{new}/shards", f"{old}/only-here")
+    assert config.weights == "/w"
+    assert read_record(Store.open(new / "copy"))["mlflow_uri"] == f"sqlite:///{new}/mlflow.db"
+    assert read_record(run)["mlflow_uri"] == f"sqlite:///{old}/mlflow.db"
+    assert read_run_config(f"{run}{below}").data.train == f"{old}/shards"
+
+
+def test_a_server_stays_the_same_but_a_copy_that_trains_on_gets_a_run_of_its_own(tmp_path):
+    run = placed(tmp_path / "old", "run", "http://mlflow:5000")
+    shutil.copytree(tmp_path / "old", tmp_path / "new")
+    copy = Store.open(tmp_path / "new" / "run")
+    assert read_record(copy)["mlflow_uri"] == "http://mlflow:5000"
+    assert shares_its_record(copy) and not shares_its_record(run)
+    shutil.rmtree(tmp_path / "old")
+    assert not shares_its_record(copy), "moved, not copied"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from unite import terminal
@@ -17,7 +18,7 @@ from unite.checkpoints.layout import (
 from unite.checkpoints.metadata import PARTS
 from unite.config.schema import RunConfig
 from unite.config.serialise import from_dict
-from unite.storage import Store
+from unite.storage import Store, moved
 
 CONFIG_FILE = "config.json"
 RUN_FILE = "run.json"
@@ -59,16 +60,48 @@ def resolve_run(reference: str, storage: str) -> str:
 def read_run_config(path: str) -> RunConfig | None:
     """The config stored with a run, checkpoint or export; None for bare weights.
 
-    CheckpointError names the file, and the field, of a damaged one.
+    A run's places are those of the folder that it was opened from (`at_home`). CheckpointError
+    names the file, and the field, of a damaged one.
     """
     place = Store.open(path)
     folder = Store(place.uri.rsplit("/", 1)[0]) if place.is_file() else place
     if folder.is_file(STATE_FILE):
-        return parse_config(read_state(folder, "config")["config"], f"{folder}/{STATE_FILE}")
+        config = parse_config(read_state(folder, "config")["config"], f"{folder}/{STATE_FILE}")
+        run, inside, _ = folder.uri.rpartition("/checkpoints/")
+        return at_home(config, Store(run)) if inside else config
     if not folder.is_file(CONFIG_FILE):
         return None
-    config = folder.read_json(CONFIG_FILE, {}, CheckpointError)
-    return parse_config(config, f"{folder}/{CONFIG_FILE}") if is_run_config(config) else None
+    stored = folder.read_json(CONFIG_FILE, {}, CheckpointError)
+    if not is_run_config(stored):
+        return None
+    config = parse_config(stored, f"{folder}/{CONFIG_FILE}")
+    return at_home(config, folder) if folder.exists("checkpoints") else config
+
+
+def at_home(config: RunConfig, run: Store) -> RunConfig:
+    """The config of the run in the folder `run`, whatever place it was written for.
+
+    A run may be copied, moved or renamed: name and storage are those of the folder that it was
+    opened from, and what lay in the old storage is taken from the new one, where it is there too.
+    """
+    old, new = config.storage, parent_of(run).uri
+    if not old:
+        return config
+    here = replace(config, name=run.name, storage=new)
+    if old == new:
+        return here
+
+    def found(place: str) -> str:
+        there = moved(place, old, new)
+        return there if there != place and Store(there).exists() else place
+
+    data = replace(config.data, train=found(config.data.train), eval=found(config.data.eval))
+    return replace(here, weights=found(config.weights), data=data)
+
+
+def parent_of(folder: Store) -> Store:
+    """The folder that a folder lies in; of a run, its storage."""
+    return Store(folder.uri.removesuffix(f"/{folder.name}"))
 
 
 def is_run_config(config: Mapping[str, Any]) -> bool:
@@ -90,9 +123,32 @@ def parse_config(config: Any, where: str) -> RunConfig:
 def read_record(run: Store) -> dict[str, Any]:
     """run.json of a run, which names its MLflow run; empty when there is none.
 
-    CheckpointError names a damaged one.
+    MLflow's sqlite file is the one in the storage where the run stands now, never that which it
+    was copied or moved from. CheckpointError names a damaged file.
     """
-    return run.read_json(RUN_FILE, {}, CheckpointError) if run.is_file(RUN_FILE) else {}
+    if not run.is_file(RUN_FILE):
+        return {}
+    record = run.read_json(RUN_FILE, {}, CheckpointError)
+    uri, old = record.get("mlflow_uri"), _origin(run)[0]
+    return record | {"mlflow_uri": moved(uri, old, parent_of(run).uri)} if uri and old else record
+
+
+def shares_its_record(run: Store) -> bool:
+    """Whether the run that this one was copied from is still there, on the same MLflow server.
+
+    A copy that trains on needs an MLflow run of its own: two runs would write into one.
+    """
+    storage, name = _origin(run)
+    origin, record = Store(f"{storage}/{name}"), read_record(run)
+    if not storage or origin.uri == run.uri or not record:
+        return False
+    return origin.is_file(RUN_FILE) and origin.read_json(RUN_FILE, {}, CheckpointError) == record
+
+
+def _origin(run: Store) -> tuple[str, str]:
+    """Storage and name that a run's config was written with; empty where it does not say."""
+    stored = run.read_json(CONFIG_FILE, {}, CheckpointError) if run.is_file(CONFIG_FILE) else {}
+    return stored.get("storage") or "", stored.get("name") or ""
 
 
 def _is_run(folder: Store) -> bool:

@@ -19,11 +19,12 @@ logger = logging.getLogger(__name__)
 
 
 def run_handle(target: Target) -> tracking.RunHandle | None:
-    """The training run in MLflow; None when it was not tracked."""
+    """The training run in MLflow; None when it was not tracked, or where its MLflow is not."""
     record = target.record
     if not (record.get("mlflow_run_id") and record.get("mlflow_uri")):
         return None
-    return tracking.RunHandle(record["mlflow_uri"], record["mlflow_run_id"])
+    handle = tracking.RunHandle(record["mlflow_uri"], record["mlflow_run_id"])
+    return handle if tracking.is_here(handle) else None
 
 
 def untracked(error: tracking.TrackingError) -> int:
@@ -41,7 +42,7 @@ def send(
     """
     handle, home = run_handle(target), Store.open(target.subject.home)
     if not wanted or handle is None or target.run is None:
-        why = "no run to write to" if wanted else "it was switched off"
+        why = "no run to write to here" if wanted else "it was switched off"
         return f"not written to MLflow ({why}); all results are in {home}"
     step = target.subject.images
     metrics = {

@@ -135,7 +135,7 @@ def _start_tracking(run: Run) -> tracking.RunHandle | None:
             manifest_digest=open_split(config, "train").digest,
             cluster=describe_cluster(),
         ),
-        resume_run_id=run.record.get("mlflow_run_id"),
+        resume_run_id=run.mlflow_run_id,
     )
     run.folder.write_json(RUN_FILE, {"mlflow_run_id": handle.run_id, "mlflow_uri": handle.uri})
     return handle

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from unite import tracking
-from unite.checkpoints.resolve import CONFIG_FILE, resolve_run, runs_under
+from unite.checkpoints.resolve import CONFIG_FILE, read_record, resolve_run, runs_under
 from unite.checkpoints.store import MARKER, CheckpointError, committed, folder_of
 from unite.cluster.connect import REPOSITORY
 from unite.cluster.evaluate import prepare
@@ -134,16 +134,19 @@ def _tracked_runs(arguments: ScheduleArguments, storage: str) -> list[Store]:
         for run in found
         if run.params.get("storage") and run.params.get("name")
     ]
-    reached = [Store.open(place) for place in dict.fromkeys(places) if _is_reached(place)]
+    reached = [Store.open(place) for place in dict.fromkeys(places) if _is_reached(place, uri)]
     if len(reached) < len(set(places)):
         logger.warning("%d runs in MLflow are not here", len(set(places)) - len(reached))
     return reached
 
 
-def _is_reached(place: str) -> bool:
+def _is_reached(place: str, uri: str) -> bool:
+    """Whether a run is at a place; one that says another sqlite file was copied from there."""
     try:
-        return Store.open(place).is_file(CONFIG_FILE)
-    except OSError:
+        run = Store.open(place)
+        known = read_record(run).get("mlflow_uri", uri)
+        return run.is_file(CONFIG_FILE) and (database_path(uri) is None or known == uri)
+    except (OSError, CheckpointError):
         return False
 
 

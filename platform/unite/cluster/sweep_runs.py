@@ -61,7 +61,7 @@ def training_run(
         wanted = {"training": work.digest}
         tags = {key: tags[key] for key in ("axis", "seed", "figure", "scale", "equal")} | wanted
         name = f"training, seed {trial.seed}"
-    known = run.record.get("mlflow_run_id")
+    known = run.mlflow_run_id
     if known is None:  # a driver may have been killed before it noted the run that it made
         found = _below(parent, trial.config.tracking.experiment, wanted)
         known = found[0].run_id if found else None

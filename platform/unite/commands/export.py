@@ -140,7 +140,7 @@ def _registry_uri(arguments: ExportArguments, subject: Subject, storage: str) ->
     if not arguments.register:
         return ""
     handle = _handle(subject)
-    recorded = handle.uri if handle and registry.is_here(handle) else ""
+    recorded = handle.uri if handle and tracking.is_here(handle) else ""
     uri = tracking.resolve_uri(TrackingConfig(uri=arguments.mlflow or recorded), storage)
     tracking.check(uri)
     return uri

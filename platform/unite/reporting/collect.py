@@ -192,15 +192,18 @@ class _Reader:
         )
 
     def _folder(self, recorded: str, infos: Sequence[tracking.RunInfo]) -> Store | None:
-        """Where a run is: as recorded, or in a storage folder that was moved as a whole."""
+        """Where a run is: in the storage that is reported, else as recorded.
+
+        A storage that was copied or moved as a whole is what was asked for, wherever it came from.
+        """
         if not recorded:
             return None
         first = Store.open(recorded)
-        if self._is_run(first):
-            return first
         second = self.storage / first.name
         ids = {info.run_id for info in infos}
-        return second if self._is_run(second) and _belongs(second, ids) else None
+        if second.uri != first.uri and self._is_run(second) and _belongs(second, ids):
+            return second
+        return first if self._is_run(first) else None
 
     def _is_run(self, folder: Store) -> bool:
         root = folder.uri.removesuffix(f"/{folder.name}")

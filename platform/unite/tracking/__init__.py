@@ -14,6 +14,7 @@ from unite.tracking.runs import (
     RunInfo,
     find_runs,
     finish_run,
+    is_here,
     metric_history,
     start_run,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "describe",
     "experiments",
     "find_runs",
+    "is_here",
     "finish_run",
     "log_results",
     "metric_history",

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unite.storage import Store, database_path
+from unite.storage import Store
 from unite.tracking.runs import open_experiment
 from unite.tracking.server import (
     VARIABLE,
@@ -70,12 +70,6 @@ class Version:
 
     def __str__(self) -> str:
         return f"{self.name} version {self.number}"
-
-
-def is_here(handle: RunHandle) -> bool:
-    """Whether the MLflow of a run can be here: a database file may be on another machine."""
-    database = database_path(handle.uri)
-    return database is None or database.exists()
 
 
 def register(

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from unite.config.schema import TrackingConfig
 from unite.network import is_loopback
+from unite.storage import database_path
 from unite.tracking.server import (
     RunHandle,
     TrackingError,
@@ -228,6 +229,27 @@ def _keep_status(spool: str | Path | None, status: Status) -> Path | None:
         return kept.points_file
     except (OSError, ValueError):  # no such spool on this machine
         return None
+
+
+def is_here(handle: RunHandle) -> bool:
+    """Whether the MLflow of a run can be here, with the run in it.
+
+    A sqlite file may be on another machine, and a run's folder may have been copied without it. A
+    server is not asked: what it does not take now is kept for later.
+    """
+    database = database_path(handle.uri)
+    if database is None:
+        return True
+    if not database.exists():
+        return False
+    client = connect(handle.uri)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_run(handle.run_id)
+    except MlflowException as error:
+        return error.error_code != "RESOURCE_DOES_NOT_EXIST"
+    return True
 
 
 def find_runs(uri: str, experiment: str, filter_string: str = "") -> list[RunInfo]:

@@ -17,13 +17,15 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from unite.storage import UNFINISHED, Store
+from unite.storage import UNFINISHED, Store, moved
 from unite.tracking.images import parse_image_name
 from unite.tracking.server import RunHandle, TrackingError
 
 POINTS_FILE = "metrics.jsonl"
 TARGET_FILE = "target.json"
 FILES_FOLDER = "files"
+CONFIG_FILE = "config.json"
+"""Of the run that a spool lies in."""
 CACHE = Path("~/.cache/unite/spool")
 
 
@@ -145,7 +147,16 @@ class Spool:
                 "no MLflow run to send it to. Resume the run with tracking on."
             )
         fields = self._store.read_json(TARGET_FILE)
-        return Target(**{**fields, "run": RunHandle(**fields["run"])})
+        handle = RunHandle(**fields["run"])
+        return Target(**{**fields, "run": replace(handle, uri=self._at_home(handle.uri))})
+
+    def _at_home(self, uri: str) -> str:
+        """MLflow's sqlite file beside the run that this spool is in, had that been moved or not."""
+        for run in self.folder.parents:
+            if (run / CONFIG_FILE).is_file():
+                old = json.loads((run / CONFIG_FILE).read_text()).get("storage")
+                return moved(uri, old, str(run.parent)) if old else uri
+        return uri
 
     def note_status(self, status: str) -> None:
         """Remember a final status that could not be told to MLflow."""

@@ -13,7 +13,13 @@ from dataclasses import replace as replace_dataclass
 from typing import Any
 
 from unite.checkpoints.layout import MARKER, CheckpointError, committed, folder_of
-from unite.checkpoints.resolve import parse_config, read_record
+from unite.checkpoints.resolve import (
+    at_home,
+    parent_of,
+    parse_config,
+    read_record,
+    shares_its_record,
+)
 from unite.config.schema import DataConfig, RunConfig
 from unite.config.serialise import PLACE_FIELDS, diff, digest, to_dict
 from unite.storage import Store
@@ -36,6 +42,11 @@ class Run:
     def record(self) -> dict[str, Any]:
         """run.json, or an empty dict for a new run."""
         return read_record(self.folder)
+
+    @property
+    def mlflow_run_id(self) -> str | None:
+        """The MLflow run that training goes on with; None for a new run, and for a copy of one."""
+        return None if shares_its_record(self.folder) else self.record.get("mlflow_run_id")
 
 
 def default_storage() -> str:
@@ -100,9 +111,7 @@ def _continue_at(config: RunConfig, place: Store, allow_changes: bool) -> Run:
 
 
 def _at(config: RunConfig, folder: Store, allow_changes: bool) -> Run:
-    config = replace_dataclass(
-        config, name=folder.name, storage=folder.uri.removesuffix(f"/{folder.name}")
-    )
+    config = replace_dataclass(config, name=folder.name, storage=parent_of(folder).uri)
     if folder.exists(CONFIG_FILE):
         _check_unchanged(config, folder, allow_changes)
     found = committed(folder)
@@ -112,9 +121,8 @@ def _at(config: RunConfig, folder: Store, allow_changes: bool) -> Run:
 
 def changed_fields(config: RunConfig, folder: Store) -> list[tuple[str, Any, Any]]:
     """(name, old, new) of fields that differ from those that a run was started with."""
-    before = parse_config(
-        folder.read_json(CONFIG_FILE, {}, CheckpointError), f"{folder}/{CONFIG_FILE}"
-    )
+    stored = folder.read_json(CONFIG_FILE, {}, CheckpointError)
+    before = at_home(parse_config(stored, f"{folder}/{CONFIG_FILE}"), folder)
     return [row for row in diff(before, config) if row[0].split(".")[0] not in PLACE_FIELDS]
 
 

@@ -368,6 +368,9 @@ def test_sources_that_cannot_be_used(tmp_path):
     (tmp_path / "bad.tar").write_bytes(b"x" * 2000)
     with pytest.raises(ShardError, match="cannot be listed as a plain tar"):
         plan(config(tmp_path / "bad.tar", out))
+    (tmp_path / "bad.tar").write_text("version https://git-lfs.github.com/spec/v1\nsize 2000\n")
+    with pytest.raises(ShardError, match="bad.tar is a Git LFS pointer.*git lfs pull"):
+        plan(config(tmp_path / "bad.tar", out))
     with tarfile.open(tmp_path / "packed.tar", "w:gz") as archive:
         archive.add(tmp_path / "file.zip", arcname="a/b.jpg")
     with pytest.raises(ShardError, match="uncompress it"):

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from unite import terminal
 from unite.checkpoints.layout import (
     MARKER,
     STATE_FILE,
@@ -40,6 +39,8 @@ def resolve_run(reference: str, storage: str) -> str:
     """
     root = Store.open(storage)
     if reference == LATEST:
+        from unite import terminal  # a served model resolves nothing, and goes without rich
+
         run = _latest_run(root)
         terminal.tell(f"{LATEST} is {run.name}")
         return run.uri

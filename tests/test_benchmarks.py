@@ -85,6 +85,15 @@ def test_a_round_of_every_kind_of_save_leaves_a_checkpoint(benchmark, tmp_path):
     ]
 
 
+def test_lossless_crops_have_no_distance_from_themselves(benchmark, tmp_path, capsys):
+    script = benchmark("encoding")
+    script.main(script.Options(data=str(photos(tmp_path / "tree", num=4))))
+    table = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+    rows = {cells[0]: cells[3:5] for cells in table if len(cells) == 5}
+    assert rows["webp lossless"] == ["inf", "0"]
+    assert float(rows["jpeg 75"][1]) > float(rows["jpeg 95"][1]) > 0
+
+
 @pytest.mark.ray
 def test_the_trainer_is_measured_under_ray_and_without(benchmark, ray_cluster, capsys):
     script = benchmark("orchestration", "--epochs", "0.2", "--rounds", "1")

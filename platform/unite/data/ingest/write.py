@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import simplejpeg
@@ -59,11 +60,15 @@ class Encoding:
         pixels = decode_image(data, self.size, 3)
         if self.format == "original" or _image_size(data) == (self.size, self.size):
             return data
+        return self.store(pixels)
+
+    def store(self, pixels_HWC: np.ndarray) -> bytes:
+        """The bytes of a crop, uint8 RGB (H, W, 3), in JPEG or lossless WebP."""
         if self.format == "webp":
             buffer = io.BytesIO()
-            Image.fromarray(pixels).save(buffer, "WEBP", **WEBP)
+            Image.fromarray(pixels_HWC).save(buffer, "WEBP", **WEBP)
             return buffer.getvalue()
-        return simplejpeg.encode_jpeg(pixels, self.quality, "RGB", SUBSAMPLING)
+        return simplejpeg.encode_jpeg(pixels_HWC, self.quality, "RGB", SUBSAMPLING)
 
 
 def encode_part(part: Part, encoding: Encoding, skipped: Counter[str]) -> Iterator[dict]:

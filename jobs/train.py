@@ -33,20 +33,22 @@ def main() -> int:
     require_effect(arguments.config, recipe(config.recipe))
     how = {"resume": arguments.resume, "allow_changes": arguments.allow_changes}
     finished = find_finished(arguments.config, **how)
-    if finished and not arguments.dry_run:
+    if finished:
         print("\n".join(finished_lines(*finished, sys.argv[1:])))
         return 0
     # What is heavy is imported now: finished work, help and typing errors answer at once.
     from unite.cluster.connect import prepare_environment
 
     prepare_environment()
-    from unite.cluster.console import print_plan, print_report
+    from unite.cluster.console import print_report
     from unite.cluster.launch import launch, prepare
+    from unite.cluster.plan import dry_run, print_plan
     from unite.training.report import build_report
 
     planned = prepare(arguments.config, **how)
     print_plan(planned)
     if arguments.dry_run:
+        dry_run(planned)
         return 0
     summary = launch(planned)
     if summary["stopped"]:

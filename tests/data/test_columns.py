@@ -7,7 +7,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from unite.data.ingest.prepare import PrepareConfig, plan
-from unite.data.parquet import read_first_row
 from unite.data.shards import MISSING, ShardError, ShardSet
 
 FILE = "train-0.parquet"
@@ -127,10 +126,3 @@ def test_a_file_without_rows_needs_no_types(tmp_path) -> None:
     write(tmp_path, image=CELLS, label=LABELS)
     write(tmp_path, "train-1.parquet", image=[], label=[])
     assert ShardSet.open(tmp_path).num_rows == 3
-
-
-def test_the_first_row_of_a_shard(tmp_path) -> None:
-    write(tmp_path, img=STRUCTS, label=LABELS)
-    shards = ShardSet.open(tmp_path)
-    row = read_first_row(shards.uri, FILE, shards.columns)
-    assert row.to_pydict() == {"image": [b"0"], "label": [2]}

@@ -100,6 +100,11 @@ def in_job() -> bool:
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
+def is_private() -> bool:
+    """Whether `connect` starts a cluster of its own on this machine."""
+    return not in_job() and not named_address()
+
+
 def prepare_environment() -> None:
     """Set what Ray and the arithmetic libraries read when they are loaded; call it before them."""
     for name, value in ENVIRONMENT.items():
@@ -119,7 +124,7 @@ def connect(**overrides: Any) -> float:
         return 0.0
     began = time.monotonic()
     terminal.divert()
-    starts = not in_job() and not named_address()
+    starts = is_private()
     doing = "starting Ray on this machine" if starts else "joining the Ray cluster"
     terminal.phase(f"{doing}; what it says itself is in {logs.log_file()}")
     for name in ("ray.data", "ray.train", "ray.tune"):
@@ -194,7 +199,7 @@ def reachable_nodes() -> list[Node]:
     import ray
     import torch
 
-    if ray.is_initialized() or in_job() or named_address():
+    if ray.is_initialized() or not is_private():
         connect()
         return nodes()
     return [{"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}]

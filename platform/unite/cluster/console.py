@@ -12,16 +12,10 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
 from unite import terminal, tracking
-from unite.config.validate import warnings_of
-from unite.data.classes import count_classes
-from unite.data.overlap import shared_files
 from unite.storage import Store
 from unite.training.finished import Report, keep_report, report_lines
-from unite.training.flops import training_flops
-from unite.training.loop import Plan
 from unite.training.progress import read_progress
 from unite.training.runs import Run
-from unite.training.setup import open_split
 from unite.training.timings import WORKERS, Timings
 from unite.words import clock, count
 
@@ -93,35 +87,6 @@ def _follow_plain(watched: Iterator[dict[str, Any] | None]) -> None:
             terminal.tell(describe(progress))
 
 
-def print_plan(run: Run) -> None:
-    """What is about to be computed: run folder, data, length, FLOPs, where it continues."""
-    config = run.config
-    shards, held_out = open_split(config, "train"), open_split(config, "eval")
-    plan = Plan.of(config, shards.num_rows)
-    flops = training_flops(config)
-    place = run.resume_from
-    start = f"continues after {count(int(place.name), 'image')}" if place else "starts afresh"
-    rows = {
-        "run": f"{run.folder} ({start})",
-        "recipe": config.recipe,
-        "data": f"{count(shards.num_rows, 'image')} in {shards.uri} (digest {shards.digest[:12]})",
-        "held out": f"{count(held_out.num_rows, 'image')} in {held_out.uri}"
-        + (", which are trained on" if shared_files(shards, held_out) else ""),
-        "length": f"{count(plan.total_images, 'image')}, "
-        f"{count(plan.total_images // plan.batch_size, 'step')} of {plan.batch_size}",
-        "compute": f"{flops.total / 1e9:.4g} GFLOP per image, "
-        f"{flops.total * plan.total_images:.3g} FLOP in all (F = {config.flow.steps})",
-    }
-    if notes := dict.fromkeys((*shards.notes, *held_out.notes)):
-        rows["names"] = "; ".join(notes)
-    classes = count_classes(shards, config.domain.num_classes)
-    if classes is not None and (remark := classes.warning()):
-        rows["classes"] = remark
-    _print_rows(rows)
-    for warning in warnings_of(config, num_steps=plan.total_images // plan.batch_size):
-        _print_rows({"warning": warning})
-
-
 def print_report(run: Run, report: Report, seconds: float) -> None:
     """Print the figures of a finished run and what to do next, and keep them in its folder."""
     uri = run.record.get("mlflow_uri")
@@ -129,9 +94,3 @@ def print_report(run: Run, report: Report, seconds: float) -> None:
     report = replace(report, seconds=seconds, browse=browse)
     keep_report(run, report)
     print("\n".join(report_lines(run, report)))
-
-
-def _print_rows(rows: dict[str, str]) -> None:
-    width = max(map(len, rows)) + 2
-    for name, value in rows.items():
-        print(f"{name:<{width}}{value}")

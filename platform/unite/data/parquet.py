@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,7 +25,6 @@ T = TypeVar("T")
 
 READ_ATTEMPTS = 3
 RETRY_SECONDS = 1.0
-PAGE_BYTES = 2**20
 _SERVICE = "AWS Error"
 """In the text of every error that pyarrow's S3 client reports; damaged files are OSErrors too."""
 
@@ -63,7 +62,7 @@ def read_row_group(uri: str, file: str, index: int, columns: Columns) -> pa.Tabl
     def read(reader: pq.ParquetFile, leaves: list[str]) -> pa.Table:
         return reader.read_row_group(index, columns=leaves, use_threads=False)
 
-    return _read(uri, file, columns, read, pre_buffer=True)
+    return _read(uri, file, columns, read)
 
 
 def read_whole_column(uri: str, file: str, column: Column) -> pa.ChunkedArray:
@@ -72,20 +71,7 @@ def read_whole_column(uri: str, file: str, column: Column) -> pa.ChunkedArray:
     def read(reader: pq.ParquetFile, leaves: list[str]) -> pa.Table:
         return reader.read(columns=leaves, use_threads=False)
 
-    return _read(uri, file, (column,), read, pre_buffer=True).column(0)
-
-
-def read_first_row(uri: str, file: str, columns: Columns) -> pa.Table:
-    """The first row of a shard that has one; reads a page of each column and no row group.
-
-    Raises what `read_row_group` raises.
-    """
-
-    def read(reader: pq.ParquetFile, leaves: list[str]) -> pa.Table:
-        batch = next(reader.iter_batches(batch_size=1, columns=leaves, use_threads=False))
-        return pa.Table.from_batches([batch])
-
-    return _read(uri, file, columns, read, buffer_size=PAGE_BYTES)
+    return _read(uri, file, (column,), read).column(0)
 
 
 def _read(
@@ -93,14 +79,13 @@ def _read(
     file: str,
     columns: Columns,
     read: Callable[[pq.ParquetFile, list[str]], pa.Table],
-    **options: Any,
 ) -> pa.Table:
     store, footer = Store.open(uri), read_footer(uri, file)
     stored = match_footer(uri, file, columns)
 
     def open_and_read() -> pa.Table:
         with store.filesystem.open_input_file(store.path(file)) as source:
-            reader = pq.ParquetFile(source, metadata=footer, **options)
+            reader = pq.ParquetFile(source, metadata=footer, pre_buffer=True)
             return read(reader, [each.leaf for each in stored])
 
     return read_leaves(_patiently(store, file, open_and_read), stored)

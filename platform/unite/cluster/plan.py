@@ -1,0 +1,185 @@
+"""What a training run prints before it starts, and what its dry run checks besides.
+
+The plan itself costs seconds at most. The dry run adds what takes longer: a row of every shard is
+decoded, a step is traced for its memory, steps are timed when no earlier run tells how long it
+takes, and a cluster that RAY_ADDRESS names is joined to see what it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from unite import terminal
+from unite.ablation.plan import measure_rate, run_cost
+from unite.cluster.connect import CapacityError, allot, is_private, reachable_nodes
+from unite.config.schema import RunConfig
+from unite.config.validate import warnings_of
+from unite.data.classes import count_classes
+from unite.data.overlap import shared_files
+from unite.data.probe import probe_shards
+from unite.data.shards import ShardSet
+from unite.domains import build_domain
+from unite.training.finished import aligned
+from unite.training.flops import training_flops
+from unite.training.loop import Plan
+from unite.training.memory import WorkerMemory, gpu_memory, machine_memory, worker_memory
+from unite.training.runs import Run
+from unite.training.setup import open_split
+from unite.training.timings import expect_training
+from unite.words import count
+
+GIB = 2**30
+DRIVER_BYTES = 2 * GIB
+"""The driver, Ray and MLflow beside the workers of one machine."""
+
+
+def print_plan(run: Run) -> None:
+    """Run folder, data, length, parameters, FLOPs, expected time, and what to be warned of."""
+    config = run.config
+    shards, held_out = open_split(config, "train"), open_split(config, "eval")
+    plan = Plan.of(config, shards.num_rows)
+    left = _images_left(run, plan)
+    expected = expect_training(config, left) if left else None
+    rows = {
+        "run": f"{run.folder} ({_start(run, plan)})",
+        "recipe": config.recipe,
+        "data": f"{count(shards.num_rows, 'image')} in {shards.uri} (digest {shards.digest[:12]})",
+        "held out": f"{count(held_out.num_rows, 'image')} in {held_out.uri}"
+        + (", which are trained on" if shared_files(shards, held_out) else ""),
+        "length": f"{count(plan.total_images, 'image')}, "
+        f"{count(plan.total_images // plan.batch_size, 'step')} of {plan.batch_size}",
+        **_cost_rows(config, plan),
+    }
+    if expected is not None:
+        rows["time"] = str(expected)
+    if notes := dict.fromkeys((*shards.notes, *held_out.notes)):
+        rows["names"] = "; ".join(notes)
+    _print(rows)
+    for warning in _warnings(config, shards, plan):
+        _print({"warning": warning})
+
+
+def dry_run(run: Run) -> None:
+    """Check and print what only a start would show otherwise; ValueError or CapacityError."""
+    config = run.config
+    for row in (*_data_rows(config), *_memory_rows(config), *_time_rows(run)):
+        _print(dict([row]))
+    _print({"workers": _workers(config)})
+    print("nothing was started; the same command without --dry-run trains")
+
+
+def _start(run: Run, plan: Plan) -> str:
+    place = run.resume_from
+    if place is None:
+        return "starts afresh"
+    if not _images_left(run, plan):
+        return (
+            "finished, nothing is left to train: add --resume never for a new run, or train longer "
+            "with --training.epochs and --allow-changes"
+        )
+    return f"continues after {count(int(place.name), 'image')}"
+
+
+def _images_left(run: Run, plan: Plan) -> int:
+    seen = int(run.resume_from.name) if run.resume_from else 0
+    return max(plan.total_images - seen, 0)
+
+
+def _cost_rows(config: RunConfig, plan: Plan) -> dict[str, str]:
+    flops, cost = training_flops(config), run_cost(config)
+    return {
+        "parameters": f"{cost.parameters:,} trained; checkpoints take up to "
+        f"{cost.storage_bytes / 1e9:.3g} GB",
+        "compute": f"{flops.total / 1e9:.4g} GFLOP per image, "
+        f"{flops.total * plan.total_images:.3g} FLOP in all (F = {config.flow.steps})",
+    }
+
+
+def _warnings(config: RunConfig, shards: ShardSet, plan: Plan) -> Iterator[str]:
+    classes = count_classes(shards, config.domain.num_classes)
+    if classes is not None and (remark := classes.warning()):
+        yield remark
+    yield from warnings_of(config, num_steps=plan.total_images // plan.batch_size)
+
+
+def _data_rows(config: RunConfig) -> Iterator[tuple[str, str]]:
+    domain = build_domain(config.domain)
+    for shards in (open_split(config, "train"), open_split(config, "eval")):
+        yield "shards", f"{shards.split}: {probe_shards(shards, domain, terminal.tell)}"
+
+
+def _memory_rows(config: RunConfig) -> Iterator[tuple[str, str]]:
+    needed = worker_memory(config)
+    if needed is None:
+        return
+    yield "memory", describe_memory(config, needed)
+    if is_private():
+        for remark in memory_warnings(config, needed, machine_memory(), gpu_memory()):
+            yield "warning", remark
+
+
+def describe_memory(config: RunConfig, needed: WorkerMemory) -> str:
+    """What each worker needs and where."""
+    parts = f"{needed.state / GIB:.2g} GiB state, {needed.step / GIB:.2g} GiB step"
+    if config.cluster.use_gpu:
+        host = f"and {needed.host / GIB:.2g} GiB of main memory"
+        return f"about {needed.device / GIB:.2g} GiB of each GPU ({parts}) {host} per worker"
+    return f"about {(needed.device + needed.host) / GIB:.2g} GiB per worker ({parts})"
+
+
+def memory_warnings(
+    config: RunConfig, needed: WorkerMemory, machine: int, gpu: int
+) -> Iterator[str]:
+    """Remarks when the workers do not fit into this machine; sizes in bytes, `gpu` 0 = unknown."""
+    cure = (
+        "lower training.batch_size, raise training.accumulation, set flow.chunk or "
+        "training.gradient_checkpointing"
+    )
+    use_gpu, workers = config.cluster.use_gpu, config.cluster.num_workers
+    if use_gpu and 0 < gpu < needed.device:
+        yield (
+            f"a worker needs about {needed.device / GIB:.3g} GiB of its GPU, which has "
+            f"{gpu / GIB:.3g}: {cure}"
+        )
+    each = needed.host + (0 if use_gpu else needed.device)
+    if workers * each + DRIVER_BYTES > machine:
+        yield (
+            f"{count(workers, 'worker')} and the driver need about "
+            f"{(workers * each + DRIVER_BYTES) / GIB:.3g} GiB of main memory, and this machine has "
+            f"{machine / GIB:.3g}: {cure}"
+        )
+
+
+def _time_rows(run: Run) -> Iterator[tuple[str, str]]:
+    """The expected time, from timed steps, when no earlier run tells it."""
+    config = run.config
+    left = _images_left(run, Plan.of(config, open_split(config, "train").num_rows))
+    if not left or expect_training(config, left) is not None:
+        return
+    terminal.tell("no earlier run tells how long it takes: timing a few steps")
+    try:
+        rate = measure_rate(config, threads=config.cluster.threads_per_worker)
+    except ValueError as error:
+        yield "time", f"unknown before the first run here ({error})"
+        return
+    devices = config.cluster.num_workers if config.cluster.use_gpu else 1
+    yield "time", str(expect_training(config, left, rate=rate * devices))
+
+
+def _workers(config: RunConfig) -> str:
+    """What each worker gets; CapacityError when they do not fit, unless more nodes may come."""
+    cluster, have = config.cluster, reachable_nodes()
+    where = "this machine" if is_private() else count(len(have), "node")
+    kinds = ", ".join(count(round(sum(n[k] for n in have)), k) for k in ("CPU", "GPU"))
+    try:
+        given = allot(cluster, have)
+    except CapacityError as error:
+        if not cluster.wait_s:
+            raise
+        return f"it would wait up to {cluster.wait_s:g} s for a larger cluster: {error}"
+    each = f"CPUs per worker: {given.cpus_per_worker:g}{', and a GPU' if given.use_gpu else ''}"
+    return f"{count(given.num_workers, 'worker')} on {where} ({kinds}); {each}"
+
+
+def _print(rows: dict[str, str]) -> None:
+    print("\n".join(aligned(rows)))

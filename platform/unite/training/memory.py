@@ -1,0 +1,152 @@
+"""Memory that a worker of a run needs, before it starts, against what the machine has.
+
+A training step is run once on torch's meta device, which computes shapes and no numbers, and the
+bytes of all tensors alive are followed: gradients, activations and what passes between. Weights,
+their average and the optimiser's moments are counted, and so is the copy that a checkpoint is
+written from. LPIPS is counted from the layers of its VGG. What is left out (the stream's compressed
+rows, fragmentation, compiled code) is why a run that just fits may not.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from unite.config.schema import ImagesConfig, RunConfig
+from unite.config.serialise import replace
+from unite.domains import build_domain
+from unite.models import optimizer_group
+from unite.models.unite import UNITE
+from unite.training.flops import VGG_CONVOLUTIONS
+from unite.training.step import Address, TrainingStep
+
+FLOAT_BYTES = 4
+PROCESS_BYTES = 600 * 2**20
+"""A worker process with its libraries."""
+HALF = 0.6
+"""Activations in bfloat16 against those in float32: norms and sums stay float32."""
+CGROUP_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerMemory:
+    """Bytes of one worker, by what they are for."""
+
+    state: int
+    """Weights, their average, the optimiser's moments."""
+    step: int
+    """The peak of a step: gradients and activations of one micro-batch."""
+    host: int
+    """In main memory whatever the device: the process and the copy of a checkpoint."""
+
+    @property
+    def device(self) -> int:
+        """On the device that trains."""
+        return self.state + self.step
+
+
+def worker_memory(config: RunConfig) -> WorkerMemory | None:
+    """Estimate for a valid config; None for a domain whose samples are no images."""
+    if not isinstance(config.domain, ImagesConfig):
+        return None
+    with torch.device("meta"):
+        model = UNITE(config.model, build_domain(config.domain), config.flow)
+    state = _state_bytes(model, muon=config.optim.muon)
+    micro = config.training.batch_size // (
+        config.cluster.num_workers * config.training.accumulation
+    )
+    step = _step_peak(model, config, micro) + _perceptual_bytes(config, micro)
+    return WorkerMemory(state=state, step=step, host=PROCESS_BYTES + state)
+
+
+def machine_memory() -> int:
+    """Main memory that this process may use, in bytes: of the machine, or of its container."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for name in CGROUP_FILES:
+        text = Path(name).read_text().strip() if Path(name).is_file() else ""
+        if text.isdecimal():
+            total = min(total, int(text))
+    return total
+
+
+def gpu_memory() -> int:
+    """Memory of this machine's smallest GPU in bytes; 0 without one."""
+    sizes = [
+        torch.cuda.get_device_properties(index).total_memory
+        for index in range(torch.cuda.device_count())
+    ]
+    return min(sizes, default=0)
+
+
+class _Alive(TorchDispatchMode):
+    """Follows the bytes of the storages that operations make."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self._add(tensor.untyped_storage())
+        return result
+
+    def _add(self, storage: Any) -> None:
+        if getattr(storage, "followed", False):
+            return
+        storage.followed = True
+        size = storage.nbytes()
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._drop, size)
+
+    def _drop(self, size: int) -> None:
+        self.now -= size
+
+
+def _state_bytes(model: UNITE, *, muon: bool) -> int:
+    """Weights and average, and one (Muon) or two (AdamW) moments of what is trained."""
+    weights = sum(tensor.numel() for tensor in model.state_dict().values())
+    moments = sum(
+        parameter.numel() * (1 if muon and optimizer_group(name, parameter) == "muon" else 2)
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    )
+    return FLOAT_BYTES * (2 * weights + moments)
+
+
+def _step_peak(model: UNITE, config: RunConfig, images: int) -> int:
+    """Bytes alive at the peak of a step of so many images, in the run's precision."""
+    plain = {"loss.perceptual.weight": 0.0, "training.precision": "float32"}
+    for encoder in {model.tokenizer, model.denoiser}:
+        encoder.checkpoint_blocks = config.training.gradient_checkpointing
+    step, domain = TrainingStep(model, replace(config, plain), None), config.domain
+    alive = _Alive()
+    with torch.device("meta"):
+        sample = torch.zeros(images, domain.channels, domain.size, domain.size)
+        labels_B, rows_B = torch.zeros(2, images, dtype=torch.int64)
+        address = Address(seed=0, epochs_B=rows_B, rows_B=rows_B)
+        with alive:
+            step.backward(sample, labels_B, address, flow_weight=1.0)
+    gradients = FLOAT_BYTES * sum(p.numel() for p in model.parameters() if p.requires_grad)
+    share = HALF if config.training.precision == "bfloat16" else 1.0
+    return gradients + round(share * max(alive.peak - gradients, 0))
+
+
+def _perceptual_bytes(config: RunConfig, images: int) -> int:
+    """What LPIPS keeps of a reconstruction, before and after each ReLU of its VGG."""
+    side = build_domain(config.domain).perceptual_side
+    if not config.loss.perceptual.weight or not side:
+        return 0
+    kept = sum(2 * channels * (side >> half) ** 2 for _, channels, half in VGG_CONVOLUTIONS)
+    width = 2 if config.training.precision == "bfloat16" else FLOAT_BYTES
+    return images * kept * width

@@ -1,0 +1,67 @@
+"""The estimate of a worker's memory against tensors that a real step makes."""
+
+import pytest
+import torch
+
+from unite.config.recipes import recipe
+from unite.config.serialise import replace
+from unite.training import memory
+from unite.training.memory import machine_memory, worker_memory
+from unite.training.setup import build_model
+from unite.training.step import Address, TrainingStep
+
+SMOKE = replace(recipe("smoke"), {"cluster.num_workers": 1, "training.accumulation": 1})
+
+
+def config_of(images: int):
+    return replace(SMOKE, {"training.batch_size": images})
+
+
+def test_the_step_is_that_of_real_tensors() -> None:
+    """The same count on the CPU, where attention keeps less: close, and never more."""
+    images, alive = 64, memory._Alive()
+    model = build_model(SMOKE)
+    domain = SMOKE.domain
+    sample = torch.zeros(images, domain.channels, domain.size, domain.size)
+    rows_B = torch.arange(images)
+    step = TrainingStep(model, SMOKE, None)
+    with alive:
+        address = Address(seed=0, epochs_B=torch.zeros_like(rows_B), rows_B=rows_B)
+        step.backward(sample, torch.zeros_like(rows_B), address, flow_weight=1.0)
+    expected = worker_memory(config_of(images)).step
+    assert 0.8 * expected < alive.peak <= 1.05 * expected
+
+
+def test_activations_grow_with_the_micro_batch() -> None:
+    small, large = (worker_memory(config_of(n)).step for n in (64, 128))
+    assert 1.8 < large / small < 2.1
+    halved = replace(config_of(128), {"training.accumulation": 2})
+    assert worker_memory(halved).step == small
+    assert worker_memory(replace(config_of(128), {"cluster.num_workers": 2})).step == small
+
+
+@pytest.mark.parametrize(
+    "changes", [{"training.gradient_checkpointing": True}, {"training.precision": "bfloat16"}]
+)
+def test_what_saves_memory_is_counted(changes) -> None:
+    plain = worker_memory(config_of(64)).step
+    assert worker_memory(replace(config_of(64), changes)).step < 0.8 * plain
+
+
+def test_the_state_is_weights_average_and_moments() -> None:
+    model = build_model(SMOKE)
+    weights = sum(tensor.numel() for tensor in model.state_dict().values())
+    adamw = replace(SMOKE, {"optim.muon": False})
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert worker_memory(adamw).state == 4 * (2 * weights + 2 * trained)
+    muon = replace(SMOKE, {"optim.muon": True})
+    assert worker_memory(muon).state < worker_memory(adamw).state
+
+
+def test_the_limit_of_a_container_counts(tmp_path, monkeypatch) -> None:
+    file = tmp_path / "memory.max"
+    monkeypatch.setattr(memory, "CGROUP_FILES", (str(file),))
+    file.write_text("max\n")
+    whole = machine_memory()
+    file.write_text("1048576\n")
+    assert machine_memory() == 1048576 < whole

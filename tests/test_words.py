@@ -1,9 +1,14 @@
 """Counts, durations and commands as messages have them."""
 
+import ast
+import re
 import shlex
+from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
+import unite
 from unite.words import clock, command, count, duration
 
 
@@ -15,6 +20,7 @@ def test_counts_have_their_noun():
         "1,500 images",
     ]
     assert count(2, "class", "classes") == "2 classes"
+    assert [count(n, "CPU") for n in (0.5, 1.0, 2.0)] == ["0.5 CPUs", "1 CPU", "2 CPUs"]
 
 
 @pytest.mark.parametrize(
@@ -34,3 +40,31 @@ def test_duration(seconds, text):
 def test_commands_can_be_pasted():
     words = ["python", "jobs/train.py", "--storage", "my runs/it's"]
     assert shlex.split(command(*words)) == words
+
+
+NOUNS = "image|worker|sample|step|classe|CPU|GPU|run|shard|file|result|node|trial|checkpoint|point"
+GLUED = re.compile(rf"^ ({NOUNS})s\b(?!/)")
+TOLD = ("ablation", "cluster", "commands")
+"""Rooms that talk to the user."""
+
+
+def glued_plurals(path: Path) -> list[str]:
+    """Places where a number in an f-string is followed by a plural that does not ask for it."""
+    strings = [
+        node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.JoinedStr)
+    ]
+    return [
+        f"{path.name}:{text.lineno}: {ast.unparse(number)}{word.value[:20]}"
+        for text in strings
+        for number, word in pairwise(text.values)
+        if isinstance(number, ast.FormattedValue)
+        and isinstance(word, ast.Constant)
+        and GLUED.match(str(word.value))
+    ]
+
+
+@pytest.mark.parametrize("room", TOLD)
+def test_one_is_never_said_with_a_plural(room):
+    package = Path(unite.__file__).parent
+    found = [each for path in sorted((package / room).glob("*.py")) for each in glued_plurals(path)]
+    assert not found, "use unite.words.count: " + ", ".join(found)

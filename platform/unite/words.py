@@ -5,9 +5,10 @@ from __future__ import annotations
 import shlex
 
 
-def count(number: int, noun: str, plural: str = "") -> str:
-    """A count with its noun: "1 image", "1,500 images"; `plural` where an s is not enough."""
-    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+def count(number: float, noun: str, plural: str = "") -> str:
+    """A count with its noun: "1 image", "0.5 CPUs"; `plural` where an s is not enough."""
+    text = f"{number:,}" if isinstance(number, int) else f"{number:g}"
+    return f"{text} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def clock(seconds: float) -> str:

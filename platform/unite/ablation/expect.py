@@ -100,4 +100,4 @@ def _rate_name(sweep: Sweep) -> str:
 
 def _measuring_name(sweep: Sweep) -> str:
     recipe = sweep.trials[0].config.recipe
-    return f"measuring {sweep.options.samples} samples of {recipe}, s"
+    return f"measuring {count(sweep.options.samples, 'sample')} of {recipe}, s"

@@ -163,7 +163,8 @@ def _timed_steps(config: RunConfig, device: torch.device) -> float:
     guess = per_image * images / rate
     if guess > LONGEST_MEASUREMENT_S:
         raise ValueError(
-            f"a step of {images} images of recipe {config.recipe} takes about {duration(guess)} "
+            f"a step of {count(images, 'image')} of recipe {config.recipe} takes about "
+            f"{duration(guess)} "
             "here: give --rate instead of --measure"
         )
     one_step = _step(config, device, images)

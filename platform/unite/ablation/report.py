@@ -10,6 +10,7 @@ from unite.ablation.figure import draw
 from unite.ablation.trials import Sweep
 from unite.ablation.verdict import Measured, paper_value, verdict
 from unite.storage import Store
+from unite.words import count
 
 FACTS = (
     "axis", "value", "arm", "seed", "digest", "mlflow_run_id", "run", "images", "parameters",
@@ -59,8 +60,8 @@ def caption(sweep: Sweep, measured: Sequence[Measured]) -> str:
     guidance = f"guidance {sampling.cfg_scale:g}, " if sweep.axis.trains else ""
     return (
         f"recipe {config.recipe}, equal {equal}: {seen} training images per "
-        f"trial, {options.seeds} seed(s), bars are one standard deviation; {options.samples:,} "
-        f"samples, {sampling.solver}, {guidance}averaged weights"
+        f"trial, {count(options.seeds, 'seed')}, bars are one standard deviation; "
+        f"{count(options.samples, 'sample')}, {sampling.solver}, {guidance}averaged weights"
     )
 
 

@@ -210,7 +210,7 @@ def free_resources() -> str:
     import ray
 
     free = ray.available_resources()
-    return f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs free"
+    return f"{count(free.get('CPU', 0), 'CPU')} and {count(free.get('GPU', 0), 'GPU')} free"
 
 
 def admit(config: ClusterConfig, cure: str = TRAIN_CURE) -> Allotment:
@@ -235,25 +235,29 @@ def allot(config: ClusterConfig, have: Sequence[Node], cure: str = TRAIN_CURE) -
     """The pure rule behind `admit`: `have` holds what each node has in all."""
     workers = config.num_workers
     cpus, gpus = (sum(node[kind] for node in have) for kind in ("CPU", "GPU"))
+    wanted_workers = count(workers, "worker")
     if config.use_gpu and gpus < workers:
         raise CapacityError(
-            f"{workers} workers with one GPU each, but the cluster has {gpus:g} GPUs. {cure}"
+            f"{wanted_workers} with one GPU each, but the cluster has {count(gpus, 'GPU')}. {cure}"
         )
     free = cpus - DATA_CPUS
     wanted = config.cpus_per_worker or min(1.0, free / workers)
+    each = count(float(f"{wanted:.2g}"), "CPU")
     if wanted < MIN_WORKER_CPUS and not config.cpus_per_worker or wanted * workers > free:
+        most = max(int(free / (config.cpus_per_worker or MIN_WORKER_CPUS)), 0)
         raise CapacityError(
-            f"{workers} workers at {wanted:.2g} CPUs each and {DATA_CPUS} for Ray Data, but the "
-            f"cluster has {cpus:g} CPUs: it would wait for ever. At most "
-            f"{max(int(free / (config.cpus_per_worker or MIN_WORKER_CPUS)), 0)} workers fit. {cure}"
+            f"{wanted_workers} at {each} each and {DATA_CPUS} for Ray Data, but the cluster has "
+            f"{count(cpus, 'CPU')}: it would wait for ever. At most {count(most, 'worker')} can "
+            f"start. {cure}"
         )
     given = Allotment(num_workers=workers, cpus_per_worker=wanted, use_gpu=config.use_gpu)
     if places(given, have) < workers:
-        sizes = ", ".join(f"{node['CPU']:g} CPUs and {node['GPU']:g} GPUs" for node in have)
+        sizes = ", ".join(
+            f"{count(node['CPU'], 'CPU')} and {count(node['GPU'], 'GPU')}" for node in have
+        )
         raise CapacityError(
-            f"{workers} workers at {wanted:.2g} CPUs{' and a GPU' if config.use_gpu else ''} each: "
-            f"a worker lives on one node, and these hold {places(given, have)} of them: {sizes}. "
-            f"{cure}"
+            f"{wanted_workers} at {each}{' and a GPU' if config.use_gpu else ''} each: a worker "
+            f"lives on one node, and these hold {places(given, have)} of them: {sizes}. {cure}"
         )
     return given
 

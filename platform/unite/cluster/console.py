@@ -40,7 +40,7 @@ def describe(progress: dict[str, Any] | None) -> str:
     if progress is None:
         return "starting workers"
     total, images = progress.get("total_images", 0), progress.get("images", 0)
-    parts = [f"{progress['state']}: {images:,}/{total:,} images"]
+    parts = [f"{progress['state']}: {images:,}/{count(total, 'image')}"]
     rate = progress.get("throughput/images_per_s", 0.0)
     if rate:
         parts.append(f"{rate:,.0f} images/s")

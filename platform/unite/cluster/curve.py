@@ -37,6 +37,7 @@ from unite.evaluation.report import number, shown_name
 from unite.evaluation.results import Outcome, Row
 from unite.evaluation.target import run_of
 from unite.storage import Store
+from unite.words import count
 
 
 def main(arguments: CurveArguments, storage: str, console: Console) -> int:
@@ -84,7 +85,9 @@ def _send(
         known = tracking.metric_history(handle, f"eval/{rows[0].card.suite}/{rows[0].card.metric}")
         if (step, rows[0].card.value) in known:
             return
-    console.print(f"{step:,} images: {track(evaluation, outcomes)}", soft_wrap=True, markup=False)
+    console.print(
+        f"{count(step, 'image')}: {track(evaluation, outcomes)}", soft_wrap=True, markup=False
+    )
 
 
 def _kept(evaluations: Sequence[Evaluation]) -> str:
@@ -93,7 +96,8 @@ def _kept(evaluations: Sequence[Evaluation]) -> str:
     number_of = f"{len(evaluations)} checkpoint{'s are' if len(evaluations) > 1 else ' is'} kept"
     return (
         f"{number_of} (checkpoint.keep_last = {kept.keep_last}, checkpoint.keep_best = "
-        f"{kept.keep_best}, one every {kept.every_images:,} images). A run that is started with a "
+        f"{kept.keep_best}, one every {count(kept.every_images, 'image')}). A run that is started "
+        "with a "
         "larger --checkpoint.keep-last keeps more; points that were measured before a checkpoint "
         "was pruned stay on the curve"
     )

@@ -11,6 +11,7 @@ from unite.evaluation.pictures import read_png
 from unite.evaluation.results import Outcome
 from unite.evaluation.target import Target
 from unite.storage import Store
+from unite.words import count
 
 RASTER = ("samples.png", "reconstructions.png", "trajectory.png")
 """Pictures of images, which MLflow shows by step; plots go there as files."""
@@ -66,7 +67,7 @@ def send(
             for name, data in images.items()
         },
     )
-    return f"{len(metrics)} results in the training run: {tracking.describe(handle)}"
+    return f"{count(len(metrics), 'result')} in the training run: {tracking.describe(handle)}"
 
 
 def _with_push(message: str) -> str:

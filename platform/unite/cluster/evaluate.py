@@ -59,6 +59,7 @@ from unite.metrics.moments import MetricError
 from unite.metrics.reference import Reference
 from unite.metrics.small_extractor import FitOptions
 from unite.storage import Store
+from unite.words import count
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,9 @@ def main(arguments: EvaluateArguments, storage: str, console: Console) -> int:
     try:
         if arguments.push:
             pushed = tracking.push_spool(arguments.push)
-            console.print(f"sent {pushed.points:,} results and {pushed.files:,} files")
+            console.print(
+                f"sent {count(pushed.points, 'result')} and {count(pushed.files, 'file')}"
+            )
             return 0
         if arguments.recipe:
             _evaluate_recipe(arguments, storage, console)
@@ -194,7 +197,8 @@ def describe(evaluation: Evaluation) -> str:
     subject, target = evaluation.target.subject, evaluation.target
     what = target.run or subject.uri
     return (
-        f"{what} after {subject.images:,} images, {'averaged' if subject.ema else 'raw'} weights "
+        f"{what} after {count(subject.images, 'image')}, {'averaged' if subject.ema else 'raw'} "
+        "weights "
         f"(checkpoint {subject.digest}): {', '.join(evaluation.suites)}"
     )
 

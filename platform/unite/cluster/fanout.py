@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from unite.cluster.connect import Allotment, CapacityError, connect, describe_cluster
+from unite.words import count
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +148,7 @@ def allot(wish: Wish, have: dict[str, float]) -> Allotment:
     if workers > most or most < 1:
         raise CapacityError(
             f"--num-workers {wish.num_workers or 'one'} with one {unit} each, but the cluster has "
-            f"{have['GPU']:g} GPUs and {have['CPU']:g} CPUs: it would wait for ever. "
+            f"{count(have['GPU'], 'GPU')} and {count(have['CPU'], 'CPU')}: it would wait for ever. "
             + ("Lower --num-workers" if most else "Drop --use-gpu, or use --num-workers 0")
             + ", or set --wait-s for an autoscaling cluster."
         )
@@ -260,7 +261,8 @@ class _Crew(Generic[Item]):
             logger.warning("lost a worker at %s (%s); it is replaced", item, reason)
             if losses[number] >= MOST_LOSSES:
                 raise WorkersLostError(
-                    f"{item} has cost {MOST_LOSSES} workers, the last one so: {reason}. When "
+                    f"{item} has cost {count(MOST_LOSSES, 'worker')}, the last one so: {reason}. "
+                    "When "
                     "memory is short, lower --batch-size or --num-workers."
                 ) from error
             queue.appendleft((number, item))
@@ -286,9 +288,11 @@ class _Crew(Generic[Item]):
         free = self.ray.available_resources()
         return CapacityError(
             f"no worker could start within {START_SECONDS:.0f} s: each needs "
-            f"{self.allotment.cpus_per_worker:g} CPUs"
+            f"{count(self.allotment.cpus_per_worker, 'CPU')}"
             f"{' and a GPU' if self.allotment.use_gpu else ''}, and the cluster has "
-            f"{free.get('CPU', 0):g} CPUs and {free.get('GPU', 0):g} GPUs free. Wait for other "
+            ""
+            f"{count(free.get('CPU', 0), 'CPU')} and {count(free.get('GPU', 0), 'GPU')} free. Wait "
+            "for other "
             "jobs, or set --wait-s for an autoscaling cluster."
         )
 

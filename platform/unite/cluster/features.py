@@ -21,6 +21,7 @@ from unite.metrics.moments import MetricError
 from unite.metrics.reference import Reference
 from unite.metrics.small_extractor import FitOptions, SmallExtractor
 from unite.storage import Store
+from unite.words import count
 
 
 def fit_extractor(arguments: FitArguments, storage: str, console: Console) -> SmallExtractor:
@@ -46,12 +47,15 @@ def fit_extractor(arguments: FitArguments, storage: str, console: Console) -> Sm
     if asked != (card.name, card.seed, card.options, card.data_digest):
         raise MetricError(
             f"{task.out} already holds an extractor that was fitted otherwise ({card.name}, seed "
-            f"{card.seed}, {card.options.images:,} images, data {card.data_digest[:12]}): name "
+            f"{card.seed}, {count(card.options.images, 'image')}, data {card.data_digest[:12]}): "
+            "name "
             "another folder with --out, or delete that one"
         )
     console.print(
-        f"{task.out}: {card.name}, reads {card.accuracy:.1%} of {card.num_held_out} images that it "
-        f"was not fitted on, {card.num_classes} classes, digest {card.digest[:12]}\n"
+        f"{task.out}: {card.name}, reads {card.accuracy:.1%} of "
+        f"{count(card.num_held_out, 'image')} that it "
+        f"was not fitted on, {count(card.num_classes, 'class', 'classes')}, digest "
+        f"{card.digest[:12]}\n"
         f"evaluate.py: --extractor {task.out}\n"
         "torch-fidelity, in a process of yours: feature_extractor=register_extractor("
         f"SmallExtractor.load({task.out!r})), from unite.metrics.torch_fidelity_bridge",
@@ -74,7 +78,7 @@ def make_reference(arguments: ReferenceArguments, storage: str, console: Console
         file = build_reference(data, images, sources[0], storage, run, out=arguments.out)
     reference = check_reference(file, sources[0], data)
     console.print(
-        f"{file}: {reference.num:,} images of {data.uri}, {reference.mu_F.size} features of "
+        f"{file}: {count(reference.num, 'image')} of {data.uri}, {reference.mu_F.size} features of "
         f"{reference.extractor.name}, digest {reference.digest}",
         soft_wrap=True,
     )

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 
 from unite.evaluation.task import Work
-from unite.words import clock
+from unite.words import clock, count
 
 PLAIN_SECONDS = 10.0
 
@@ -67,7 +67,7 @@ class Meter:
     def describe(self) -> str:
         """The line."""
         seconds = max(time.monotonic() - self.started, 1e-9)
-        parts = [f"{self.title}: {self.samples:,}/{self.total_samples:,} samples"]
+        parts = [f"{self.title}: {self.samples:,}/{count(self.total_samples, 'sample')}"]
         if self.samples:
             parts.append(f"{self.samples / seconds:,.1f} images/s")
         if 0 < self.cost < self.total_cost:

@@ -81,6 +81,6 @@ def _describe(done: int, rows: int, plan: Plan, seconds: float) -> str:
     rate = rows / max(seconds, 1e-9)
     left = (plan.source.num_rows - rows) / max(rate, 1e-9)
     return (
-        f"{done:,}/{len(plan.jobs):,} shards  {count(rows, 'image')}  {rate:,.0f} images/s  "
+        f"{done:,}/{count(len(plan.jobs), 'shard')}  {count(rows, 'image')}  {rate:,.0f} images/s  "
         f"ETA {clock(left)}"
     )

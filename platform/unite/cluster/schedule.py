@@ -36,6 +36,7 @@ from unite.evaluation.schedule import (
 )
 from unite.evaluation.target import open_subject
 from unite.storage import Store, database_path
+from unite.words import count
 
 logger = logging.getLogger(__name__)
 
@@ -243,6 +244,6 @@ def _plan(pair: Pair, arguments: ScheduleArguments) -> str:
     if attempts and attempts[-1].status == "elsewhere":
         return "nothing: a job succeeded, and its result is not to be seen from here"
     if len(failures) >= arguments.max_attempts:
-        return f"nothing: {len(failures)} attempts failed: {failures[-1].short_reason}"
+        return f"nothing: {count(len(failures), 'attempt')} failed: {failures[-1].short_reason}"
     why = f" after: {failures[-1].short_reason}" if failures else ""
     return f"submit attempt {len(failures) + 1} of {arguments.max_attempts}{why}"

@@ -33,6 +33,7 @@ from unite.training.loop import Tracker
 from unite.training.parallelize import World
 from unite.training.readout import NonFiniteError
 from unite.training.setup import Job, build_trainer
+from unite.words import count
 
 logger = logging.getLogger(__name__)
 
@@ -121,9 +122,9 @@ def _more_starts(job: Job) -> int:
 
 def _no_room(job: Job, allotment: Allotment, reason: Exception) -> CapacityError:
     """What to say when the workers did not get their resources."""
-    each = f"{allotment.cpus_per_worker:g} CPUs{' and a GPU' if allotment.use_gpu else ''}"
+    each = f"{count(allotment.cpus_per_worker, 'CPU')}{' and a GPU' if allotment.use_gpu else ''}"
     return CapacityError(
-        f"the {allotment.num_workers} workers of {job.folder.name} did not start within "
+        f"the {count(allotment.num_workers, 'worker')} of {job.folder.name} did not start within "
         f"{_patience(job):.0f} s: each needs {each} on one node, and the cluster has "
         f"{free_resources()} ({' '.join(str(reason).split())[:200]}). Wait for other jobs, or for "
         "lost nodes to come back; the same command goes on from here."

@@ -15,6 +15,7 @@ from unite.metrics.card import MetricCard
 from unite.models.unite import UNITE
 from unite.sampling.generate_job import describe
 from unite.storage import Store
+from unite.words import count
 
 PAPER = "https://arxiv.org/abs/2603.22283"
 ABOUT = """\
@@ -99,7 +100,7 @@ def cards_content(subject: Subject, outcomes: Sequence[Outcome]) -> dict[str, An
 def title(subject: Subject) -> str:
     """One line: the recipe and how far it was trained."""
     weights = "averaged" if subject.ema else "raw"
-    seen = f"after {subject.images:,} images, " if subject.images else ""
+    seen = f"after {count(subject.images, 'image')}, " if subject.images else ""
     return f"UNITE, {subject.config.recipe}, {seen}{weights} weights"
 
 

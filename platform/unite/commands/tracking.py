@@ -18,6 +18,7 @@ from unite.tracking import (
     start_run,
 )
 from unite.training.runs import default_storage
+from unite.words import count
 
 EXPERIMENT = "unite-doctor"
 METRIC = "eval/doctor/answer"
@@ -27,7 +28,8 @@ ANSWER = 42.0
 def push(path: str) -> None:
     """Send what a run's spool still holds; TrackingError when MLflow does not take it."""
     pushed = push_spool(path)
-    print(f"sent {pushed.points:,} points and {pushed.files:,} files; the rest was there already")
+    points, files = count(pushed.points, "point"), count(pushed.files, "file")
+    print(f"sent {points} and {files}; the rest was there already")
 
 
 def doctor(uri: str) -> None:

@@ -138,7 +138,7 @@ def parse_labels(text: str, num_classes: int) -> list[int]:
         if not chosen or chosen[-1] >= num_classes:
             raise ValueError(
                 f"--labels {text!r}: {part!r} does not lie in 0-{num_classes - 1}; the model has "
-                f"{num_classes} classes"
+                f"{count(num_classes, 'class', 'classes')}"
             )
         labels.extend(chosen)
     return labels
@@ -182,7 +182,7 @@ def describe(settings: SamplingConfig) -> str:
     """The settings in a few words."""
     low, high = settings.cfg_interval
     adaptive = settings.solver == "dopri5"
-    steps = f"rtol {settings.rtol:g}" if adaptive else f"{settings.num_steps} steps"
+    steps = f"rtol {settings.rtol:g}" if adaptive else f"{count(settings.num_steps, 'step')}"
     guided = f"guidance {settings.cfg_scale:g} for t in ({low:g}, {high:g})"
     return f"{settings.solver}, {steps}, {guided if settings.cfg_scale != 1 else 'no guidance'}"
 

@@ -38,6 +38,7 @@ from unite.data.manifest import (
 )
 from unite.data.names import SPLITS, is_foreign, shard_name, shown, split_of
 from unite.storage import Store
+from unite.words import count
 
 SAMPLES_FOR_SIZE = 32
 
@@ -200,7 +201,7 @@ def finish(plan: Plan, shards: list[Shard]) -> SplitManifest:
         skipped.update(shard.skipped)
     if not any(shard.num_rows for shard in shards):
         raise ShardError(
-            f"none of the {plan.source.num_rows} rows of {plan.source.uri} could be used: "
+            f"none of the {count(plan.source.num_rows, 'row')} of {plan.source.uri} could be used: "
             f"{dict(skipped)}"
         )
     manifest = SplitManifest(
@@ -239,15 +240,16 @@ def describe_plan(plan: Plan) -> str:
     source, kept = plan.source, sum(job.finished is not None for job in plan.jobs)
     names = source.class_names
     classes = "" if names is None else f" ({shown(names)})"
-    number = "without class names" if names is None else f"{len(names):,} classes"
+    number = "without class names" if names is None else f"{count(len(names), 'class', 'classes')}"
     return "\n".join(
         [
-            f"source   {source.uri}: {source.num_rows:,} images, {number}{classes}",
+            f"source   {source.uri}: {count(source.num_rows, 'image')}, {number}{classes}",
             *(f"skipped  {count:,}: {why}" for why, count in source.skipped.items()),
             *(f"note     {note}" for note in source.notes),
-            f"output   {plan.store}, split {plan.config.split}: {len(plan.jobs):,} shards, about "
+            f"output   {plan.store}, split {plan.config.split}: {count(len(plan.jobs), 'shard')}, "
+            "about "
             f"{estimate_bytes(plan) / 2**20:,.0f} MiB, {encoding_name(_describe(plan))}",
-            f"finished {kept:,} of {len(plan.jobs):,} shards by an earlier run",
+            f"finished {kept:,} of {count(len(plan.jobs), 'shard')} by an earlier run",
             *_warnings(plan),
         ]
     )
@@ -260,7 +262,8 @@ def describe_manifest(store: Store) -> str:
         rows = sum(shard.num_rows for shard in manifest.shards)
         size = sum(shard.bytes for shard in manifest.shards) / 2**20
         lines.append(
-            f"  {split}: {rows:,} images, {len(manifest.shards):,} shards, {size:,.1f} MiB"
+            f"  {split}: {count(rows, 'image')}, {count(len(manifest.shards), 'shard')}, "
+            f"{size:,.1f} MiB"
         )
         lines += [f"    skipped {count:,}: {why}" for why, count in manifest.skipped.items()]
     return "\n".join(lines)

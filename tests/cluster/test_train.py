@@ -136,7 +136,7 @@ def test_an_error_of_the_run_itself_is_raised_at_once(ray_cluster, smoke):
     ("workers", "cpus", "have", "message"),
     [
         (4, 0.0, [2.0], r"4 workers .*the cluster has 2 CPUs.*--cluster.num-workers"),
-        (2, 1.0, [2.0], r"At most 1 workers fit"),
+        (2, 1.0, [2.0], r"At most 1 worker can start"),
         (1, 3.0, [2.0, 2.0], r"a worker lives on one node, and these hold 0 of them: 2 CPUs and"),
         (3, 2.0, [3.0, 3.0, 1.0], r"these hold 2 of them"),
     ],
@@ -148,7 +148,7 @@ def test_more_than_the_cluster_has_is_refused_with_what_it_has(workers, cpus, ha
 
 
 def test_missing_gpus_are_refused():
-    with pytest.raises(CapacityError, match="the cluster has 1 GPUs"):
+    with pytest.raises(CapacityError, match="the cluster has 1 GPU\\."):
         allot(ClusterConfig(num_workers=2, use_gpu=True), [{"CPU": 64.0, "GPU": 1.0}])
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from unite import tracking
+from unite import terminal, tracking
 from unite.cluster.delivery import run_handle, send, untracked
 from unite.cluster.rates import training_rates
 from unite.cluster.session import session
@@ -81,7 +81,7 @@ def main(arguments: EvaluateArguments, storage: str, console: Console) -> int:
         evaluation = prepare(arguments, storage)
         for line in (describe(evaluation), *notices(evaluation)):
             console.print(line, soft_wrap=True, markup=False)
-        outcomes = evaluate(evaluation, console)
+        outcomes = evaluate(evaluation, terminal.console())
         print_table(outcomes, console)
         console.print(f"cards, pictures and this table: {evaluation.home}", soft_wrap=True)
         console.print(track(evaluation, outcomes), soft_wrap=True, markup=False)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+from unite import terminal
 from unite.cluster.connect import Allotment, CapacityError, connect, describe_cluster
 from unite.words import count
 
@@ -283,6 +284,8 @@ class _Crew(Generic[Item]):
             return
         self.failed_starts = 0
         self.idle.append(actor)
+        if not self.starting:
+            terminal.phase(f"{count(len(self.idle) + len(self.leases), 'worker')} ready")
 
     def _nobody_starts(self) -> CapacityError:
         free = self.ray.available_resources()

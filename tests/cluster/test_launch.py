@@ -13,6 +13,7 @@ from unite.cluster.console import print_plan
 from unite.cluster.launch import prepare
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
+from unite.tracking import TrackingError
 
 
 def write_digits(path, seed: int) -> None:
@@ -61,3 +62,12 @@ def test_files_that_are_not_taken_are_said(planned):
     assert (
         "split eval is what is named validation; not taken: extra.parquet, test-0.parquet" in plan
     )
+
+
+@pytest.mark.parametrize("mark", ["%", "?"])
+def test_a_storage_that_mlflow_would_misread_is_refused_at_once(tmp_path, monkeypatch, mark):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    config = replace(recipe("smoke"), {"storage": str(tmp_path / f"a{mark}20b")})
+    with pytest.raises(TrackingError, match=f"holds '[{mark}]'"):
+        prepare(config, resume="auto", allow_changes=False)
+    assert not list(tmp_path.iterdir())

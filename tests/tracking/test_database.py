@@ -149,6 +149,8 @@ def test_a_folder_in_its_place_is_named_at_once(tmp_path):
     (tmp_path / "mlflow.db").mkdir()
     with pytest.raises(TrackingError, match=r"mlflow.db is a folder"):
         check(f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(TrackingError, match=r"mlflow.db is a folder"):
+        resolve_uri(TrackingConfig(uri=f"sqlite:///{tmp_path}/mlflow.db"), str(tmp_path))
 
 
 def test_what_is_no_database_is_named(tmp_path):

@@ -50,6 +50,8 @@ def prepare(config: RunConfig, *, resume: str, allow_changes: bool) -> Run:
             f"--allow-changes has no effect: no run is continued, because this config is that of "
             f"{run.folder}, which has no checkpoint. Name the run to continue with --resume RUN"
         )
+    if config.tracking.enabled:
+        tracking.resolve_uri(config.tracking, run.config.storage)
     if config.data.train == DIGITS:
         from unite.data.ingest.digits import prepare_digits
 

@@ -40,16 +40,21 @@ def prepare(database: Path) -> None:
     """
     if database in READY and database.exists():
         return
-    if database.is_dir():
-        raise TrackingError(
-            f"{database} is a folder, and MLflow's database must be a file: move the folder away, "
-            "or name a file in the tracking URI"
-        )
+    require_no_folder(database)
     if _needs_work(database):
         database.parent.mkdir(parents=True, exist_ok=True)
         with _alone(database):
             _work(database)
     READY.add(database)
+
+
+def require_no_folder(database: Path) -> None:
+    """TrackingError when a folder has the database's name."""
+    if database.is_dir():
+        raise TrackingError(
+            f"{database} is a folder, and MLflow's database must be a file: move the folder away, "
+            "or name a file in the tracking URI"
+        )
 
 
 def _needs_work(database: Path) -> bool:

@@ -15,13 +15,14 @@ import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from unite.config.schema import TrackingConfig
 from unite.network import DEADLINE_S, DeadlineError, proxy_of, spare_loopback, within
 from unite.storage import Store, database_path, database_uri
-from unite.tracking.database import ARTIFACTS_FOLDER, prepare
+from unite.tracking.database import ARTIFACTS_FOLDER, prepare, require_no_folder
 from unite.tracking.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def _validated(uri: str, source: str) -> str:
 
 
 def _database_uri(path: str, source: str) -> str:
+    require_no_folder(Path(path))
     try:
         return database_uri(path)
     except ValueError as error:

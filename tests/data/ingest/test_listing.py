@@ -1,5 +1,6 @@
 """Links and odd entries of a tree, and of the tar that it is packed into."""
 
+import io
 import os
 import tarfile
 
@@ -90,7 +91,9 @@ def test_entries_that_lead_out_of_a_tar_and_files_that_are_there_twice(root, tmp
         archive.add(root, "set")
         archive.add(root / "bee" / "0.jpg", "set/ant/0.jpg")
         archive.add(root / "bee" / "0.jpg", "../ant/1.jpg")
-        archive.add(root / "bee" / "0.jpg", "/set/ant/2.jpg")
+        absolute = archive.gettarinfo(root / "bee" / "0.jpg")
+        absolute.name = "/set/ant/2.jpg"  # as `tar -P` has it
+        archive.addfile(absolute, io.BytesIO(b"bee"))
     found, _, skipped = rows(tmp_path / "odd.tar")
     assert [(path, data) for path, data, _ in found] == [
         ("set/ant/0.jpg", b"bee"),
@@ -112,6 +115,8 @@ def test_names_that_are_not_utf8(root):
 
 
 def test_a_damaged_inner_tar_is_named(root, tmp_path):
+    (root / "._cow.tar").write_bytes(b"x" * 2000)
+    assert rows(pack(root))[2] == {"hidden or a system's own": 1}
     (root / "cow.tar").write_bytes(b"x" * 2000)
     with pytest.raises(ValueError, match=r"cannot be listed .*\(cow.tar in it: "):
         rows(pack(root))

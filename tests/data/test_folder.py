@@ -25,8 +25,9 @@ def test_split_in_the_middle_of_names(folder):
 
 
 def test_splits_in_folders(folder, tmp_path):
-    found = folder("train/0.parquet", "split=test/0.parquet", "old/0.parquet", "train/x.txt")
+    found = folder("train/0.parquet", "split=test/0.parquet", "old/0.parquet", "._0.parquet")
     assert found.select("train", "DIR")[0] == {"train/0.parquet": 15}
+    assert found.foreign == ("._0.parquet",)
     assert found.select("eval", "DIR")[0] == {"split=test/0.parquet": 20}
     assert holds_parquet(Store.open(tmp_path))
     # Files in the folder itself are the data set then.

@@ -13,8 +13,8 @@ Sizes = tuple[tuple[int, int], ...]
 def shared_files(train: ShardSet, held_out: ShardSet) -> list[str]:
     """Places of held-out files whose rows are trained on.
 
-    They are files of the training set, or have the digest of one; where a manifest does not say
-    the digest, its size and footer (the places of all its columns).
+    They have the digest of a training file; where a manifest does not say it, its size and its
+    footer (the places of all columns).
     """
     known: dict[Sizes, list[str]] = {}
     for file, sizes in _sizes(train).items():
@@ -52,8 +52,6 @@ def _digests(shards: ShardSet) -> dict[str, str]:
 
 
 def _same(train: ShardSet, one: str, held_out: ShardSet, other: str) -> bool:
-    if (train.uri, one) == (held_out.uri, other):
-        return True
     digests = _digests(train).get(one), _digests(held_out).get(other)
     if all(digests):
         return digests[0] == digests[1]

@@ -71,6 +71,21 @@ def test_numbers_that_are_names_too(read):
     assert read("0,ant\n1,bee\n", images) == {"0.jpg": "ant", "1.jpg": "bee"}
 
 
+def test_the_separator_that_names_most_files_counts(read):
+    """The comma of the second line belongs to a file's name, though `b` is a file as well."""
+    names = {"a.jpg": "ant", "b,1.jpg": "bee", "b.jpg": "cow"}
+    assert read(lines(*(f"{image};{name}" for image, name in names.items())), tuple(names)) == names
+
+
+def test_a_line_that_names_a_file_is_no_head(read):
+    assert read("a.jpg,ant,target\nb.jpg,bee,x\n", ("a.jpg", "b.jpg"))["a.jpg"] == "ant"
+
+
+def test_a_whole_path_comes_before_the_end_of_another(read):
+    names = {"a/1.jpg": "ant", "x/a/1.jpg": "bee"}
+    assert read(lines(*(f"{image},{name}" for image, name in names.items())), tuple(names)) == names
+
+
 def test_list_of_imagenet(read):
     text = "ImageId,PredictionString\na1,n01 85 1 499 272 n01 1 2 3 4\na2,n02 1 2 3 4\n"
     assert read(text, ("a1.jpg", "a2.jpg")) == {"a1.jpg": "n01", "a2.jpg": "n02"}

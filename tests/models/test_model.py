@@ -79,7 +79,7 @@ def test_padding_changes_nothing() -> None:
     padded_tokens = torch.full((3, 12, 32), -5.0)
     padded_tokens[:, :7] = tokens
     padded = encoder(padded_latent, t_B, labels_B, padded_tokens, mask_BK=mask, token_mask_BN=mask)
-    torch.testing.assert_close(padded[:, :7], plain, atol=1e-5, rtol=0)
+    torch.testing.assert_close(padded[:, :7], plain, atol=1e-4, rtol=0)
     assert not padded[:, 7:].any()
     unmasked = encoder(padded_latent, t_B, labels_B, padded_tokens)
     assert (unmasked[:, :7] - plain).abs().max() > 1e-2
@@ -95,9 +95,9 @@ def test_padding_changes_nothing_in_generation_and_decoder() -> None:
     padded = torch.cat([latent, torch.full((3, 5, 8), 9.0)], dim=1)
     plain_z = encoder(latent, t_B, labels_B)
     padded_z = encoder(padded, t_B, labels_B, mask_BK=mask)
-    torch.testing.assert_close(padded_z[:, :7], plain_z, atol=1e-5, rtol=0)
+    torch.testing.assert_close(padded_z[:, :7], plain_z, atol=1e-4, rtol=0)
     plain = decoder(latent)
-    torch.testing.assert_close(decoder(padded, mask)[:, :7], plain, atol=1e-5, rtol=0)
+    torch.testing.assert_close(decoder(padded, mask)[:, :7], plain, atol=1e-4, rtol=0)
     assert head.mask is mask
 
 
@@ -119,9 +119,9 @@ def test_samples_do_not_see_each_other() -> None:
     for row in range(3):
         one = slice(row, row + 1)
         z0 = model.tokenize(images[one], latent[one], t_B[one])
-        torch.testing.assert_close(z0, z0_BKD[one], atol=1e-5, rtol=0)
+        torch.testing.assert_close(z0, z0_BKD[one], atol=1e-4, rtol=0)
         z_hat = model.denoise(latent[one], t_B[one], labels_B[one])
-        torch.testing.assert_close(z_hat, z_hat_BKD[one], atol=1e-5, rtol=0)
+        torch.testing.assert_close(z_hat, z_hat_BKD[one], atol=1e-4, rtol=0)
     assert (z_hat_BKD[0] - z_hat_BKD[1]).abs().max() > 1e-2
 
 
@@ -230,7 +230,7 @@ def test_rotary_pairs_turn_by_relative_position() -> None:
     assert torch.equal(table[0, :3], torch.ones(3, 4).double()) and not table[1, :3].any()
     q, k = torch.randn(2, 1, 8, dtype=torch.float64)
     scores = [rotate(q, table[:, i : i + 1]) @ rotate(k, table[:, i + 1 : i + 2]).T for i in (2, 5)]
-    torch.testing.assert_close(scores[0], scores[1], atol=1e-6, rtol=0)
+    torch.testing.assert_close(scores[0], scores[1], atol=1e-5, rtol=0)
     turned = rotate(torch.tensor([[1.0, 0, 0, 0, 0, 0, 0, 0]]), table[:, 3:4].float())
     assert turned[0, :2].tolist() == pytest.approx([0.5403023, 0.8414710])
 

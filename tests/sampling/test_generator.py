@@ -61,7 +61,7 @@ def test_fixed_step_images_do_not_depend_on_the_batch(model, solver, batch_size)
     whole = draw(model, LABELS, config, seeds_B=SEEDS)
     parts = list(generate_batches(model, LABELS, SEEDS, batch_size, config))
     images = torch.cat([part.reconstruction for part in parts])
-    torch.testing.assert_close(images, whole.reconstruction, rtol=0, atol=1e-5)
+    torch.testing.assert_close(images, whole.reconstruction, rtol=0, atol=1e-4)
     assert torch.equal(torch.cat([part.labels_B for part in parts]), LABELS)
     assert torch.equal(torch.cat([part.nfe_B for part in parts]), whole.nfe_B)
 
@@ -90,7 +90,7 @@ def test_seed_noise_and_order_name_the_same_sample(model):
     by_noise = draw(model, LABELS, config, noise_BKD=sample_noise(SEEDS, model.noise_shape))
     assert torch.equal(by_seed.z_BKD, by_noise.z_BKD)
     turned = draw(model, LABELS.flip(0), config, seeds_B=SEEDS.flip(0))
-    torch.testing.assert_close(turned.z_BKD.flip(0), by_seed.z_BKD, rtol=0, atol=1e-5)
+    torch.testing.assert_close(turned.z_BKD.flip(0), by_seed.z_BKD, rtol=0, atol=1e-4)
 
 
 def test_fresh_noise_differs(model):
@@ -225,5 +225,5 @@ def test_samples_with_fewer_registers(solver):
             seeds_B=[row + 1],
             mask_BK=mask[row : row + 1, :size],
         )
-        torch.testing.assert_close(alone.z_BKD[0], whole.z_BKD[row, :size], rtol=0, atol=1e-5)
+        torch.testing.assert_close(alone.z_BKD[0], whole.z_BKD[row, :size], rtol=0, atol=1e-4)
         assert alone.nfe_B[0] == whole.nfe_B[row]

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import io
 import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Barrier, Lock, local
 
 import numpy as np
 import pyarrow as pa
@@ -304,6 +306,39 @@ def all_orthogonal(stack, eps):
     return torch.stack([orthogonal(matrix, eps) for matrix in stack])
 
 
+class Ranks:
+    """Trainers of one world, a thread each, and what they ask of torch.distributed."""
+
+    def __init__(self, size):
+        self.size, self.lock, self.here = size, Lock(), local()
+        self.barrier, self.values = Barrier(size, timeout=250), [None] * size
+
+    def train(self, job, rank):
+        self.here.rank = rank
+        world = World(rank=rank, size=self.size)
+        trainer = setup.build_trainer(job, world, NullTracker(), local_reader)
+        trainer.run()
+        trainer.stream.close()
+        return trainer.model
+
+    def build_model(self, config):
+        with self.lock:  # torch's generator is everybody's
+            return make_model(config)
+
+    def gather(self, value):
+        self.values[self.here.rank] = value
+        self.barrier.wait()
+        found = list(self.values)
+        self.barrier.wait()
+        return found
+
+    def all_reduce(self, tensor):
+        tensor.copy_(sum(self.gather(tensor.clone())))
+
+    def all_gather_object(self, found, value):
+        found[:] = self.gather(value)
+
+
 @pytest.fixture(scope="module")
 def data():
     """uint8 images (N, 8, 8) and labels of both splits."""
@@ -319,18 +354,20 @@ def real(data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("plain")
     write_shards(folder / "data", *data)
 
-    def train(changes):
+    def train(changes, size=1):
         places = {"storage": str(folder / "runs"), "data.train": str(folder / "data")}
-        run = open_run(replace(recipe("smoke"), {**changes, **places}))
+        run = open_run(replace(recipe("smoke"), {**changes, **places}), resume="never")
         begin(run)
         job = setup.Job.of(run)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(setup, "build_model", make_model)
+            ranks = Ranks(size)
+            patch.setattr(setup, "build_model", ranks.build_model)
+            patch.setattr(torch.distributed, "all_reduce", ranks.all_reduce)
+            patch.setattr(torch.distributed, "all_gather_object", ranks.all_gather_object)
             patch.setattr(setup, "load_perceptual", lambda *_: perceptual)
             patch.setattr(muon, "orthogonalize", all_orthogonal)
-            trainer = setup.build_trainer(job, World(), NullTracker(), local_reader)
-            trainer.run()
-        trainer.stream.close()
+            with ThreadPoolExecutor(size) as pool:
+                model = [*pool.map(lambda rank: ranks.train(job, rank), range(size))][0]
         saved = read_checkpoint(latest(run.folder))
         found = {
             f"{entry['images']} {name}": value
@@ -339,7 +376,7 @@ def real(data, tmp_path_factory):
             if name != "images"
         }
         for part in ("model", "ema"):
-            names = dict(trainer.model.named_parameters())
+            names = dict(model.named_parameters())
             found |= {f"{part}.{n}": v for n, v in saved.parts[part].items() if n in names}
         return found | saved.parts["optimizer"]
 
@@ -395,3 +432,12 @@ def test_six_steps_are_those_of_a_plain_trainer(changes, acting, real, data):
     for setting in acting:
         without = plain({**changes, **OFF[setting]}, data)
         assert disagreements(found, without, start), f"{setting} did not act"
+
+
+def test_two_ranks_train_what_one_does(real, data):
+    found, expected = (
+        {name: value for name, value in result.items() if " latent/" not in name}  # of a rank alone
+        for result in (real(USUAL, size=2), plain(USUAL, data))
+    )
+    start = dict(make_model(replace(recipe("smoke"), USUAL)).named_parameters())
+    assert disagreements(found, expected, start) == []

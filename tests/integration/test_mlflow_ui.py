@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -35,7 +36,7 @@ from unite.config.axes import find_axis
 from unite.config.schema import TrackingConfig
 from unite.data.ingest.digits import prepare_digits
 from unite.storage import Store
-from unite.tracking.server import connect
+from unite.tracking.server import connect, page_of
 from unite.training.runs import begin, open_run
 
 pytestmark = [pytest.mark.mlflow_server, pytest.mark.slow]
@@ -43,6 +44,7 @@ pytestmark = [pytest.mark.mlflow_server, pytest.mark.slow]
 FD = "eval/generation/fd-pixels"
 DOC_HEADING = "## Finding trials in MLflow"
 PATIENCE_S = 60
+VIEWPORT = {"width": 1600, "height": 1000}
 
 # Sweep -> its finished trials, by MLflow's name of the run, with what was measured.
 FINISHED: dict[str, dict[str, dict[str, float]]] = {
@@ -205,10 +207,22 @@ def page(chromium):
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        page = browser.new_page(viewport=VIEWPORT)
         page.set_default_timeout(PATIENCE_S * 1000)
         yield page
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def screens(tmp_path_factory):
+    """Keeps a screenshot: in the folder UNITE_SCREENSHOTS, or among the tests' files."""
+    folder = Path(os.environ.get("UNITE_SCREENSHOTS") or tmp_path_factory.mktemp("screens"))
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def keep(page, name: str) -> None:
+        page.screenshot(path=folder / f"mlflow-{name}.png")
+
+    return keep
 
 
 @pytest.mark.browser
@@ -239,8 +253,8 @@ def smoke(ray_cluster, tracked) -> Ended:
 
 @pytest.mark.ray
 @pytest.mark.browser
-def test_the_compare_page_draws_a_real_sweeps_field_against_our_metrics(
-    smoke, tracked, server, page
+def test_the_compare_page_draws_the_varied_field_against_an_evaluation(
+    smoke, tracked, server, page, screens
 ):
     chosen = [each.run_id for each in smoke.measured]
     experiment = connect(tracked.uri).get_experiment_by_name("smoke")
@@ -250,12 +264,52 @@ def test_the_compare_page_draws_a_real_sweeps_field_against_our_metrics(
     for sharing in ("shared", "separate"):
         page.get_by_text(f"{sharing}, seed 0").first.wait_for()
     page.locator(".axis-title", has_text="model.sharing").wait_for()
+    # Chosen by MLflow itself: the field that varies, and the metric that was logged first.
+    page.locator(".axis-title", has_text="eval/").first.wait_for()
+    titles = page.locator(".axis-title").all_text_contents()
+    varied = [title for title in titles if "/" not in title]
+    assert varied == ["model.sharing"], "nothing else varies"
+    screens(page, "compare")
     metrics = page.get_by_role("combobox").nth(1)
     metrics.click()
     for name in (FD, LATENT_STD, "loss/total"):
         page.get_by_title(name, exact=True).first.wait_for()
-    drawn = page.locator(".axis-title", has_text=FD)
-    if not drawn.count():  # MLflow draws some at once, and choosing one again takes it away
-        metrics.fill(FD)
-        page.keyboard.press("Enter")
-    drawn.wait_for()
+
+
+@pytest.fixture(scope="module")
+def trained(smoke, tracked, server) -> str:
+    """The address of a trained trial's page, as commands print it."""
+    (separate,) = (each for each in smoke.measured if each.trial.value == "separate")
+    experiment = connect(tracked.uri).get_experiment_by_name("smoke").experiment_id
+    handle = tracking.RunHandle(tracked.uri, separate.run_id, experiment)
+    return page_of(handle, server)
+
+
+@pytest.mark.ray
+@pytest.mark.browser
+def test_a_runs_page_opens_in_model_training_and_says_what_the_run_is(trained, page, screens):
+    page.goto(trained)
+    for words in ("sweep_weight_sharing.py", "digits train", FD):
+        page.get_by_text(words).first.wait_for()
+    samples = page.locator("img[src*='samples.png']")
+    samples.wait_for()
+    assert samples.evaluate("each => each.naturalWidth") > 100
+    assert samples.bounding_box()["y"] < VIEWPORT["height"], "seen without scrolling"
+    assert page.get_by_text("Judges").count() == 0, "the pages for language models are not shown"
+    screens(page, "run")
+
+
+@pytest.mark.ray
+@pytest.mark.browser
+def test_charts_begin_with_evaluation_and_show_the_samples(trained, page, screens):
+    page.goto(trained.replace("?", "/model-metrics?"))
+    page.get_by_role("button", name="Add chart").first.wait_for()
+    text = page.locator("body").inner_text()
+    sections = re.findall(r"^([\w/ ]+?)\s*\(\d+\)$", text, re.MULTILINE)
+    assert sections and sections[0] == "eval", text
+    grid = page.locator("img[src*='samples']").first
+    grid.wait_for()
+    # MLflow writes all params above the picture, so that it has to be scrolled to inside its card.
+    assert grid.evaluate("each => each.naturalWidth") > 100
+    assert page.get_by_text("eval/samples").first.bounding_box()["y"] < VIEWPORT["height"]
+    screens(page, "charts")

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from unite.reporting.collect import collect, evenly, folder_of
+from unite.reporting.collect import collect, evenly
 from unite.reporting.pictures import thumbnail
 
 
 def test_runs_that_write_to_one_folder_are_one_run(collected):
-    folders = [folder_of(run.info) for run in collected.runs]
+    folders = [run.info.place for run in collected.runs]
     assert len(set(folders)) == len(folders)
     assert {parent.tags["axis"] for parent in collected.sweeps} == {"flow_ratio", "noise", "colour"}
     assert collected.run_of(collected.runs[3].info.run_id) is collected.runs[3]

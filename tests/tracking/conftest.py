@@ -65,6 +65,9 @@ class FakeRun:
             raise OSError("no artifact store")
         self.artifacts[name] = path.read_bytes()
 
+    def describe(self) -> None:
+        self._called("describe")
+
     def steps(self, key: str) -> list[int]:
         return [step for name, step, _, _ in self.points if name == key]
 

@@ -170,7 +170,7 @@ def test_how_to_open_the_ui():
     )
     assert describe("sqlite:////my runs/mlflow.db").endswith("'sqlite:////my runs/mlflow.db'")
     assert describe(RunHandle("http://host:5000", "abc", "7")) == (
-        "http://host:5000/#/experiments/7/runs/abc"
+        "http://host:5000/#/experiments/7/runs/abc?workflowType=machine_learning"
     )
 
 

@@ -98,7 +98,7 @@ def test_without_mlflow_everything_stays_in_the_spool(tmp_path, gradient):
     tracker.close()
     assert logged_steps(tmp_path) == [8]
     names = [path.name for path in (tmp_path / "files").rglob("*") if path.is_file()]
-    assert len(names) == 3
+    assert len(names) == 4
 
 
 def test_a_handle_needs_a_spool(handle):
@@ -116,9 +116,8 @@ def test_metrics_images_and_artifacts_reach_mlflow(tmp_path, sqlite_run, gradien
     assert metric_history(sqlite_run, "loss/total") == [(8, 1 / 8), (16, 1 / 16), (24, 1 / 24)]
     client = connect(sqlite_run.uri)
     images = [file.path for file in client.list_artifacts(sqlite_run.run_id, "images")]
-    assert (
-        sorted(name.partition("+timestamp")[0] for name in images) == ["images/samples+step+24"] * 2
-    )
+    stems = sorted(name.partition("+timestamp")[0] for name in images)
+    assert stems == ["images/eval~samples+step+24"] * 2
     assert client.get_run(sqlite_run.run_id).data.tags["mlflow.loggedImages"] == "True"
     cards = client.list_artifacts(sqlite_run.run_id, "cards")
     assert [file.path for file in cards] == ["cards/first.json"]
@@ -192,7 +191,7 @@ def test_logging_goes_on_while_a_request_hangs(tmp_path, handle, fake, gradient)
     fake.open.set()
     tracker.close()
     assert fake.steps("lr") == list(range(300))
-    assert len(fake.artifacts) == 3
+    assert len(fake.artifacts) == 4
 
 
 def test_an_outage_is_said_once_with_the_file_and_replayed(tmp_path, handle, fake, caplog):

@@ -189,7 +189,7 @@ def test_the_best_checkpoint_is_one_that_was_evaluated(smoke, make_trainer):
         "checkpoint.keep_best": 1,
     }
     trainer = make_trainer(replace(smoke, changes))
-    scores = iter([30.0, 20.0])
+    scores = iter([10.0, 30.0, 20.0])  # before the first step, halfway, at the end
     evaluate = trainer._evaluate
 
     def scored():

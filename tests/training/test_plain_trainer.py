@@ -139,6 +139,7 @@ class Plain:
         self.weights = dict(self.model.named_parameters())
         self.average = {name: w.detach().clone() for name, w in self.weights.items()}
         self.state = {name: [torch.zeros_like(w)] * 2 for name, w in self.weights.items()}
+        self.result |= {f"0 {name}": v for name, v in self.evaluate().items()}
         for seen in range(0, total, size):
             batch = slice(seen, seen + size)
             terms = self.gradients(rows[batch], epochs[batch], self.ramp(seen, total))

@@ -18,6 +18,7 @@ from typing import Any
 from unite import terminal, tracking
 from unite.ablation.results import is_trained, total_images
 from unite.cluster.connect import admit, connect, describe_cluster
+from unite.cluster.inputs import data_inputs
 from unite.cluster.train import fit
 from unite.config.schema import ClusterConfig, RunConfig
 from unite.config.serialise import flatten, to_dict
@@ -130,14 +131,17 @@ def _start_tracking(run: Run) -> tracking.RunHandle | None:
         config.tracking,
         storage=config.storage,
         name=config.tracking.run_name or run.folder.name,
-        params={name: str(value) for name, value in flatten(config).items()},
+        params=tracking.run_params(flatten(config)),
         config_dict=to_dict(config),
         tags=tracking.run_tags(
             recipe=config.recipe,
             manifest_digest=open_split(config, "train").digest,
             cluster=describe_cluster(),
+            run_uri=run.folder.uri,
+            source="jobs/train.py",
         ),
         resume_run_id=run.mlflow_run_id,
+        data=data_inputs(config),
     )
     run.folder.write_json(RUN_FILE, {"mlflow_run_id": handle.run_id, "mlflow_uri": handle.uri})
     return handle

@@ -130,11 +130,7 @@ def _tracked_runs(arguments: ScheduleArguments, storage: str) -> list[Store]:
     except tracking.TrackingError as error:
         logger.warning("only the storage is searched for runs: %s", error)
         return []
-    places = [
-        f"{run.params['storage']}/{run.params['name']}"
-        for run in found
-        if run.params.get("storage") and run.params.get("name")
-    ]
+    places = [run.place for run in found if run.place]
     reached = [Store.open(place) for place in dict.fromkeys(places) if _is_reached(place, uri)]
     if len(reached) < len(set(places)):
         logger.warning("%d runs in MLflow are not here", len(set(places)) - len(reached))

@@ -13,6 +13,7 @@ from unite import tracking
 from unite.ablation.results import read_result
 from unite.ablation.trials import Sweep, Trial, Work
 from unite.ablation.verdict import Measured
+from unite.cluster.inputs import data_inputs
 from unite.config.serialise import flatten, to_dict
 from unite.storage import Store
 from unite.tracking.spool import POINTS_FILE, TARGET_FILE, Spool, Target
@@ -39,7 +40,8 @@ def start_parent(sweep: Sweep) -> tracking.RunHandle | None:
         params={"axis": sweep.axis.name, "scale": options.scale, "equal": options.equal},
         config_dict={"trials": {trial.digest: sweep.label(trial) for trial in sweep.trials}},
         tags={"axis": sweep.axis.name, "figure": sweep.axis.figure, "scale": options.scale}
-        | {"equal": options.equal, "role": "sweep"},
+        | {"equal": options.equal, "role": "sweep"}
+        | {"mlflow.source.name": f"ablations/sweep_{sweep.axis.name}.py"},
         resume_run_id=record.get("mlflow_run_id"),
     )
     sweep.folder.write_json(SWEEP_FILE, {"mlflow_run_id": handle.run_id, "mlflow_uri": handle.uri})
@@ -98,7 +100,7 @@ def _start_child(
         config.tracking,
         storage=config.storage,
         name=name,
-        params={field: str(value) for field, value in flatten(config).items()},
+        params=tracking.run_params(flatten(config)),
         config_dict=to_dict(config),
         tags=tracking.run_tags(
             config.recipe,
@@ -108,6 +110,7 @@ def _start_child(
             source=f"ablations/sweep_{tags['axis']}.py",
             extra=tags,
         ),
+        data=data_inputs(config),
         parent_run_id=parent.run_id,
         resume_run_id=resume_run_id,
     )

@@ -136,7 +136,7 @@ def collect(uri: str, experiment: str, storage: str) -> Collected:
     groups: dict[str, list[tracking.RunInfo]] = {}
     for info in infos:
         if info not in sweeps:
-            groups.setdefault(folder_of(info) or info.run_id, []).append(info)
+            groups.setdefault(info.place or info.run_id, []).append(info)
     reader = _Reader(uri, Store.open(storage))
     runs = tuple(reader.read(group) for group in groups.values())
     return Collected(experiment=experiment, uri=uri, runs=runs, sweeps=tuple(sweeps))
@@ -146,14 +146,6 @@ def _elsewhere(uri: str) -> str:
     if uri.startswith("http"):
         return "Start the server, or name another with --uri or MLFLOW_TRACKING_URI"
     return "--storage names the folder of the runs, --uri another MLflow"
-
-
-def folder_of(info: tracking.RunInfo) -> str:
-    """Folder of a run as its tags or its config say; empty when they do not."""
-    if info.tags.get("run_uri"):
-        return info.tags["run_uri"].rstrip("/")
-    storage, name = info.params.get("storage", ""), info.params.get("name", "")
-    return f"{storage.rstrip('/')}/{name}" if storage and name else ""
 
 
 class _Reader:
@@ -168,7 +160,7 @@ class _Reader:
         """Everything about one run; its MLflow runs newest first."""
         trained = next((i for i in reversed(infos) if set(CURVES) & set(i.metrics)), infos[-1])
         handle = tracking.RunHandle(self.uri, trained.run_id)
-        recorded = folder_of(trained)
+        recorded = trained.place
         folder = self._folder(recorded, infos)
         evaluations = _evaluations(folder, handle)
         alignment, evaluations = evaluations.beside("alignment", ALIGNMENT_FILE, parse_alignment)

@@ -8,6 +8,7 @@
 This is the only folder that imports mlflow, and only when MLflow is really used.
 """
 
+from unite.tracking.presentation import DataInput, shown_name
 from unite.tracking.reading import RunFiles, experiments
 from unite.tracking.results import Pushed, log_results, push_spool
 from unite.tracking.runs import (
@@ -28,11 +29,12 @@ from unite.tracking.server import (
 )
 from unite.tracking.spool import spool_folder
 from unite.tracking.system import SYSTEM_METRICS
-from unite.tracking.tags import run_tags
+from unite.tracking.tags import run_params, run_tags
 from unite.tracking.tracker import MlflowTracker, NullTracker, Tracker, open_tracker
 
 __all__ = [
     "SYSTEM_METRICS",
+    "DataInput",
     "Login",
     "MlflowTracker",
     "NullTracker",
@@ -53,7 +55,9 @@ __all__ = [
     "open_tracker",
     "push_spool",
     "resolve_uri",
+    "run_params",
     "run_tags",
     "spool_folder",
+    "shown_name",
     "start_run",
 ]

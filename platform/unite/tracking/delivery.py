@@ -13,11 +13,9 @@ from pathlib import Path
 
 from unite.tracking.gateway import MAX_POINTS_PER_CALL, Gateway, MlflowGateway
 from unite.tracking.images import ImageId, parse_image_name
+from unite.tracking.presentation import HAS_IMAGES, shown_name
 from unite.tracking.server import RunHandle
 from unite.tracking.spool import Point, Spool
-
-HAS_IMAGES = {"mlflow.loggedImages": "True"}
-"""The tag by which MLflow's UI knows that a run has step-keyed images."""
 
 Connect = Callable[[RunHandle], Gateway]
 
@@ -105,7 +103,7 @@ class Delivery:
             return point.metrics
         return {
             name: value
-            for name, value in point.metrics.items()
+            for name, value in _shown(point.metrics).items()
             if point.step > last_steps.get(name, -1)
         }
 
@@ -118,7 +116,7 @@ class Delivery:
         image = parse_image_name(name)
         if image and not self._told_images:
             self._told_images = True
-            self._tags = {**self._tags, **HAS_IMAGES}
+            self._tags = {**self._tags, HAS_IMAGES: "True"}
         if image and self._target.training and self._known_images is None:
             self._known_images = gateway.images()
             return True
@@ -137,3 +135,7 @@ class Delivery:
             self._skip += 1  # one file that the server refuses must not hold up the others
             raise
         self.sent_files += 1
+
+
+def _shown(metrics: dict[str, float]) -> dict[str, float]:
+    return {shown_name(name): value for name, value in metrics.items()}

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from unite.tracking.images import ImageId, parse_image_name
+from unite.tracking.presentation import refresh_note
 from unite.tracking.server import RunHandle, connect
 from unite.tracking.spool import Point
 
@@ -31,6 +32,10 @@ class Gateway(Protocol):
 
     def upload(self, path: Path, name: str) -> None:
         """Store a local file as the artifact `name` (its last part is the file's name)."""
+        ...
+
+    def describe(self) -> None:
+        """Write the run's description anew from what the run has."""
         ...
 
 
@@ -73,3 +78,7 @@ class MlflowGateway(Gateway):
         """One PUT, or a copy where the artifact store is a folder."""
         folder = PurePosixPath(name).parent.as_posix()
         self._artifacts.log_artifact(str(path), None if folder == "." else folder)
+
+    def describe(self) -> None:
+        """One GET of the run, two POSTs of tags."""
+        refresh_note(self._client, self._handle.run_id)

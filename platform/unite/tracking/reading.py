@@ -10,6 +10,7 @@ from typing import Any
 from unite.storage import database_path
 from unite.tracking.database import ARTIFACTS_FOLDER
 from unite.tracking.images import parse_image_name
+from unite.tracking.presentation import shown_image
 from unite.tracking.server import (
     RunHandle,
     TrackingError,
@@ -63,10 +64,11 @@ class RunFiles:
 
     def images(self, key: str) -> dict[int, str]:
         """Step -> name of the full-size picture that was logged under `key`."""
+        keys = (key, shown_image(key))  # the first one in runs of older versions
         found = {}
         for name in self.list("images"):
             image = parse_image_name(name)
-            if image is not None and image.key == key and not image.thumbnail:
+            if image is not None and image.key in keys and not image.thumbnail:
                 found[image.step] = name
         return dict(sorted(found.items()))
 

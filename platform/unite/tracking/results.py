@@ -15,6 +15,7 @@ import numpy as np
 from unite.tracking.delivery import Connect, Delivery
 from unite.tracking.gateway import MlflowGateway
 from unite.tracking.images import check_image, encode_image
+from unite.tracking.presentation import shown_image
 from unite.tracking.server import RunHandle, TrackingError, connect, patiently, reason_of
 from unite.tracking.spool import POINTS_FILE, Spool, Target
 
@@ -58,7 +59,7 @@ def log_results(
     kept.aim(Target(handle, training=False, tags=dict(tags or {})))
     kept.append({name: float(value) for name, value in metrics.items()}, int(step))
     for key, image_HWC in (images or {}).items():
-        encoded = encode_image(key, image_HWC, int(step), time.time_ns() // 1_000_000)
+        encoded = encode_image(shown_image(key), image_HWC, int(step), time.time_ns() // 1_000_000)
         for name, data in encoded.items():
             kept.put_file(name, data)
     for name, data in (artifacts or {}).items():
@@ -103,6 +104,7 @@ def _push(spool: Spool, gateway: Connect) -> Pushed:
             client = connect(target.run.uri)
             patiently(lambda: client.set_terminated(target.run.run_id, target.status))
             spool.note_status("")
+        delivery.connect().describe()
     except Exception as error:  # whatever mlflow, its artifact store or the network raises
         raise TrackingError(
             f"MLflow at {target.run.uri} did not take run {target.run.run_id}: "

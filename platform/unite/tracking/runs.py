@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,6 +17,14 @@ from urllib.parse import urlsplit
 from unite.config.schema import TrackingConfig
 from unite.network import is_loopback
 from unite.storage import database_path
+from unite.tracking.presentation import (
+    COMMAND_TAG,
+    DataInput,
+    command_line,
+    describe_experiment,
+    log_data,
+    refresh_note,
+)
 from unite.tracking.server import (
     RunHandle,
     TrackingError,
@@ -62,6 +70,15 @@ class RunInfo:
     tags: dict[str, str]
     """Tags, MLflow's own included."""
 
+    @property
+    def place(self) -> str:
+        """Folder or s3 URI of the run as it was recorded; empty when it was not."""
+        if self.tags.get("run_uri"):
+            return self.tags["run_uri"].rstrip("/")
+        # Runs of older versions.
+        storage, name = self.params.get("storage", ""), self.params.get("name", "")
+        return f"{storage.rstrip('/')}/{name}" if storage and name else ""
+
 
 def start_run(
     config: TrackingConfig,
@@ -71,6 +88,7 @@ def start_run(
     params: Mapping[str, object],
     config_dict: Mapping[str, Any],
     tags: Mapping[str, str],
+    data: Sequence[DataInput] = (),
     parent_run_id: str | None = None,
     resume_run_id: str | None = None,
 ) -> RunHandle:
@@ -84,6 +102,7 @@ def start_run(
             other values, they are noted in the tag `resumed_with_changes`.
         config_dict: the nested config, stored as the artifact config.json.
         tags: see `run_tags`.
+        data: the data sets that the run reads.
         parent_run_id: the sweep's run that this one is a trial of.
         resume_run_id: the run to continue. If this MLflow has no such run, a new one is made.
 
@@ -94,11 +113,15 @@ def start_run(
     client = connect(uri)
     try:
         experiment_id = open_experiment(client, config.experiment, artifact_location(uri, storage))
-        all_tags = {**tags, PARENT_TAG: parent_run_id} if parent_run_id else dict(tags)
+        describe_experiment(client, experiment_id)
+        all_tags = {COMMAND_TAG: command_line(), **tags}
+        all_tags |= {PARENT_TAG: parent_run_id} if parent_run_id else {}
         run = _continued(client, resume_run_id, uri) if resume_run_id else None
         if run is None:
             run = client.create_run(experiment_id, run_name=config.run_name or name)
         _describe_run(client, run, params, all_tags)
+        log_data(client, run.info.run_id, data)
+        refresh_note(client, run.info.run_id)
         _store_config(client, run, config_dict)
     except TrackingError:
         raise
@@ -207,8 +230,14 @@ def finish_run(handle: RunHandle, status: Status, *, spool: str | Path | None = 
     When MLflow does not answer, the status is kept in `spool` (the tracker's folder), if given,
     and set by `push_spool`.
     """
+
+    def finish() -> None:
+        client = connect(handle.uri)
+        client.set_terminated(handle.run_id, status)
+        refresh_note(client, handle.run_id)
+
     try:
-        patiently(lambda: connect(handle.uri).set_terminated(handle.run_id, status))
+        patiently(finish)
     except Exception as error:  # whatever mlflow, its database driver or the network raises
         kept = _keep_status(spool, status)
         logger.warning(

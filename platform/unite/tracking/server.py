@@ -39,6 +39,8 @@ NOT_MLFLOW = re.compile(
 )
 """What MLflow's client says of a page of HTML."""
 VARIABLE = "MLFLOW_TRACKING_URI"
+MODEL_TRAINING = "workflowType=machine_learning"
+"""Query that opens MLflow's pages in model training, whatever was looked at before."""
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -239,7 +241,13 @@ def describe(target: RunHandle | str) -> str:
         return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
     if isinstance(target, str):
         return uri
-    return f"{uri}/#/experiments/{target.experiment_id}/runs/{target.run_id}"
+    return page_of(target)
+
+
+def page_of(target: RunHandle, server: str = "") -> str:
+    """The address of a run's page; `server` is where a database will be shown."""
+    root = server or target.uri
+    return f"{root}/#/experiments/{target.experiment_id}/runs/{target.run_id}?{MODEL_TRAINING}"
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,15 @@ def run_tags(
     return {name: value for name, value in tags.items() if value}
 
 
+def run_params(fields: Mapping[str, object]) -> dict[str, str]:
+    """The flattened config of a run as MLflow's params.
+
+    The run's name stays out: it differs between any two runs, so that every comparison would begin
+    with it.
+    """
+    return {name: str(value) for name, value in fields.items() if name != "name"}
+
+
 def _code_digest(package: Path) -> str:
     """Says which code ran where the commit cannot: uncommitted changes, a copy without git."""
     total = hashlib.sha256()

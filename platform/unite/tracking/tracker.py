@@ -15,6 +15,7 @@ from unite.config.vocabulary import METRICS
 from unite.tracking.delivery import Connect, Delivery
 from unite.tracking.gateway import MlflowGateway
 from unite.tracking.images import check_image, encode_image
+from unite.tracking.presentation import newest_picture, shown_image
 from unite.tracking.sender import Sender
 from unite.tracking.server import Login, RunHandle, reason_of
 from unite.tracking.spool import Spool, Target
@@ -111,12 +112,14 @@ class Tracker:
 
     def _keep_image(self, key: str, image_HWC: np.ndarray, step: int, time_ms: int) -> None:
         try:
-            encoded = encode_image(key, image_HWC, step, time_ms)
+            encoded = encode_image(shown_image(key), image_HWC, step, time_ms)
         except (OSError, ValueError) as error:  # Pillow built without WebP
             self._warn(error)
             return
         for name, data in encoded.items():
             self._keep_file(name, data)
+            if name.endswith(".png"):
+                self._keep_file(newest_picture(key), data)
 
     def _keep_file(self, name: str, data: bytes) -> None:
         if self._spool:

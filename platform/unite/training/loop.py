@@ -134,9 +134,15 @@ class Trainer:
         self.bad_rows = self.bad_rows_before = checkpoint.state.get("bad_rows", 0)
 
     def run(self) -> dict[str, Any]:
-        """Train to the end or until asked to stop; returns a JSON-able summary."""
+        """Train to the end or until asked to stop; returns a JSON-able summary.
+
+        A fresh run is evaluated before its first step: an evaluation that cannot work ends it at
+        once and not after hours, and its curves begin with the untrained model.
+        """
         started, first = time.monotonic(), self.images
         stopped = False
+        if self.images == 0:
+            self._evaluate()
         window = Window(self)
         while self.images < self.plan.total_images and not stopped:
             values, stopped = self.train_step(next(self.stream))

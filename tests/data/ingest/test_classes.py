@@ -4,7 +4,7 @@ import io
 import json
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -223,9 +223,13 @@ def test_held_out_of_the_same_files_is_said(forms, prepare, tmp_path):
     prepare(tree, out=out)
     again = PrepareConfig(source=str(tree), out=out, split="eval", original=True)
     assert f"{out} has split train of the same files" in describe_plan(plan(again))
+    assert "warning" not in describe_plan(plan(replace(again, split="train")))
     other = PrepareConfig(source=str(tree.parent), out=out, split="eval", original=True)
     assert "warning" not in describe_plan(plan(other))
     assert "3 classes (ant, bee, cow)" in describe_plan(plan(other))
+    root_of_both = replace(other, out=str(tmp_path / "both"))
+    prepare(tree.parent, out=root_of_both.out)
+    assert "warning" not in describe_plan(plan(root_of_both))
 
 
 def test_a_list_of_labels_in_a_root_of_splits(tmp_path):

@@ -54,8 +54,8 @@ def test_bad_input_is_told_without_a_traceback(storage):
     [
         ({"run": "missing"}, "there is no run 'missing'"),
         ({"suite": ("fidelity",)}, "--suite 'fidelity' is unknown"),
-        ({"cfg_interval": (0.5, 0.2)}, "--cfg-interval 0.5 0.2"),
-        ({"num_steps": 0}, "--num-steps 0"),
+        ({"cfg_interval": (0.5, 0.2)}, "cfg_interval = 0.5 0.2 must satisfy"),
+        ({"num_steps": 0}, "num_steps = 0 must be above 0"),
         ({"extractor": ("nowhere",)}, "no feature extractor"),
         ({"reference": "nowhere.npz"}, "nowhere.npz"),
     ],
@@ -235,5 +235,5 @@ def test_what_mlflow_did_not_take_is_pushed_later(storage, tracked, tmp_path):
 def test_too_few_samples_for_the_inception_score_are_refused(request_of):
     with pytest.raises(ValueError, match="--num-samples 7: the Inception Score .* at least 10"):
         request_of(num_samples=7, labels="uniform")
-    with pytest.raises(ValueError, match="--num-steps 4 has no effect on dopri5"):
+    with pytest.raises(ValueError, match="--num-steps 4 has no effect: it acts with solver heun"):
         request_of(solver="dopri5", num_steps=4)

@@ -8,7 +8,10 @@ MAX_BYTES = 120
 """A file system takes 255; files beside a run carry its name and more."""
 WORDS = ("latest", "auto", "never")
 """What `--run` and `--resume` mean otherwise."""
-FOLDERS = ("data", "extractors", "imported", "mlartifacts", "mlflow.db", "references", "sweeps")
+FOLDERS = (
+    *("data", "extractors", "imported", "mlartifacts", "mlflow.db", "references", "sweeps"),
+    "timings.json",
+)
 """What else stands in a storage."""
 ALLOWED = re.compile(r"[^\W_][\w.+=,@ -]*")
 

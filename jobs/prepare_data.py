@@ -23,7 +23,8 @@ def main() -> None:
     from unite.config.flags import parse
     from unite.data.ingest.arguments import PrepareArguments, check_digits
     from unite.data.ingest.digits import BUILTIN_DIGITS, prepare_digits
-    from unite.data.ingest.prepare import describe_manifest, describe_plan, plan
+    from unite.data.ingest.finished import describe_manifest, is_complete
+    from unite.data.ingest.prepare import describe_plan, plan
     from unite.storage import Store
 
     arguments = parse(PrepareArguments, description=__doc__)
@@ -39,10 +40,13 @@ def main() -> None:
     print(describe_plan(planned))
     if arguments.dry_run:
         return
-    # Imported here so that a dry run needs no Ray.
-    from unite.cluster.prepare import prepare
+    if is_complete(planned):
+        print("finished; nothing to do")
+    else:
+        # Imported here so that a dry run and finished work need no Ray.
+        from unite.cluster.prepare import prepare
 
-    prepare(planned, num_cpus=arguments.num_cpus)
+        prepare(planned, num_cpus=arguments.num_cpus)
     print(describe_manifest(planned.store))
 
 

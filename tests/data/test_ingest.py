@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 
 from unite.data.ingest.digits import load_digits, prepare_digits
+from unite.data.ingest.finished import describe_manifest, is_complete
 from unite.data.ingest.prepare import (
     PrepareConfig,
     begin,
-    describe_manifest,
     describe_plan,
     estimate_bytes,
     finish,
@@ -252,6 +252,30 @@ def test_both_splits_in_one_folder(parquet, tmp_path):
     assert "eval: 4 images" in describe_manifest(Store.open(out))
 
 
+def test_finished_preparations_say_so_without_ray(tree, tmp_path, root):
+    chosen = config(tree, tmp_path / "out", rows_per_shard=5)
+    assert not is_complete(plan(chosen))
+    prepare(chosen)
+    assert is_complete(plan(chosen))
+    assert not is_complete(plan(replace(chosen, split="eval")))
+    words = ["jobs/prepare_data.py", str(tree), "--out", chosen.out, "--rows-per-shard", "5"]
+    words += ["--size", str(chosen.size), "--rows-per-group", str(chosen.rows_per_group)]
+    script = (
+        f"import runpy, sys; sys.argv = {words!r}\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as end: print('END', end.code)\n"
+        "print('HEAVY', sorted({'torch', 'ray', 'mlflow', 'sklearn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
+    assert "END 0" in done.stdout and "HEAVY []" in done.stdout, done.stdout + done.stderr
+    assert "finished; nothing to do" in done.stdout
+    shard = next(iter((tmp_path / "out").glob("*.parquet")))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert not is_complete(plan(chosen)), "a shard was cut short"
+    shard.unlink()
+    assert not is_complete(plan(chosen))
+
+
 def test_interrupted_job_keeps_finished_shards(tree, tmp_path):
     chosen = config(tree, tmp_path / "out")
     planned = plan(chosen)
@@ -443,7 +467,7 @@ def test_a_held_out_tree_that_lacks_a_class_keeps_the_training_labels(tree, tmp_
 def test_wholly_unusable_source(tmp_path):
     (tmp_path / "tree" / "a").mkdir(parents=True)
     (tmp_path / "tree" / "a" / "x.jpg").write_bytes(b"no image")
-    with pytest.raises(ShardError, match="none of the 1 rows .* could be used"):
+    with pytest.raises(ShardError, match="no row of .* could be used"):
         prepare(config(tmp_path / "tree", tmp_path / "out"))
 
 

@@ -1,23 +1,28 @@
-"""What a sample is: one class per domain, built from its config."""
+"""What a sample is: one class per domain, built from its config.
+
+The names below are imported on first use, so that cropping and encoding need no torch.
+"""
 
 from __future__ import annotations
 
-from functools import singledispatch
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from unite.config.schema import DomainConfig, ImagesConfig
-from unite.domains.base import Domain
-from unite.domains.images import ImagesDomain
+if TYPE_CHECKING:
+    from unite.domains.base import Domain
+    from unite.domains.images import ImagesDomain
+    from unite.domains.registry import build_domain
 
 __all__ = ["Domain", "ImagesDomain", "build_domain"]
 
-
-@singledispatch
-def build_domain(config: DomainConfig) -> Domain:
-    """The domain that belongs to a config; TypeError for a config of no known domain.
-
-    A further domain registers its class for its config here: nothing else knows domains by name.
-    """
-    raise TypeError(f"no domain has a config of type {type(config).__name__}")
+_HOMES = {
+    "Domain": "unite.domains.base",
+    "ImagesDomain": "unite.domains.images",
+    "build_domain": "unite.domains.registry",
+}
 
 
-build_domain.register(ImagesConfig, ImagesDomain)
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -200,10 +200,7 @@ def finish(plan: Plan, shards: list[Shard]) -> SplitManifest:
     for shard in shards:
         skipped.update(shard.skipped)
     if not any(shard.num_rows for shard in shards):
-        raise ShardError(
-            f"none of the {count(plan.source.num_rows, 'row')} of {plan.source.uri} could be used: "
-            f"{dict(skipped)}"
-        )
+        raise ShardError(f"no row of {plan.source.uri} could be used: {dict(skipped)}")
     manifest = SplitManifest(
         shards=tuple(sorted(shards, key=lambda shard: shard.file)),
         columns=tuple(SCHEMA.names),
@@ -244,29 +241,14 @@ def describe_plan(plan: Plan) -> str:
     return "\n".join(
         [
             f"source   {source.uri}: {count(source.num_rows, 'image')}, {number}{classes}",
-            *(f"skipped  {count:,}: {why}" for why, count in source.skipped.items()),
+            *(f"skipped  {rows:,}: {why}" for why, rows in source.skipped.items()),
             *(f"note     {note}" for note in source.notes),
             f"output   {plan.store}, split {plan.config.split}: {count(len(plan.jobs), 'shard')}, "
-            "about "
-            f"{estimate_bytes(plan) / 2**20:,.0f} MiB, {encoding_name(_describe(plan))}",
+            f"about {estimate_bytes(plan) / 2**20:,.0f} MiB, {encoding_name(_describe(plan))}",
             f"finished {kept:,} of {count(len(plan.jobs), 'shard')} by an earlier run",
             *_warnings(plan),
         ]
     )
-
-
-def describe_manifest(store: Store) -> str:
-    """What a prepared folder holds, a few lines per split."""
-    lines = [f"{store} holds"]
-    for split, manifest in (read_manifest(store) or {}).items():
-        rows = sum(shard.num_rows for shard in manifest.shards)
-        size = sum(shard.bytes for shard in manifest.shards) / 2**20
-        lines.append(
-            f"  {split}: {count(rows, 'image')}, {count(len(manifest.shards), 'shard')}, "
-            f"{size:,.1f} MiB"
-        )
-        lines += [f"    skipped {count:,}: {why}" for why, count in manifest.skipped.items()]
-    return "\n".join(lines)
 
 
 def _finished(store: Store, split: str, fingerprint: str) -> dict[str, Shard]:

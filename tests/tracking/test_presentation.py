@@ -102,6 +102,12 @@ def test_the_command_can_be_typed_again_and_holds_no_secret(monkeypatch):
     )
 
 
+def test_a_worker_has_no_command_of_its_own(monkeypatch, storage):
+    monkeypatch.setattr(sys, "argv", ["/x/ray/workers/default_worker.py", "--node-ip-address=::1"])
+    assert command_line() == ""
+    assert COMMAND_TAG not in run_of(start(storage)).data.tags
+
+
 @pytest.mark.parametrize("name", METRICS)
 def test_what_is_about_the_machine_stands_on_a_page_of_its_own(name):
     group = name.partition("/")[0]

@@ -52,6 +52,7 @@ HEADLINES = (
 MACHINE = ("checkpoint/", "data/", "memory/", "throughput/", "epoch")
 """First letters of what training logs about the machine and its progress."""
 EVALUATION = "eval/"
+SCRIPTS = ("jobs", "ablations")
 MOST_SECRET = ("token", "password", "secret", "key=")
 MOST_DIGEST = 36
 """Letters that MLflow takes of a data set's digest."""
@@ -85,11 +86,15 @@ def newest_picture(key: str) -> str:
 
 
 def command_line() -> str:
-    """The command of this process as it can be typed again, from the repository; no secrets."""
+    """The command of this process as it can be typed again, from the repository; no secrets.
+
+    Empty in a process that no script of ours started, such as a worker of Ray.
+    """
     script = Path(sys.argv[0])
-    known = script.name if len(script.parts) < 2 else "/".join(script.parts[-2:])
-    words = [f"python {known}" if script.suffix == ".py" else known]
-    return " ".join([*words, *map(shlex.quote, map(_without_secret, sys.argv[1:]))])
+    if script.parent.name not in SCRIPTS:
+        return ""
+    words = map(shlex.quote, map(_without_secret, sys.argv[1:]))
+    return " ".join([f"python {script.parent.name}/{script.name}", *words])
 
 
 def _without_secret(word: str) -> str:

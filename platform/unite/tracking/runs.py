@@ -114,7 +114,8 @@ def start_run(
     try:
         experiment_id = open_experiment(client, config.experiment, artifact_location(uri, storage))
         describe_experiment(client, experiment_id)
-        all_tags = {COMMAND_TAG: command_line(), **tags}
+        command = command_line()
+        all_tags = ({COMMAND_TAG: command} if command else {}) | dict(tags)
         all_tags |= {PARENT_TAG: parent_run_id} if parent_run_id else {}
         run = _continued(client, resume_run_id, uri) if resume_run_id else None
         if run is None:

@@ -47,30 +47,29 @@ def test_a_copy_under_another_name_is_found(tmp_path):
     assert "1 of 2 of its files" in describe_shared(*sets)
 
 
-@pytest.mark.parametrize("same", [True, False])
-def test_prepared_files_are_compared_by_their_digests(tmp_path, same):
-    store = Store.open(tmp_path)
-    for name in ("train-0", "validation-0"):
-        write_shard(tmp_path / f"{name}.parquet", 0)
-    sections = {}
-    for split, name in (("train", "train-0"), ("eval", "validation-0")):
+@pytest.mark.parametrize(
+    ("digests", "listings", "shared"),
+    [("aa", "xy", True), ("ab", "xy", False), ("ab", "xx", True)],
+    ids=["same bytes", "other bytes", "encoded otherwise"],
+)
+def test_prepared_files_are_compared_by_digest_and_by_source(tmp_path, digests, listings, shared):
+    store, sections = Store.open(tmp_path), {}
+    for name in ("train-0.parquet", "validation-0.parquet"):
+        write_shard(tmp_path / name, 0)
+    for number, split in enumerate(("train", "eval")):
         found = ShardSet.open(tmp_path, split)
-        shard = {
-            "file": f"{name}.parquet",
-            "row_groups": tuple(group.num_rows for group in found.row_groups),
-            "bytes": store.size(f"{name}.parquet"),
-            "sha256": "a" if same else name,
-        }
-        sections[split] = manifest_of(shard)
+        shard = Shard(
+            file=found.files[0],
+            row_groups=tuple(group.num_rows for group in found.row_groups),
+            bytes=store.size(found.files[0]),
+            sha256=digests[number],
+        )
+        sections[split] = SplitManifest(
+            shards=(shard,),
+            columns=("image", "label"),
+            class_names=None,
+            skipped={},
+            preparation={"source": "DIR", "source_digest": listings[number]},
+        )
     write_manifest(store, sections)
-    assert bool(shared_files(*opened(tmp_path, tmp_path))) is same
-
-
-def manifest_of(shard: dict) -> SplitManifest:
-    return SplitManifest(
-        shards=(Shard(**shard),),
-        columns=("image", "label"),
-        class_names=None,
-        skipped={},
-        preparation={},
-    )
+    assert bool(shared_files(*opened(tmp_path, tmp_path))) is shared

@@ -13,9 +13,12 @@ Sizes = tuple[tuple[int, int], ...]
 def shared_files(train: ShardSet, held_out: ShardSet) -> list[str]:
     """Places of held-out files whose rows are trained on.
 
-    They have the digest of a training file; where a manifest does not say it, its size and its
-    footer (the places of all columns).
+    They were prepared from the same files, or have the digest of a training file; where a manifest
+    does not say it, its size and its footer (the places of all columns).
     """
+    origin = _origin(train)
+    if all(origin) and origin == _origin(held_out):
+        return [f"{held_out.uri}/{file}" for file in held_out.files]
     known: dict[Sizes, list[str]] = {}
     for file, sizes in _sizes(train).items():
         known.setdefault(sizes, []).append(file)
@@ -38,6 +41,12 @@ def describe_shared(train: ShardSet, held_out: ShardSet) -> str:
         f"({shown(shared)}), so what is measured on it says nothing of new data. Name other data "
         "with data.eval, or name files by their split (train-*.parquet, test-*.parquet)"
     )
+
+
+def _origin(shards: ShardSet) -> tuple[str | None, ...]:
+    """What a set was prepared from: the place, and the digest of what was listed there."""
+    preparation = shards.manifest.preparation if shards.manifest else {}
+    return preparation.get("source"), preparation.get("source_digest")
 
 
 def _sizes(shards: ShardSet) -> dict[str, Sizes]:

@@ -26,6 +26,7 @@ def main() -> None:
     from unite.data.ingest.finished import describe_manifest, is_complete
     from unite.data.ingest.prepare import describe_plan, plan
     from unite.storage import Store
+    from unite.terminal import tell
 
     arguments = parse(PrepareArguments, description=__doc__)
     if arguments.source == BUILTIN_DIGITS:
@@ -37,7 +38,7 @@ def main() -> None:
         print(describe_manifest(store))
         return
     planned = plan(arguments)
-    print(describe_plan(planned))
+    print(describe_plan(planned, every=arguments.dry_run, tell=tell))
     if arguments.dry_run:
         return
     if is_complete(planned):

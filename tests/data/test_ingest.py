@@ -21,11 +21,11 @@ from unite.data.ingest.prepare import (
     PrepareConfig,
     begin,
     describe_plan,
-    estimate_bytes,
     finish,
     plan,
     run_job,
 )
+from unite.data.ingest.trial import try_parts
 from unite.data.manifest import (
     SCHEMA_VERSION,
     UNFINISHED,
@@ -376,7 +376,9 @@ def test_estimate_is_near_the_real_size(tree, tmp_path):
     assert not (tmp_path / "out").exists(), "a plan writes nothing"
     shards = prepare(chosen)
     images = sum(len(row["image"]) for row in rows_of(shards))
-    assert estimate_bytes(planned) == pytest.approx(images, rel=0.2)
+    parts = [job.part for job in planned.jobs]
+    trial = try_parts("tree", parts, chosen.stored_as, every=False)
+    assert trial.bytes_per_row * planned.source.num_rows == pytest.approx(images, rel=0.2)
 
 
 def test_sources_that_cannot_be_used(tmp_path):

@@ -9,15 +9,17 @@ TELL_SECONDS.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from unite.data.manifest import ShardError
 from unite.data.shards import ShardSet
 from unite.domains.base import Domain
 from unite.words import count, duration
+
+T = TypeVar("T")
 
 READERS = 16
 MOST_BYTES = 2**30
@@ -52,8 +54,7 @@ def probe_shards(
     ShardError naming the file when it cannot be read, or when none of its first ROWS_TRIED rows can
     be decoded.
     """
-    started = told = time.monotonic()
-    bad: dict[str, str] = {}
+    started = time.monotonic()
     first = _first_groups(shards)
     files = [shards.row_groups[number].file for number in first]
     largest = max(shards.row_groups[number].bytes for number in first)
@@ -61,17 +62,25 @@ def probe_shards(
     with ThreadPoolExecutor(readers, thread_name_prefix="probe") as pool:
         results = pool.map(lambda number: _first_bad(shards, number, domain), first)
         try:
-            for done, (file, reason) in enumerate(zip(files, results, strict=True), start=1):
-                if reason:
-                    bad[file] = reason
-                now = time.monotonic()
-                if now - told >= TELL_SECONDS:
-                    told = now
-                    left = duration((now - started) * (len(files) - done) / done)
-                    tell(f"looked into {done:,} of {len(files):,} shards, {left} left")
+            reasons = with_progress(results, len(files), "shards", tell)
+            bad = {file: reason for file, reason in zip(files, reasons, strict=True) if reason}
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
     return Probe(num_shards=len(files), seconds=time.monotonic() - started, bad=bad)
+
+
+def with_progress(
+    results: Iterable[T], total: int, what: str, tell: Callable[[str], None]
+) -> Iterator[T]:
+    """Pass results on; every TELL_SECONDS a line of how many there are and the time left."""
+    started = told = time.monotonic()
+    for done, result in enumerate(results, start=1):
+        yield result
+        now = time.monotonic()
+        if now - told >= TELL_SECONDS:
+            told = now
+            left = duration((now - started) * (total - done) / done)
+            tell(f"looked into {done:,} of {total:,} {what}, {left} left")
 
 
 def _first_groups(shards: ShardSet) -> list[int]:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 from typing import Literal
-
-from PIL import Image, UnidentifiedImageError
 
 from unite.config.schema import ImagesConfig
 from unite.data.classes import ClassCounts, count_classes
 from unite.data.ingest.digits import prepare_digits
 from unite.data.manifest import ShardError, encoding_name
 from unite.data.shards import ShardSet
+from unite.domains.image_files import open_image
 from unite.storage import Store
 from unite.training.runs import DIGITS
 
 Split = Literal["train", "eval"]
+FIRST_IMAGES = 16
+"""Images that tell how a data set is read."""
+GREY = ("1", "L", "I;16", "I;16B")
+"""Pillow's modes without colour."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,23 +65,45 @@ def data_folder(uri: str, storage: str) -> str:
 
 
 def images_of(data: Dataset, *, size: int = 0, channels: int = 0) -> ImagesConfig:
-    """How to read a data set: what its first image and its labels say, unless it is given."""
+    """How to read a data set: what its images and labels say, unless it is given.
+
+    The first images of evenly spaced shards are looked at. They are grey if all of those are.
+    ShardError when one cannot be read, or when no size is given and they have different ones.
+    """
     shards = ShardSet.open(data.uri, split=data.split)
-    stored = shards.read(0, 0, 1).column("image")[0].as_py()
-    try:
-        with Image.open(io.BytesIO(stored)) as image:
-            grey, side = image.mode in ("L", "1", "I", "I;16"), min(image.size)
-    except UnidentifiedImageError as error:
-        raise ShardError(f"the first image of {data.uri} cannot be read: {error}") from error
+    seen = [_first_image(shards, group) for group in _spaced_groups(shards)]
+    sides = sorted({side for side, _ in seen})
+    if not size and len(sides) > 1:
+        raise ShardError(
+            f"the images of {data.uri} have different sizes (short sides of {sides[0]} to "
+            f"{sides[-1]} pixels): give --size"
+        )
     names = shards.class_names
     classes = len(names) if names is not None else int(shards.labels().max()) + 1
     return ImagesConfig(
-        size=size or side,
+        size=size or sides[0],
         patch=1,
-        channels=channels or (1 if grey else 3),
+        channels=channels or (1 if all(grey for _, grey in seen) else 3),
         num_classes=classes,
         flip=False,
     )
+
+
+def _spaced_groups(shards: ShardSet) -> list[int]:
+    """Numbers of row groups with rows, at most FIRST_IMAGES of them, from first to last."""
+    filled = [number for number, group in enumerate(shards.row_groups) if group.num_rows]
+    return filled[:: -(-len(filled) // FIRST_IMAGES)]
+
+
+def _first_image(shards: ShardSet, group: int) -> tuple[int, bool]:
+    """Short side in pixels of the first image of a row group, and whether it is grey."""
+    cell = shards.read(group, 0, 1).column("image")[0].as_py()
+    try:
+        with open_image(cell or b"") as image:
+            return min(image.size), image.mode in GREY
+    except ValueError as error:
+        file = shards.row_groups[group].file
+        raise ShardError(f"the first image of {shards.uri}/{file} is {error}") from error
 
 
 def undecodable(data: Dataset, wanted: int, counted: int) -> tuple[str, ...]:

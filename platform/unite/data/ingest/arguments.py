@@ -23,7 +23,7 @@ class PrepareArguments(PrepareConfig):
     num_cpus: float = 0
     """CPUs at work at once; 0 = all of the cluster."""
     dry_run: bool = False
-    """Print counts and the estimated size, write nothing."""
+    """Encode a row of every shard, print counts and the estimated size, write nothing."""
 
 
 def check_digits(arguments: PrepareArguments) -> None:

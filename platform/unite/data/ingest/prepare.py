@@ -8,13 +8,14 @@ manifest is written last and the records are removed.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from itertools import islice
 from typing import Any, Literal
 
 from unite.config.effects import refuse_changed
 from unite.data.ingest.classes import Naming
 from unite.data.ingest.source import Part, Source, open_source
+from unite.data.ingest.trial import try_parts
 from unite.data.ingest.write import (
     LARGEST_WEBP,
     SCHEMA,
@@ -39,8 +40,6 @@ from unite.data.manifest import (
 from unite.data.names import SPLITS, is_foreign, shard_name, shown, split_of
 from unite.storage import Store
 from unite.words import count
-
-SAMPLES_FOR_SIZE = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,34 +217,26 @@ def finish(plan: Plan, shards: list[Shard]) -> SplitManifest:
     return manifest
 
 
-def estimate_bytes(plan: Plan) -> int:
-    """Size of the output from a few encoded rows of evenly spaced parts; reads only those."""
+def describe_plan(
+    plan: Plan, *, every: bool = False, tell: Callable[[str], None] = lambda line: None
+) -> str:
+    """What will be written, in a few lines; ShardError as of `try_parts`, of some parts or all."""
     parts = [job.part for job in plan.jobs]
-    chosen = parts[:: max(1, len(parts) // 8)][:8]
-    sizes = [
-        len(row["image"])
-        for part in chosen
-        for row in islice(
-            encode_part(part, plan.config.stored_as, Counter()), SAMPLES_FOR_SIZE // len(chosen)
-        )
-    ]
-    return round(plan.source.num_rows * sum(sizes) / max(len(sizes), 1))
-
-
-def describe_plan(plan: Plan) -> str:
-    """What will be written, in a few lines."""
+    trial = try_parts(plan.source.uri, parts, plan.config.stored_as, every=every, tell=tell)
+    size = trial.bytes_per_row * plan.source.num_rows / 2**20
     source, kept = plan.source, sum(job.finished is not None for job in plan.jobs)
     names = source.class_names
     classes = "" if names is None else f" ({shown(names)})"
     number = "without class names" if names is None else f"{count(len(names), 'class', 'classes')}"
+    shards = count(len(plan.jobs), "shard")
     return "\n".join(
         [
             f"source   {source.uri}: {count(source.num_rows, 'image')}, {number}{classes}",
             *(f"skipped  {rows:,}: {why}" for why, rows in source.skipped.items()),
-            *(f"note     {note}" for note in source.notes),
-            f"output   {plan.store}, split {plan.config.split}: {count(len(plan.jobs), 'shard')}, "
-            f"about {estimate_bytes(plan) / 2**20:,.0f} MiB, {encoding_name(_describe(plan))}",
-            f"finished {kept:,} of {count(len(plan.jobs), 'shard')} by an earlier run",
+            *(f"note     {note}" for note in (*source.notes, *trial.lines())),
+            f"output   {plan.store}, split {plan.config.split}: {shards}, about {size:,.0f} MiB, "
+            f"{encoding_name(_describe(plan))}",
+            f"finished {kept:,} of {shards} by an earlier run",
             *_warnings(plan),
         ]
     )

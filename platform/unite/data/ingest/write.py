@@ -72,8 +72,15 @@ class Encoding:
 
 
 def encode_part(part: Part, encoding: Encoding, skipped: Counter[str]) -> Iterator[dict]:
+    """Rows of a part to store, as `encode_records` makes them."""
+    return encode_records(part.records(), encoding, skipped)
+
+
+def encode_records(
+    records: Iterable[Record], encoding: Encoding, skipped: Counter[str]
+) -> Iterator[dict]:
     """Rows to store; rows that cannot be used are counted in `skipped` per reason."""
-    for record in part.records():
+    for record in records:
         try:
             yield _row(record, encoding)
         except ValueError as error:

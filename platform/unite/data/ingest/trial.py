@@ -1,0 +1,93 @@
+"""A few rows of a source, encoded before anything is written: their size, and what is wrong."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+
+from unite.data.decode import usable_cores
+from unite.data.ingest.source import Part
+from unite.data.ingest.write import Encoding, encode_records
+from unite.data.manifest import ShardError
+from unite.data.probe import ROWS_TRIED, with_progress
+from unite.words import count
+
+SAMPLES = 32
+"""Rows that are encoded for an estimate, over all parts; of more parts, one row of each."""
+FEW_PARTS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """What the first rows of parts came to."""
+
+    num_parts: int
+    sizes: list[int] = field(repr=False)
+    """Bytes of each row that could be encoded."""
+    skipped: Counter[str]
+    """Rows that could not, per reason."""
+
+    @property
+    def bytes_per_row(self) -> float:
+        """Mean size of an encoded row."""
+        return sum(self.sizes) / len(self.sizes)
+
+    def lines(self) -> list[str]:
+        """A line per reason for rows that will be skipped."""
+        tried = len(self.sizes) + self.skipped.total()
+        return [
+            f"{number:,} of the first {count(tried, 'row')} of {count(self.num_parts, 'shard')} "
+            f"cannot be used: {why}"
+            for why, number in self.skipped.items()
+        ]
+
+
+def try_parts(
+    uri: str,
+    parts: Sequence[Part],
+    encoding: Encoding,
+    *,
+    every: bool,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Trial:
+    """Encode the first rows of every part, or of FEW_PARTS evenly spaced ones.
+
+    ShardError when none of the first ROWS_TRIED rows of a part can be used. `tell` gets progress.
+    """
+    chosen = parts if every else parts[:: max(1, len(parts) // FEW_PARTS)][:FEW_PARTS]
+    wanted = max(1, SAMPLES // len(chosen))
+    sizes: list[int] = []
+    skipped: Counter[str] = Counter()
+    with ThreadPoolExecutor(usable_cores(), thread_name_prefix="trial") as pool:
+        results = pool.map(lambda part: _try(uri, part, encoding, wanted), chosen)
+        try:
+            for found, why in with_progress(results, len(chosen), "shards", tell):
+                sizes += found
+                skipped += why
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return Trial(num_parts=len(chosen), sizes=sizes, skipped=skipped)
+
+
+def _try(uri: str, part: Part, encoding: Encoding, wanted: int) -> tuple[list[int], Counter[str]]:
+    """Sizes of the first `wanted` rows that can be used, and the reasons of those before them."""
+    skipped: Counter[str] = Counter()
+    paths: list[str] = []
+
+    def records():
+        for record in islice(part.records(), wanted + ROWS_TRIED - 1):
+            paths.append(record.path)
+            yield record
+
+    rows = encode_records(records(), encoding, skipped)
+    sizes = [len(row["image"]) for row in islice(rows, wanted)]
+    if not sizes:
+        why = ", ".join(f"{number} x {reason}" for reason, number in skipped.items())
+        raise ShardError(
+            f"{uri}: none of {count(len(paths), 'row')} from {paths[0]} on can be used ({why}); "
+            "repair them, or leave them out"
+        )
+    return sizes, skipped

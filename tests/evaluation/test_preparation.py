@@ -1,8 +1,12 @@
+import io
 import shutil
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from unite.checkpoints.load import load
@@ -10,6 +14,7 @@ from unite.cluster.evaluate import evaluate
 from unite.cluster.features import fit_extractor, make_reference
 from unite.config.schema import ImagesConfig
 from unite.data.loader import sequential_batches
+from unite.data.manifest import ShardError
 from unite.data.shards import ShardSet
 from unite.evaluation.arguments import FitArguments, ReferenceArguments
 from unite.evaluation.chunks import partition, read_chunk
@@ -182,3 +187,22 @@ def _keep_digits(storage):
     """The session's storage stays as it was."""
     yield
     shutil.rmtree(storage / "references", ignore_errors=True)
+
+
+def test_a_data_set_says_how_it_is_read_by_images_of_all_its_shards(tmp_path):
+    def write(number: int, side: int, shape: tuple[int, ...]) -> None:
+        stream = io.BytesIO()
+        Image.fromarray(np.zeros((side, 2 * side, *shape), np.uint8)).save(stream, "PNG")
+        table = pa.table({"img": [stream.getvalue()], "label": [number]})
+        pq.write_table(table, tmp_path / f"train-{number}.parquet")
+
+    write(0, 8, ())
+    data = Dataset.open(str(tmp_path), "train")
+    assert (images_of(data).size, images_of(data).channels) == (8, 1)
+    write(1, 8, (3,))
+    assert images_of(Dataset.open(str(tmp_path), "train")).channels == 3
+    write(2, 16, (3,))
+    data = Dataset.open(str(tmp_path), "train")
+    with pytest.raises(ShardError, match="short sides of 8 to 16 pixels.: give --size"):
+        images_of(data)
+    assert images_of(data, size=8).num_classes == 3

@@ -67,7 +67,7 @@ def data_folder(uri: str, storage: str) -> str:
 def images_of(data: Dataset, *, size: int = 0, channels: int = 0) -> ImagesConfig:
     """How to read a data set: what its images and labels say, unless it is given.
 
-    The first images of evenly spaced shards are looked at. They are grey if all of those are.
+    The first images of evenly spaced row groups are looked at. They are grey if all of those are.
     ShardError when one cannot be read, or when no size is given and they have different ones.
     """
     shards = ShardSet.open(data.uri, split=data.split)

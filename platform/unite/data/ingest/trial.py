@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
 from unite.data.decode import usable_cores
-from unite.data.ingest.source import Part
+from unite.data.ingest.source import Part, Record
 from unite.data.ingest.write import Encoding, encode_records
 from unite.data.manifest import ShardError
 from unite.data.probe import ROWS_TRIED, with_progress
@@ -77,7 +77,7 @@ def _try(uri: str, part: Part, encoding: Encoding, wanted: int) -> tuple[list[in
     skipped: Counter[str] = Counter()
     paths: list[str] = []
 
-    def records():
+    def records() -> Iterator[Record]:
         for record in islice(part.records(), wanted + ROWS_TRIED - 1):
             paths.append(record.path)
             yield record

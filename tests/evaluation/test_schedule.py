@@ -405,10 +405,11 @@ def test_the_command_says_what_the_pair_is_from_any_folder(storage, run, tmp_pat
 def test_every_argument_survives_the_command_line():
     changed = EvaluateArguments(
         num_workers=0, use_gpu=True, wait_s=1.5, batch_size=3, run="r", recipe="q",
-        suite=("probe",), storage="s", ema=False, data="d", eval_data="e", num_samples=5, labels="uniform",
-        seed=3, solver="heun", num_steps=3, cfg_scale=1.25, cfg_interval=(0.2, 0.9), cfg_sweep=True,
-        cfg_adaptive=True, extractor=("a", "b"), reference="f", num_images=4, analysis_images=5,
-        probe_images=6, entropy_bins=7, precision="bfloat16", weights="w", track=False, push="p",
+        suite=("probe",), storage="s", ema=False, data="d", eval_data="e", num_samples=5,
+        labels="uniform", seed=3, solver="heun", num_steps=3, cfg_scale=1.25,
+        cfg_interval=(0.2, 0.9), cfg_sweep=True, cfg_adaptive=True, extractor=("a", "b"),
+        reference="f", num_images=4, analysis_images=5, probe_images=6, entropy_bins=7,
+        precision="bfloat16", weights="w", track=False, push="p",
     )  # fmt: skip
     default = EvaluateArguments()
     assert all(getattr(changed, f.name) != getattr(default, f.name) for f in fields(default))

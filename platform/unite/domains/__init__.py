@@ -1,4 +1,4 @@
-"""What a sample is: one class per domain, built from its config.
+"""Domains, the kinds of samples: one class for each, built from its config.
 
 The names below are imported on first use, so that cropping and encoding need no torch.
 """

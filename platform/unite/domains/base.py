@@ -1,4 +1,4 @@
-"""A domain: what a sample is, how it becomes tokens and what a good reconstruction is.
+"""A domain defines its samples, their tokens and the quality of a reconstruction.
 
 The trainer, the flow, the sampler and the metrics know samples only through this class. A sample
 is whatever the domain says (a tensor, a dict of padded tensors with masks): the rest of the
@@ -33,7 +33,7 @@ class Domain(ABC):
     num_classes: int
     """Classes of the condition; labels are 0..num_classes-1 and the model adds the null class."""
     best_metric: str
-    """Of `reconstruction_metrics`, what the best checkpoint is chosen by: higher is better."""
+    """Entry of `reconstruction_metrics` that chooses the best checkpoint: higher is better."""
     columns: Columns
     """Stored columns that `decode_rows` reads; a string is a column of that name and any type."""
     perceptual_side: int = 0

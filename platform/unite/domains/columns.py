@@ -17,10 +17,10 @@ class Column:
 
     name: str
     kind: Literal["any", "bytes", "integer"] = "any"
-    """What its cells hold: anything, the bytes of a file (binary, or a struct with binary `bytes`),
-    or whole numbers. A dictionary counts as its values."""
+    """Content of the cells: anything, the bytes of a file (binary, or a struct with binary
+    `bytes`), or whole numbers. A column with a dictionary is judged by the dictionary's values."""
     aliases: tuple[str, ...] = ()
-    """Names that stand for it where no column is called `name`."""
+    """Other names, accepted where no column is called `name`."""
 
 
 IMAGE = Column(name="image", kind="bytes", aliases=("img", "jpg", "webp", "png", "pixel_values"))
@@ -30,7 +30,7 @@ Columns = Sequence[Column | str]
 
 
 def column_of(column: Column | str) -> Column:
-    """The column that a domain means."""
+    """The `Column` for an entry of `Domain.columns`; a plain string accepts any type."""
     return Column(name=column) if isinstance(column, str) else column
 
 

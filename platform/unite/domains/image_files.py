@@ -45,7 +45,7 @@ def open_image(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
 
 
 def read_pixels(data: bytes, channels: int) -> np.ndarray:
-    """Any image file to uint8 (H, W, channels), channels 3 (RGB) or 1 (grey).
+    """Decode any image file to uint8 (H, W, channels), channels 3 (RGB) or 1 (grey).
 
     Alpha is dropped, as in ADM. Grey of 9 to 16 bits keeps its highest 8 bits. Floating-point and
     32-bit grey say nowhere which value is white: ValueError, as for what `open_image` refuses.
@@ -79,7 +79,7 @@ def _decode_jpeg(data: bytes, channels: int) -> np.ndarray | None:
 
 
 def _convert(image: Image.Image, channels: int) -> Image.Image:
-    """To RGB or grey of 8 bits; ValueError for a mode that has no such form."""
+    """Convert to RGB or grey of 8 bits; ValueError for a mode that has no such form."""
     if image.mode.startswith("I;16"):
         image = _highest_8_bits(image)
     if image.mode not in MODES:

@@ -42,7 +42,7 @@ class PatchEmbed(nn.Module):
 
 
 class PatchHead(nn.Module):
-    """One Linear per token to its patch of pixels, then the patches in their places."""
+    """Linear layer from each token to its patch of pixels, then the patches in their places."""
 
     def __init__(self, config: ImagesConfig, width: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class ImagesDomain(Domain):
             )
 
     def num_tokens(self, model: ModelConfig) -> int:
-        """One per patch."""
+        """Number of patches: one token for each."""
         return self.side**2
 
     def build_embedder(self, width: int, config: EncoderConfig) -> nn.Module:

@@ -54,7 +54,7 @@ def _crop_of_long(
 
 
 def decode_image(data: bytes, size: int, channels: int) -> np.ndarray:
-    """Any image file to uint8 (size, size, channels), channels 3 (RGB) or 1 (grey).
+    """Decode any image file to uint8 (size, size, channels), channels 3 (RGB) or 1 (grey).
 
     An image that already is size x size is decoded only; another is cropped as in ADM. Raises
     ValueError when the bytes are no complete image, or one that `read_pixels` refuses.

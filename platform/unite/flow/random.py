@@ -32,7 +32,7 @@ Word = TypeVar("Word", int, Tensor)
 
 
 class Purpose(IntEnum):
-    """What a draw is for: the last part of its address. Numbers are frozen; only append."""
+    """Purpose of a draw: the last part of its address. Numbers are frozen; only append."""
 
     TOKENIZE_NOISE = 1
     TOKENIZE_T = 2

@@ -29,7 +29,7 @@ class IntegrationError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Solution:
-    """Where the samples arrived, and at what cost."""
+    """End states of an integration, and the number of evaluations that they took."""
 
     z: Tensor
     """The state at t = 1, (B, ...)."""
@@ -158,7 +158,7 @@ class _Travellers:
     rows: Tensor
 
     def select(self, where: Tensor) -> _Travellers:
-        """Those at the given positions."""
+        """The samples at the given positions."""
         near, far = where, where.to(self.z.device)
         z, slope = self.z[far], self.slope[far]
         return _Travellers(z=z, slope=slope, t=self.t[near], dt=self.dt[near], rows=self.rows[near])

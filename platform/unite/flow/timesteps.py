@@ -1,4 +1,4 @@
-"""Where on the path to train and to sample: the distribution of t, its shift, the time grid.
+"""Times for training and sampling: the distribution of t, its shift, the time grid.
 
 METHOD 3, step 5, and METHOD 4. t = 1 is clean data, t = 0 is pure noise.
 """

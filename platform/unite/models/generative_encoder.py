@@ -163,7 +163,7 @@ class GenerativeEncoder(nn.Module):
         num_registers: int,
         activations: list[Tensor] | None,
     ) -> Tensor:
-        """All blocks; returns the registers (B, K, H) without in-context and sample tokens."""
+        """Run all blocks; returns the registers (B, K, H) without in-context and sample tokens."""
         start = 0
         rotary, mask = self._rotary_rows(x_BSH, start), _attention_mask(mask_BS, start)
         for index, block in enumerate(self.blocks):

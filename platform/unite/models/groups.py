@@ -1,4 +1,4 @@
-"""Which optimiser trains which parameter (METHOD 3), and how many parameters there are."""
+"""Assignment of parameters to optimisers (METHOD 3), and parameter counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from unite.models.unite import UNITE
 OptimizerGroup = Literal["muon", "adamw"]
 
 ADAMW_MODULES = frozenset({"embedder", "final"})
-"""The sample's embedding and the encoder's final layer stay with AdamW whatever their shape."""
+"""Modules that AdamW trains whatever their shape: the sample's embedding, the final layer."""
 
 
 def optimizer_group(name: str, parameter: nn.Parameter) -> OptimizerGroup:

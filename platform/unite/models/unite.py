@@ -18,7 +18,7 @@ from unite.models.initialise import initialise_as_released
 
 
 class SampleDomain(Protocol):
-    """What the model asks of a domain (unite.domains.base.Domain has all of it)."""
+    """Part of a domain that the model uses (unite.domains.base.Domain implements it)."""
 
     num_classes: int
 

@@ -1,4 +1,4 @@
-"""What `jobs/train.py` can be asked for."""
+"""Options of `jobs/train.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class TrainArguments:
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
     resume: str = "auto"
-    """auto: continue this config's run when it exists. never: a new run. Or a run folder."""
+    """auto: continue this config's run if it exists. never: start a new run. Or a run folder."""
     allow_changes: bool = False
     """Continue a run although the config changed."""
     dry_run: bool = False

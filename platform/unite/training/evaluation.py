@@ -22,7 +22,7 @@ from unite.training.step import tokenization_noise
 
 GRID_SEED = 2603_22283
 GRID_FILE = "samples.png"
-"""In the run's folder: the grid of the newest evaluation."""
+"""File in the run's folder: the sample grid of the newest evaluation."""
 
 
 @torch.inference_mode()

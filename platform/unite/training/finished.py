@@ -28,16 +28,16 @@ class Report:
     psnr_db: float | None
     latent_std: float | None
     grid: str
-    """Where the last sample grid is, or how to draw one."""
+    """Path of the last sample grid, or the command that draws one."""
     curves: str
     read_samples: float | None = None
-    """Share of samples that a classifier of real images reads as their class; digits only."""
+    """Share of samples that a classifier of real images reads as their class, 0..1; digits only."""
     read_real: float | None = None
-    """The same of real held-out images."""
+    """Share of real held-out images that the classifier reads as their class, 0..1."""
     seconds: float = 0.0
-    """Of the session that ended the run."""
+    """Duration of the session that ended the run, in seconds."""
     browse: str = ""
-    """How to look at its curves in the browser; empty when it was not tracked."""
+    """Command that shows its curves in the browser; empty when it was not tracked."""
 
 
 def keep_report(run: Run, report: Report) -> None:
@@ -83,7 +83,7 @@ def report_lines(run: Run, report: Report) -> list[str]:
 
 
 def finished_lines(run: Run, report: Report, words: Sequence[str]) -> list[str]:
-    """What a finished run says when its command, of these words, is typed again."""
+    """Lines that a finished run prints when its command (`words`) is typed again."""
     told = report_lines(run, report)
     epochs = f"{2 * run.config.training.epochs:g}"
     longer = ["--training.epochs", epochs, "--resume", run.folder.uri, "--allow-changes"]

@@ -1,10 +1,11 @@
 """FLOPs counted from the config, per term, and model FLOPs utilisation (paper Section 5.3).
 
-One multiply-add is 2 FLOPs. Counted are matrix products and convolutions, attention's included;
-element-wise work, norms and softmax are not (under 1% at UNITE's sizes). Padding counts as what it
-costs: a sample with fewer registers or tokens than the most is computed as if it had them. A
-backward pass costs twice the forward one: gradients of the inputs and of the weights. Gradient
-checkpointing computes the Generative Encoder's blocks, of tokenization and of denoising, once more.
+One multiply-add is 2 FLOPs. Matrix products and convolutions are counted, attention's included;
+element-wise work, norms and softmax are not (under 1% at UNITE's sizes). Padding counts as the work
+that it costs: a sample with fewer registers or tokens than the largest is computed as if it had as
+many. A backward pass costs twice the forward one: gradients of the inputs and of the weights.
+Gradient checkpointing computes the Generative Encoder's blocks, of tokenization and of denoising,
+once more.
 
 UNITE-B at F = 14 with recompute comes to 3.47 TFLOP per image, the paper says about 3.5 (1%). The
 paper speaks of one VGG pass; LPIPS really needs two forward passes, of the image and of its
@@ -58,12 +59,12 @@ class TrainingFlops:
 
     @property
     def model(self) -> float:
-        """Without recompute: what the mathematics asks for. MFU is defined on it."""
+        """FLOPs per image without recompute: those of the mathematics. MFU is defined on them."""
         return sum(term.forward + term.backward for term in self.terms.values())
 
     @property
     def total(self) -> float:
-        """With recompute: what the device executes, and what the paper reports."""
+        """FLOPs per image with recompute: those that the device executes and the paper reports."""
         return sum(term.total for term in self.terms.values())
 
 
@@ -111,7 +112,7 @@ def mfu(flops_per_image: float, images_per_s: float, device_flops: float) -> flo
 
 
 def measure_matmul_rate(device: torch.device, dtype: torch.dtype = torch.bfloat16) -> float:
-    """FLOP/s of a large square matrix product, the best of several: what MFU is measured against.
+    """FLOP/s of a large square matrix product, the best of several: the denominator of MFU.
 
     Takes about a tenth of a second. On a CPU it is the rate with torch's present thread count.
     """
@@ -125,7 +126,7 @@ def measure_matmul_rate(device: torch.device, dtype: torch.dtype = torch.bfloat1
 
 
 class DeviceRate:
-    """What MFU is a share of: the stated peak of one device, or the best rate measured so far.
+    """Denominator of MFU: the stated peak of one device, or the best rate measured so far.
 
     A CPU also works for what starts beside the training process, which halves its rate at that
     moment: `refresh` measures it again. A GPU is its worker's own and is measured once.
@@ -135,7 +136,7 @@ class DeviceRate:
         self._device, self._dtype = device, dtype
         self._settled = bool(stated) or device.type != "cpu"
         self.flops = stated or measure_matmul_rate(device, dtype)
-        """FLOP/s."""
+        """Rate of one device in FLOP/s."""
 
     def refresh(self) -> None:
         if not self._settled:
@@ -167,7 +168,7 @@ def _trained(cost: _Pass, count: int, *, recompute: bool) -> Term:
 
 
 def _tokenize(config: RunConfig) -> _Pass:
-    """One tokenization pass: registers and the sample's tokens."""
+    """Cost of one tokenization pass: registers and the sample's tokens."""
     domain = build_domain(config.domain)
     tokens = domain.num_tokens(config.model)
     encoder = _encoder_macs(config.model, config.model.num_registers + tokens)
@@ -177,7 +178,7 @@ def _tokenize(config: RunConfig) -> _Pass:
 
 
 def _denoise(config: RunConfig) -> _Pass:
-    """One generation pass: registers alone."""
+    """Cost of one generation pass: registers alone."""
     return _encoder_macs(config.model, config.model.num_registers)
 
 
@@ -206,7 +207,7 @@ def _encoder_block_macs(config: EncoderConfig, sequence: int) -> float:
 
 
 def _decode(config: RunConfig) -> _Pass:
-    """One decoder pass on K registers and the class token."""
+    """Cost of one decoder pass on K registers and the class token."""
     model, decoder = config.model, config.model.decoder
     tokens = model.num_registers
     blocks = decoder.depth * _decoder_block_macs(decoder, tokens + 1)
@@ -227,7 +228,7 @@ def _weights(module: nn.Module) -> int:
 
 
 def _vgg_macs(size: int) -> float:
-    """One forward pass of VGG-16's features on a square image, with LPIPS' five 1 x 1 heads."""
+    """Cost of VGG-16's features on one square image, with LPIPS' five 1 x 1 heads."""
     convolutions = sum(9 * i * o * (size >> half) ** 2 for i, o, half in VGG_CONVOLUTIONS)
     # The last convolution of each resolution is what a head reads.
     outputs = {half: o for _, o, half in VGG_CONVOLUTIONS}

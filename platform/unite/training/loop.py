@@ -51,7 +51,7 @@ FLAGS = ("stop", "bad")
 
 
 class Tracker(Protocol):
-    """Where metrics, pictures and files go (the tracking room implements it)."""
+    """Receiver of metrics, pictures and files (the tracking room implements it)."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None: ...
 
@@ -61,7 +61,7 @@ class Tracker(Protocol):
 
 
 class Stream(Protocol):
-    """This rank's endless share of the global batches (the data room implements it)."""
+    """Endless share of the global batches for this rank (the data room implements it)."""
 
     wait_seconds: float
     bad: Any
@@ -115,7 +115,7 @@ class Trainer:
     bad_rows: int = 0
     """Unreadable rows so far, of all ranks."""
     bad_rows_before: int = 0
-    """Those of them that the checkpoint had counted from which this process continues."""
+    """Unreadable rows that the checkpoint had counted from which this process continues."""
 
     def __post_init__(self) -> None:
         limit = self.config.training.collapse_std
@@ -166,7 +166,7 @@ class Trainer:
         return self._summary(stopped, seconds, self.images - first)
 
     def train_step(self, batch: Any) -> tuple[dict[str, float], bool]:
-        """One optimiser step; returns averaged terms and whether any rank was asked to stop.
+        """Make one optimiser step; returns averaged terms, and True if any rank was asked to stop.
 
         A step whose terms or gradient are not finite changes nothing: the optimisers skip it on the
         device. A GPU is waited for only where the numbers are needed (`_reads_now`); in between
@@ -192,7 +192,7 @@ class Trainer:
         return values | {"lr": lr}, stopped > 0
 
     def _reads_now(self) -> bool:
-        """Whether this step logs, evaluates, saves or ends, and so must know its own numbers."""
+        """True if this step logs, evaluates, saves or ends, and so must know its own numbers."""
         after = self.images + self.plan.batch_size
         periods = (
             self.config.training.log_every_steps * self.plan.batch_size,
@@ -324,7 +324,7 @@ class Trainer:
         self.writer.save(parts, state)
 
     def _score(self) -> float | None:
-        """What the best checkpoint is chosen by; None unless these very weights were evaluated."""
+        """Score that chooses the best checkpoint; None unless these very weights were evaluated."""
         if self.evaluated_at != self.images:
             return None
         return self.metrics.get(f"eval/{self.model.domain.best_metric}")

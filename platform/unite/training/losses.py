@@ -94,7 +94,7 @@ class Perceptual(nn.Module):
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> Perceptual:
-        """Stays in evaluation mode: lpips' heads hold dropout layers."""
+        """Keep evaluation mode: lpips' heads hold dropout layers."""
         return super().train(False)
 
     def forward(self, reconstruction_BCHW: Tensor, target_BCHW: Tensor) -> Tensor:

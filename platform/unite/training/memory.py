@@ -32,24 +32,24 @@ FLOAT_BYTES = 4
 PROCESS_BYTES = 600 * 2**20
 """A worker process with its libraries."""
 HALF = 0.6
-"""Activations in bfloat16 against those in float32: norms and sums stay float32."""
+"""Size of activations in bfloat16 relative to float32: norms and sums stay float32."""
 CGROUP_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerMemory:
-    """Bytes of one worker, by what they are for."""
+    """Memory of one worker in bytes, by purpose."""
 
     state: int
     """Weights, their average, the optimiser's moments."""
     step: int
     """The peak of a step: gradients and activations of one micro-batch."""
     host: int
-    """In main memory whatever the device: the process and the copy of a checkpoint."""
+    """Main memory, whatever the device: the process and the copy of a checkpoint."""
 
     @property
     def device(self) -> int:
-        """On the device that trains."""
+        """Memory on the device that trains, in bytes."""
         return self.state + self.step
 
 
@@ -143,7 +143,7 @@ def _step_peak(model: UNITE, config: RunConfig, images: int) -> int:
 
 
 def _perceptual_bytes(config: RunConfig, images: int) -> int:
-    """What LPIPS keeps of a reconstruction, before and after each ReLU of its VGG."""
+    """Bytes that LPIPS keeps of a reconstruction, before and after each ReLU of its VGG."""
     side = build_domain(config.domain).perceptual_side
     if not config.loss.perceptual.weight or not side:
         return 0

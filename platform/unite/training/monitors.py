@@ -1,4 +1,4 @@
-"""What is watched during training: the latent's health and non-finite numbers (METHOD 8).
+"""Monitors of training: the latent's health and non-finite numbers (METHOD 8).
 
 Shapes: B batch, K registers, D latent channels. The functions compute on the tensor's device;
 reading a result (float(...)) is what waits for it.
@@ -63,16 +63,16 @@ def effective_rank(z_BKD: Tensor, mask_BK: Tensor | None = None) -> Tensor:
 
 
 def samples_differ(fields: Mapping[str, np.ndarray]) -> bool:
-    """Whether a batch has samples that differ in anything but their labels.
+    """True if a batch has samples that differ in anything but their labels.
 
-    Of a single image, or of images of one colour, a constant latent is the right one.
+    For a single image, or for images of one colour, a constant latent is the right one.
     """
     contents = [value for name, value in fields.items() if name != "label"]
     return any(bool((value[1:] != value[:1]).any()) for value in contents)
 
 
 def has_learned(images: int, batch_size: int) -> bool:
-    """Whether a run of so many images is long enough for its latent to have spread."""
+    """True if a run of so many images is long enough for its latent to have spread."""
     return images > GRACE_STEPS * batch_size
 
 
@@ -114,7 +114,7 @@ def collapse_warning(std: float, threshold: float) -> str:
 
 
 def non_finite(values: Tensor) -> Tensor:
-    """bool () on the device: whether any value is NaN or infinite. Waits for nothing.
+    """bool () on the device: true if any value is NaN or infinite. Waits for nothing.
 
     Meant for the loss terms and the gradient norm; `Optimizers.step(skip=...)` takes the answer.
     """

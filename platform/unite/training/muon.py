@@ -169,7 +169,7 @@ class Optimizers:
     """Parameter names of each member, in its own order."""
 
     def step(self, skip: Tensor | None = None) -> None:
-        """One update of every parameter. `skip`: bool () on the device; true changes nothing."""
+        """Update every parameter once. `skip`: bool () on the device; true changes nothing."""
         for optimizer in self.members.values():
             optimizer.step(skip=skip)
 

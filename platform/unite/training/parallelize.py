@@ -1,4 +1,4 @@
-"""How a model is laid over devices and ranks: recompute, compile, gradient averaging, in order.
+"""Placement of a model on devices and ranks: recompute, compile, gradient averaging, in order.
 
 Data parallelism is one all-reduce of the summed gradients per optimiser step, after the last
 micro-batch, instead of torch's DistributedDataParallel: the step runs several backward passes (one
@@ -23,13 +23,14 @@ from unite.models.unite import UNITE
 T = TypeVar("T")
 BUCKET_BYTES = 64 * 2**20
 COMPILED_SHAPES = 64
-"""Versions of a compiled block in one process. torch stops at 8 with an error, which a second or
-third model reaches (a benchmark of several F): each has a version for every sequence length."""
+"""Largest number of versions of a compiled block in one process. torch stops at 8 with an error,
+which a second or third model reaches (a benchmark of several F): each has a version for every
+sequence length."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """This process among the data-parallel ranks."""
+    """Place of this process among the data-parallel ranks."""
 
     rank: int = 0
     size: int = 1

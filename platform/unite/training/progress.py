@@ -1,4 +1,4 @@
-"""What a run is doing right now, as a small file in its folder that any process can read."""
+"""Present state of a run, as a small file in its folder that any process can read."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class ProgressWriter:
         self._queue.put({"state": state, "time": time.time(), **values})
 
     def close(self) -> None:
-        """Wait until what was published last is in the folder."""
+        """Wait until the last published state is in the folder."""
         if self._thread is not None:
             self._queue.put(None)
             self._thread.join()
             self._thread = None
 
     def _work(self) -> None:
-        """Write the newest document until None comes; what was overtaken meanwhile is dropped."""
+        """Write the newest document until None comes; older ones that still wait are dropped."""
         warned = closing = False
         while not closing:
             documents = [self._queue.get()]

@@ -29,7 +29,7 @@ class Window:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Time spent inside, as an evaluation's, is none of the steps'."""
+        """Context whose time is not counted as the steps', such as an evaluation's."""
         started = time.monotonic()
         yield
         self.time += time.monotonic() - started

@@ -1,4 +1,4 @@
-"""What a finished run shows: reconstruction, samples, latent spread, pictures.
+"""Report of a finished run: reconstruction, samples, latent spread, pictures.
 
 Nothing here is expensive: the driver may be a laptop or a cluster's head without a GPU, so the
 grid is the one that the last evaluation drew on the training device. Only for the digits, whose
@@ -30,7 +30,7 @@ READABLE_SAMPLES = 1000
 
 
 def build_report(run: Run) -> Report:
-    """The figures of the newest checkpoint, and where the last evaluation's grid is."""
+    """The figures of the newest checkpoint, and the path of the last evaluation's grid."""
     folder = latest(run.folder)
     if folder is None:
         raise ValueError(f"{run.folder} has no committed checkpoint to report on")

@@ -1,4 +1,4 @@
-"""Where a run lives and whether it starts, continues or is already finished.
+"""Place and state of a run: new, to be continued, or finished.
 
 <storage>/<name>/ holds config.json (what is computed), run.json (the MLflow run),
 progress.json, checkpoints/ and samples. The name defaults to recipe and config digest, so the
@@ -83,7 +83,7 @@ def run_flags(run: Run) -> list[str]:
 
 
 def data_uri(config: RunConfig, split: str) -> str:
-    """Where the shards of a split ("train" or "eval") of a resolved config are."""
+    """Folder or URI of the shards of a split ("train" or "eval") of a resolved config."""
     chosen = config.data.eval if split == "eval" and config.data.eval else config.data.train
     return f"{config.storage}/data/digits" if chosen == DIGITS else chosen
 

@@ -38,13 +38,13 @@ EVAL_BATCH = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What every rank needs to take part in a run; plain data."""
+    """Plain data that every rank needs to take part in a run."""
 
     config: RunConfig
     folder: Store
     resume_from: Store | None = None
     token: str = ""
-    """What the driver left in TOKEN_FILE; empty = it left nothing."""
+    """Random text that the driver wrote to TOKEN_FILE; empty = it wrote none."""
 
     @classmethod
     def of(cls, run: Run) -> Job:
@@ -163,7 +163,7 @@ def _eval_batches(config: RunConfig, world: World) -> Callable[[], Iterator[Any]
     domain = build_domain(config.domain)
 
     def batches() -> Iterator[Any]:
-        """This rank's held-out images, from the first, in order."""
+        """Batches of this rank's held-out images, from the first, in order."""
         return sequential_batches(
             shards,
             domain,

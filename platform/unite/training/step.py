@@ -1,4 +1,4 @@
-"""One training step of UNITE (METHOD 3): the losses of a micro-batch and their gradients.
+"""Training step of UNITE (METHOD 3): the losses of a micro-batch and their gradients.
 
 Shapes: B micro-batch, K registers, D latent width, F noisings per latent, C noisings per chunk.
 The flow term is differentiated chunk by chunk against the latent as a leaf, so that only one
@@ -27,7 +27,7 @@ Perceptual = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """Where the randomness of a micro-batch lives: one (epoch, row) per sample."""
+    """Address of a micro-batch's randomness: one (epoch, row) per sample."""
 
     seed: int
     epochs_B: Tensor

@@ -1,7 +1,7 @@
-"""What work took on this machine, kept in the storage, and the time that is expected from it.
+"""Durations of past work on this machine, kept in the storage, and times expected from them.
 
 <storage>/timings.json holds, for each kind of machine, the last few durations and rates by name.
-A prediction takes their medians and says what it rests on. Nothing depends on the file: where it
+A prediction takes their medians and names its basis. Nothing depends on the file: where it
 is missing or cannot be written, typical figures stand in.
 """
 
@@ -27,12 +27,12 @@ logger = logging.getLogger(__name__)
 
 FILE = "timings.json"
 KEPT = 5
-"""Values of a name that are kept: the machine of today counts, not that of last year."""
+"""Number of values kept per name: the machine of today counts, not that of last year."""
 RAY, WORKERS, REPORT = "start Ray, s", "start workers, s", "report, s"
 TYPICAL = {RAY: 10.0, WORKERS: 25.0, REPORT: 10.0}
-"""Seconds on two cores, until this machine's own are known."""
+"""Seconds on a typical machine of two cores, used until this machine's own are known."""
 SHORTEST_S = 1.0
-"""Sessions under it say nothing about a rate."""
+"""Shortest session, in seconds, whose rate is kept."""
 
 
 @functools.cache
@@ -69,7 +69,7 @@ class Timings:
             logger.debug("timings are not kept: %s", error)
 
     def values(self, name: str) -> list[float]:
-        """What is known of a name, oldest first."""
+        """Values kept under a name, oldest first."""
         try:
             return [float(value) for value in self._read().get(machine(), {}).get(name, [])]
         except (StorageError, TypeError, ValueError, AttributeError):
@@ -102,16 +102,16 @@ def note_training(config: RunConfig, images: int, seconds: float, name: str = ""
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """A time that is expected, in its parts."""
+    """An expected time, with its parts."""
 
     parts: Mapping[str, float]
-    """Seconds by what they go to, in order."""
+    """Seconds by part of the work, in order."""
     basis: str
-    """What the figures rest on."""
+    """Source of the figures, in words."""
 
     @property
     def seconds(self) -> float:
-        """All parts."""
+        """Sum of all parts, in seconds."""
         return sum(self.parts.values())
 
     def __str__(self) -> str:

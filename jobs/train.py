@@ -44,6 +44,7 @@ def main() -> int:
     from unite.cluster.launch import launch, prepare
     from unite.cluster.plan import dry_run, print_plan
     from unite.training.report import build_report
+    from unite.words import count
 
     planned = prepare(arguments.config, **how)
     print_plan(planned)
@@ -52,7 +53,7 @@ def main() -> int:
         return 0
     summary = launch(planned)
     if summary["stopped"]:
-        print(f"stopped after {summary['images']:,} images; the same command continues")
+        print(f"stopped after {count(summary['images'], 'image')}; the same command continues")
         return STOPPED
     print_report(planned, build_report(planned), summary["seconds"])
     return 0

@@ -197,7 +197,7 @@ def _stop_on_signals(folder: Store) -> Iterator[None]:
         if asked.is_set():
             raise KeyboardInterrupt
         asked.set()
-        logger.warning("stopping: saving a checkpoint first (once more ends at once)")
+        logger.warning("the run saves a checkpoint and stops (Ctrl-C once more ends it at once)")
         request_stop(folder)
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

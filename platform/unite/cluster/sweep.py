@@ -126,7 +126,7 @@ def _run(
     cluster = sweep.trials[0].config.cluster
     admission = admit_trials(cluster)  # before anything is computed
     _prepare_features(sweep, console)
-    console.print(f"{admission.concurrent} at once")
+    console.print(f"{count(admission.concurrent, 'trial')} at once")
     works = {work.digest: work for work in left}
     items = [_item(sweep, work) for work in left]
     watcher = Watcher(items, lambda key: publish(sweep, parent, works[key]), console)
@@ -227,7 +227,9 @@ def _stop_on_signals(sweep: Sweep, items: Sequence[Item]) -> Iterator[None]:
         """Ask every run to stop; at the second signal, end."""
         if sweep.folder.exists(STOP_FILE):
             raise KeyboardInterrupt
-        logger.warning("stopping: running trials save first (once more ends at once)")
+        logger.warning(
+            "running trials save and stop, no other starts (Ctrl-C once more ends them at once)"
+        )
         request_stop(sweep.folder)
         for item in items:
             if Store(item.folder).exists(CONFIG_FILE):

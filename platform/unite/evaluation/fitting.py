@@ -24,6 +24,7 @@ from unite.metrics.small_extractor import (
     training_flop,
 )
 from unite.storage import Store
+from unite.words import count, duration
 
 FOLDER = "extractors"
 MOST_BYTES = 2 * 2**30
@@ -99,10 +100,10 @@ class FitTask(Task):
     def title(self) -> str:
         """What it does and how long it takes, in a few words."""
         flop = training_flop(image_shape(self.images), self.options)
-        minutes = self.options.images * flop / THREAD_FLOPS / 60
+        seconds = self.options.images * flop / THREAD_FLOPS
         return (
-            f"fitting the extractor {self.name} on {self.options.images:,} images, about "
-            f"{max(minutes, 0.1):.1f} minutes on one CPU thread"
+            f"fitting the extractor {self.name} on {count(self.options.images, 'image')}, about "
+            f"{duration(max(seconds, 1.0))} on one CPU thread"
         )
 
     @property

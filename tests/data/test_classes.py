@@ -49,11 +49,11 @@ def test_every_class_occurs(tmp_path) -> None:
     [
         (
             range(1, 11),
-            "1 rows have labels outside 0..9 .* the labels are 1..10: they count from 1",
+            "1 row with labels outside 0..9 .* the labels are 1..10: they count from 1",
         ),
         ([0, 12, 12], "2 rows .* the labels are 0..12: set --domain.num-classes 13"),
         ([-1, -1, 3], "2 rows .* the labels are -1..3: leave rows without a label out"),
-        ([*range(1, 10), 10, None], "1 rows .* the labels are 1..10: they count from 1"),
+        ([*range(1, 10), 10, None], "1 row .* the labels are 1..10: they count from 1"),
     ],
 )
 def test_labels_outside_the_range_are_refused(tmp_path, labels, said) -> None:
@@ -103,5 +103,5 @@ def test_training_refuses_the_labels_of_either_split(tmp_path) -> None:
     write(tmp_path, list(range(10)))
     write(tmp_path, [10], file="test-0.parquet")
     config = replace(recipe("cifar10-small"), {"data.train": str(tmp_path)})
-    with pytest.raises(ValueError, match="1 rows have labels outside 0..9"):
+    with pytest.raises(ValueError, match="1 row with labels outside 0..9"):
         check_data(config)

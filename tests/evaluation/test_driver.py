@@ -11,15 +11,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from rich.console import Console
 
 from unite import tracking
 from unite.cluster.connect import CapacityError
-from unite.cluster.evaluate import compare, evaluate, main, prepare, track
+from unite.cluster.evaluate import compare, evaluate, main, notices, prepare, track
 from unite.cluster.session import session
 from unite.config.schema import TrackingConfig
+from unite.data.classes import ClassCounts
 from unite.evaluation.arguments import CompareArguments, EvaluateArguments, WorkerArguments
 from unite.evaluation.plan import Ingredients, suites_of
 from unite.evaluation.results import read_outcomes
@@ -237,3 +239,18 @@ def test_too_few_samples_for_the_inception_score_are_refused(request_of):
         request_of(num_samples=7, labels="uniform")
     with pytest.raises(ValueError, match="--num-steps 4 has no effect: it acts with solver heun"):
         request_of(solver="dopri5", num_steps=4)
+
+
+def test_samples_of_classes_that_were_never_trained_are_told(storage, monkeypatch):
+    counts = ClassCounts(uri="d", counts=np.array([5] * 3 + [0] * 7), num_rows=15, is_part=False)
+    monkeypatch.setattr("unite.cluster.evaluate.class_counts", lambda data, classes: counts)
+    asked = {"suite": ("generation",), "extractor": ("pixels",), "num_samples": 20}
+    told = notices(prepare(EvaluateArguments(num_workers=0, **asked), str(storage)))
+    assert any("14 of the 20 samples with balanced classes" in line for line in told)
+
+
+def test_labels_outside_the_classes_stop_an_evaluation(storage, monkeypatch):
+    monkeypatch.setattr("unite.data.classes._histogram", lambda *key: (np.array([10]), np.ones(1)))
+    asked = {"suite": ("probe",)}
+    with pytest.raises(ValueError, match="1 row with labels outside 0..9"):
+        prepare(EvaluateArguments(num_workers=0, **asked), str(storage))

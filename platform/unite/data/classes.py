@@ -18,6 +18,7 @@ import numpy as np
 from unite.data.manifest import ShardError
 from unite.data.shards import MISSING, ShardSet, read_labels
 from unite.domains.columns import LABEL
+from unite.words import count
 
 MOST_LABELS = 4_000_000
 SHOWN = 8
@@ -118,8 +119,8 @@ def _outside(uri: str, values: np.ndarray, num_rows: int, num_classes: int) -> s
     else:
         cure = f"set --domain.num-classes {high + 1}, or number the classes 0..{num_classes - 1}"
     return (
-        f"{uri}: {num_rows:,} rows have labels outside 0..{num_classes - 1} of domain.num_classes "
-        f"= {num_classes}; the labels are {low}..{high}: {cure}"
+        f"{uri}: {count(num_rows, 'row')} with labels outside 0..{num_classes - 1} "
+        f"(domain.num_classes = {num_classes}); the labels are {low}..{high}: {cure}"
     )
 
 

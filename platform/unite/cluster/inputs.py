@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 from unite.config.schema import RunConfig
+from unite.data.shards import Split
 from unite.tracking import DataInput
 from unite.training.setup import open_split
 
 
 def data_inputs(config: RunConfig) -> list[DataInput]:
     """Training and held-out split of a resolved config with their digests."""
-    found = []
-    for split, asked in (("train", config.data.train), ("eval", config.data.eval)):
-        shards = open_split(config, split)
-        source = asked or config.data.train
-        found.append(
-            DataInput(
-                name=f"{_name(source)} {split}",
-                digest=shards.digest,
-                source=shards.uri,
-                context=split,
-                num_rows=shards.num_rows,
-            )
-        )
-    return found
+    held_out = config.data.eval or config.data.train
+    return [_input(config, "train", config.data.train), _input(config, "eval", held_out)]
+
+
+def _input(config: RunConfig, split: Split, place: str) -> DataInput:
+    shards = open_split(config, split)
+    return DataInput(
+        name=f"{_name(place)} {split}",
+        digest=shards.digest,
+        source=shards.uri,
+        context=split,
+        num_rows=shards.num_rows,
+    )
 
 
 def _name(place: str) -> str:

@@ -37,13 +37,15 @@ def build_report(run: Run) -> Report:
     state = read_state(folder, "images", "metrics")
     metrics = state["metrics"]
     readable = run.config.data.train == DIGITS
+    read = _draw_and_read(run, folder) if readable else {}
     return Report(
         images=state["images"],
         psnr_db=metrics.get("eval/psnr"),
         latent_std=metrics.get("latent/std"),
         grid=_grid(run.folder),
         curves=_draw_curves(run, state),
-        **(_draw_and_read(run, folder) if readable else {}),
+        read_samples=read.get("read_samples"),
+        read_real=read.get("read_real"),
     )
 
 

@@ -33,7 +33,7 @@ LISTED = 8
 
 @dataclass(frozen=True)
 class Rule:
-    """One key of ours, the authors', and the reshaping between them; `{i}` is a block's index."""
+    """Pair of a key of ours and the authors', with the reshaping; `{i}` is a block's index."""
 
     ours: str
     theirs: str
@@ -132,19 +132,19 @@ _INDEX = re.compile(r"\.(\d+)\.")
 
 @dataclass(frozen=True, kw_only=True)
 class KeyReport:
-    """What became of every key of a released checkpoint."""
+    """Result for every key of a released checkpoint: mapped, dropped, unknown or missing."""
 
     mapped: dict[str, str]
     """Their name -> our name."""
     dropped: dict[str, str]
-    """Their name -> why it is not carried on."""
+    """Their name -> the reason why it is not carried on."""
     unknown: tuple[str, ...]
     """Names that belong to no part of the model."""
     missing: tuple[str, ...]
     """The authors' names of parts that the file does not hold."""
 
     def lines(self) -> Iterator[str]:
-        """One line per key, for people."""
+        """Lines of text, one per key."""
         yield from (f"mapped   {theirs} -> {ours}" for theirs, ours in self.mapped.items())
         yield from (f"dropped  {theirs}: {reason}" for theirs, reason in self.dropped.items())
         yield from (f"unknown  {theirs}" for theirs in self.unknown)
@@ -230,7 +230,7 @@ def _drop_reason(name: str) -> str | None:
 
 
 def is_authors(state: Mapping[str, Any]) -> bool:
-    """Whether a state dict has the authors' names."""
+    """True if a state dict has the authors' names."""
     return MARK in map(strip_wrappers, state)
 
 
@@ -278,7 +278,7 @@ def _named(found: Mapping[str, dict[str, Tensor]], state: str) -> dict[str, Tens
 
 
 def is_average(path: str) -> bool:
-    """Whether the path of a state dict inside a file says that its weights are averaged."""
+    """True if the path of a state dict inside a file says that its weights are averaged."""
     return any(word in path.lower() for word in EMA_WORDS)
 
 
@@ -310,7 +310,7 @@ def state_dicts(content: Any, path: str = "") -> Iterator[tuple[str, dict[str, T
 
 
 def _before_mark(name: str) -> str | None:
-    """What stands before a mark, "" where nothing does; None for any other name."""
+    """Prefix of a name that ends with a mark, "" for the mark alone; None for any other name."""
     for mark in (MARK, OUR_MARK):
         if name == mark or name.endswith(f".{mark}"):
             return name.removesuffix(mark)
@@ -318,7 +318,7 @@ def _before_mark(name: str) -> str | None:
 
 
 def listed(names: Iterable[Any]) -> str:
-    """The first names, and how many more there are."""
+    """The first names, and the number of the others."""
     texts = [str(name) for name in names]
     more = f" and {len(texts) - LISTED} more" if len(texts) > LISTED else ""
     return ", ".join(texts[:LISTED]) + more

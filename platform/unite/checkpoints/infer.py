@@ -1,4 +1,4 @@
-"""The architecture of a state dict from nothing but the shapes of its tensors.
+"""The architecture of a state dict, inferred from the shapes of its tensors alone.
 
 What shapes cannot tell is taken from `Hints`: a config beside the file, or the caller.
 """
@@ -38,7 +38,7 @@ ROTARY_KEY = "encoder.feat_rope.freqs_cos"
 
 @dataclass(frozen=True, kw_only=True)
 class Hints:
-    """What shapes cannot tell. None = as in the paper's models, which a warning then says."""
+    """Facts that shapes cannot tell. None = as in the paper's models, and a warning says so."""
 
     encoder_heads: int | None = None
     """Heads of the encoder; needed only without qk-norm and without a rotary buffer."""

@@ -1,4 +1,4 @@
-"""Where checkpoints are in a run's folder, without reading tensors: it imports in a moment."""
+"""Places of checkpoints in a run's folder, without reading tensors: it imports in a moment."""
 
 from __future__ import annotations
 

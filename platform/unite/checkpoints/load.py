@@ -48,7 +48,7 @@ EXPORT_WEIGHTS = "model.safetensors"
 EXPORT_CONFIG = "config.json"
 AUTHORS_WEIGHTS = "state_dict.safetensors"
 _REFUSED = re.compile(r"Unsupported (?:global: GLOBAL|class|operand) (\S+)")
-"""In torch's message: what a file asks to be run."""
+"""Pattern in torch's message that names the code which a file asks to run."""
 
 
 def load(
@@ -119,7 +119,7 @@ def _cast(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[s
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """Which weights to take, and what their shapes cannot tell."""
+    """Choice of weights, and facts that their shapes cannot tell."""
 
     ema: bool
     state: str
@@ -186,7 +186,7 @@ def _from_authors(state: Mapping[str, Tensor], hints: Hints) -> UNITE:
 
 
 def _check_rotary(model: UNITE, cosines_SE: Tensor) -> None:
-    """Their rotary table is dropped, so it has to be ours (each pair's angle stands twice)."""
+    """CheckpointError unless their rotary table, which is dropped, equals ours (angles twice)."""
     encoder = model.config.encoder
     head_width = encoder.width // encoder.num_heads
     expected, _ = rotary_table(len(cosines_SE), head_width)

@@ -1,4 +1,4 @@
-"""The config inside a weights file: what makes a single safetensors file of ours complete.
+"""The config inside a weights file: it makes a single safetensors file of ours complete.
 
 Shapes do not tell where the in-context tokens join, the time shift or the largest tokenization
 time. The format's header has room for text, so our files say it there.
@@ -14,9 +14,9 @@ from unite.storage import Store
 
 CONFIG_KEY = "unite_config"
 PARTS = ("domain", "model", "flow")
-"""Of a RunConfig, what a model is built from."""
+"""Groups of a RunConfig from which a model is built."""
 LARGEST_HEADER = 100_000_000
-"""Bytes, as in the safetensors library; more is no header but damage."""
+"""Largest header in bytes, as in the safetensors library; a longer one means damage."""
 
 
 def config_metadata(run_config: Mapping[str, Any]) -> dict[str, str]:
@@ -28,7 +28,7 @@ def config_metadata(run_config: Mapping[str, Any]) -> dict[str, str]:
 def read_config(file: Store) -> dict[str, Any]:
     """The config inside a safetensors file, as nested dicts; empty when it holds none.
 
-    Reads the header alone. What is no safetensors file holds none.
+    Reads the header alone. Any other kind of file holds none.
     """
     with file.filesystem.open_input_file(file.path()) as stream:
         length = int.from_bytes(stream.read(8), "little")

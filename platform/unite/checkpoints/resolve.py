@@ -1,4 +1,4 @@
-"""What people call a run (`latest`, a name, an MLflow id, a path) to where its model is."""
+"""Resolution of a reference to a run (`latest`, name, MLflow id, path) to the model's place."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ CONFIG_FILE = "config.json"
 RUN_FILE = "run.json"
 LATEST = "latest"
 TRIAL_FOLDER = "ablation"
-"""Of a run: what sweeps found on it."""
+"""Folder in a run's folder with the results of sweeps."""
 LISTED_RUNS = 8
-"""Runs that an error message names."""
+"""Largest number of runs that an error message names."""
 
 
 def resolve_run(reference: str, storage: str) -> str:
@@ -101,12 +101,12 @@ def at_home(config: RunConfig, run: Store) -> RunConfig:
 
 
 def parent_of(folder: Store) -> Store:
-    """The folder that a folder lies in; of a run, its storage."""
+    """The parent of a folder; a run's parent is its storage."""
     return Store(folder.uri.removesuffix(f"/{folder.name}"))
 
 
 def is_run_config(config: Mapping[str, Any]) -> bool:
-    """Whether a config.json is a run's; the authors' checkpoints have one of another kind."""
+    """True if a config.json is a run's; the authors' checkpoints have one of another kind."""
     return any(part in config for part in ("recipe", *PARTS))
 
 
@@ -135,7 +135,7 @@ def read_record(run: Store) -> dict[str, Any]:
 
 
 def shares_its_record(run: Store) -> bool:
-    """Whether the run that this one was copied from is still there, on the same MLflow server.
+    """True if the run from which this one was copied still exists, on the same MLflow server.
 
     A copy that trains on needs an MLflow run of its own: two runs would write into one.
     """
@@ -178,12 +178,12 @@ def _latest_run(root: Store) -> Store:
 
 
 def is_trial(run: Store) -> bool:
-    """Whether a sweep trains or has measured the run."""
+    """True if a sweep trains or has measured the run."""
     return run.exists(TRIAL_FOLDER)
 
 
 def committed_at(checkpoint: Store) -> int:
-    """When a checkpoint was committed, in nanoseconds since 1970; 0 when it was not."""
+    """Time at which a checkpoint was committed, in ns since 1970; 0 when it was not."""
     return checkpoint.filesystem.get_file_info(checkpoint.path(MARKER)).mtime_ns or 0
 
 

@@ -218,7 +218,7 @@ class CheckpointWriter:
             logger.warning("old checkpoints were not deleted: %s", error)
 
     def _prune(self) -> None:
-        """Delete what is neither among the last nor the best, and what a kill left unfinished."""
+        """Delete checkpoints that are neither among the last nor the best, or left unfinished."""
         found = committed(self.run)
         keep = set(found[-self.config.keep_last :]) | set(self._best(found))
         for name in self.run.list("checkpoints"):
@@ -228,7 +228,7 @@ class CheckpointWriter:
                 folder.delete()
 
     def _best(self, found: list[int]) -> list[int]:
-        """Those of the highest scores; a checkpoint without one was not evaluated."""
+        """Checkpoints with the highest scores; one without a score was not evaluated."""
         scores = {}
         for images in found if self.config.keep_best else ():
             score = folder_of(self.run, images).read_json(STATE_FILE).get("score")

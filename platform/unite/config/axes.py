@@ -1,4 +1,4 @@
-"""What the ablations vary: six axes, each beside the paper's figures.
+"""Axes of the ablations: six, each beside the paper's figures.
 
 An axis is a table from a value to dotted overrides of a run's config. Arms repeat it under a second
 condition, such as separate weights. `paper` says in which cell of `unite.paper.TABLES` a point's
@@ -17,7 +17,7 @@ from unite.config.scales import Fields, ScaleName
 
 Role = Literal["generation", "reconstruction"]
 Point = tuple[str, str]
-"""(arm, value)."""
+"""Point of a figure: (arm, value)."""
 
 
 class Cell(NamedTuple):
@@ -35,14 +35,14 @@ class Arm:
     name: str = ""
     fields: Fields = field(default_factory=dict)
     as_large_as: str = ""
-    """Widen the encoder until trained parameters match those of this arm."""
+    """Name of another arm: the encoder is widened until its trained parameters match."""
     values: Mapping[ScaleName, tuple[str, ...]] = field(default_factory=dict)
-    """Fewer values than the axis has, where the arm is dear."""
+    """Values by scale for an expensive arm, fewer than the axis has; other scales have all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """Of two points, the paper finds `better` to be better than `worse`."""
+    """A finding of the paper: the point `better` is better than the point `worse`."""
 
     role: Role
     better: Point
@@ -51,25 +51,25 @@ class Claim:
 
 @dataclass(frozen=True, kw_only=True)
 class Axis:
-    """One ablation: what varies, in which figure or table, and what the paper found."""
+    """An ablation: the varied fields, the paper's figure or table, and its findings."""
 
     name: str
     figure: str
     """Stem of the files that are drawn."""
     source: str
-    """Where the paper has it."""
+    """Figure or table of the paper."""
     title: str
     label: str
-    """Of the horizontal axis, with its unit."""
+    """Label of the horizontal axis, with its unit."""
     fields: Mapping[str, Fields]
     """Value -> overrides, in the order in which they are drawn."""
     values: Mapping[ScaleName, tuple[str, ...]] = field(default_factory=dict)
-    """Fewer values at a scale; a scale that is not named has all."""
+    """Values by scale where there are fewer; a scale that is not named has all."""
     arms: tuple[Arm, ...] = (Arm(),)
     paper: Mapping[Role, Mapping[Point, Cell]] = field(default_factory=dict)
     claims: tuple[Claim, ...] = ()
     remark: str = ""
-    """What a reader must know beside the paper's figures."""
+    """Note for readers beside the paper's figures."""
 
     @property
     def trains(self) -> bool:
@@ -78,7 +78,7 @@ class Axis:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether values have a place on a line, rather than being names."""
+        """True if values have a place on a line, rather than being names."""
         return all(value.replace(".", "", 1).isdigit() for value in self.fields)
 
     def chosen(self, scale: ScaleName, wanted: Iterable[str] = ()) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Fields of a recipe that no source settles: what was decided, for which variants, and why.
+"""Decisions on fields of a recipe that no source settles: variants, value and reason.
 
 The sources are the paper's text and tables, the authors' released code with its configuration file,
 and the two published checkpoints (METHOD 3). What they say plainly is no decision.
@@ -20,7 +20,7 @@ _STAGES = (
 
 @dataclass(frozen=True)
 class Decision:
-    """What the named variants take for a field, and why."""
+    """The variants that a decision holds for, and its reason."""
 
     variants: tuple[str, ...]
     why: str
@@ -59,7 +59,7 @@ DECISIONS: dict[str, Decision] = {
 
 
 def decisions(recipe: str) -> dict[str, str]:
-    """Field -> reason, of the decisions that a recipe rests on."""
+    """Field -> reason, for the decisions behind a recipe."""
     return {
         field: decision.why
         for field, decision in DECISIONS.items()

@@ -1,4 +1,4 @@
-"""Which options act only under which others: one table for every command.
+"""Table, for every command, of options that act only under other options.
 
 An option that does nothing is refused where a user gave it. What comes from a recipe or from the
 run's own config is never refused: nobody asked for it here, and it acts again once the other
@@ -22,7 +22,7 @@ Values = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Condition:
-    """When a field acts, and the same in words."""
+    """Condition under which a field acts, as a function and in words."""
 
     needs: str
     holds: Callable[[Values], bool]
@@ -66,11 +66,11 @@ ACTS_WHEN: Mapping[str, Condition] = {
     "tracking.experiment": TRACKED,
     "tracking.run_name": TRACKED,
 }
-"""Field -> when it acts. A field that is not here always does."""
+"""Field -> condition under which it acts. A field that is not here always acts."""
 
 
 def without_effect(values: Values, given: Iterable[str]) -> dict[str, str]:
-    """Those of the given fields that do nothing under `values` -> what they would need."""
+    """Given fields that do nothing under `values` -> the condition that they need."""
     conditions = {name: ACTS_WHEN[name] for name in given if name in ACTS_WHEN}
     return {name: each.needs for name, each in conditions.items() if not each.holds(values)}
 

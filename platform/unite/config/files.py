@@ -25,7 +25,7 @@ FLAG = "--config"
 
 
 def starting_config(words: Sequence[str]) -> tuple[RunConfig, list[str]]:
-    """What a command line starts from, a recipe's name or --config FILE, and the other words.
+    """Base of a command line, a recipe's name or --config FILE, and the other words.
 
     ValueError for both at once, an unknown recipe or a file that is no run.
     """

@@ -1,18 +1,18 @@
-"""The one rule for names that users choose and that become part of a path."""
+"""Rule for names that users choose and that become part of a path."""
 
 from __future__ import annotations
 
 import re
 
 MAX_BYTES = 120
-"""A file system takes 255; files beside a run carry its name and more."""
+"""Longest name in bytes. File systems take 255; files beside a run carry its name and more."""
 WORDS = ("latest", "auto", "never")
-"""What `--run` and `--resume` mean otherwise."""
+"""Words with another meaning in `--run` and `--resume`."""
 FOLDERS = (
     *("data", "extractors", "imported", "mlartifacts", "mlflow.db", "references", "sweeps"),
     "timings.json",
 )
-"""What else stands in a storage."""
+"""Names of other files and folders in a storage."""
 ALLOWED = re.compile(r"[^\W_][\w.+=,@ -]*")
 
 

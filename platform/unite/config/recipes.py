@@ -227,13 +227,13 @@ BASES: dict[str, tuple[Callable[[], RunConfig], str, str | None]] = {
 
 
 def names() -> list[str]:
-    """Every recipe name: bases, then each base in each variant."""
+    """Names of all recipes: bases, then each base in each variant."""
     variants = [f"{base}-{variant}" for base in BASES if base != "smoke" for variant in VARIANTS]
     return [*BASES, *variants]
 
 
 def describe(name: str) -> str:
-    """One line: what the recipe reproduces."""
+    """Line of text that says what the recipe reproduces."""
     text, chosen = BASES[_split(name)[0]][1], variant_of(name)
     return text if chosen is None else f"{text}, settings of the {chosen} variant"
 
@@ -245,7 +245,7 @@ def variant_of(name: str) -> str | None:
 
 
 def is_laptop(name: str) -> bool:
-    """Whether the recipe's own length and learning rate hold in every variant."""
+    """True if the recipe's own length and learning rate hold in every variant."""
     return BASES[_split(name)[0]][2] is None
 
 

@@ -13,7 +13,7 @@ Fields = Mapping[str, object]
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """A recipe, a length, and how each trial is measured."""
+    """A recipe, a length, and the protocol of each trial's measurement."""
 
     recipe: str
     epochs: float
@@ -21,9 +21,9 @@ class Scale:
     seeds: int
     """Trials per point: seeds 0, 1, ..."""
     num_samples: int
-    """Samples that distances are measured on. They are biased by N: one N for a sweep."""
+    """Number of samples for distances. They are biased by N: one N for a sweep."""
     extractors: tuple[str, ...]
-    """Of the distances, as `jobs/evaluate.py --extractor` takes them; a sweep is judged by each."""
+    """Extractors of the distances, as in `jobs/evaluate.py --extractor`; each judges a sweep."""
     fields: Fields = field(default_factory=dict)
     """Further overrides of the recipe."""
 

@@ -60,7 +60,7 @@ class EncoderConfig:
     patch_positions: Literal["zeros", "sincos2d"] = "zeros"
     """Frozen position table of the patches: zeros as released (rotary only), or 2-D sin-cos."""
     tokenize_t_max: float = 0.01
-    """Tokenization conditions on t ~ U[0, tokenize_t_max]: almost the maximum noise level."""
+    """Largest t of tokenization, t ~ U[0, tokenize_t_max]: almost the maximum noise level."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ class ModelConfig:
     sharing: Sharing = "shared"
     """`shared`: one Generative Encoder is tokenizer and denoiser. `separate`: two (ablation)."""
     init: Literal["xavier", "released"] = field(default="xavier", metadata=LATER)
-    """Of every Linear, or `released`: torch's defaults in decoder and patches, class token 0."""
+    """Rule of every Linear; `released`: torch's defaults in decoder and patches, class token 0."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
 
@@ -106,9 +106,9 @@ class FlowConfig:
     weight: float = 1.0
     """w_g, weight of the flow loss."""
     reduction: Literal["sum", "mean"] = "sum"
-    """Over the F noisings: `sum` (paper) grows with F, `mean` does not."""
+    """Reduction over the F noisings: `sum` (paper) grows with F, `mean` does not."""
     warmup_fraction: float = 0.0
-    """The weight ramps linearly from 0 over this share of training (cure for collapse)."""
+    """Share of training over which the weight ramps linearly from 0 (cure for collapse)."""
     stop_gradient: bool = True
     """Detach the latent before noising; false lets the flow loss shape the tokenizer's output."""
     timesteps: Literal["logit_normal", "uniform"] = "logit_normal"
@@ -144,9 +144,9 @@ class PerceptualConfig:
     """LPIPS (VGG) in the reconstruction loss."""
 
     weight: float = 1.0
-    """w_p; 0 switches the term off and needs no weights."""
+    """w_p, weight of LPIPS; 0 switches the term off and needs no pretrained weights."""
     input_range: Literal["-1..1", "0..1"] = "-1..1"
-    """What LPIPS is fed: [-1, 1], which it was made for, or [0, 1] as in the released code."""
+    """Range of LPIPS' input: [-1, 1], for which it was made, or [0, 1] as in the released code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,9 +165,9 @@ class OptimConfig:
     lr: float = 1e-4
     """Base learning rate of both optimisers, before the batch rule."""
     lr_batch_reference: int = 384
-    """lr is multiplied by max(1, batch / this); 0 switches the rule off."""
+    """Batch size of the rule lr * max(1, batch / lr_batch_reference); 0 switches it off."""
     schedule: Literal["cosine", "plateau"] = "cosine"
-    """`cosine`: warm-up, then cosine to `lr_min`. `plateau` (released): warm-up, flat to
+    """Schedule of lr. `cosine`: warm-up, cosine to `lr_min`. `plateau` (released): warm-up, flat to
     `plateau_epochs[0]`, cosine to half by `plateau_epochs[1]`, flat after."""
     lr_min: float = 1e-6
     """Final learning rate of `cosine`."""
@@ -176,7 +176,7 @@ class OptimConfig:
     plateau_epochs: tuple[float, float] = (30.0, 50.0)
     """Epochs between which `plateau` halves the learning rate."""
     muon: bool = True
-    """False trains every parameter with AdamW."""
+    """Train hidden matrices with Muon; false trains every parameter with AdamW."""
     muon_momentum: float = 0.95
     """Nesterov momentum of Muon."""
     muon_eps: float = field(default=1e-7, metadata=LATER)
@@ -214,12 +214,12 @@ class TrainingConfig:
     log_every_steps: int = 50
     """Optimiser steps between log points (the only steps that wait for the device)."""
     collapse_std: float = 0.1
-    """latent/std that is mostly under this, once the flow loss has weight, raises a warning."""
+    """Limit of latent/std: mostly under it, once the flow loss has weight, a warning is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Where shards are and how they are read. Folders or s3:// URIs of parquet files."""
+    """Training and held-out shards, folders or s3:// URIs of parquet files, and their reading."""
 
     train: str = ""
     """Folder of training shards (`jobs/prepare_data.py` writes them; Hugging Face style parquet
@@ -240,7 +240,7 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointConfig:
-    """What is saved when; a checkpoint holds everything that the exact next step needs."""
+    """Times of saving; a checkpoint holds everything that the exact next step needs."""
 
     every_images: int = 1_281_167
     """Images between checkpoints (the last step always saves)."""
@@ -266,7 +266,7 @@ class EvaluationConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """How samples are drawn (METHOD 4)."""
+    """Solver and guidance of sampling (METHOD 4)."""
 
     solver: Solver = "dopri5"
     """dopri5 (adaptive, per sample) or a fixed-step heun, midpoint, euler."""
@@ -276,8 +276,8 @@ class SamplingConfig:
     cfg_scale: float = 1.0
     """Guidance scale w; 1 = none."""
     cfg_interval: tuple[float, float] = (0.1, 1.0)
-    """Guidance acts for t strictly inside (from 0: at 0 too); outside it the unconditional pass
-    is skipped."""
+    """Interval of t in which guidance acts, both ends excluded (an interval from 0 includes 0);
+    outside it the unconditional pass is skipped."""
     atol: float = 1e-6
     """Absolute tolerance of dopri5."""
     rtol: float = 1e-3
@@ -286,19 +286,19 @@ class SamplingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
-    """What the run takes from Ray."""
+    """Resources that the run takes from Ray, and its restarts."""
 
     num_workers: int = 1
     """Ray Train workers (DDP ranks)."""
     use_gpu: bool = False
-    """One GPU per worker."""
+    """Reserve one GPU per worker."""
     cpus_per_worker: float = 0.0
     """CPUs reserved per worker; 0 = computed so that Ray Data keeps at least one CPU."""
     threads_per_worker: int = 0
     """Threads of CPU arithmetic in each worker; 0 = the machine's cores shared among them."""
     device_tflops: float = 0.0
     """Peak rate of one device in TFLOP/s (10^12), as its maker states it for `training.precision`:
-    what throughput/mfu is a share of. 0 = its rate at a large matrix product, measured here."""
+    the denominator of throughput/mfu. 0 = its rate at a large matrix product, measured here."""
     wait_s: float = 0.0
     """Seconds to wait for an autoscaling cluster to bring the workers' resources; 0 = they must
     be there."""
@@ -308,7 +308,7 @@ class ClusterConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingConfig:
-    """MLflow."""
+    """Tracking in MLflow."""
 
     uri: str = ""
     """Tracking URI; empty = MLFLOW_TRACKING_URI, else sqlite in the storage folder."""
@@ -317,7 +317,7 @@ class TrackingConfig:
     run_name: str = ""
     """Name shown in the UI; empty = the run's name."""
     enabled: bool = True
-    """False keeps metrics in the storage folder only."""
+    """Track the run in MLflow; false keeps metrics in the storage folder only."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,7 @@ def _value(hint: Any, value: Any, name: str) -> Any:
 
 
 def _fits(hint: Any, value: Any) -> bool:
-    """Whether a value read from JSON is of a field's type; whole numbers do for floats."""
+    """True if a value read from JSON has a field's type; whole numbers pass as floats."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Literal:
         return value in parts

@@ -113,7 +113,7 @@ def _names(config: RunConfig) -> Iterator[str]:
 
 
 def warnings_of(config: RunConfig, *, num_steps: int) -> list[str]:
-    """What runs but is hardly meant, in a run of `num_steps` steps; shown with its plan."""
+    """Warnings of settings that run but are hardly meant, for `num_steps` optimiser steps."""
     found = []
     if config.model.latent_dim == 2:
         found.append(
@@ -250,7 +250,7 @@ def _flow(flow: FlowConfig) -> Iterator[str]:
 
 
 def sampling_problems(sampling: SamplingConfig, prefix: str = "") -> Iterator[str]:
-    """All that is wrong with how samples are to be drawn; `prefix` comes before each field."""
+    """Problems of sampling settings, one message each; `prefix` comes before each field."""
     low, high = sampling.cfg_interval
     if not 0 <= low < high <= 1:
         yield f"{prefix}cfg_interval = {low} {high} must satisfy 0 <= low < high <= 1"

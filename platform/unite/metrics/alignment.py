@@ -44,12 +44,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AlignmentConfig:
-    """What is compared; all of it belongs beside the figure."""
+    """Settings of the comparison; all of them belong beside the figure."""
 
     levels: tuple[float, ...] = (0.1, 0.3, 0.5, 0.7, 0.9)
     """Noise levels t of the generation pass (1 = clean data). The paper does not give its own."""
     rows: Literal["register", "image"] = "register"
-    """What one row of CKA and CKNNA is."""
+    """Meaning of a row of CKA and CKNNA: one register, or one image's mean over registers."""
     condition: Condition = "label"
     """Class of the generation pass."""
     neighbors: int = 10
@@ -82,7 +82,7 @@ class Alignment:
     cknna: np.ndarray
     cosine: np.ndarray
     latent_cosine: np.ndarray
-    """(T,)"""
+    """Cosine similarity of the final latents z0 and z_hat(z_t), (T,)."""
 
     @classmethod
     def of_levels(cls, parts: Sequence[Alignment]) -> Alignment:
@@ -110,7 +110,7 @@ class Alignment:
 
 
 class AlignmentSums:
-    """What has been seen so far: float64 sums, and the rows kept for CKNNA. Mergeable.
+    """Running float64 sums, and the rows kept for CKNNA. Mergeable.
 
     Workers `add` batches and hand over `state()`, plain arrays for the network or an npz file;
     the driver merges the `from_state` of each and asks for the `result`.
@@ -125,7 +125,7 @@ class AlignmentSums:
     def add(
         self, model: UNITE, sample: Any, rows_B: Tensor, labels_B: Tensor | None = None
     ) -> None:
-        """Run both passes on a batch and add what they give; all on the model's device.
+        """Run both passes on a batch and add their results; all on the model's device.
 
         `rows_B`: int64 row numbers in the data set. ValueError when the generation pass is to see
         labels and none are given.
@@ -158,7 +158,7 @@ class AlignmentSums:
         self._kept = {name: torch.cat([v[old], found[name]]) for name, v in self._kept.items()}
 
     def merge(self, other: AlignmentSums) -> None:
-        """Add what another worker has seen. ValueError when it measured something else."""
+        """Add another worker's sums. ValueError when it measured something else."""
         if other.config != self.config:
             raise ValueError(f"config: {other.config} cannot be added to {self.config}")
         if not other._sums:
@@ -178,7 +178,7 @@ class AlignmentSums:
 
     @classmethod
     def from_state(cls, config: AlignmentConfig, state: Mapping[str, np.ndarray]) -> AlignmentSums:
-        """The sums that `state()` gave."""
+        """Inverse of `state`."""
         sums = cls(config)
         tensors = {name: torch.tensor(value) for name, value in state.items()}
         sums._kept = {name: tensors.pop(name) for name in ("keys", "x", "y") if name in tensors}
@@ -217,7 +217,7 @@ class AlignmentSums:
         )
 
     def _start(self, num_blocks: int, width: int, device: torch.device) -> None:
-        """Zeros of the right shapes, unless there is something already."""
+        """Allocate zeros of the right shapes, unless sums exist already."""
         if self._sums:
             return
         levels = len(self.config.levels)
@@ -253,7 +253,7 @@ class AlignmentSums:
         return keys[real_BK.flatten()] if self.config.rows == "register" else keys
 
     def _lowest(self, keys_N: Tensor) -> tuple[Tensor, Tensor]:
-        """Which of the kept rows stay and which of the new ones come in: the lowest hashes."""
+        """Positions of the kept rows and of the new rows that have the lowest hashes."""
         num_old = self._kept["keys"].shape[0]
         order = torch.cat([self._kept["keys"], keys_N]).argsort()[: self.config.neighbor_rows]
         return order[order < num_old], order[order >= num_old] - num_old

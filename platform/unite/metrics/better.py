@@ -1,4 +1,4 @@
-"""Which of two numbers is better: the direction of every metric that has one, in one table."""
+"""Direction of every metric that has one, higher or lower is better, in one table."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ DIRECTIONS: Mapping[str, Direction] = {
     "flat_top1_pct": "higher",
     "flat_top5_pct": "higher",
 }
-"""By a metric's name without its extractor. What is not here (costs, curves, entropies) describes a
-model and is not better one way or the other."""
+"""Metric's name without its extractor -> direction. A metric that is not here (costs, curves,
+entropies) describes a model: neither direction is better."""
 
 
 def direction(metric: str) -> Direction | None:
-    """Which way `metric` is better, such as fd-digits-cnn or eval/reconstruction/psnr."""
+    """Direction of a metric such as fd-digits-cnn or eval/reconstruction/psnr; None without one."""
     return DIRECTIONS.get(metric.rsplit("/", 1)[-1].partition("-")[0])
 
 
 def higher_is_better(metric: str) -> bool:
-    """Whether larger values of `metric` are better."""
+    """True if larger values of `metric` are better."""
     return direction(metric) == "higher"
 
 
 def why_not_better(new: MetricCard, old: MetricCard) -> str:
-    """Empty when `new` is better than `old` under one protocol, else the reason in words.
+    """Reason in words why `new` is not better than `old` under one protocol; empty when it is.
 
     MetricError when the metric has no better direction.
     """

@@ -20,11 +20,11 @@ from typing import Any, Literal
 from unite.metrics.moments import MetricError
 
 OUTCOMES = frozenset({"value", "step", "checkpoint", "nfe"})
-"""What may differ between comparable numbers. NFE is an outcome: dopri5's follows from the model,
-the other solvers' from `solver`, `num_steps` and guidance, which are compared."""
+"""Fields that may differ between comparable numbers. NFE is an outcome: dopri5's follows from the
+model, the other solvers' from `solver`, `num_steps` and guidance, which are compared."""
 LATER = frozenset({"reference_encoding"})
-"""Fields that older cards lack. They say in words what a digest on the card names already, so that
-they are no part of the protocol, and an empty one is no difference."""
+"""Fields that older cards lack. They say in words what a digest on the card identifies already:
+they are not part of the protocol, and an empty one is no difference."""
 LIBRARIES = ("torch", "numpy", "scipy", "torch-fidelity", "scikit-learn")
 
 
@@ -38,10 +38,10 @@ class CardMismatchError(MetricError):
 
 @dataclass(frozen=True, kw_only=True)
 class MetricCard:
-    """One number and its protocol. Digests identify content; empty = does not apply."""
+    """A number and its protocol. Digests identify content; empty = does not apply."""
 
     metric: str
-    """True name: fid, fd-small, psnr, ..."""
+    """True name of the metric: fid, fd-small, psnr, ..."""
     value: float
     step: int
     """Training images that the checkpoint has seen."""
@@ -50,26 +50,26 @@ class MetricCard:
     checkpoint: str
     """Digest of the checkpoint."""
     weights: Literal["ema", "raw"] = "ema"
-    """The averaged weights, or those of the last step."""
+    """Weights that were measured: the average (ema), or those of the last step (raw)."""
     data: str = ""
     """Digest of the images that were evaluated, where a suite reads images."""
     reference: str = ""
     """Digest of the reference statistics."""
     reference_made: str = ""
-    """How they were made: data, images, rule."""
+    """Origin of the reference statistics: data, images, rule."""
     reference_encoding: str = ""
-    """How the real images were stored: jpeg-95, webp-lossless, png, original bytes, unknown. Empty
-    = not noted, as on older cards."""
+    """Format in which the real images were stored: jpeg-95, webp-lossless, png, original bytes,
+    unknown. Empty = not noted, as on older cards."""
     extractor: str = ""
     extractor_digest: str = ""
     resize: str = ""
-    """What the extractor does with an image's size and range."""
+    """Rule by which the extractor changes an image's size and range."""
     uint8_rule: str = ""
-    """How images in [0, 1] become uint8."""
+    """Rule by which images in [0, 1] become uint8."""
     label_sampling: str = ""
     """balanced, uniform, or the labels' source."""
     num_samples: int = 0
-    """N."""
+    """Number of samples N."""
     solver: str = ""
     num_steps: int = 0
     """Intervals of a fixed-step solver; 0 for dopri5."""
@@ -82,16 +82,16 @@ class MetricCard:
     """Evaluations of the model per sample, mean, guidance not counted."""
     cfg_scale: float = 1.0
     cfg_interval: tuple[float, float] = (0.0, 1.0)
-    """Guidance acts for t strictly inside."""
+    """Interval of t, both ends excluded, in which guidance acts."""
     cfg_order: str = ""
-    """What guidance combines: predictions after the final normalisation, or before."""
+    """Predictions that guidance combines: after the final normalisation, or before."""
     seed: int = 0
     precision: str = "float32"
-    """Of the model's arithmetic."""
+    """Precision of the model's arithmetic."""
     versions: Mapping[str, str] = field(default_factory=dict)
     """Library -> version."""
     details: Mapping[str, Any] = field(default_factory=dict)
-    """What else the number depends on: bins, noise levels, k, window, ... JSON values."""
+    """Further settings that the number depends on: bins, noise levels, k, ... JSON values."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.value):
@@ -115,12 +115,12 @@ class MetricCard:
             raise MetricError(f"this is no metric card of this version: {error}") from error
 
     def of_many(self) -> dict[str, Any]:
-        """What stands beside many numbers of one protocol, such as a curve: all but the number."""
+        """Fields shared by many numbers of one protocol, such as a curve: no name, no value."""
         content = self.to_dict()
         return {name: content[name] for name in content if name not in ("metric", "value")}
 
     def to_json(self) -> str:
-        """One line of JSON."""
+        """The card as one line of JSON."""
         return json.dumps(self.to_dict(), sort_keys=True)
 
     @classmethod
@@ -167,7 +167,7 @@ def differences(
 
 
 def comparable(a: MetricCard, b: MetricCard, *, ignore: Collection[str] = ()) -> bool:
-    """Whether two numbers were made by one protocol; `ignore` adds fields that may differ."""
+    """True if two numbers were made by one protocol; `ignore` adds fields that may differ."""
     return not differences(a, b, ignore=OUTCOMES | set(ignore))
 
 

@@ -1,4 +1,4 @@
-"""What a run costs: parameters, FLOPs and throughput (METHOD 5; paper Section 5.3).
+"""Costs of a run: parameters, FLOPs and throughput (METHOD 5; paper Section 5.3).
 
 Pure arithmetic on figures that are counted or measured elsewhere, under the names and in the units
 of the paper's table (`unite.paper`, suite "compute").
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeInputs:
-    """What is known about a run; None where nothing was measured."""
+    """Figures of a run; None where nothing was measured."""
 
     parameters: Mapping[str, int]
     """Trained parameters by part, without their sum."""

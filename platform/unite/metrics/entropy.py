@@ -44,7 +44,7 @@ DEFAULT_BINS = PAPER_BINS = 2048
 
 @dataclass(frozen=True, kw_only=True)
 class TensorEntropy:
-    """One parameter tensor."""
+    """Entropy of one parameter tensor."""
 
     name: str
     group: Group
@@ -60,7 +60,7 @@ class TensorEntropy:
 
 @dataclass(frozen=True, kw_only=True)
 class WeightEntropy:
-    """All tensors of a model or of a part of it."""
+    """Entropies of all tensors of a model or of a part of it."""
 
     bins: int
     tensors: tuple[TensorEntropy, ...]
@@ -74,7 +74,7 @@ class WeightEntropy:
         return WeightEntropy(bins=self.bins, tensors=chosen)
 
     def megabytes(self) -> dict[str, float]:
-        """By group, and `total`, 10^6 bytes."""
+        """Entropy by group, and `total`, in MB (10^6 bytes)."""
         groups = {
             group: sum(tensor.megabytes for tensor in self.tensors if tensor.group == group)
             for group in GROUPS
@@ -124,7 +124,7 @@ def histogram_bits(tensor: Tensor, bins: int, name: str = "tensor") -> float:
 
 
 BASELINE = "a fresh model, its matrices that start at zero (adaLN, final projection) Xavier-uniform"
-"""What `random_state` draws, in words."""
+"""Description of the model that `random_state` draws."""
 
 
 def random_state(build: Callable[[], nn.Module], seed: int) -> dict[str, Tensor]:

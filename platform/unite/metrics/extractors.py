@@ -1,4 +1,4 @@
-"""Feature extractors: what turns images into the features that fidelity is measured on.
+"""Feature extractors: they turn images into the features that fidelity is measured on.
 
 A distance is called FID only on torch-fidelity's Inception with the published weights, known by
 their digest; on any other extractor it is FD-<name> (`metric_name`). Extractors take uint8 images
@@ -39,25 +39,25 @@ OTHER_NAMES = {
 
 
 class Features(TypedDict):
-    """What an extractor makes of a batch."""
+    """Output of an extractor for a batch."""
 
     features: Tensor
-    """(B, F) float32."""
+    """Features (B, F), float32."""
     logits: Tensor | None
-    """(B, classes) float32, not normalised; None where the extractor has no classifier."""
+    """Logits (B, classes), float32, not normalised; None for an extractor without a classifier."""
 
 
 class Named(Protocol):
-    """What tells which extractor features come from."""
+    """Identity of an extractor."""
 
     @property
     def name(self) -> str:
-        """Enters the metric's name: letters, digits, `-` and `.`."""
+        """Name that enters the metric's name: letters, digits, `-` and `.`."""
         ...
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the weights, or of what defines it where there are none."""
+        """SHA-256 of the weights, or of the definition of an extractor without weights."""
         ...
 
 
@@ -193,12 +193,12 @@ def exact_convolutions() -> AbstractContextManager[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractorRequest:
-    """What is known when an extractor is asked for by name."""
+    """Facts for building an extractor by name."""
 
     weights: str
-    """RunConfig.weights."""
+    """Folder or URI of pretrained weights, as RunConfig.weights."""
     image_shape: tuple[int, int, int]
-    """(C, H, W) of the images."""
+    """Shape of the images, (C, H, W)."""
     inception_digest: str
     """SHA-256 that the Inception file must have."""
 
@@ -215,7 +215,7 @@ EXTRACTORS: dict[str, Callable[[ExtractorRequest], FeatureExtractor]] = {
     INCEPTION: _build_inception,
     "pixels": lambda request: Pixels(request.image_shape),
 }
-"""Extractors that are asked for by name; add your own here."""
+"""Name -> extractor; add your own here."""
 
 
 def build_extractor(

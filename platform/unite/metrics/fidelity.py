@@ -1,4 +1,4 @@
-"""Fidelity of a set of images: what workers count per chunk, what the driver makes of it.
+"""Fidelity of a set of images: counts of the workers per chunk, and their evaluation.
 
 A `FidelityPlan` fixes, from the number of samples alone, which samples form which split of the
 Inception Score and which are kept as features for KID and the manifold metrics. A worker fills
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FidelityPlan:
-    """What is counted, known before the first sample is drawn."""
+    """Plan of the counting, made before the first sample is drawn."""
 
     total: int
-    """Samples, with indices 0..total-1."""
+    """Number of samples; their indices are 0..total-1."""
     num_features: int
-    """F of the extractor."""
+    """Number of features F of the extractor."""
     num_classes: int = 0
     """C, width of the extractor's logits; 0 = it has none, and there is no Inception Score."""
     keep: int = 10_000
-    """Samples whose features are kept for KID and the manifold metrics, at most."""
+    """Largest number of samples whose features are kept for KID and the manifold metrics."""
     splits: int = 10
-    """Splits of the Inception Score."""
+    """Number of splits of the Inception Score."""
     seed: int = 2020
-    """Of the permutation behind splits and kept samples; torch-fidelity's, for equal splits."""
+    """Seed of the permutation for splits and kept samples: torch-fidelity's, for equal splits."""
 
     def __post_init__(self) -> None:
         if self.total < 1 or self.splits < 1:
@@ -83,7 +83,7 @@ class FidelityStatistics:
 
     @classmethod
     def zeros(cls, plan: FidelityPlan, device: torch.device | str = "cpu") -> FidelityStatistics:
-        """No samples yet; sums live on `device`."""
+        """Empty statistics; the sums live on `device`."""
         scores = ScoreSums.zeros(plan.splits, plan.num_classes, device)
         moments = Moments.zeros(plan.num_features, device)
         return cls(plan, moments, scores if plan.num_classes else None)
@@ -188,7 +188,7 @@ class FidelityStatistics:
 
 
 def fidelity_metrics(statistics: FidelityStatistics, reference: Reference) -> dict[str, float]:
-    """Every fidelity metric by its true name (`extractors.metric_name`).
+    """Fidelity metrics by their true names (`extractors.metric_name`).
 
     Frechet distance always; Inception Score when there are logits; KID, precision, recall, density
     and coverage when the reference keeps features. MetricError when the sides do not fit.

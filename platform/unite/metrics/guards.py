@@ -1,4 +1,4 @@
-"""What is refused or warned of before a number is believed.
+"""Checks, with errors or warnings, before a number is believed.
 
 Shapes: B samples, C channels, H height, W width.
 """

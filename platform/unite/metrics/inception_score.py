@@ -22,7 +22,7 @@ class ScoreSums:
     """Running sums per split, float64. `update` and `add` change them in place."""
 
     num_S: Tensor
-    """Samples."""
+    """Number of samples."""
     negentropy_S: Tensor
     """Sum of sum_c p log p, in nat."""
     p_SC: Tensor
@@ -32,7 +32,7 @@ class ScoreSums:
     def zeros(
         cls, num_splits: int, num_classes: int, device: torch.device | str = "cpu"
     ) -> ScoreSums:
-        """No samples yet."""
+        """Empty sums."""
         new = {"dtype": torch.float64, "device": device}
         return cls(
             torch.zeros(num_splits, **new),
@@ -55,7 +55,7 @@ class ScoreSums:
         self.p_SC += member_SB @ p_BC
 
     def add(self, other: ScoreSums) -> None:
-        """Count in what `other` counted."""
+        """Add the counts of `other`."""
         for name in ("num_S", "negentropy_S", "p_SC"):
             mine = getattr(self, name)
             mine += getattr(other, name).to(mine.device)

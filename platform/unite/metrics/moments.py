@@ -52,7 +52,7 @@ class Moments:
 
     @classmethod
     def zeros(cls, num_features: int, device: torch.device | str = "cpu") -> Moments:
-        """No samples yet; the sums live on `device`."""
+        """Empty moments; the sums live on `device`."""
         new = {"dtype": torch.float64, "device": device}
         return cls(0, torch.zeros(num_features, **new), torch.zeros((num_features,) * 2, **new))
 
@@ -77,7 +77,7 @@ class Moments:
 
     @property
     def num_features(self) -> int:
-        """F."""
+        """Number of features F."""
         return len(self.sum_F)
 
     def update(self, features_BF: Tensor) -> None:
@@ -88,7 +88,7 @@ class Moments:
         self.outer_FF.addmm_(x_BF.T, x_BF)
 
     def add(self, other: Moments) -> None:
-        """Count in what `other` counted; MetricError when the widths differ."""
+        """Add the counts of `other`; MetricError when the widths differ."""
         if other.num_features != self.num_features:
             raise MetricError(
                 f"moments of {other.num_features} and {self.num_features} features cannot be "

@@ -17,7 +17,7 @@ from unite.metrics.moments import MetricError, check_features
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000
 KID_SEED = 2020
-"""As torch-fidelity, so that equal features give equal values."""
+"""Seed of torch-fidelity, so that equal features give equal values."""
 PR_NEIGHBOURS = 3
 """k of precision and recall (Kynkaanniemi et al. 2019; torch-fidelity's default)."""
 DC_NEIGHBOURS = 5

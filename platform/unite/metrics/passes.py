@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from unite.models.unite import UNITE
 
 Condition = Literal["label", "null"]
-"""What the generation pass is told: the sample's own class, or the null class."""
+"""Condition of the generation pass: the sample's own class, or the null class."""
 
 
 def evaluation_keys(seed: int, rows_B: Tensor, purpose: Purpose) -> Tensor:

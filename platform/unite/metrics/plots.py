@@ -31,7 +31,7 @@ GROUP_STYLES = {
 }
 METRIC_LABELS = {"psnr": "PSNR to the input (dB)", "l1": "L1 to the input (0 to 1)"}
 CLEAN = 1.12
-"""Where D(z0) stands on the axis of t: apart from t = 1, since it is no prediction."""
+"""Place of D(z0) on the axis of t: apart from t = 1, since it is no prediction."""
 STYLE: dict[Any, object] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.0,
@@ -50,7 +50,7 @@ DPI = 150
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """One figure in both formats."""
+    """A figure in both formats."""
 
     png: bytes
     svg: bytes
@@ -154,7 +154,7 @@ def _block_series(results: Mapping[str, Alignment], name: str) -> list[_Series]:
 
 
 def _caption(results: Mapping[str, Alignment]) -> str:
-    """What the curves rest on; of several models, all different statements."""
+    """Sample sizes and settings behind the curves; for several models, each distinct line."""
     texts = {
         f"{r.num_images} images, rows: {r.config.rows}s, CKNNA: k = {r.config.neighbors} of "
         f"{r.num_neighbor_rows} rows, class: {r.config.condition}"

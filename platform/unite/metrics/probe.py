@@ -18,15 +18,15 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 Features = Literal["mean", "flatten"]
-"""What a probe reads: the average over registers, or all registers side by side."""
+"""Input of a probe: the average over registers, or all registers side by side."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeConfig:
-    """How the probe reads a latent and how it is fitted."""
+    """Settings of a probe: its input and its fit."""
 
     features: Features = "mean"
-    """How a latent is read."""
+    """Features that are made of a latent."""
     inverse_penalty: float = 1.0
     """C of scikit-learn: the inverse weight of the L2 penalty."""
     max_iterations: int = 1000
@@ -35,12 +35,12 @@ class ProbeConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeResult:
-    """Held-out accuracy, 0 to 1, and what it rests on."""
+    """Held-out accuracy, 0 to 1, and the settings and sizes behind it."""
 
     config: ProbeConfig
     top1: float
     top5: float | None
-    """None with five classes or fewer, where it would always be 1."""
+    """Top-5 accuracy; None with five classes or fewer, where it would always be 1."""
     majority: float
     """Accuracy of always naming the training set's most frequent class."""
     num_train: int

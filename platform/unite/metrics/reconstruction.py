@@ -136,7 +136,7 @@ class ReconstructionTotals:
         self._count(len(indices), sums, cases)
 
     def add(self, other: ReconstructionTotals) -> None:
-        """Count in what `other` counted."""
+        """Add the counts of `other`."""
         if other.num:
             self._count(other.num, other.sums, other.worst_cases)
 

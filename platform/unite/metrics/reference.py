@@ -1,9 +1,9 @@
 """Reference statistics: the real images' side of every fidelity metric, in one npz file.
 
-Built once per data set and extractor from workers' `FidelityStatistics`, stored with how they were
-made. A file with mu and sigma alone, as other projects publish, can be read too; it then names no
-extractor, so the caller must. Arrays are read without pickle. Shapes: F features, M kept samples,
-C classes, R rank of sigma.
+Built once per data set and extractor from workers' `FidelityStatistics`, stored with a record of
+their origin. A file with mu and sigma alone, as other projects publish, can be read too; it names
+no extractor, so the caller must. Arrays are read without pickle. Shapes: F features, M kept
+samples, C classes, R rank of sigma.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ UNKNOWN = ExtractorId(name="unknown", digest="", resize="unknown")
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """How reference statistics were made."""
+    """Origin of reference statistics."""
 
     data: str = ""
     """Folder or URI of the images."""
@@ -43,7 +43,7 @@ class Made:
     split: str = ""
     """train or eval."""
     image_rule: str = ""
-    """How images were cropped, resized and rounded to uint8."""
+    """Rule by which images were cropped, resized and rounded to uint8."""
     versions: dict[str, str] = field(default_factory=dict)
     """Library -> version."""
 
@@ -55,7 +55,7 @@ class Reference:
     mu_F: np.ndarray
     sigma_FF: np.ndarray
     num: int
-    """Images; 0 = unknown."""
+    """Number of images; 0 = unknown."""
     extractor: ExtractorId
     made: Made
     root_FR: np.ndarray | None = None
@@ -97,9 +97,9 @@ class Reference:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of what a metric depends on (16 digits): the arrays and how they were made.
+        """SHA-256 (16 digits) of everything that a metric depends on: the arrays and their origin.
 
-        Where the images lay and whether a root is stored are no part of it.
+        The folder of the images and a stored root do not change it.
         """
         meta = self._meta()
         del meta["made"]["data"]
@@ -134,7 +134,7 @@ class Reference:
             )
 
     def with_root(self) -> Reference:
-        """The same with its root computed, so that nobody else has to."""
+        """The same reference with its root computed, so that no later step repeats it."""
         return replace(self, root_FR=self.gaussian.root)
 
     def save(self, uri: str) -> None:
@@ -209,7 +209,7 @@ def _statistics(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
 def _described(
     arrays: Mapping[str, np.ndarray], uri: str, extractor: FeatureExtractor | None
 ) -> dict[str, Any]:
-    """What the file says of itself; of one that says nothing, what the caller knows."""
+    """Fields from the file's metadata; without metadata, those that the caller knows."""
     if "meta" not in arrays:
         named = ExtractorId.of(extractor) if extractor else UNKNOWN
         return {"num": 0, "extractor": named, "made": Made(data=uri)}
@@ -258,7 +258,7 @@ def _read_npz(data: bytes) -> dict[str, np.ndarray]:
 
 
 def _read_meta(text: str) -> dict[str, Any]:
-    """What the file says of itself; MetricError when that is of another version or incomplete."""
+    """Metadata of the file; MetricError when it is of another version or incomplete."""
     try:
         meta = json.loads(text)
     except ValueError as error:

@@ -35,7 +35,7 @@ WIDEST = 128
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """How an extractor is trained."""
+    """Settings for training an extractor."""
 
     images: int = 200_000
     """Training images seen, in whole passes and a part of one."""
@@ -63,13 +63,13 @@ class FitOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractorCard:
-    """What is stored beside the weights."""
+    """Card that is stored beside the weights."""
 
     name: str
     digest: str
     """SHA-256 of the weights file."""
     image_shape: tuple[int, int, int]
-    """(C, H, W)."""
+    """Shape of the images, (C, H, W)."""
     num_classes: int
     accuracy: float
     """Share of the held-out images classified correctly, 0 to 1."""
@@ -287,7 +287,7 @@ def _batches(num: int, size: int, generator: torch.Generator) -> Iterator[Tensor
 
 
 def _shifted(images_BCHW: Tensor, shift: int, generator: torch.Generator) -> Tensor:
-    """Each image moved by up to `shift` pixels in both directions, edges repeated."""
+    """Images, each moved by up to `shift` pixels in both directions, edges repeated."""
     num, _, height, width = images_BCHW.shape
     offsets = torch.randint(-shift, shift + 1, (2, num, 1), generator=generator)
     rows_BH = (torch.arange(height) + offsets[0]).clamp(0, height - 1)

@@ -1,4 +1,4 @@
-"""What the generation pass predicts along the denoising trajectory (paper Fig. 7; METHOD 5).
+"""Predictions of the generation pass along the denoising trajectory (paper Fig. 7; METHOD 5).
 
 Samples are tokenized, their latents noised to several levels t, and the predictions decoded:
 D(z_hat(z_t)), beside D(z0), the direct decoding of the clean latent. Each is compared with the
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class TrajectoryConfig:
-    """What is decoded."""
+    """Settings of the trajectory: noise levels, class, seed."""
 
     levels: tuple[float, ...] = (0.25, 0.5, 0.75)
     """Noise levels t (1 = clean data). The paper shows three and does not give them."""
@@ -52,7 +52,7 @@ class Trajectory:
     config: TrajectoryConfig
     num_samples: int
     metrics: dict[str, np.ndarray]
-    """(T + 1,) by metric name: at each level, and last of D(z0)."""
+    """Metric name -> values (T + 1,): one for each level, the last for D(z0)."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -88,7 +88,7 @@ class TrajectorySums:
         return reconstructions
 
     def merge(self, other: TrajectorySums) -> None:
-        """Add what another worker has seen. ValueError when it measured something else."""
+        """Add another worker's sums. ValueError when it measured something else."""
         if other.config != self.config:
             raise ValueError(f"config: {other.config} cannot be added to {self.config}")
         for name, totals in other.sums.items():
@@ -103,7 +103,7 @@ class TrajectorySums:
     def from_state(
         cls, config: TrajectoryConfig, state: Mapping[str, np.ndarray]
     ) -> TrajectorySums:
-        """The sums that `state()` gave."""
+        """Inverse of `state`."""
         sums = cls(config)
         sums.num_samples = int(state["num_samples"])
         sums.sums = {k: np.array(v) for k, v in state.items() if k != "num_samples"}

@@ -1,1 +1,1 @@
-"""Drawing samples: one seed per sample, the sampler, and the pictures and files made of them."""
+"""Samplers, with one seed per sample, and the pictures and files made of the samples."""

@@ -37,12 +37,12 @@ from unite.words import clock, count
 
 GRID_IMAGES = 100
 PLAIN_SECONDS = 10.0
-"""Between two lines of progress where there is no terminal."""
+"""Seconds between two lines of progress where there is no terminal."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateArguments:
-    """What to draw, with what, and where to put it."""
+    """Draw samples of a run's model and write them as PNGs, samples.npz and a grid."""
 
     run: str = "latest"
     """latest, a run's name or MLflow id, or a path or s3:// URI of a run, a checkpoint, an export
@@ -50,35 +50,35 @@ class GenerateArguments:
     labels: str = ""
     """Classes, such as 0-9 or 3,5,7 or 0-4,8; empty = all. They are drawn in turn."""
     num: int = 100
-    """Samples in all."""
+    """Total number of samples."""
     out: str = "samples"
     """Folder or s3:// URI for the PNGs and samples.npz. FID tools can read it as it is: it holds no
     other images, and the grid is written beside it, as OUT-grid.png."""
     replace: bool = False
-    """Delete the samples of another call that OUT holds; without this they are a refusal. An
+    """Delete samples of another call that OUT holds; without this option they are an error. An
     interrupted call is continued by the same command."""
     storage: str = ""
     """Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs."""
     solver: Solver | None = None
-    """How to integrate; like the next three, None takes the run's own setting."""
+    """Solver of the flow; here and in the next three, None takes the run's own setting."""
     num_steps: int | None = None
     """Steps of heun, midpoint and euler."""
     cfg_scale: float | None = None
     """Guidance scale; 1 = none."""
     cfg_interval: tuple[float, float] | None = None
-    """Guidance acts for t strictly inside."""
+    """Interval of t, both ends excluded, in which guidance acts."""
     seed: int = 0
-    """Names the set of samples: each has its own stream, whatever the batch size."""
+    """Seed of the set of samples: each has its own stream, whatever the batch size."""
     batch_size: int = 64
     """Samples drawn at once."""
     ema: bool = True
-    """The averaged weights, or those of the last step."""
+    """Use the averaged weights; false takes those of the last step."""
     device: str = ""
     """cpu, cuda, cuda:1, ...; empty = an accelerator when there is one."""
 
 
 def generate(arguments: GenerateArguments, default_storage: str) -> Store:
-    """Draw the samples and write them; the folder that holds them.
+    """Draw the samples and write them; returns the folder that holds them.
 
     ValueError, CheckpointError or StorageError say what is wrong with the input.
     """
@@ -113,7 +113,7 @@ def generate(arguments: GenerateArguments, default_storage: str) -> Store:
 def _request(
     model: UNITE, arguments: GenerateArguments, settings: SamplingConfig
 ) -> dict[str, Any]:
-    """What the samples depend on, as JSON."""
+    """Everything that the samples depend on, as JSON."""
     return {
         "weights": weights_digest(model.state_dict()),
         "labels": parse_labels(arguments.labels, model.domain.num_classes),
@@ -145,7 +145,7 @@ def parse_labels(text: str, num_classes: int) -> list[int]:
 
 
 def cycle_labels(arguments: GenerateArguments, num_classes: int) -> torch.Tensor:
-    """One class per sample (N,), those asked for in turn."""
+    """Class of each sample (N,): the requested classes in turn."""
     labels = torch.tensor(parse_labels(arguments.labels, num_classes))
     return labels[torch.arange(arguments.num) % len(labels)]
 
@@ -162,7 +162,7 @@ def choose_settings(arguments: GenerateArguments, path: str) -> SamplingConfig:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device asked for, or the best there is; ValueError when it is not there."""
+    """The requested device, or the best there is; ValueError when it is not there."""
     accelerated = torch.cuda.is_available()
     if not name:
         return torch.device("cuda" if accelerated else "cpu")
@@ -195,9 +195,9 @@ def _draw_all(
     out: Store,
     kept: set[int],
 ) -> tuple[np.ndarray, float]:
-    """All pictures, uint8 (N, H, W, C), and the mean number of evaluations; PNGs as they come.
+    """Pictures uint8 (N, H, W, C), and the mean number of evaluations; PNGs are written at once.
 
-    Those of the indices in `kept` are read, the others drawn.
+    Samples with indices in `kept` are read, the others drawn.
     """
     domain = cast(Domain, model.domain)
     names = [sample_name(index, int(label)) for index, label in enumerate(labels)]
@@ -242,7 +242,7 @@ class Drawing:
         self.bar.stop()
 
     def show(self, drawn: int) -> None:
-        """Tell how many are drawn."""
+        """Show the number of images drawn so far."""
         self.bar.update(self.task, completed=drawn, description=self.describe(drawn))
         if self.bar.disable and time.monotonic() - self.shown >= PLAIN_SECONDS:
             self.shown = time.monotonic()
@@ -258,7 +258,7 @@ class Drawing:
 
 
 def _write_summary(out: Store, grid: Store, images: np.ndarray, labels: np.ndarray) -> None:
-    """samples.npz, and a grid of the first samples with one column per class for up to ten."""
+    """Write samples.npz, and a grid of the first samples: a column per class, ten at most."""
     distinct = len(np.unique(labels))
     columns = distinct if 1 < distinct <= 10 else 10
     save_samples(out, SAMPLES_FILE, images, labels)

@@ -1,4 +1,4 @@
-"""From seeds and classes to samples: noise, the guided flow, the decoder (METHOD 4).
+"""Sampling from seeds and classes: noise, the guided flow, the decoder (METHOD 4).
 
 Shapes: B batch, K registers, D latent channels, C channels, H height, W width.
 """
@@ -23,7 +23,7 @@ from unite.sampling.seeds import fresh_seeds, sample_noise
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """A batch of samples and what it cost."""
+    """A batch of samples and its cost in evaluations."""
 
     labels_B: Tensor
     """Classes; the null class means none."""
@@ -51,9 +51,9 @@ def sample(
     rtol: float = 1e-3,
     mask_BK: Tensor | None = None,
 ) -> tuple[Tensor, Any]:
-    """Sample the classes `labels_B`: latents (B, K, D), and what the decoder makes of them.
+    """Sample the classes `labels_B`: latents (B, K, D), and their decoded form.
 
-    For images that is (B, C, H, W), to be clamped to [0, 1] (`model.domain.render` does). The noise
+    Images are (B, C, H, W), to be clamped to [0, 1] (`model.domain.render` does). The noise
     is given, or made from one integer seed per sample, or fresh. The remaining arguments are those
     of SamplingConfig. ValueError on labels, seeds or noise that do not fit the model;
     IntegrationError when the flow leaves the finite numbers.
@@ -73,7 +73,7 @@ def sample(
 def generate_batches(
     model: UNITE, labels: Tensor, seeds: Tensor, batch_size: int, config: SamplingConfig
 ) -> Iterator[Samples]:
-    """Draw any number of samples in batches; its batch changes a sample by rounding at most."""
+    """Draw samples in batches; the batch size changes a sample by rounding at most."""
     for labels_B, seeds_B in zip(labels.split(batch_size), seeds.split(batch_size), strict=True):
         yield draw(model, labels_B, config, seeds_B=seeds_B)
 
@@ -133,7 +133,7 @@ def draw(
 
 @contextmanager
 def _evaluating(model: UNITE) -> Iterator[None]:
-    """Evaluation mode inside, the model's own mode after."""
+    """Context with the model in evaluation mode; its own mode returns after it."""
     training = model.training
     model.eval()
     try:

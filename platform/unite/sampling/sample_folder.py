@@ -2,7 +2,7 @@
 
 OUT/000000-class3.png, ...   one PNG a sample, and no other image: FID tools count every image
 OUT/samples.npz              all of them, in order
-OUT/samples.json             what was asked for, by which an interrupted call is recognised
+OUT/samples.json             the request, by which an interrupted call is recognised
 OUT-grid.png                 the grid, beside the folder
 """
 
@@ -55,10 +55,10 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
 
 
 def claim(out: Store, request: Mapping[str, Any], *, replace: bool) -> set[int]:
-    """Make the folder that of `request`; the indices of its samples that are there already.
+    """Reserve the folder for `request`; returns the indices of samples that it holds already.
 
-    They are what an interrupted call of the same request left. ValueError when the folder holds
-    other samples and `replace` is not set, or images that are nobody's samples.
+    An interrupted call of the same request left them. ValueError when the folder holds other
+    samples and `replace` is not set, or images that no call made.
     """
     names = out.list()
     ours = [name for name in names if SAMPLE.fullmatch(name) or name == OLD_GRID]
@@ -92,7 +92,7 @@ def read_sample(out: Store, name: str) -> np.ndarray:
 
 
 def _why(before: Mapping[str, Any], request: Mapping[str, Any]) -> str:
-    """What differs, for people; nothing is known of a folder without a record."""
+    """Fields in which two requests differ, in words; empty for a folder without a record."""
     changed = [name for name in request if name in before and before[name] != request[name]]
     return f", which differs in {', '.join(changed)}" if changed else ""
 

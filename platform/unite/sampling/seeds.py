@@ -1,4 +1,4 @@
-"""One seed per sample: the noise, and thereby the sample, is a function of its seed alone."""
+"""Seeds, one per sample: the noise, and thereby the sample, is a function of its seed alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from unite.flow.random import Purpose, normal, stream_keys, uniform
 
 NOISE_ADDRESS = 0
-"""Where the streams of sampling noise start; only the sample's own seed is added."""
+"""Start of the addresses of sampling noise; only the sample's own seed is added."""
 
 
 def sample_noise(seeds_B: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -22,7 +22,7 @@ def sample_seeds(seed: int, indices_B: Tensor) -> Tensor:
 
 
 def fresh_seeds(num: int) -> Tensor:
-    """Seeds that nobody chose, from torch's global generator."""
+    """Random seeds from torch's global generator."""
     return torch.randint(2**63 - 1, (num,))
 
 

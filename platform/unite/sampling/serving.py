@@ -34,7 +34,7 @@ BATCH = 64
 
 
 class ServedModel:
-    """What MLflow calls."""
+    """Model object that MLflow calls."""
 
     def __init__(self, model: UNITE, sampling: SamplingConfig) -> None:
         self._model, self._sampling = model, sampling

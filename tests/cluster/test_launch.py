@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from unite.cluster.launch import prepare
+from unite.cluster.connect import CapacityError
+from unite.cluster.launch import launch, prepare
 from unite.cluster.plan import print_plan
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
@@ -71,3 +72,33 @@ def test_a_storage_that_mlflow_would_misread_is_refused_at_once(tmp_path, monkey
     with pytest.raises(TrackingError, match=f"holds '[{mark}]'"):
         prepare(config, resume="auto", allow_changes=False)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def crowd(tmp_path):
+    """A run of eight workers, ready to start."""
+    changes = {"storage": str(tmp_path), "cluster.num_workers": 8}
+    return prepare(replace(recipe("smoke"), changes), resume="auto", allow_changes=False)
+
+
+def test_a_start_that_does_not_fit_is_refused_before_ray_and_leaves_no_folder(crowd, monkeypatch):
+    monkeypatch.setattr("unite.cluster.launch.is_private", lambda: True)
+    monkeypatch.setattr("unite.cluster.launch.reachable_nodes", lambda: [{"CPU": 2.0, "GPU": 0.0}])
+    monkeypatch.setattr("unite.cluster.launch.connect", pytest.fail)
+    with pytest.raises(CapacityError, match="8 workers at"):
+        launch(crowd)
+    assert not crowd.folder.exists()
+
+
+def test_a_start_that_mlflow_refuses_leaves_no_folder(crowd, monkeypatch):
+    def away(run):
+        raise TrackingError("no MLflow server answers")
+
+    monkeypatch.setattr("unite.cluster.launch.is_private", lambda: False)
+    monkeypatch.setattr("unite.cluster.launch.connect", lambda: 0.0)
+    monkeypatch.setattr("unite.cluster.launch.admit", lambda cluster: None)
+    monkeypatch.setattr("unite.cluster.launch._warn_of_idle_gpus", lambda cluster: None)
+    monkeypatch.setattr("unite.cluster.launch._start_tracking", away)
+    with pytest.raises(TrackingError):
+        launch(crowd)
+    assert not crowd.folder.exists()

@@ -17,7 +17,14 @@ from typing import Any
 
 from unite import terminal, tracking
 from unite.ablation.results import is_trained, total_images
-from unite.cluster.connect import admit, connect, describe_cluster
+from unite.cluster.connect import (
+    admit,
+    allot,
+    connect,
+    describe_cluster,
+    is_private,
+    reachable_nodes,
+)
 from unite.cluster.inputs import data_inputs
 from unite.cluster.train import fit
 from unite.config.schema import ClusterConfig, RunConfig
@@ -88,9 +95,12 @@ def launch(run: Run) -> dict[str, Any]:
     """
     if is_trained(run):
         return _end_trained(run)
+    cluster = run.config.cluster
+    if is_private() and not cluster.wait_s:
+        allot(cluster, reachable_nodes())  # known before Ray starts
     run.folder.check_writable()
     took = connect()
-    allotment = admit(run.config.cluster)
+    allotment = admit(cluster)
     _warn_of_idle_gpus(run.config.cluster)
     handle = _start_tracking(run)
     if handle is not None:

@@ -78,7 +78,7 @@ FOUND = {
     "tags.digest = 'DIGEST'": {"F = 4, shared, seed 0", "shared, stop-grad, seed 0"},
     "tags.`mlflow.parentRunId` = 'RUN_ID'": set(FINISHED["flow_ratio"]),
 }
-"""What each filter of README.md selects among them, DIGEST being that of F = 4, shared."""
+"""What each filter of docs/mlflow.md selects among them, DIGEST being that of F = 4, shared."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,7 @@ def tracked(tmp_path_factory) -> Tracked:
 
 def documented(root: Path) -> list[str]:
     """The filter strings of the documentation, which two blanks divide from their meaning."""
-    section = (root / "README.md").read_text().partition(DOC_HEADING)[2]
+    section = (root / "docs" / "mlflow.md").read_text().partition(DOC_HEADING)[2]
     block = section.split("```")[1]
     return [line.partition("  ")[0] for line in block.strip().splitlines()]
 

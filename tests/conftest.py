@@ -76,6 +76,18 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="session")
+def screens(tmp_path_factory):
+    """Keeps a screenshot of a page: in the folder UNITE_SCREENSHOTS, or among the tests' files."""
+    folder = Path(os.environ.get("UNITE_SCREENSHOTS") or tmp_path_factory.mktemp("screens"))
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def keep(page, name: str) -> None:
+        page.screenshot(path=folder / f"{name}.png")
+
+    return keep
+
+
+@pytest.fixture(scope="session")
 def root() -> Path:
     """The repository root."""
     return ROOT

@@ -213,18 +213,6 @@ def page(chromium):
         browser.close()
 
 
-@pytest.fixture(scope="module")
-def screens(tmp_path_factory):
-    """Keeps a screenshot: in the folder UNITE_SCREENSHOTS, or among the tests' files."""
-    folder = Path(os.environ.get("UNITE_SCREENSHOTS") or tmp_path_factory.mktemp("screens"))
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def keep(page, name: str) -> None:
-        page.screenshot(path=folder / f"mlflow-{name}.png")
-
-    return keep
-
-
 @pytest.mark.browser
 def test_the_experiment_page_filters_by_our_metrics_below_a_sweep(tracked, server, page):
     query = urlencode({"searchFilter": f"tags.figure = 'fig5' and metrics.`{FD}` < 0.7"})
@@ -269,7 +257,7 @@ def test_the_compare_page_draws_the_varied_field_against_an_evaluation(
     titles = page.locator(".axis-title").all_text_contents()
     varied = [title for title in titles if "/" not in title]
     assert varied == ["model.sharing"], "nothing else varies"
-    screens(page, "compare")
+    screens(page, "mlflow-compare")
     metrics = page.get_by_role("combobox").nth(1)
     metrics.click()
     for name in (FD, LATENT_STD, "loss/total"):
@@ -296,7 +284,7 @@ def test_a_runs_page_opens_in_model_training_and_says_what_the_run_is(trained, p
     assert samples.evaluate("each => each.naturalWidth") > 100
     assert samples.bounding_box()["y"] < VIEWPORT["height"], "seen without scrolling"
     assert page.get_by_text("Judges").count() == 0, "the pages for language models are not shown"
-    screens(page, "run")
+    screens(page, "mlflow-run")
 
 
 @pytest.mark.ray
@@ -312,4 +300,4 @@ def test_charts_begin_with_evaluation_and_show_the_samples(trained, page, screen
     # MLflow writes all params above the picture, so that it has to be scrolled to inside its card.
     assert grid.evaluate("each => each.naturalWidth") > 100
     assert page.get_by_text("eval/samples").first.bounding_box()["y"] < VIEWPORT["height"]
-    screens(page, "charts")
+    screens(page, "mlflow-charts")

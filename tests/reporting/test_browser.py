@@ -135,7 +135,8 @@ def test_trials_are_folded_under_their_sweep(page, rich):
     assert seen_names(page) == runs
 
 
-def test_the_page_opens_with_the_best_run(page, rich):
+def test_the_page_opens_with_the_best_run(page, rich, screens):
+    screens(page, "report")
     best = page.locator("#best")
     assert best.locator(".open").inner_text() in (rich.good, rich.other)
     assert best.evaluate("e => e.getBoundingClientRect().top + scrollY") < DESKTOP["height"] / 2
@@ -235,7 +236,7 @@ def test_problems_unfold(page, seen):
     assert page.locator("#problems li").first.is_visible()
 
 
-def test_the_dark_is_dark_and_legible(page):
+def test_the_dark_is_dark_and_legible(page, screens):
     def colours() -> list[str]:
         style = "getComputedStyle(document.body)"
         return page.evaluate(f"[{style}.backgroundColor, {style}.color]")
@@ -243,6 +244,7 @@ def test_the_dark_is_dark_and_legible(page):
     light = colours()
     page.emulate_media(color_scheme="dark")
     paper, ink = colours()
+    screens(page, "report-dark")
     assert paper == DARK and light[0] == "rgb(255, 255, 255)"
     assert sum(map(int, ink[4:-1].split(","))) > 3 * 200
 
@@ -264,8 +266,9 @@ def test_a_phone_has_everything_and_nothing_is_cut_off(page):
     assert outside == [], "what is wider than the screen scrolls in a box of its own"
 
 
-def test_on_a_phone_the_name_stays_in_view_and_numbers_come_first(page):
+def test_on_a_phone_the_name_stays_in_view_and_numbers_come_first(page, screens):
     page.set_viewport_size(PHONE)
+    screens(page, "report-phone")
     box = page.locator("#runs .scroll")
     assert "more" in box.get_attribute("class"), "a hint that there is more to the right"
     titles = page.locator("#summary thead th .sort").all_inner_texts()

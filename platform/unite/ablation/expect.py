@@ -17,7 +17,7 @@ from unite.words import count
 
 SWEEP, TRIAL = "start a sweep, s", "start a trial, s"
 TYPICAL_START_S, TYPICAL_TRIAL_S, TYPICAL_MEASURING_S = 20.0, 15.0, 10.0
-"""Seconds on two cores, until this machine's own are known."""
+"""Seconds on a typical machine of two cores, used until this machine's own are known."""
 
 
 def known_rate(sweep: Sweep) -> float:
@@ -56,10 +56,10 @@ def note_sweep(
     start_s: float,
     grid_s: float,
 ) -> None:
-    """Keep what a sweep took: until its grid began, in the grid, and each trial's own work.
+    """Keep a sweep's durations: until its grid began, in the grid, and each trial's own work.
 
-    What trials took beyond their own work is shared out over the waves of the grid. Trials that
-    were not done in one go are left out.
+    Time of the grid beyond the trials' own work is divided among its waves. Trials that were not
+    done in one session are left out.
     """
     pairs = [(work, found) for work, found in zip(works, results, strict=True) if found]
     whole = [(w, found) for w, found in pairs if all("training" in r.seconds for r in found[:1])]

@@ -35,7 +35,7 @@ from unite.paper import TABLES
 PANEL_INCHES = (3.7, 3.1)
 MOST_COLUMNS = 3
 DODGE = 0.012
-"""Of the axis' range: arms stand side by side where they share a value."""
+"""Distance between arms at one value, as a share of the axis' range."""
 NAMES = {PSNR: "held-out PSNR (dB)", LATENT_STD: "latent/std"}
 
 
@@ -78,7 +78,7 @@ def metric_name(metric: str) -> str:
 
 
 def which_way(metric: str) -> str:
-    """Which way a metric of a sweep is better; of the latent, what its end means."""
+    """Direction of a sweep's metric, in words; for latent/std the meaning of 0."""
     if metric == LATENT_STD:
         return "0 = collapsed"
     return f"{'higher' if higher_is_better(metric.lower()) else 'lower'} is better"
@@ -105,7 +105,7 @@ def _ours(panel: Axes, axis: Axis, measured: Sequence[Measured], metric: str) ->
 
 
 def _dots(panel: Axes, axis: Axis, measured: Sequence[Measured], metric: str, index: int) -> None:
-    """One small dot per seed, with a link to its run."""
+    """Draw one small dot per seed, with a link to its run."""
     has = [each for each in measured if metric in each.result.metrics]
     dots = panel.scatter(
         [_place(axis, each.trial.point, index) for each in has],
@@ -141,7 +141,7 @@ def _all_arms(panels: Sequence[Axes]) -> tuple[list[Artist], list[str]]:
 
 
 def _place(axis: Axis, point: Point, index: int) -> float:
-    """Where a point stands; `index` is its arm's."""
+    """Place of a point on the horizontal axis; `index` is its arm's."""
     places = _places(axis)
     dodge = DODGE * (max(places) - min(places)) * (index - (len(axis.arms) - 1) / 2)
     return places[list(axis.fields).index(point[1])] + dodge
@@ -152,7 +152,7 @@ def _places(axis: Axis) -> list[float]:
 
 
 def _abscissa(panel: Axes, axis: Axis) -> None:
-    """The same horizontal axis in every panel."""
+    """Draw the horizontal axis, which is the same in every panel."""
     places = _places(axis)
     names = [textwrap.fill(value, 10) for value in axis.fields]
     step = 1 if len(names) <= 6 else 5

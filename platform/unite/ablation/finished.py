@@ -26,13 +26,13 @@ FILE = "finished.json"
 def keep_finished(
     axis: Axis, options: SweepOptions, runs: Mapping[str, int], lines: Sequence[str]
 ) -> None:
-    """Keep what a whole sweep says. `runs`: images of the measured checkpoint by run folder."""
+    """Keep the lines of a whole sweep. `runs`: run folder -> images of its measured checkpoint."""
     content = {"made_of": _made_of(axis, options), "runs": dict(runs), "lines": list(lines)}
     sweep_folder(axis, settle(axis, options)).write_json(FILE, content)
 
 
 def find_finished(axis: Axis, options: SweepOptions) -> list[str] | None:
-    """What the sweep said, when it is whole and nothing has changed since; else None."""
+    """Lines of the sweep, when it is whole and nothing has changed since; else None."""
     check(options)
     folder = sweep_folder(axis, settle(axis, options))
     if not folder.is_file(FILE):

@@ -17,9 +17,9 @@ from unite.domains import build_domain
 from unite.models import UNITE, parameter_counts
 
 FURTHEST = 2
-"""Width and MLP are tried up to this many times the encoder's own."""
+"""Largest factor on the encoder's own width and MLP that is tried."""
 MLP_STEPS = 16
-"""Per unit of mlp_ratio."""
+"""Steps per unit of mlp_ratio."""
 
 
 @cache

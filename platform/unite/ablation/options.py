@@ -1,4 +1,4 @@
-"""What a sweep can be asked for."""
+"""Options of a sweep."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ class SweepOptions:
     seeds: int = 0
     """Trials per point, with seeds 0, 1, ...; 0 = the scale's own number."""
     equal: Equal = "images"
-    """What every point gets the same of: images, or training FLOPs (those of the recipe's own
+    """Budget that is the same at every point: images, or training FLOPs (those of the recipe's own
     setting)."""
     values: tuple[str, ...] = ()
-    """Only these values of the axis; empty = the scale's."""
+    """Values of the axis to try; empty = the scale's."""
     epochs: float = 0.0
     """Passes over the training set at the recipe's own setting; 0 = the scale's."""
     data: str = ""
@@ -42,7 +42,7 @@ class SweepOptions:
     """Features of the distances: inception, small, pixels or folders; empty = the scale's. The
     verdict is about the first."""
     samples: int = 0
-    """Samples that distances are measured on; 0 = the scale's."""
+    """Number of samples for distances; 0 = the scale's."""
     workers: int = 0
     """Ray Train workers of each trial; 0 = the scale's."""
     wait_s: float = 0.0
@@ -71,7 +71,7 @@ def check(options: SweepOptions) -> None:
 
 
 def complete(options: SweepOptions) -> SweepOptions:
-    """The same with the scale's own where nothing is said, and places made absolute."""
+    """Options with the scale's own values where none are given, and absolute places."""
     scale = SCALES[options.scale]
     data = options.data or recipe(scale.recipe).data.train
     return replace(
@@ -99,12 +99,12 @@ def sweep_name(axis: Axis, options: SweepOptions) -> str:
 
 
 def sweep_folder(axis: Axis, options: SweepOptions) -> Store:
-    """What belongs to a settled sweep rather than to a run."""
+    """Folder of a settled sweep, for files that belong to no single run."""
     return Store.open(options.storage) / "sweeps" / sweep_name(axis, options)
 
 
 def distinction(options: SweepOptions) -> str:
-    """What sets a sweep apart from that without flags, such as "-values-1_14-epochs-3".
+    """Suffix that tells a sweep from the one without flags, such as "-values-1_14-epochs-3".
 
     Words that are not the whole value (a folder's last part) are followed by a digest of it.
     """

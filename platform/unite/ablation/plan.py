@@ -1,4 +1,4 @@
-"""What a run or a sweep will cost, before it is started: FLOPs, time, storage.
+"""Cost of a run or a sweep before it is started: FLOPs, time, storage.
 
 FLOPs are counted from the config. Time needs a rate: given, or measured by timing real training
 steps on this machine.
@@ -43,12 +43,12 @@ MEASURED_IMAGES = 32
 MEASURED_STEPS = 3
 LONGEST_MEASUREMENT_S = 60.0
 TYPICAL_SHARE = 0.25
-"""Of the matmul rate that a step reaches; only to refuse hopeless measurements."""
+"""Share of the matmul rate that a step reaches; only to refuse hopeless measurements."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """Of one training run and its measurements."""
+    """Cost of one training run and its measurements."""
 
     images: int
     """Training images seen."""
@@ -57,15 +57,15 @@ class Cost:
     parameters: int
     """Trained parameters."""
     training_flops: float
-    """Recompute included."""
+    """FLOPs of training, recompute included."""
     sampling_flops: float
-    """Of the samples that are measured; 0 for a run alone."""
+    """FLOPs of the measured samples; 0 for a run alone."""
     storage_bytes: int
-    """Of the checkpoints that are kept."""
+    """Bytes of the kept checkpoints."""
 
     @property
     def flops(self) -> float:
-        """Everything."""
+        """FLOPs of training and sampling."""
         return self.training_flops + self.sampling_flops
 
     def seconds(self, rate: float) -> float:
@@ -89,7 +89,7 @@ def run_cost(config: RunConfig, trials: tuple[Trial, ...] = ()) -> Cost:
 
 
 def training_images(config: RunConfig) -> int:
-    """Size of the training set: counted where it is at hand, else what is known of the recipe's."""
+    """Size of the training set: counted where it is at hand, else that of the recipe's set."""
     if config.data.train and config.data.train != DIGITS:
         return open_split(config, "train").num_rows
     return KNOWN_SIZES[config.recipe.split("-")[0]]
@@ -208,12 +208,12 @@ def _sampling_flops(config: RunConfig, trial: Trial) -> float:
 
 
 def _kept_checkpoints(config: RunConfig) -> int:
-    """The ones that retention keeps, and the one being written."""
+    """Number of checkpoints that retention keeps, and the one being written."""
     return config.checkpoint.keep_last + config.checkpoint.keep_best + 1
 
 
 def _checkpoint_bytes(model: UNITE, *, muon: bool) -> int:
-    """Weights, their average, and one (Muon) or two (AdamW) moments."""
+    """Bytes of weights, their average, and one (Muon) or two (AdamW) moments."""
     weights = sum(tensor.numel() for tensor in model.state_dict().values())
     moments = sum(
         parameter.numel() * (1 if muon and optimizer_group(name, parameter) == "muon" else 2)

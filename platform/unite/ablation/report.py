@@ -23,7 +23,7 @@ def write_report(
 ) -> list[str]:
     """Write <figure>.png, .svg, .csv and -verdict.txt into `out`; returns the verdict's lines.
 
-    `missing`: what is not there and why, a line each.
+    `missing`: a line for each trial that is not there, with the reason.
     """
     lines = [*verdict(sweep.axis, measured), *missing]
     files = report_files(sweep, measured, lines)
@@ -49,7 +49,7 @@ def report_files(
 
 
 def caption(sweep: Sweep, measured: Sequence[Measured]) -> str:
-    """What the figure rests on."""
+    """Caption of the figure: recipe, training images, seeds, samples, solver."""
     options = sweep.options
     config = sweep.trials[0].config
     sampling = config.sampling

@@ -1,4 +1,4 @@
-"""What a trial found, kept in its run's folder; and whether there is anything left to do.
+"""Results of trials, kept in their runs' folders, and checks that a trial is finished.
 
 <run>/ablation/<trial>.json is written once, whole, after the run's last checkpoint was measured.
 It counts only while that checkpoint is the run's newest: a run that trained on is measured anew.
@@ -28,23 +28,23 @@ class Result:
     """Numbers of one trial."""
 
     metrics: Mapping[str, float]
-    """By name eval/<suite>/<metric>, as they go to MLflow."""
+    """Values by name eval/<suite>/<metric>, as they go to MLflow."""
     images: int
     """Training images that the measured checkpoint has seen."""
     parameters: int
     """Trained parameters."""
     flops: float
-    """Of its whole training, recompute included."""
+    """FLOPs of its whole training, recompute included."""
     checkpoint: str
     """Digest of the measured checkpoint."""
     remarks: tuple[str, ...] = ()
-    """What could not be measured, and why."""
+    """Measurements that could not be made, with the reasons."""
     seconds: Mapping[str, float] = field(default_factory=dict)
-    """Wall time of training and measuring, where they were done in one go."""
+    """Wall time of training and measuring in seconds, where one session did both."""
 
 
 def is_trained(run: Run) -> bool:
-    """Whether the run's newest checkpoint is its last."""
+    """True if the run's newest checkpoint is its last."""
     folder = latest(run.folder)
     return folder is not None and int(folder.name) >= total_images(run)
 
@@ -55,13 +55,13 @@ def total_images(run: Run) -> int:
 
 
 def has_results(work: Work) -> bool:
-    """Whether every trial of a run has a result, be it out of date; looks at no data."""
+    """True if every trial of a run has a result, be it out of date; looks at no data."""
     folder = open_run(work.config).folder
     return all(result_file(folder, trial).exists() for trial in work.trials)
 
 
 def is_finished(work: Work) -> bool:
-    """Whether every trial of a run has its result: the storage alone knows."""
+    """True if every trial of a run has its result, as the storage tells."""
     run = open_run(work.config)
     return all(read_result(run, trial) is not None for trial in work.trials)
 
@@ -93,7 +93,7 @@ def write_result(run: Run, trial: Trial, result: Result) -> None:
 
 
 def result_file(run: Store, trial: Trial) -> Store:
-    """Where a trial's result is: another protocol is another file."""
+    """File of a trial's result: another protocol is another file."""
     return run / TRIAL_FOLDER / f"{trial.measurement}.json"
 
 

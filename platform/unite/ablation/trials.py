@@ -1,4 +1,4 @@
-"""From an axis and a scale to trials: full configs, each known by its digest.
+"""Trials of an axis at a scale: full configs, each known by its digest.
 
 A trial is what one point of a figure needs from one seed. Its identity is the digest of its config,
 as the run's folder is named, so that a sweep finds what any earlier command has trained, and two
@@ -25,7 +25,7 @@ from unite.training.flops import training_flops
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How a trial's checkpoint is measured."""
+    """Protocol of a trial's measurement: sampling, number of samples, extractors."""
 
     sampling: SamplingConfig
     num_samples: int
@@ -55,7 +55,7 @@ class Trial:
 
     @property
     def point(self) -> tuple[str, str]:
-        """(arm, value)."""
+        """Point of the figure: (arm, value)."""
         return self.arm, self.value
 
     @property
@@ -92,19 +92,19 @@ class Sweep:
 
     @property
     def storage(self) -> Store:
-        """Where the runs are."""
+        """Storage of the runs."""
         return Store.open(self.options.storage)
 
     @property
     def folder(self) -> Store:
-        """What belongs to the sweep rather than to a run."""
+        """Folder of the sweep, for files that belong to no single run."""
         return sweep_folder(self.axis, self.options)
 
     @property
     def works(self) -> tuple[Work, ...]:
-        """The distinct runs, all points of a seed before the next, the dear ones first.
+        """The distinct runs, all points of a seed before the next, the most expensive first.
 
-        So an interrupted sweep has whole seeds, and no long run is left over for the end.
+        Then an interrupted sweep has whole seeds, and no long run starts at the end.
         """
         runs: dict[str, list[Trial]] = {}
         for trial in self.trials:
@@ -119,7 +119,7 @@ class Sweep:
         return ", ".join(filter(None, [words, trial.arm, f"seed {trial.seed}"]))
 
     def tags(self, trial: Trial) -> dict[str, str]:
-        """What MLflow finds a trial by."""
+        """Tags by which MLflow finds a trial."""
         tags = {
             "axis": self.axis.name,
             "value": trial.value,

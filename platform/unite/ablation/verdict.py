@@ -1,4 +1,4 @@
-"""Points over seeds, and whether they agree with what the paper found.
+"""Verdicts: points over seeds, compared with the paper's findings.
 
 The rule: a claim compares the means of two points. A difference beyond twice its standard error,
 sqrt(s1^2 / n1 + s2^2 / n2) with sample standard deviations over seeds, agrees or disagrees with the
@@ -25,11 +25,11 @@ RULE = (
     "sqrt(s1^2/n1 + s2^2/n2); otherwise, or with one seed, nothing is decided."
 )
 DECISIVE = 2.0
-"""Standard errors."""
+"""Number of standard errors beyond which a difference decides."""
 PSNR = "eval/reconstruction/psnr"
 LATENT_STD = "eval/latent/std"
 PAPER_NAMES = {"fid": "gFID", "gfid": "gFID", "rfid": "rFID", "is": "IS"}
-"""As figures and tables call what `unite.paper.TABLES` has."""
+"""Metric of `unite.paper.TABLES` -> name in figures and tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +41,9 @@ class Measured:
     run: str
     """Folder of its run."""
     run_id: str = ""
-    """Its run in MLflow."""
+    """Id of its run in MLflow."""
     link: str = ""
-    """Where a browser finds that run."""
+    """Web address of that run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ def distances(measured: Iterable[Measured]) -> list[str]:
 
 
 def metrics_of(role: Role, measured: Sequence[Measured]) -> list[str]:
-    """The metrics that a role is judged by: what was measured in the place of the paper's.
+    """Metrics by which a role is judged, measured in the place of the paper's.
 
     Samples by each distance; reconstructions by rFID as the paper does, else by each rFD, else by
     PSNR. Extractors may see different things, so no one of them speaks for the others.
@@ -95,7 +95,7 @@ def metrics_of(role: Role, measured: Sequence[Measured]) -> list[str]:
 
 
 def shown_metrics(axis: Axis, measured: Sequence[Measured]) -> list[str]:
-    """What figure and report have a panel for; guidance changes no reconstruction and no latent."""
+    """Metrics with a panel in figure and report; guidance changes no reconstruction or latent."""
     of_samples = [*distances(measured), *_scores(measured)]
     if not axis.trains:
         return of_samples
@@ -128,7 +128,7 @@ def counterparts(axis: Axis, measured: Sequence[Measured]) -> dict[str, Mapping[
 
 
 def _scores(measured: Iterable[Measured]) -> list[str]:
-    """Inception Score, or what another classifier gives in its place."""
+    """Inception Score, or the score of another classifier in its place."""
     return _logged(measured, "generation", ("is", "cs"))
 
 
@@ -170,7 +170,7 @@ def name_of(axis: Axis, point: Point) -> str:
 
 
 def findings(axis: Axis) -> list[str]:
-    """What the paper finds on an axis, a line per claim: the better point, and the worse one."""
+    """Findings of the paper on an axis, a line per claim: the better point, and the worse one."""
     return [finding(axis, claim) for claim in axis.claims]
 
 
@@ -250,7 +250,7 @@ def _best_by(axis: Axis, measured: Sequence[Measured], role: Role, metric: str) 
 
 
 def _name(metric: str) -> str:
-    """A metric's own name; which way is better is said where it is not a distance."""
+    """A metric's own name, with its direction where higher is better."""
     short = shown_name(metric.rsplit("/", 1)[-1])
     return f"{short} (higher is better)" if higher_is_better(metric) else short
 

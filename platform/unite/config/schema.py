@@ -90,7 +90,7 @@ class ModelConfig:
     sharing: Sharing = "shared"
     """`shared`: one Generative Encoder is tokenizer and denoiser. `separate`: two (ablation)."""
     init: Literal["xavier", "released"] = field(default="xavier", metadata=LATER)
-    """Rule of every Linear; `released`: torch's defaults in decoder and patches, class token 0."""
+    """Initial weights of Linears; `released`: torch's in decoder and patches, class token 0."""
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
 

@@ -1,1 +1,1 @@
-"""The report: what there is of an experiment, as one self-contained HTML page."""
+"""The report of an experiment, as one self-contained HTML page."""

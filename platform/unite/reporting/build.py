@@ -15,10 +15,11 @@ from unite.storage import Store
 
 
 def build(options: ReportOptions, storage: str, templates: Path) -> list[str]:
-    """Write the page; what was done and what is not whole, in lines.
+    """Write the page; returns lines of text: the problems, and the file with its size.
 
     `storage` is the default one, `templates` the folder of report.html.j2. TrackingError when
-    MLflow is away or has no such runs, StorageError or ValueError when the page cannot be written.
+    MLflow does not answer or has no such runs, StorageError or ValueError when the page cannot be
+    written.
     """
     out = Store.open(options.out)
     folder, _, name = out.uri.rpartition("/")

@@ -1,4 +1,4 @@
-"""Every number of the page with its card, and which of them may be compared.
+"""Catalogue of the page's numbers with their cards, and of the comparable ones.
 
 Numbers of one metric whose cards agree share a letter: A is the protocol that most runs have. The
 page sorts, draws and averages within a letter only, and says beside different ones in which fields
@@ -17,7 +17,7 @@ from unite.metrics.card import MetricCard
 from unite.reporting.collect import ReportRun
 
 Metric = tuple[str, str]
-"""(suite, name)."""
+"""Metric: (suite, name)."""
 Protocol = Mapping[str, Any]
 LONGEST_VALUE = 60
 SHOWN_DIGITS = 12
@@ -32,9 +32,9 @@ class Entry:
     """Index of its run."""
     row: Row
     newest: bool
-    """Whether it is of its run's newest evaluation of that suite."""
+    """True if it comes from its run's newest evaluation of that suite."""
     letter: str
-    """Its protocol among those of its metric."""
+    """Letter of its protocol among those of its metric: A, B, ..."""
 
     @property
     def card(self) -> MetricCard:
@@ -49,11 +49,11 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Catalogue:
-    """All numbers."""
+    """All numbers of the page, and the protocols of each metric."""
 
     entries: tuple[Entry, ...]
     protocols: Mapping[Metric, Sequence[Protocol]]
-    """Of each metric, in the order of the letters."""
+    """Metric -> its protocols, in the order of the letters."""
 
     @classmethod
     def of(cls, runs: Sequence[ReportRun]) -> Catalogue:
@@ -96,12 +96,12 @@ class Catalogue:
 
 
 def metric_of(card: MetricCard) -> Metric:
-    """What a number is of."""
+    """Metric of a card: (suite, name)."""
     return card.suite, card.metric
 
 
 def letter(index: int) -> str:
-    """A, B, ..., Z, AA, AB, ..."""
+    """Letter of an index: A, B, ..., Z, AA, AB, ..."""
     head = letter(index // 26 - 1) if index >= 26 else ""
     return head + chr(ord("A") + index % 26)
 
@@ -126,7 +126,7 @@ def differing(protocols: Sequence[Protocol]) -> dict[str, list[str]]:
 
 
 def shown(value: Any) -> str:
-    """A field of a card, short."""
+    """Short text of a card's field."""
     if value in ("", None):
         return "none"
     if isinstance(value, float | int) and not isinstance(value, bool):

@@ -18,12 +18,12 @@ from unite.reporting.figures import COLORS, Figure, Panel, Series
 from unite.reporting.pictures import Thumbnail
 
 MOST_POINTS = 160
-"""Of a curve; longer ones are averaged in stretches."""
+"""Largest number of points of a curve; longer ones are averaged in stretches."""
 IMAGES = "training images"
 TIME = "t (0 = noise, 1 = clean)"
 DYNAMICS = {"loss/reconstruction": "reconstruction", "loss/flow": "flow"}
 CLEAN = 1.12
-"""Where D(z0) stands on the axis of t: apart from t = 1, since it is no prediction."""
+"""Place of D(z0) on the axis of t: apart from t = 1, since it is no prediction."""
 GROUPS = {"norm": "norms, adaLN", "functional": "attention, MLP", "other": "embeddings, heads"}
 
 
@@ -42,13 +42,13 @@ class Bar:
 
     label: str
     parts: dict[str, float]
-    """MB by group."""
+    """Entropy by group, in MB."""
     entry: Entry | None = None
-    """Of the total."""
+    """Catalogue entry of the total."""
 
     @property
     def total(self) -> float:
-        """MB."""
+        """Total entropy in MB."""
         return sum(self.parts.values())
 
 
@@ -63,7 +63,7 @@ class Bars:
 
     @property
     def longest(self) -> float:
-        """MB."""
+        """Total of the longest bar in MB; 1 when all are 0."""
         return max((bar.total for bar in self.bars), default=0.0) or 1.0
 
 

@@ -1,7 +1,7 @@
-"""What there is of an experiment: its runs, their curves, measurements and pictures, its sweeps.
+"""Content of an experiment: its runs, their curves, measurements and pictures, its sweeps.
 
 MLflow says which runs there are, what they logged and which pictures; the runs' folders hold the
-evaluations with their cards. Where a folder is out of reach, what MLflow has of them is taken.
+evaluations with their cards. Where a folder is out of reach, MLflow's copies of them are taken.
 MLflow's runs that write to one folder (a training, and the trials that were measured on it) are one
 run here.
 """
@@ -33,7 +33,7 @@ CURVES = ("loss/reconstruction", "loss/flow")
 TRAJECTORY_FILE = "trajectory.png"
 SAMPLES = "samples"
 MOST_SAMPLES = 6
-"""Sample grids of a run on the page: its last, and others evenly from the rest."""
+"""Largest number of sample grids of a run: its last, and others evenly from the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,23 +41,23 @@ class ReportRun:
     """One run of the experiment."""
 
     infos: tuple[tracking.RunInfo, ...]
-    """Its runs in MLflow, newest first."""
+    """Records of the run in MLflow, newest first."""
     handle: tracking.RunHandle
-    """The one that was trained under."""
+    """MLflow run of the training."""
     folder: str = ""
-    """Path or URI as MLflow knows it; empty when it does not."""
+    """Path or URI of its folder, as MLflow knows it; empty when MLflow does not."""
     reachable: bool = False
     progress: Mapping[str, object] = field(default_factory=dict)
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
-    """(images seen, value) by logged name."""
+    """Logged name -> points (images seen, value)."""
     evaluations: Evaluations = field(default_factory=Evaluations)
     alignment: AlignmentCurves | None = None
     trajectory: Thumbnail | None = None
-    """Decoded predictions."""
+    """Picture of decoded predictions."""
     samples: Mapping[int, Thumbnail] = field(default_factory=dict)
     """Grids of samples at fixed seeds, by images seen."""
     num_samples: int = 0
-    """Grids that MLflow has."""
+    """Number of grids in MLflow."""
 
     @property
     def info(self) -> tracking.RunInfo:
@@ -66,12 +66,12 @@ class ReportRun:
 
     @property
     def trials(self) -> list[tracking.RunInfo]:
-        """Its runs in MLflow that are trials of sweeps."""
+        """Records in MLflow that are trials of sweeps."""
         return [info for info in self.infos if info.tags.get("axis")]
 
     @property
     def name(self) -> str:
-        """What MLflow calls it."""
+        """Name in MLflow."""
         return self.info.name or self.folder_name or self.handle.run_id
 
     @property
@@ -81,7 +81,7 @@ class ReportRun:
 
     @property
     def images(self) -> int:
-        """Training images seen, as far as anything tells."""
+        """Training images seen: the largest number that any record tells."""
         last = [curve[-1][0] for curve in self.curves.values() if curve]
         steps = [found.step for found in self.evaluations.found]
         seen = self.progress.get("images")
@@ -89,7 +89,7 @@ class ReportRun:
 
     @property
     def unfinished(self) -> str:
-        """Empty when it ended as planned, else how far it came."""
+        """State of a run that did not end as planned, with its progress; empty when it did."""
         total, images = self.progress.get("total_images"), self.progress.get("images")
         short = isinstance(total, int) and isinstance(images, int) and images < total
         ended = self.info.status == "FINISHED" or self.progress.get("state") == "done"
@@ -101,19 +101,19 @@ class ReportRun:
 
     @cached_property
     def problems(self) -> list[str]:
-        """What is not whole."""
+        """Problems of the run and of its evaluations, in words."""
         unfinished = [self.unfinished] if self.unfinished else []
         return [*unfinished, *self.evaluations.problems]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Collected:
-    """An experiment."""
+    """Collected content of an experiment."""
 
     experiment: str
     uri: str
     runs: tuple[ReportRun, ...]
-    """Newest first."""
+    """Runs, newest first."""
     sweeps: tuple[tracking.RunInfo, ...]
 
     def run_of(self, run_id: str) -> ReportRun | None:
@@ -184,9 +184,9 @@ class _Reader:
         )
 
     def _folder(self, recorded: str, infos: Sequence[tracking.RunInfo]) -> Store | None:
-        """Where a run is: in the storage that is reported, else as recorded.
+        """Folder of a run: in the storage that is reported, else as recorded.
 
-        A storage that was copied or moved as a whole is what was asked for, wherever it came from.
+        The folder in a storage that was copied or moved as a whole comes first.
         """
         if not recorded:
             return None
@@ -231,7 +231,7 @@ def _evaluations(folder: Store | None, handle: tracking.RunHandle) -> Evaluation
 
 
 def _progress(folder: Store | None) -> tuple[Mapping[str, object], list[str]]:
-    """How far a run says it is, and what is wrong with that."""
+    """Progress that a run has published, and problems with reading it."""
     try:
         return (read_progress(folder) if folder is not None else None) or {}, []
     except UNREADABLE as error:
@@ -239,7 +239,7 @@ def _progress(folder: Store | None) -> tuple[Mapping[str, object], list[str]]:
 
 
 def _samples(handle: tracking.RunHandle) -> tuple[dict[int, Thumbnail], int, list[str]]:
-    """Some of a run's grids by images seen, how many there are, and what is wrong with others."""
+    """Grids of a run by images seen, MOST_SAMPLES at most, their full number, and problems."""
     grids, problems = {}, []
     try:
         files = tracking.RunFiles.open(handle)

@@ -1,4 +1,4 @@
-"""Curves of an evaluation that stand in a file beside its numbers."""
+"""Curves of an evaluation, from a file beside its numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 ALIGNMENT_FILE = "alignment.json"
 BLOCKS = {"cka": "Linear CKA", "cknna": "CKNNA", "cosine": "Cosine similarity"}
-"""Curves over the blocks, as Fig. 6 has them."""
+"""Curves over the blocks in Fig. 6: name -> label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +18,10 @@ class AlignmentCurves:
     """Fig. 6 of one run."""
 
     levels: Sequence[float]
-    """t."""
+    """Noise levels t."""
     num_images: int
     blocks: Mapping[str, Sequence[Sequence[float]]]
-    """By name of BLOCKS: a curve over the blocks for each level."""
+    """Name in BLOCKS -> curves over the blocks, one for each level."""
     latents: Sequence[float]
     """Cosine of the final latents, for each level."""
 
@@ -32,7 +32,7 @@ class AlignmentCurves:
 
 
 def parse_alignment(data: bytes) -> AlignmentCurves:
-    """Contents of alignment.json; ValueError or KeyError when they are not what it holds."""
+    """Curves in alignment.json; ValueError or KeyError for other contents."""
     content = json.loads(data)
     levels = [float(level) for level in content["config"]["levels"]]
     blocks = {name: np.asarray(content[name], dtype=float) for name in BLOCKS}

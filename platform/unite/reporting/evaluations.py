@@ -1,4 +1,4 @@
-"""What was measured on a run: from its folder, or where that is out of reach from MLflow.
+"""Measurements of a run: from its folder, or, where that is out of reach, from MLflow.
 
 Nothing here fails because of a file that is half written or missing: it becomes a problem, in words
 that stand on the page.
@@ -28,13 +28,13 @@ Parsed = TypeVar("Parsed")
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """One suite's outcome, and how to read the files beside it."""
+    """One suite's outcome, with a reader of the files beside it."""
 
     outcome: Outcome
     step: int
     """Training images that the checkpoint has seen."""
     newest: bool
-    """Whether it is what the checkpoint's results.json holds; False for other protocols."""
+    """True if the checkpoint's results.json holds it; False for other protocols."""
     read: Callable[[str], bytes]
     """Contents of a file by name; StorageError or TrackingError when it is not there."""
 
@@ -45,7 +45,7 @@ class Evaluations:
 
     found: tuple[Found, ...] = ()
     problems: tuple[str, ...] = ()
-    """What is unfinished or cannot be read."""
+    """Evaluations that are unfinished or cannot be read, in words."""
 
     def newest(self, suite: str) -> Found | None:
         """The outcome of a suite on the newest checkpoint that has one."""
@@ -55,7 +55,7 @@ class Evaluations:
     def beside(
         self, suite: str, name: str, parse: Callable[[bytes], Parsed]
     ) -> tuple[Parsed | None, Evaluations]:
-        """A file beside a suite's newest numbers; and this, with a problem when it is not whole."""
+        """A file beside a suite's newest numbers; and self, with a problem when it is not whole."""
         found = self.newest(suite)
         if found is None:
             return None, self
@@ -67,7 +67,7 @@ class Evaluations:
 
     @property
     def rows(self) -> list[tuple[Row, bool]]:
-        """Each number once, and whether it is of its suite's newest outcome."""
+        """Numbers, each once, and True if it is from its suite's newest outcome."""
         latest = [self.newest(suite) for suite in {each.outcome.suite for each in self.found}]
         main = {row.card.digest() for each in latest if each for row in each.outcome.rows}
         rows = {row.card.digest(): row for each in self.found for row in each.outcome.rows}
@@ -75,7 +75,7 @@ class Evaluations:
 
 
 def in_folder(run: Store) -> Evaluations:
-    """Of a run's folder; StorageError when it cannot be listed."""
+    """Evaluations in a run's folder; StorageError when it cannot be listed."""
     found: list[Found] = []
     problems: list[str] = []
     for name in run.list(EVALUATIONS):
@@ -89,7 +89,7 @@ def in_folder(run: Store) -> Evaluations:
 
 
 def _of_checkpoint(home: Store) -> Iterator[Found | str]:
-    """What the evaluations of one checkpoint found, or what is wrong with them."""
+    """Outcomes of one checkpoint's evaluations, and a text for each problem with them."""
     merged: list[Outcome] = []
     if home.is_file(RESULTS_FILE):
         try:
@@ -127,7 +127,7 @@ def _found(outcome: Outcome, newest: bool, read: Callable[[str], bytes]) -> Foun
 
 
 def in_mlflow(files: RunFiles) -> Evaluations:
-    """Of a run's artifacts; TrackingError when they cannot be listed."""
+    """Evaluations in a run's artifacts; TrackingError when they cannot be listed."""
     found: list[Found] = []
     problems: list[str] = []
     for folder in files.list("evaluation"):
@@ -144,7 +144,7 @@ def in_mlflow(files: RunFiles) -> Evaluations:
 
 
 def _outcomes(data: bytes) -> list[Outcome]:
-    """The outcomes of a results.json that is no file here."""
+    """The outcomes of a results.json that is given by its contents."""
     return [Outcome.from_dict(outcome) for outcome in json.loads(data)["outcomes"]]
 
 
@@ -161,7 +161,7 @@ def _reader(files: RunFiles, folder: str, suite: str) -> Callable[[str], bytes]:
 
 
 def with_problem(evaluations: Evaluations, problem: str) -> Evaluations:
-    """The same, and one thing more that is wrong."""
+    """The same evaluations with one more problem."""
     return replace(evaluations, problems=(*evaluations.problems, problem))
 
 

@@ -13,18 +13,18 @@ from dataclasses import dataclass, field
 from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 360, 216
-"""HEIGHT: with tick labels of one line."""
+"""Size of a chart in SVG units; the height holds for tick labels of one line."""
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 22, 32
-"""BOTTOM: a line of tick labels, and one for the name of the axis."""
+"""Margins; the bottom holds a line of tick labels and the name of the axis."""
 LINE = 10
-"""Of a further line of tick labels."""
+"""Height of a further line of tick labels."""
 COLORS = 7
 """Classes c0 ... c6 of the style sheet, in the order of unite.metrics.plots.COLORS."""
 TICKS = 5
 MARGIN = 0.06
-"""Free space beside the data, of its range."""
+"""Free space beside the data, as a share of its range."""
 MOST_MARKERS = 24
-"""Longer lines have no markers."""
+"""Largest number of points of a line with markers."""
 LABEL_LINES = 3
 MARKERS = ("circle", "square", "up", "diamond", "down", "plus", "cross")
 SHAPES = {
@@ -40,24 +40,24 @@ RADIUS = 3.2
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """One line."""
+    """A line of a chart."""
 
     label: str
     points: Sequence[tuple[float, float]]
     index: int = 0
-    """Which colour and marker."""
+    """Index of colour and marker."""
     errors: Sequence[float] = ()
     """Half lengths of error bars, by point."""
     band: Sequence[tuple[float, float]] = ()
     """Least and greatest value, by point."""
     joined: bool = True
     dashed: bool = False
-    """The paper's."""
+    """True for a line of the paper's figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
-    """One chart."""
+    """A chart."""
 
     title: str
     x_label: str
@@ -67,9 +67,9 @@ class Panel:
     x_ticks: Sequence[tuple[float, str]] = ()
     """Places and names; empty = round numbers."""
     note: str = ""
-    """Below it."""
+    """Text below the chart."""
     run: int | None = None
-    """The run that it is about, where it is one."""
+    """Index of the run that the chart is about; None for several."""
 
     @property
     def svg(self) -> Markup:
@@ -86,13 +86,13 @@ class Figure:
     """(colour and marker, label)."""
     caption: str = ""
     warning: str = ""
-    """Why it stands apart from another figure."""
+    """Reason why it stands apart from another figure."""
     pictures: Sequence[object] = field(default_factory=tuple)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Scale:
-    """From data to the drawing, along one axis."""
+    """Map from data to the drawing, along one axis."""
 
     low: float
     high: float
@@ -166,7 +166,7 @@ def compact(value: float) -> str:
 
 
 def _drawable(series: Series, log: bool) -> Series:
-    """Without what has no place: values that are not finite, or not positive on a log axis."""
+    """The series without values that are not finite, or not positive on a log axis."""
     keep = [i for i, (_, y) in enumerate(series.points) if math.isfinite(y) and (y > 0 or not log)]
     return Series(
         label=series.label,
@@ -222,7 +222,7 @@ def _grid(panel: Panel, x_scale: _Scale, y_scale: _Scale) -> list[Markup]:
 
 
 def _height(panel: Panel) -> float:
-    """Of the whole drawing: labels of several lines make it higher."""
+    """Height of the whole drawing: labels of several lines make it higher."""
     return HEIGHT + LINE * (max((len(_lines(name)) for _, name in panel.x_ticks), default=1) - 1)
 
 

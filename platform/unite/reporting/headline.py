@@ -21,7 +21,7 @@ RANKED_BY = (
 )
 """Metrics that may rank runs, the first one first: suite, and first words of metric names."""
 LOGGED_RANK = "eval/psnr"
-"""Ranks runs that nobody has evaluated."""
+"""Logged metric that ranks runs without an evaluation."""
 MOST_NUMBERS = 6
 
 

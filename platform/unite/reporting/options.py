@@ -1,4 +1,4 @@
-"""What `dashboards/build.py` can be asked for."""
+"""Options of `dashboards/build.py`."""
 
 from __future__ import annotations
 

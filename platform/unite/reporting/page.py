@@ -31,9 +31,9 @@ from unite.reporting.view import View
 
 TEMPLATE, STYLE, SCRIPT = "report.html.j2", "report.css", "report.js"
 FIRST_PANELS = 12
-"""Runs whose dynamics are shown at once."""
+"""Number of runs whose dynamics are shown at once."""
 SAMPLER = {"cfg_scale": 1.0, "cfg_interval": (0.0, 1.0)}
-"""What cards hold that are not of samples."""
+"""Values of the sampler's fields in cards of suites without samples."""
 FACTS = {
     "model.sharing": "weights",
     "flow.steps": "flow steps",
@@ -81,7 +81,7 @@ def _hash(script: str) -> str:
 
 
 def versions() -> dict[str, str]:
-    """What the page was built with."""
+    """Versions of Python and packages that built the page."""
     found = {"Python": platform.python_version()}
     for name in ("unite", "torch", "mlflow"):
         try:
@@ -103,7 +103,7 @@ def _commits(data: Collected) -> list[str]:
 
 
 def search_words(run: ReportRun) -> str:
-    """What the filter looks in, in small letters."""
+    """Text that the filter searches, in small letters."""
     facts = [f"{FACTS[name]} {run.info.params[name]}" for name in FACTS if name in run.info.params]
     trials = [f"{info.name} {info.tags.get('axis', '')}" for info in run.trials]
     recipe = run.info.tags.get("recipe", "")
@@ -112,7 +112,7 @@ def search_words(run: ReportRun) -> str:
 
 
 def sampling_words(run: ReportRun) -> str:
-    """How a run samples, from its config: grids of runs that sample differently are told apart."""
+    """Sampler of a run in words, from its config: it tells apart grids of different samplers."""
     params = run.info.params
     solver = params.get("sampling.solver")
     if solver is None:
@@ -122,7 +122,7 @@ def sampling_words(run: ReportRun) -> str:
 
 
 def blob(data: Collected, catalogue: Catalogue) -> dict[str, Any]:
-    """What the dialogs show: runs, cards, and each protocol once."""
+    """Data of the dialogs: runs, cards, and each protocol once."""
     return {
         "runs": [_run(run, index, catalogue) for index, run in enumerate(data.runs)],
         "cards": [_card(entry) for entry in catalogue.entries],

@@ -11,18 +11,18 @@ from PIL import Image
 from unite.domains.image_files import open_image
 
 LARGEST_SIDE = 640
-"""Pixels of a picture on the page, at most."""
+"""Largest side in pixels of a picture on the page."""
 SMALL_FILE = 48 * 1024
-"""Bytes that are taken as they are."""
+"""Largest file in bytes that is taken as it is."""
 WEBP_QUALITY = 82
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thumbnail:
-    """A picture that needs no file."""
+    """A picture inside the page."""
 
     uri: str
-    """data: URI."""
+    """Content as a data: URI."""
     width: int
     height: int
 

@@ -12,7 +12,7 @@ from unite.reporting.catalogue import Catalogue, Entry, Metric, in_words, index_
 from unite.reporting.collect import ReportRun
 
 LOGGED = {"latent/std": "latent std", "eval/psnr": "PSNR in training"}
-"""What training logs by itself, and has no card."""
+"""Metrics that training logs by itself; they have no card."""
 LOGGED_UNITS = {"latent/std": "0 = collapsed", "eval/psnr": "dB, higher is better"}
 COSTS = {
     ("compute", "params_m"): ("parameters", "10^6, trained"),
@@ -27,7 +27,7 @@ MEASURED = (
 )
 """Columns in their order: suite, and first words of metric names."""
 PAPER_COLUMNS: tuple[Metric, ...] = (("generation", "fid"), ("reconstruction", "rfid"))
-"""Shown without a run that has them, so that nobody takes another distance for them."""
+"""Columns that are always shown, so that nobody takes another distance for them."""
 PAPER_MODELS = ("UNITE-B", "UNITE-L", "UNITE-XL")
 
 
@@ -36,10 +36,10 @@ class Column:
     """One column of numbers."""
 
     metric: Metric
-    """(suite, name); of logged values ("", name)."""
+    """Metric of the column: (suite, name); for logged values ("", name)."""
     title: str
     unit: str
-    """Unit, and which way is better."""
+    """Unit and direction in words."""
     letters: tuple[str, ...] = ()
     """Protocols in it, when there are several."""
 
@@ -52,7 +52,7 @@ class Cell:
     value: float | None = None
     entry: Entry | None = None
     letter: str = ""
-    """Shown where a column holds several protocols."""
+    """Letter of the protocol, shown where a column holds several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +70,10 @@ class Summary:
 
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    """By run."""
+    """Cells of each run."""
     paper: tuple[PaperRow, ...]
     warnings: tuple[str, ...]
-    """Columns whose numbers must not be compared with each other, and why."""
+    """Columns whose numbers must not be compared with each other, with the reasons."""
 
 
 def summarise(runs: Sequence[ReportRun], catalogue: Catalogue) -> Summary:
@@ -96,7 +96,7 @@ def summarise(runs: Sequence[ReportRun], catalogue: Catalogue) -> Summary:
 
 
 def better_words(metric: str) -> str:
-    """Which way a metric is better, in words; empty for those that have no such way."""
+    """Direction of a metric in words; empty for a metric without one."""
     better = direction(metric)
     return f"{better} is better" if better else ""
 

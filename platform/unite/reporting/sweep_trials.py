@@ -1,4 +1,4 @@
-"""A sweep's trials as MLflow has them: those that it planned, their numbers, and what is missing.
+"""A sweep's trials in MLflow: the planned ones, their numbers, and those that are missing.
 
 A sweep's trials are the children of its run whose digest is in the list of trials that it stored
 when it started. Whatever else lies below it was trained or measured under other settings: it is
@@ -25,10 +25,10 @@ from unite.reporting.evaluations import UNREADABLE, first_line
 from unite.storage import Store
 
 MEASURED_TAG = "measured"
-"""Set on a trial's run in MLflow with its results."""
+"""Tag that is set on a trial's run in MLflow with its results."""
 PREFIX = "eval/"
 NAMED = 3
-"""Trials that are named where some are left out."""
+"""Largest number of trials that are named where some are left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,19 +39,19 @@ class SweepTrial:
     run: int
     """Index of its run."""
     entries: Mapping[str, Entry]
-    """Its numbers that have cards, by logged name."""
+    """Logged name -> its number that has a card."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SweepTrials:
-    """What there is of a sweep."""
+    """Trials of a sweep: finished, missing and left out."""
 
     finished: tuple[SweepTrial, ...]
     recipes: tuple[str, ...]
     missing: tuple[str, ...]
-    """Trials without a result, and why."""
+    """Trials without a result, with the reasons."""
     problems: tuple[str, ...]
-    """What is left out, and why."""
+    """Trials that are left out, with the reasons."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class _Child:
     """A run below a sweep's in MLflow."""
 
     index: int
-    """Of the run that it belongs to."""
+    """Index of the run that it belongs to."""
     info: tracking.RunInfo
 
     @property
@@ -69,7 +69,7 @@ class _Child:
 
     @property
     def is_measured(self) -> bool:
-        """Whether its results are there."""
+        """True if its results are there."""
         return MEASURED_TAG in self.info.tags
 
 
@@ -105,7 +105,7 @@ def read_trials(
 def _own(
     axis: Axis, planned: Mapping[str, str], children: list[_Child]
 ) -> tuple[dict[str, _Child], list[str]]:
-    """The sweep's children by digest, one each, and what is wrong with the others."""
+    """The sweep's children by digest, one each, and problems of the others."""
     arms = {arm.name for arm in axis.arms}
     own: dict[str, _Child] = {}
     foreign, unknown, again = [], [], []
@@ -170,7 +170,7 @@ def _trial(info: tracking.RunInfo, index: int, run: ReportRun, catalogue: Catalo
 
 
 def _kept(run: ReportRun, info: tracking.RunInfo) -> tuple[dict, str]:
-    """What the run's folder keeps of a trial, and what is wrong with it."""
+    """Stored result of a trial in the run's folder, and problems with it."""
     tags = info.tags
     # Its results are marked with the measurement; without results, any of the trial's would do.
     start = tags.get(MEASURED_TAG, "").partition(" ")[0] or tags.get("digest", "")
@@ -202,7 +202,7 @@ def _missing(planned: Mapping[str, str], own: Mapping[str, _Child], data: Collec
 
 
 def _planned(parent: tracking.RunInfo, uri: str) -> tuple[dict[str, str], str]:
-    """Digest -> trial in words, as the sweep stored them; and why that cannot be had."""
+    """Digest -> trial in words, as the sweep stored them; and the reason if that fails."""
     try:
         files = tracking.RunFiles.open(tracking.RunHandle(uri, parent.run_id))
         return dict(json.loads(files.read("config.json"))["trials"]), ""

@@ -78,7 +78,7 @@ class Cohort:
 
     figure: Figure
     metrics: Sequence[str]
-    """Heads of the table's columns."""
+    """Column heads of the table."""
     points: Sequence[tuple[str, Sequence[Value]]]
     """Rows: a point in words, and its values."""
     verdict: Sequence[tuple[str, str]]
@@ -96,9 +96,9 @@ class SweepView:
     facts: str
     cohorts: Sequence[Cohort]
     missing: Sequence[str]
-    """Trials without a result, and why."""
+    """Trials without a result, with the reasons."""
     problems: Sequence[str]
-    """What is left out, and why."""
+    """Trials that are left out, with the reasons."""
 
 
 def view_sweep(parent: tracking.RunInfo, data: Collected, catalogue: Catalogue) -> SweepView:
@@ -147,13 +147,13 @@ def _cohorts(axis: Axis, trials: Sequence[SweepTrial]) -> list[Group]:
 
 
 def _agree(known: Mapping[str, object], other: Mapping[str, object]) -> bool:
-    """Whether two protocols say the same of what both speak of; silence agrees with silence."""
+    """True if two protocols agree in their common fields; an empty one agrees with empty ones."""
     common = set(known) & set(other)
     return bool(known) == bool(other) and all(known[name] == other[name] for name in common)
 
 
 def _protocol(axis: Axis, trial: SweepTrial) -> dict[str, object]:
-    """All that the cards of a trial say, but what the axis varies, by metric and field."""
+    """Protocol fields of a trial's cards, without those that the axis varies."""
     varied = {name.removeprefix("sampling.") for row in axis.fields.values() for name in row}
     fields: dict[str, object] = {}
     for name, entry in sorted(trial.entries.items()):
@@ -210,7 +210,7 @@ def _warning(group: Group, groups: Sequence[Group]) -> str:
 
 
 def _common(protocol: Mapping[str, object], groups: Sequence[Group]) -> dict[str, object]:
-    """The part of a protocol that all groups with cards speak of."""
+    """The part of a protocol whose fields all groups with cards have."""
     return {k: v for k, v in protocol.items() if all(k in g.protocol for g in groups if g.protocol)}
 
 

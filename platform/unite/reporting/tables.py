@@ -1,4 +1,4 @@
-"""The paper's Tables 1, 2 and 6, with what we measured of the same kind in rows below.
+"""The paper's Tables 1, 2 and 6, with our numbers of the same kind in rows below.
 
 A column is one metric under its true name: an FD of ours never stands in the column of FID.
 """
@@ -34,9 +34,9 @@ class TableCell:
     spread: str = ""
     """Standard deviation over seeds."""
     entries: Sequence[Entry] = ()
-    """Its cards, where it is ours."""
+    """Catalogue entries of our number; none for the paper's."""
     letter: str = ""
-    """Its protocol, where there are several of its metric."""
+    """Letter of its protocol, where its metric has several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +45,10 @@ class TableRow:
 
     name: str
     cells: Mapping[str, TableCell]
-    """By column."""
+    """Column -> cell."""
     note: str = ""
     run: int | None = None
-    """Ours."""
+    """Index of our run; None for the paper's rows and for means over runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class RowGroup:
     rows: Sequence[TableRow]
     ours: bool = False
     folded: bool = False
-    """Whether a click unfolds its rows."""
+    """True if the rows are folded until a click."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,19 +69,19 @@ class PaperTable:
     title: str
     source: str
     head: str
-    """Of the first column."""
+    """Head of the first column."""
     groups: Sequence[RowGroup]
     note: str = ""
 
     @property
     def columns(self) -> list[str]:
-        """In the order in which rows bring them up."""
+        """Columns, in the order in which they first appear in the rows."""
         rows = [row for group in self.groups for row in group.rows]
         return list(dict.fromkeys(name for row in rows for name in row.cells))
 
     @property
     def better(self) -> dict[str, str]:
-        """Which way is better, by column."""
+        """Column -> direction in words."""
         return {
             name: better_words("fid" if name == GFID else name.lower()) for name in self.columns
         }

@@ -1,4 +1,4 @@
-"""Everything that the page shows, worked out from what was collected."""
+"""Content of the page, computed from the collected experiment."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ NO_SWEEP = "no sweep"
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Something that is not on the page, or not whole."""
+    """A problem: something is missing on the page, or incomplete."""
 
     name: str
-    """Of the run or sweep."""
+    """Name of the run or sweep."""
     words: str
     run: int | None = None
 
@@ -39,7 +39,7 @@ class RunGroup:
     title: str
     """Name of the sweep; empty for the training runs that belong to none."""
     runs: Sequence[int]
-    """Indices, newest first."""
+    """Indices of runs, newest first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class View:
 
 
 def view(data: Collected) -> View:
-    """What there is to show of an experiment."""
+    """Content of the page for an experiment."""
     catalogue = Catalogue.of(data.runs)
     known = [parent for parent in data.sweeps if parent.tags.get("axis") in AXES]
     unknown = [parent for parent in data.sweeps if parent not in known]

@@ -54,7 +54,7 @@ def test_thin_images_are_cropped_in_little_memory(size, kind) -> None:
     data = file_of(Image.new("RGB", size, (9, 9, 9)), kind)
     tracemalloc.start()
     pixels = decode_image(data, 256, 3)
-    stored = Encoding(size=256, quality=95, original=False).encode(data)
+    stored = Encoding(size=256, format="jpeg", quality=95).encode(data)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (pixels == 9).all() and pixels.shape == (256, 256, 3)

@@ -32,7 +32,7 @@ def recipes(name: Name = "", yaml: bool = False) -> None:
     """List the named runs: what each reproduces, and its true parameter counts in millions.
 
     Args:
-        name: Only this one.
+        name: Recipe to list alone.
         yaml: Print its whole config as a file for `jobs/train.py --config`.
     """
     from unite.commands.recipes import list_recipes, print_yaml
@@ -48,7 +48,7 @@ def diff(first: Name, second: Name, recipe: str = "unite-b") -> None:
 
     Args:
         first: A variant (paper, released, checkpoints) or the name of a recipe.
-        second: What to compare it with.
+        second: The variant or recipe to compare it with.
         recipe: The base recipe whose variants are meant.
     """
     from unite.commands.recipes import diff_recipes
@@ -77,7 +77,7 @@ def inspect(checkpoint: Path = "latest", storage: str = "") -> None:
 def import_authors(file: Path, out: str, ema: bool = True, state: str = "") -> None:
     """Convert a checkpoint in the UNITE authors' layout into safetensors and a config.
 
-    Prints what became of every key. `unite.load` also reads such files directly.
+    Prints the result for every key. `unite.load` also reads such files directly.
 
     Args:
         file: Their .pt file (or a bare state dict); local or an s3:// URI.
@@ -109,12 +109,12 @@ def plan(
 
     Args:
         name: A recipe, or an ablation such as flow_ratio.
-        scale: Of an ablation.
-        seeds: Of an ablation; 0 = the scale's own number.
-        equal: Of an ablation: what every point gets the same of.
-        values: Of an ablation: only these points; empty = the scale's.
+        scale: Scale of an ablation.
+        seeds: Number of seeds of an ablation; 0 = the scale's own number.
+        equal: Budget that is the same at every point of an ablation.
+        values: Points of an ablation to try; empty = the scale's.
         epochs: Passes over the training set; 0 = the scale's, or the recipe's.
-        samples: Of an ablation: samples that are measured; 0 = the scale's.
+        samples: Number of measured samples of an ablation; 0 = the scale's.
         rate: FLOP/s of one device.
         measure: Time a few training steps on this machine instead.
         gpus: Devices that share the work.

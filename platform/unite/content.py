@@ -1,4 +1,4 @@
-"""The kind of a file, told by its first bytes; the ending of a name is only a hope.
+"""The kind of a file, told by its first bytes and not by its name.
 
 A link of a model cache has no ending, and a clone or a download that went wrong leaves a text under
 the name of the data. Whatever opens a file that comes from elsewhere asks here first.
@@ -23,7 +23,7 @@ _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"\x80", "pickle"),  # and torch.save before 2020
 )
 _LARGEST_HEADER = 100_000_000
-"""Bytes of a safetensors header, as in its library."""
+"""Largest safetensors header in bytes, as in its library."""
 
 
 def kind_of(head: bytes) -> Kind:
@@ -37,7 +37,7 @@ def kind_of(head: bytes) -> Kind:
 
 
 def stand_in(head: bytes) -> str:
-    """A clause that names what lies in the place of data which never arrived, and the cure.
+    """A clause that names the text in the place of data that never arrived, and the cure.
 
     It follows the name of a file: "is a Git LFS pointer ...". Empty when the file may be the data.
     """

@@ -1,4 +1,4 @@
-"""The way in and out of every command: jobs/, ablations/, dashboards/ and `unite`.
+"""Entry and exit of every command: jobs/, ablations/, dashboards/ and `unite`.
 
     if __name__ == "__main__":
         sys.exit(run(main))
@@ -24,9 +24,9 @@ from unite.terminal import show_warnings, stream
 
 FAILED = 2
 STOPPED = 130
-"""As a shell reports Ctrl-C."""
+"""Exit code after Ctrl-C, as shells report it."""
 NOBODY_READS = 141
-"""As a shell reports a pipe whose reader has gone."""
+"""Exit code for a pipe whose reader has gone, as shells report it."""
 PACKAGE = Path(__file__).resolve().parent
 WITHOUT_DEPENDENCIES = (
     "activate the environment (. .venv/bin/activate), or make it first (make demo)"
@@ -34,7 +34,7 @@ WITHOUT_DEPENDENCIES = (
 
 
 def run(work: Callable[[], int | None], stopped: str = "stopped") -> int:
-    """Do the work of a command; its exit code.
+    """Do the work of a command; returns its exit code.
 
     0 or what `work` returns; 2 after any error, which is printed as one line; 130 after Ctrl-C,
     when `stopped` is printed; 141 when nobody reads the output any more.
@@ -66,9 +66,9 @@ def explain(error: Exception) -> str:
 
 
 def is_foreseen(error: BaseException) -> bool:
-    """Whether the package raised it on purpose: by its own class, or as a ValueError of its own.
+    """True if the package raised it on purpose: by its own class, or as a ValueError of its own.
 
-    A ValueError of a library, or of a line that was not meant to fail, is none.
+    A ValueError of a library, or of a line that was not meant to fail, is not foreseen.
     """
     if type(error).__module__.split(".")[0] == PACKAGE.name:
         return True
@@ -76,7 +76,7 @@ def is_foreseen(error: BaseException) -> bool:
 
 
 def _raised_on_purpose(trace: TracebackType | None) -> bool:
-    """Whether the innermost frame is the package's, at a `raise`."""
+    """True if the innermost frame is the package's, at a `raise`."""
     if trace is None:
         return False
     while trace.tb_next is not None:
@@ -87,7 +87,7 @@ def _raised_on_purpose(trace: TracebackType | None) -> bool:
 
 
 def _nobody_reads() -> bool:
-    """Whether the output's reader has gone; then the rest of it goes nowhere, in silence."""
+    """True if the output's reader has gone; the rest of the output is then dropped in silence."""
     try:
         output = sys.stdout.fileno()
     except (AttributeError, OSError, ValueError):

@@ -20,7 +20,7 @@ from typing import Any
 
 FOLDER_VARIABLE = "UNITE_LOGS"
 MARK = "unite says: "
-"""Begins a line of a Ray worker that is meant for the user."""
+"""First words of a Ray worker's line that is meant for the user."""
 PACKAGE = __name__.partition(".")[0]
 _HERE = Path(__file__).resolve().parent
 _PLAIN = warnings.showwarning
@@ -55,7 +55,7 @@ def _folder() -> Path:
 
 
 class Warnings(logging.Handler):
-    """Gives the package's warnings to a function, as "warning: ..."; a mark begins every line."""
+    """Handler that gives warnings to a function as "warning: ..."; a mark begins every line."""
 
     def __init__(self, write: Callable[[str], object], mark: str = "") -> None:
         super().__init__(logging.WARNING)

@@ -18,18 +18,18 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 DEADLINE_S = 60.0
-"""How long a command waits for a server, a cluster or a lock before it says who does not answer."""
+"""Seconds that a command waits for a server, a cluster or a lock before it gives up."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class DeadlineError(TimeoutError):
-    """Somebody else did not answer in time; the message names them and what to do."""
+    """Another program did not answer in time; the message names it and the cure."""
 
 
 def within(call: Callable[[], T], seconds: float, late: str) -> T:
     """The result of `call`, or DeadlineError with the message `late` when it takes longer.
 
-    It runs in a thread that is left behind when it is late: what blocks in a library cannot be
+    It runs in a thread that is abandoned when it is late: a call that blocks in a library cannot be
     stopped, but it does not keep the process from ending.
     """
     outcome: dict[str, Any] = {}
@@ -51,7 +51,7 @@ def within(call: Callable[[], T], seconds: float, late: str) -> T:
 
 
 def answers(host: str, port: int, *, patience_s: float = 5.0) -> str:
-    """Empty when something listens at a TCP port, else why not; asks again for `patience_s`."""
+    """Error of connecting to a TCP port, empty when it listens; tried for `patience_s` seconds."""
     deadline = time.monotonic() + patience_s
     while True:
         try:
@@ -65,7 +65,7 @@ def answers(host: str, port: int, *, patience_s: float = 5.0) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host's name or address means this machine."""
+    """True if a host's name or address means this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""Every figure that the paper reports (arXiv 2603.22283), as data for side-by-side reports.
+"""Figures that the paper reports (arXiv 2603.22283), all as data for side-by-side reports.
 
 `TABLES` holds them by table, row and metric; `counterpart` finds the figure that stands beside one
 of ours. The paper's numbers are of ImageNet 256x256, QM9 and MP20: next to a run on other data they
@@ -18,9 +18,9 @@ class Table:
     """One table or list of figures of the paper."""
 
     source: str
-    """Where it stands in the paper."""
+    """Table or section of the paper."""
     protocol: str
-    """What the figures were measured on and how."""
+    """Data and method of the figures."""
     rows: Mapping[str, Mapping[str, float]]
     """Figures by row (a model or a setting) and metric. `_m` means 10^6, `_pct` per cent,
     `_mb` 10^6 bytes."""
@@ -28,7 +28,7 @@ class Table:
 
 @dataclass(frozen=True, kw_only=True)
 class PaperFigure:
-    """One number of the paper and where it stands."""
+    """A number of the paper and its place there."""
 
     value: float
     source: str

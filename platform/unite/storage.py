@@ -1,4 +1,4 @@
-"""Every path of the platform is a local folder or an s3:// URI; this module is the only reader.
+"""Storage: every path is a local folder or an s3:// URI, and this module is the only reader.
 
 `Store(uri)` wraps one root. Names below it are relative, with forward slashes. Writes are atomic:
 a local file appears by rename, an S3 object by its upload's completion. Credentials and endpoints
@@ -36,11 +36,11 @@ _WORDS = {
     list: "a list",
     dict: "an object",
 }
-"""JSON types as an error message calls them."""
+"""Type -> its name in error messages."""
 
 
 class StorageError(OSError):
-    """A path cannot be read or written; the message names it and what to do."""
+    """A path cannot be read or written; the message names it and the fix."""
 
 
 def database_uri(path: str | os.PathLike[str]) -> str:
@@ -242,7 +242,7 @@ class Store:
                 self.filesystem.delete_file(self.path(name))
 
     def tidy(self, name: str = "") -> None:
-        """Remove what killed writers left unfinished directly in a folder that is complete now."""
+        """Remove unfinished files of killed writers directly in a folder that is complete now."""
         for found in self.list(name) if self.is_local else ():
             if UNFINISHED.fullmatch(found):
                 self.delete(f"{name}/{found}" if name else found)
@@ -250,7 +250,7 @@ class Store:
     def check_writable(self) -> None:
         """Write and delete a probe; StorageError names the path when that fails.
 
-        Folders made for it are removed again: what is checked may still not come to be.
+        Folders made for it are removed again, since the command may still fail.
         """
         place = Path(self.path()) if self.is_local else None
         absent = [each for each in (place, *place.parents) if not each.exists()] if place else []
@@ -271,7 +271,7 @@ class Store:
         return total.hexdigest()
 
     def _in_time(self, call: Callable[[], T]) -> T:
-        """What `call` returns; of an object store within our deadline, as its own is minutes."""
+        """Result of `call`; for an object store within our deadline, as its own is minutes."""
         if self.is_local:
             return call()
         endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
@@ -283,7 +283,7 @@ class Store:
 
     @contextmanager
     def _naming(self, verb: str, name: str, hint: str = "") -> Iterator[None]:
-        """Whatever the file system raises becomes a StorageError that names the path."""
+        """Context that turns errors of the file system into a StorageError that names the path."""
         try:
             yield
         except StorageError:
@@ -293,7 +293,7 @@ class Store:
 
 
 def _misfit(value: Any, fields: Mapping[str, type]) -> str:
-    """Why a JSON value is no object with these fields; empty when it is one."""
+    """Reason why a JSON value is no object with these fields; empty when it is one."""
     if not isinstance(value, dict):
         return f"holds no JSON object but {str(value)[:40]!r}"
     for name, kind in fields.items():

@@ -1,4 +1,4 @@
-"""What a user sees while a command works: messages, start phases, progress.
+"""Output of a command at work: messages, start phases, progress.
 
 All of it goes through one console on the error stream, so that messages stand above a progress
 line. Results go to the standard output.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 STARTED = time.monotonic()
-"""When the command began: phases are told in the time since."""
+"""Time at which the command began: phases are shown with the time since then."""
 ERROR_STREAM = 2
 _kept: TextIO | None = None
 
@@ -32,7 +32,7 @@ def stream() -> TextIO:
 
 @functools.cache
 def console() -> Console:
-    """The one console for messages and progress; plain where there is no terminal."""
+    """Console for messages and progress; plain where there is no terminal."""
     from rich.console import Console
 
     return Console(stderr=True, markup=False, emoji=False, highlight=False, soft_wrap=True)
@@ -44,7 +44,7 @@ def tell(text: str) -> None:
 
 
 def phase(text: str) -> None:
-    """Tell that a phase of the start is over, with the time since the command began."""
+    """Print that a phase of the start is over, with the time since the command began."""
     tell(f"[{clock(time.monotonic() - STARTED)}] {text}")
 
 
@@ -67,7 +67,7 @@ def show_warnings() -> None:
 
 
 def divert() -> None:
-    """Send what others write to the error stream, C++ code and child processes too, to the log.
+    """Send other writers' error stream, C++ code and child processes included, to the log.
 
     Only `console` writes to the terminal from then on, until the process ends. It does nothing
     where the error stream is captured already, as in tests and notebooks.

@@ -1,1 +1,1 @@
-"""What the `unite` command's subcommands do; each file is imported when its subcommand runs."""
+"""Subcommands of the `unite` command; each file is imported when its subcommand runs."""

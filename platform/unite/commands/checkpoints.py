@@ -1,4 +1,4 @@
-"""`unite inspect` and `unite import-authors`: what is in a checkpoint, and the authors' in ours."""
+"""`unite inspect` and `unite import-authors`: contents of a checkpoint, and conversion to ours."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from unite.words import command, count
 COLUMNS = 100
 SILENT = "the file does not say"
 SHOWN_METRICS = ("eval/", "latent/std")
-"""Begins the names of metrics that each checkpoint of a run is listed with."""
+"""First letters of the metrics that are listed with each checkpoint of a run."""
 
 
 def inspect(reference: str, storage: str) -> None:
@@ -149,7 +149,7 @@ def _precision(tensor: Tensor) -> str:
 
 
 def _has(content: Mapping[str, Any], *words: str) -> str:
-    """Whether a nested file has such a part; a bare state dict does not say."""
+    """Text that says if a nested file has such a part; a bare state dict does not say."""
     parts = [str(key).lower() for key, value in content.items() if not isinstance(value, Tensor)]
     if not parts:
         return SILENT
@@ -157,7 +157,7 @@ def _has(content: Mapping[str, Any], *words: str) -> str:
 
 
 def architecture(domain: ImagesConfig, model: ModelConfig) -> dict[str, str]:
-    """What a model is made of, in words."""
+    """Parts of a model in words."""
     encoder, decoder = model.encoder, model.decoder
     return {
         "images": f"{domain.size} px, {count(domain.channels, 'channel')}, "
@@ -185,7 +185,7 @@ def _yes(there: bool) -> str:
 
 
 def import_authors(path: str, out: str, *, ema: bool, state: str = "") -> None:
-    """Convert an authors' checkpoint to an export folder and report what became of every key.
+    """Convert an authors' checkpoint to an export folder and report the result for every key.
 
     CheckpointError when `path` is none, when keys are left over, or when `out` holds a model.
     """

@@ -34,7 +34,7 @@ CARD_TAG = "card."
 
 @dataclass(frozen=True, kw_only=True)
 class ExportArguments:
-    """What to export, and what to do with it."""
+    """Export a model, and register it in MLflow when asked to."""
 
     run: str = "latest"
     """latest, a run's name or MLflow id, or a path or s3:// URI of a run, checkpoint, export or
@@ -51,7 +51,7 @@ class ExportArguments:
     storage: str = ""
     """Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs."""
     ema: bool = True
-    """The averaged weights, or those of the last step."""
+    """Export the averaged weights; false takes those of the last step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +63,16 @@ class Export:
     subject: Subject
     outcomes: tuple[Outcome, ...]
     card: MetricCard | None
-    """Of the metric that decides on the champion."""
+    """Card of the metric that decides on the champion."""
     uri: str
-    """MLflow; empty when nothing is registered."""
+    """Tracking URI of MLflow; empty when nothing is registered."""
     out: Store
     command: str
-    """What measures these weights."""
+    """Command that measures these weights."""
 
 
 def export(arguments: ExportArguments, default_storage: str, console: Console) -> None:
-    """Write the folder and, when asked to, register it; prints what was done.
+    """Write the folder and, when asked to, register it; prints the results.
 
     ValueError, CheckpointError or StorageError say what is wrong with the input.
     """
@@ -115,7 +115,7 @@ def prepare(arguments: ExportArguments, storage: str) -> Export:
 
 
 def write_folder(request: Export, model: UNITE) -> None:
-    """config.json, README.md, cards.json and, last, the weights."""
+    """Write config.json, README.md, cards.json and, last, the weights."""
     subject, outcomes = request.subject, request.outcomes
     text = model_card(subject, model, outcomes, request.command)
     request.out.write(README, text.encode())
@@ -198,7 +198,7 @@ def _register(request: Export, model: UNITE) -> registry.Version:
 
 
 def _tags(request: Export) -> dict[str, str]:
-    """What one searches by, and the card of every metric that a champion can be chosen by."""
+    """Tags for searches, and the card of every metric that can choose a champion."""
     subject = request.subject
     cards = [row.card for outcome in request.outcomes for row in outcome.rows]
     return {
@@ -211,7 +211,7 @@ def _tags(request: Export) -> dict[str, str]:
 
 
 def _contest(request: Export, version: registry.Version) -> str:
-    """Move the alias if the new version deserves it; what was done and why, in words."""
+    """Move the alias if the new version is better; returns the result and its reason in words."""
     card, name = request.card, request.arguments.register
     assert card is not None
     holder = registry.champion(request.uri, name)

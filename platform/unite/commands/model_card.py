@@ -1,4 +1,4 @@
-"""What a reader must know of an exported model: README.md, and its metric cards as cards.json."""
+"""Model card of an export: README.md, and its metric cards as cards.json."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ LIMITS = """\
 
 
 def measured(subject: Subject) -> list[Outcome]:
-    """What was measured on exactly these weights; empty when nothing was."""
+    """Outcomes that were measured on exactly these weights; empty without any."""
     home = Store.open(subject.home)
     if not home.is_file(RESULTS_FILE):
         return []
@@ -74,7 +74,7 @@ def measured(subject: Subject) -> list[Outcome]:
 
 
 def find_card(outcomes: Sequence[Outcome], metric: str, command: str) -> MetricCard:
-    """The card of a metric; ValueError names those that there are and what measures it."""
+    """The card of a metric; ValueError names the existing ones and the command that measures it."""
     cards = [row.card for outcome in outcomes for row in outcome.rows]
     if not cards:
         raise ValueError(f"these weights have not been evaluated: run {command}")
@@ -89,7 +89,7 @@ def find_card(outcomes: Sequence[Outcome], metric: str, command: str) -> MetricC
 
 
 def cards_content(subject: Subject, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """cards.json: whose cards, and the cards."""
+    """Content of cards.json: identity of the weights, and their cards."""
     return {
         "checkpoint": subject.digest,
         "weights": "ema" if subject.ema else "raw",
@@ -98,14 +98,14 @@ def cards_content(subject: Subject, outcomes: Sequence[Outcome]) -> dict[str, An
 
 
 def title(subject: Subject) -> str:
-    """One line: the recipe and how far it was trained."""
+    """Title: the recipe, the images seen and the kind of weights."""
     weights = "averaged" if subject.ema else "raw"
     seen = f"after {count(subject.images, 'image')}, " if subject.images else ""
     return f"UNITE, {subject.config.recipe}, {seen}{weights} weights"
 
 
 def model_card(subject: Subject, model: UNITE, outcomes: Sequence[Outcome], command: str) -> str:
-    """README.md. `command` measures what has not been measured."""
+    """Text of README.md. `command` makes the measurements that are missing."""
     config = subject.config
     words = {
         "paper": PAPER,

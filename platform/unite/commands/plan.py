@@ -1,4 +1,4 @@
-"""`unite plan`: what a recipe or a sweep costs before it is started."""
+"""`unite plan`: costs of a recipe or a sweep before it is started."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`unite recipes` and `unite diff`: what the named runs are and where two of them differ."""
+"""`unite recipes` and `unite diff`: list of the named runs, and differences of two."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 PIPE_WIDTH = 240
-"""Columns when nobody's terminal is there to measure: wide enough that no row is wrapped."""
+"""Width in columns where there is no terminal: wide enough that no row is wrapped."""
 
 
 def console() -> Console:

@@ -30,7 +30,7 @@ PLACES = {
 }
 """Tables that hold absolute places of artifacts."""
 READY: set[Path] = set()
-"""Databases that this process has looked at."""
+"""Databases that this process has prepared."""
 
 
 def prepare(database: Path) -> None:
@@ -62,7 +62,7 @@ def _needs_work(database: Path) -> bool:
 
 
 def _work(database: Path) -> None:
-    """What is still to be done now that nobody else does it."""
+    """Do the preparation that is still needed; the caller holds the lock."""
     found = _revision(database)
     if found is None:
         _replace(database, _make)
@@ -103,14 +103,14 @@ def _broken(database: Path, reason: str) -> TrackingError:
 
 
 def _newest_revision() -> str:
-    """What the installed MLflow's tables are at."""
+    """Revision of the installed MLflow's tables."""
     from mlflow.store.db.utils import _get_latest_schema_revision
 
     return _get_latest_schema_revision()
 
 
 def _make(temporary: Path, database: Path) -> None:
-    """All tables, and the rows that every MLflow database has."""
+    """Make all tables, and the rows that every MLflow database has."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     uri = database_uri(temporary)
@@ -179,7 +179,7 @@ def _root(place: str) -> str:
 
 
 def _bring_home(database: Path, root: str) -> None:
-    """Artifacts of a copied or moved storage are beside its database, not where they came from."""
+    """Point artifacts of a copied or moved storage to the folder beside its database."""
     here = str(database.parent / ARTIFACTS_FOLDER)
     with closing(_open(database, write=True)) as connection, connection:
         for table, column in PLACES.items():
@@ -198,7 +198,7 @@ def _open(database: Path, *, write: bool = False) -> sqlite3.Connection:
 
 @contextmanager
 def _alone(database: Path) -> Iterator[None]:
-    """Inside, no other process makes or upgrades this database; TrackingError after the deadline.
+    """Context in which this process alone makes or upgrades the database; else TrackingError.
 
     The lock ends with its process, however that ends. Its file stays: removing it would let two
     processes hold locks on two files of one name.

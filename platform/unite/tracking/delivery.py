@@ -21,7 +21,7 @@ Connect = Callable[[RunHandle], Gateway]
 
 
 class Delivery:
-    """What of a spool is still to be sent. Not thread-safe: one thread delivers."""
+    """The unsent part of a spool. Not thread-safe: one thread delivers."""
 
     def __init__(self, spool: Spool, *, connect: Connect = MlflowGateway) -> None:
         self._spool = spool
@@ -39,7 +39,7 @@ class Delivery:
         self._told_images = False
 
     def pending(self) -> bool:
-        """Whether anything is left to send."""
+        """True if anything is left to send."""
         points = next(self._spool.read(self._offset), None)
         return points is not None or bool(self._tags) or bool(self._spool.files())
 

@@ -1,4 +1,4 @@
-"""The error of everything that has to do with MLflow."""
+"""The error of all dealings with MLflow."""
 
 
 class TrackingError(ValueError):

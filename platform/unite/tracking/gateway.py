@@ -16,7 +16,7 @@ MAX_POINTS_PER_CALL = 1000
 
 
 class Gateway(Protocol):
-    """What a delivery needs of the server. Every call may raise anything."""
+    """Calls to the server that a delivery needs. Every call may raise anything."""
 
     def attach(self) -> dict[str, int]:
         """The last step that the run has of each metric; to be called first."""

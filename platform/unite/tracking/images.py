@@ -23,7 +23,7 @@ NAME = re.compile(
 
 
 class ImageId(NamedTuple):
-    """What makes an image file one of a kind within a run."""
+    """Identity of an image file within a run."""
 
     key: str
     step: int
@@ -62,7 +62,7 @@ def _bytes(picture: Image.Image, form: str) -> bytes:
 
 
 def parse_image_name(name: str) -> ImageId | None:
-    """Which image an artifact name stands for; None when it is not a step-keyed image."""
+    """Image that an artifact name stands for; None when it is not a step-keyed image."""
     match = NAME.fullmatch(name)
     if match is None:
         return None

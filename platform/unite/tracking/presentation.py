@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NOTE_TAG = "mlflow.note.content"
 WRITTEN_TAG = "note_digest"
-"""Digest of the description that was written last: another one was edited by hand."""
+"""Tag with the digest of the last written description: another one was edited by hand."""
 COMMAND_TAG = "command"
 HAS_IMAGES = "mlflow.loggedImages"
 """Tag by which MLflow's pages know that a run has pictures by step."""

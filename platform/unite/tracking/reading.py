@@ -1,4 +1,4 @@
-"""Reading back what is in MLflow: the experiments, and the files that a run has left there."""
+"""Reading of MLflow's content: the experiments, and the files of a run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RunFiles:
     """The artifacts of one run."""
 
     place: str
-    """Where they are, for messages."""
+    """Place of the artifacts, for messages."""
     _repository: Any
 
     @classmethod

@@ -1,8 +1,8 @@
-"""Versions of a model in MLflow's registry, and which of them is the champion.
+"""Versions of a model in MLflow's registry, and the champion among them.
 
 A version is an export folder, the package's source and the name of the module that loads it: MLflow
-imports that module, and unpickles nothing. What decides between versions (their metric cards) is
-kept as tags, so that no folder has to be at hand to compare them.
+imports that module, and unpickles nothing. The metric cards that decide
+between versions are kept as tags, so that no folder has to be at hand to compare them.
 """
 
 from __future__ import annotations
@@ -38,26 +38,26 @@ logger = logging.getLogger(__name__)
 
 CHAMPION = "champion"
 REQUIREMENTS = ("numpy", "pillow", "pyarrow", "safetensors", "simplejpeg", "torch")
-"""What the loader imports; the versions are those that are installed here."""
+"""Packages that the loader imports; their versions are those that are installed here."""
 PARAM_TYPES = {float: "double", int: "long", str: "string"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """What a version is made of."""
+    """Content of a version."""
 
     folder: Store
-    """The export."""
+    """Folder of the export."""
     loader: str
     """Module whose `_load_pyfunc` reads it."""
     params: Mapping[str, float | int | str]
     """Parameters of `predict` and their defaults."""
     image_shape: tuple[int, int, int]
-    """(H, W, C) of what `predict` returns."""
+    """Shape (H, W, C) of the images that `predict` returns."""
     tags: Mapping[str, str]
-    """What one searches and compares by."""
+    """Tags for searches and comparisons."""
     description: str
-    """Shown beside the version."""
+    """Text that is shown beside the version."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +133,7 @@ def source_run(handle: RunHandle | None, uri: str) -> str:
 def _upload(
     client: MlflowClient, experiment_id: str, name: str, package: Package, run_id: str | None
 ) -> str:
-    """Store the model's files; its id."""
+    """Store the model's files; returns the model's id."""
     import mlflow.pyfunc
     from mlflow.models import Model
 
@@ -192,7 +192,7 @@ def _version(
 
 @contextmanager
 def _named_for_all(uri: str) -> Iterator[None]:
-    """Inside, `uri` is the whole process's MLflow; the environment is as before after.
+    """Context in which `uri` is the whole process's MLflow; the environment returns after it.
 
     A database's registry looks for the model there, whatever client it was called through.
     """

@@ -1,4 +1,4 @@
-"""Results of an evaluation in the run that they measure, and pushing what an outage kept back."""
+"""Results of an evaluation, logged to their run, and the push of points that an outage delayed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESULT_NAME = re.compile(r"eval/[a-z0-9_.-]+/[a-z0-9_.-]+")
 
 
 class Pushed(NamedTuple):
-    """What a push brought to MLflow."""
+    """Result of a push: points and files that were sent to MLflow."""
 
     points: int
     files: int
@@ -79,7 +79,7 @@ def _check_results(metrics: Mapping[str, float], images: Mapping[str, np.ndarray
 
 
 def push_spool(path: str | Path, *, gateway: Connect = MlflowGateway) -> Pushed:
-    """Send what MLflow did not take when it was logged; what it already has is not repeated.
+    """Send points and files that MLflow did not take when they were logged, each once.
 
     Args:
         path: a metrics.jsonl that a log line named, or a folder with such files anywhere below.

@@ -199,7 +199,7 @@ def _param_text(value: object) -> str:
 
 
 def _store_config(client: MlflowClient, run: Run, config_dict: Mapping[str, Any]) -> None:
-    """Also the proof that artifacts can be stored."""
+    """Store the config as an artifact, which also proves that artifacts can be stored."""
     try:
         text = json.dumps(config_dict, indent=1, sort_keys=True)
         client.log_text(run.info.run_id, text, "config.json")
@@ -213,7 +213,7 @@ def _store_config(client: MlflowClient, run: Run, config_dict: Mapping[str, Any]
 
 
 def _warn_of_local_artifacts(uri: str, artifact_uri: str) -> None:
-    """A remote server that was started without artifact serving: files stay on this machine."""
+    """Warn of a remote server without artifact serving: files stay on this machine."""
     if not uri.startswith("http") or is_loopback(urlsplit(uri).hostname or ""):
         return
     if urlsplit(artifact_uri).scheme in ("", "file"):
@@ -262,7 +262,7 @@ def _keep_status(spool: str | Path | None, status: Status) -> Path | None:
 
 
 def is_here(handle: RunHandle) -> bool:
-    """Whether the MLflow of a run can be here, with the run in it.
+    """True if the MLflow of a run can be here, with the run in it.
 
     A sqlite file may be on another machine, and a run's folder may have been copied without it. A
     server is not asked: what it does not take now is kept for later.

@@ -1,4 +1,4 @@
-"""Where runs are tracked: which MLflow, whether it answers, how to start it and how to look at it.
+"""Server or file of MLflow: its URI, its check, and the commands that start it and show it.
 
 `connect` is the only door to MLflow. It imports mlflow when called, because the import takes
 seconds and only the driver and rank 0 need it, and it sets small HTTP limits unless the user
@@ -37,10 +37,10 @@ NOT_MLFLOW = re.compile(
     r".*Response body: '\s*<",
     re.DOTALL | re.IGNORECASE,
 )
-"""What MLflow's client says of a page of HTML."""
+"""Pattern of the error of MLflow's client for a page of HTML."""
 VARIABLE = "MLFLOW_TRACKING_URI"
 MODEL_TRAINING = "workflowType=machine_learning"
-"""Query that opens MLflow's pages in model training, whatever was looked at before."""
+"""Query that opens MLflow's pages in model training, whatever page was open before."""
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -50,12 +50,12 @@ ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
 CREDENTIALS = ("MLFLOW_TRACKING_", "MLFLOW_HTTP_", "MLFLOW_S3_", "AWS_")
-"""Prefixes of the variables with which a worker logs in where the driver could."""
+"""Prefixes of environment variables with which a worker logs in as the driver does."""
 
 
 @dataclass(frozen=True)
 class RunHandle:
-    """Which MLflow run to write to. Holds no secret, so it can travel to workers."""
+    """Address of an MLflow run. Holds no secret, so it can travel to workers."""
 
     uri: str
     """Tracking URI: http(s), sqlite or another SQL database."""
@@ -121,7 +121,7 @@ def _database_uri(path: str, source: str) -> str:
 
 
 def artifact_location(uri: str, storage: str) -> str | None:
-    """Where a new experiment's artifacts go; None leaves it to the server.
+    """Place for a new experiment's artifacts; None leaves the choice to the server.
 
     Without a server MLflow would put them under the current folder, where nobody finds them.
     """
@@ -235,7 +235,7 @@ def start_command(uri: str) -> str:
 
 
 def describe(target: RunHandle | str) -> str:
-    """How to look at a run or at everything under a URI: a command, or a server's address."""
+    """Command or web address that shows a run, or everything under a URI."""
     uri = target if isinstance(target, str) else target.uri
     if not uri.startswith("http"):
         return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
@@ -252,7 +252,7 @@ def page_of(target: RunHandle, server: str = "") -> str:
 
 @dataclass(frozen=True)
 class Login:
-    """What lets another process log in to MLflow and its artifacts' store where this one can.
+    """Credentials with which another process logs in to MLflow and its artifacts' store.
 
     It travels to workers as an argument of their code, never in Ray's runtime environment, which
     the dashboard shows; and it does not show what it holds, because Ray Train records arguments.

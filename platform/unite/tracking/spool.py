@@ -1,4 +1,4 @@
-"""What a run logs, on the local disk first: the source of truth that MLflow is a copy of.
+"""Spool of a run's logged data on the local disk: the source of truth that MLflow copies.
 
     FOLDER/metrics.jsonl   one line per log call: {"step": images seen, "time": ms, "metrics": {}}
     FOLDER/files/...       images and artifacts that MLflow does not have yet, by artifact name
@@ -25,7 +25,7 @@ POINTS_FILE = "metrics.jsonl"
 TARGET_FILE = "target.json"
 FILES_FOLDER = "files"
 CONFIG_FILE = "config.json"
-"""Of the run that a spool lies in."""
+"""Config file of the run that a spool lies in."""
 CACHE = Path("~/.cache/unite/spool")
 
 
@@ -36,7 +36,7 @@ class Point:
     step: int
     """Images seen."""
     time_ms: int
-    """When it was logged, milliseconds since 1970."""
+    """Time of logging, in milliseconds since 1970."""
     metrics: dict[str, float]
     """Values by metric name."""
     end: int
@@ -45,12 +45,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Target:
-    """Where a spool is to be sent."""
+    """Destination of a spool."""
 
     run: RunHandle
     """The MLflow run."""
     training: bool = True
-    """Training curves only ever move forward in steps; results may come in any order."""
+    """True for training, whose steps only grow; results may come in any order."""
     tags: dict[str, str] = field(default_factory=dict)
     """Tags to set with the points."""
     status: str = ""
@@ -58,7 +58,7 @@ class Target:
 
 
 def spool_folder(run: Store) -> Path:
-    """Where this machine keeps what MLflow does not have yet of the run at `run`.
+    """Local folder for data of the run at `run` that MLflow does not have yet.
 
     In the run's folder, or for a run on S3 in the user's cache, under a name that no run of another
     storage has.
@@ -81,7 +81,7 @@ class Spool:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def repair(self, resume_step: int | None = None) -> None:
-        """Drop what a kill or a full disk left torn, and what lies beyond `resume_step`.
+        """Drop lines that a kill or a full disk left incomplete, and lines beyond `resume_step`.
 
         To be called by the writer before its first line. Steps beyond the checkpoint that a run
         resumes from belong to a past that did not happen; they will be logged again.
@@ -132,15 +132,15 @@ class Spool:
         return path.relative_to(self.folder / FILES_FOLDER).as_posix()
 
     def discard(self, path: Path) -> None:
-        """Remove a queued file: MLflow has it, or nobody wants it any more."""
+        """Remove a queued file: MLflow has it, or it is no longer needed."""
         path.unlink(missing_ok=True)
 
     def aim(self, target: Target) -> None:
-        """Write down where the spool is to be sent."""
+        """Write the spool's destination to its folder."""
         self._store.write_json(TARGET_FILE, asdict(target))
 
     def target(self) -> Target:
-        """Where the spool is to be sent; TrackingError when that was never said."""
+        """Destination of the spool; TrackingError when none was ever written."""
         if not self._store.is_file(TARGET_FILE):
             raise TrackingError(
                 f"{self.folder} has no {TARGET_FILE}: it was logged with tracking off, so there is "
@@ -151,7 +151,7 @@ class Spool:
         return Target(**{**fields, "run": replace(handle, uri=self._at_home(handle.uri))})
 
     def _at_home(self, uri: str) -> str:
-        """MLflow's sqlite file beside the run that this spool is in, had that been moved or not."""
+        """URI of MLflow's sqlite file beside this spool's run, also after the run was moved."""
         for run in self.folder.parents:
             if (run / CONFIG_FILE).is_file():
                 old = json.loads((run / CONFIG_FILE).read_text()).get("storage")
@@ -159,7 +159,7 @@ class Spool:
         return uri
 
     def note_status(self, status: str) -> None:
-        """Remember a final status that could not be told to MLflow."""
+        """Keep a final status that could not be sent to MLflow."""
         self.aim(replace(self.target(), status=status))
 
 

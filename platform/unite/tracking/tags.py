@@ -1,4 +1,4 @@
-"""The tags of a run: what one searches and compares by, and nothing secret."""
+"""Tags of a run, for searches and comparisons; none holds a secret."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def run_params(fields: Mapping[str, object]) -> dict[str, str]:
 
 
 def _code_digest(package: Path) -> str:
-    """Says which code ran where the commit cannot: uncommitted changes, a copy without git."""
+    """Digest of the code, for cases that the commit does not identify: changes, no git."""
     total = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
         total.update(path.relative_to(package).as_posix().encode() + b"\0")

@@ -1,4 +1,4 @@
-"""What rank 0 logs through: metrics, images and artifacts, kept locally and copied to MLflow."""
+"""Tracker of rank 0: metrics, images and artifacts, kept locally and copied to MLflow."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ class Tracker:
 
 
 class NullTracker(Tracker):
-    """Talks to no server: for ranks other than 0 (no spool) and for runs without MLflow."""
+    """Tracker without a server: for ranks other than 0 (no spool) and for runs without MLflow."""
 
     def __init__(self, spool: Spool | None = None) -> None:
         super().__init__(spool)

@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from unite.data.manifest import ShardError
 from unite.data.shards import ShardSet
-from unite.domains.base import Domain
 from unite.words import count, duration
+
+if TYPE_CHECKING:  # a preparation reports progress from here, without torch
+    from unite.domains.base import Domain
 
 T = TypeVar("T")
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 
-from unite.data.decode import usable_cores
 from unite.data.ingest.source import Part, Record
 from unite.data.ingest.write import Encoding, encode_records
 from unite.data.manifest import ShardError
@@ -61,7 +61,7 @@ def try_parts(
     wanted = max(1, SAMPLES // len(chosen))
     sizes: list[int] = []
     skipped: Counter[str] = Counter()
-    with ThreadPoolExecutor(usable_cores(), thread_name_prefix="trial") as pool:
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="trial") as pool:
         results = pool.map(lambda part: _try(uri, part, encoding, wanted), chosen)
         try:
             for found, why in with_progress(results, len(chosen), "shards", tell):

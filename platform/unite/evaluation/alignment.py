@@ -20,15 +20,15 @@ from unite.metrics.alignment import Alignment, AlignmentConfig, AlignmentSums
 
 IMAGES_PER_CHUNK = 256
 MOST_BYTES = 4 * 2**30
-"""Of all chunks together, unless one per noise level is more: each holds three sums of H^2 for
-every block, 0.2 GB for Base, 0.9 GB for XL."""
+"""Largest size of all chunks, unless one per noise level is more: each holds three sums of H^2
+for every block, 0.2 GB for Base, 0.9 GB for XL."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlignmentSuite(Suite):
     """The first N held-out images through both pathways, one noise level in each chunk.
 
-    So a model of any size has work for several workers, and none holds more than one level's sums.
+    A model of any size then has work for several workers, each with one level's sums at most.
     """
 
     suite: ClassVar[str] = "alignment"
@@ -42,7 +42,7 @@ class AlignmentSuite(Suite):
         return 2.0
 
     def chunks(self) -> tuple[Chunk, ...]:
-        """Of each level as many as leave something to share, as few as their sums allow."""
+        """Chunks of every level: enough for several workers, as few as the size of sums demands."""
         encoder, levels = self.subject.config.model.encoder, self._levels()
         bytes_of_one = 8 * 3 * encoder.depth * encoder.width**2
         affordable = MOST_BYTES // (len(levels) * bytes_of_one)
@@ -95,7 +95,7 @@ class AlignmentSuite(Suite):
         )
 
     def _levels(self) -> dict[str, AlignmentConfig]:
-        """Label of chunks -> what they measure: the suite's config at one noise level."""
+        """Label of chunks -> their settings: the suite's config at one noise level."""
         return {
             f"{self.suite}-t{level:g}": replace(self.config, levels=(level,))
             for level in self.config.levels

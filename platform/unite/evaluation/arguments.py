@@ -1,4 +1,4 @@
-"""What `jobs/evaluate.py` can be asked for."""
+"""Options of `jobs/evaluate.py`."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ SUITES = (
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerArguments:
-    """Who computes, and how much at a time; nothing here changes a result."""
+    """Workers and their batch size; nothing here changes a result."""
 
     num_workers: int | None = None
     """Ray actors; None = one per GPU with --use-gpu, else one per CPU. 0 = this process, no Ray."""
     use_gpu: bool = False
-    """One GPU per worker."""
+    """Reserve one GPU per worker."""
     wait_s: float = 0.0
     """Seconds to wait for an autoscaling cluster to bring them."""
     batch_size: int = 0
@@ -43,7 +43,7 @@ class WorkerArguments:
 
 @dataclass(frozen=True, kw_only=True)
 class SampleArguments(WorkerArguments):
-    """A checkpoint, the samples that are drawn of it, and what they are compared with."""
+    """A checkpoint, the samples that are drawn of it, and their reference."""
 
     run: str = "latest"
     """latest, a run's name or MLflow id, or a path or s3:// URI of a run, checkpoint, export or
@@ -51,23 +51,23 @@ class SampleArguments(WorkerArguments):
     storage: str = ""
     """Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs."""
     ema: bool = True
-    """The averaged weights, or those of the last step."""
+    """Measure the averaged weights; false takes those of the last step."""
     data: str = ""
     """Folder of training shards; empty = the run's own."""
     num_samples: int = 0
     """N generated samples; 0 = 50,000, or for small data sets twice the training images."""
     seed: int = 0
-    """Names the set of samples and the noise of everything else."""
+    """Seed of the set of samples and of all other noise."""
     cfg_scale: float | None = None
     """Guidance scale; 1 = none. None, here and below, takes the run's own setting."""
     cfg_interval: tuple[float, float] | None = None
-    """Guidance acts for t strictly inside."""
+    """Interval of t, both ends excluded, in which guidance acts."""
     extractor: tuple[str, ...] = ("auto",)
     """auto, inception, small (fitted on the training data), pixels, or folders of fitted ones."""
     reference: str = ""
     """Statistics of the real images (npz) for the first extractor; empty = made and kept."""
     precision: Precision = "float32"
-    """bfloat16 = autocast: faster on GPUs; it is on the card."""
+    """Arithmetic of the model. bfloat16 = autocast: faster on GPUs; the card names it."""
     weights: str = ""
     """Folder or s3:// URI of pretrained files (Inception, VGG); empty = the run's, then
     UNITE_WEIGHTS, then torch's cache."""
@@ -87,9 +87,9 @@ class EvaluateArguments(SampleArguments):
     eval_data: str = ""
     """Folder of held-out shards; empty = the run's own."""
     labels: Literal["balanced", "uniform"] = "balanced"
-    """Equally many samples of each class, or classes drawn at random."""
+    """Classes of the samples: balanced = equally many of each, uniform = drawn at random."""
     solver: Solver | None = None
-    """How to integrate; None takes the run's own setting."""
+    """Solver of the flow; None takes the run's own setting."""
     num_steps: int | None = None
     """Steps of heun, midpoint and euler."""
     cfg_sweep: bool = False
@@ -106,7 +106,7 @@ class EvaluateArguments(SampleArguments):
     entropy_bins: int = DEFAULT_BINS
     """Histogram bins of the weight entropy; the paper gives none, 2048 meet its figures."""
     push: str = ""
-    """Only send results that MLflow did not take: the file that the message named."""
+    """File of results that MLflow did not take, as a message named it: send it, measure nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +165,7 @@ class DataArguments(WorkerArguments):
     data: str
     """Folder or s3:// URI of parquet shards (jobs/prepare_data.py), or builtin:digits."""
     split: Literal["train", "eval"] = "train"
-    """Which part of it."""
+    """Split of the data set."""
     size: int = 0
     """Side in pixels that images are cropped to; 0 = as they are stored."""
     channels: int = 0
@@ -191,9 +191,9 @@ class FitArguments(DataArguments):
     """Fit a small feature extractor on a data set's own labels."""
 
     name: str = ""
-    """Enters the metrics' names as FD-<name>; empty = the data folder's name and -cnn."""
+    """Name in metrics' names, FD-<name>; empty = the data folder's name and -cnn."""
     seed: int = 0
-    """Of initial weights and order."""
+    """Seed of initial weights and order."""
     images: int = 0
     """Training images seen, repeats counted; 0 = 200,000, 20 passes over a small set, or what four
     minutes on one CPU thread allow, whichever is least."""

@@ -1,4 +1,4 @@
-"""What is known of the jobs that were submitted for a pair: one JSON file per attempt.
+"""Records of the jobs that were submitted for a pair: one JSON file per attempt.
 
     RUN/evaluations/CHECKPOINT/schedule/SUITE-PAIR/attempt-1.json, attempt-2.json, ...
 
@@ -16,10 +16,10 @@ from typing import Literal
 from unite.storage import StorageError, Store
 
 PREFIX = "unite-evaluate-"
-"""Of every submission id, so that a scheduler knows its own kind of job."""
+"""Prefix of submission ids, by which a scheduler knows its own kind of job."""
 NAME = re.compile(r"attempt-([0-9]+)\.json")
 MOST_REASON = 2000
-"""Characters of a reason that are kept, from its end."""
+"""Largest number of characters of a reason that are kept, from its end."""
 
 Status = Literal["submitted", "succeeded", "elsewhere", "failed", "withdrawn"]
 """elsewhere: the job succeeded, and its result cannot be seen from here. withdrawn: another
@@ -31,16 +31,16 @@ class Attempt:
     """One job for one pair."""
 
     number: int
-    """1, 2, ..."""
+    """Number of the attempt: 1, 2, ..."""
     submission_id: str
     """The job's name on the cluster."""
     submitted_at: str
-    """UTC, ISO 8601."""
+    """Time of submission, UTC, ISO 8601."""
     status: Status = "submitted"
     ended_at: str = ""
-    """When its end was seen."""
+    """Time at which its end was seen, UTC, ISO 8601; empty = not yet."""
     reason: str = ""
-    """Why it failed, or what to know of its success."""
+    """Reason of its failure, or a remark on its success."""
 
     @classmethod
     def new(cls, number: int, pair: str) -> Attempt:
@@ -72,7 +72,7 @@ def read_attempts(folder: Store) -> list[Attempt]:
 
 
 def write_attempt(folder: Store, attempt: Attempt) -> None:
-    """Keep an attempt, in the place of what was known of it before."""
+    """Write an attempt; it replaces the earlier record of it."""
     folder.write_json(f"attempt-{attempt.number}.json", dataclasses.asdict(attempt))
 
 

@@ -1,4 +1,4 @@
-"""How a suite is cut, and where finished pieces are kept.
+"""Chunks: the pieces of a suite, and the files of finished ones.
 
 A chunk is a range of sample indices or data rows. Its boundaries follow from the total and the
 number of chunks alone, never from who computes it, and its result is a small npz of sufficient
@@ -20,7 +20,7 @@ from unite.storage import Store
 
 FOLDER = "chunks"
 MOST_SAMPLES = 1000
-"""Samples of a chunk, at most: what a lost worker can cost."""
+"""Largest number of samples of a chunk, the most that a lost worker can cost."""
 MOST_CHUNKS = 128
 """Chunks of a suite, at most; the chunks of larger sets hold more than MOST_SAMPLES. Each brings
 all sums along (34 MB on Inception's features), whatever its size."""
@@ -74,12 +74,12 @@ def default_count(total: int) -> int:
 
 
 def is_finished(folder: Store, chunk: Chunk) -> bool:
-    """Whether the chunk's result is in the folder."""
+    """True if the chunk's result is in the folder."""
     return folder.is_file(_name(chunk))
 
 
 def write_chunk(folder: Store, chunk: Chunk, arrays: Arrays) -> None:
-    """Keep a result; it is there completely or not at all."""
+    """Write a result, completely or not at all."""
     buffer = io.BytesIO()
     np.savez(buffer, **dict(arrays))  # type: ignore[arg-type]
     folder.write(_name(chunk), buffer.getvalue())

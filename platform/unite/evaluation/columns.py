@@ -36,7 +36,7 @@ def print_columns(
 
 
 def _widths(rows: Sequence[Sequence[str]], width: int) -> list[int]:
-    """Of all columns: as wide as their content, the last and then the first give way."""
+    """Widths of all columns: those of their content; the last and then the first give way."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     room = width - len(GAP) * (len(widths) - 1) - sum(widths[1:-1])
     widths[-1] = min(widths[-1], max(LEAST_NOTE, room - widths[0]))

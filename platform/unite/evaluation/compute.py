@@ -1,4 +1,4 @@
-"""What the run cost: parameters, FLOPs, throughput (METHOD 5; paper Section 5.3)."""
+"""Costs of the run: parameters, FLOPs, throughput (METHOD 5; paper Section 5.3)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MEASURED = ("images_per_s", "device_hours", "mfu")
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """What a training run measured of its speed; None where it did not."""
+    """Speed of a training run, as it measured it; None where it did not."""
 
     images_per_s: float | None = None
     mfu: float | None = None
@@ -35,14 +35,14 @@ class Rates:
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeSuite(Suite):
-    """Counted from the config; one chunk."""
+    """Costs that are counted from the config; one chunk."""
 
     suite: ClassVar[str] = "compute"
 
     images_per_epoch: int | None = None
-    """None for a recipe: it has seen no images, and its rows of a run's length are absent."""
+    """Size of the training set; None for a recipe, whose rows of a run's length are absent."""
     rates: Rates = field(default_factory=Rates, compare=False)
-    """Of the training run, as it logged them."""
+    """Rates of the training run, as it logged them."""
 
     def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
         """Trained parameters of each part."""
@@ -99,7 +99,7 @@ class ComputeSuite(Suite):
 
     @property
     def _machine(self) -> dict[str, Any]:
-        """What the measured rates depend on, as far as the run's config tells."""
+        """Settings behind the measured rates, as far as the run's config tells."""
         cluster, training = self.subject.config.cluster, self.subject.config.training
         return {
             "workers": cluster.num_workers,

@@ -1,4 +1,4 @@
-"""Fig. 4 with the distance: losses of a run and what was measured at its checkpoints.
+"""Fig. 4 with the distance: losses of a run and the measurements at its checkpoints.
 
 Points are read from the results that evaluations left in the run's folder, so a checkpoint that was
 measured before it was pruned keeps its place. Only numbers of one protocol share a line.
@@ -23,7 +23,7 @@ from unite.storage import Store
 from unite.training.curves import FLOW_NOTE, History, draw_lines
 
 CURVE_FILE = "fig4.png"
-"""In the run's folder."""
+"""File in the run's folder."""
 DRAWN = ("fid", "fd", "rfid", "rfd")
 """Distances that have a panel."""
 
@@ -61,14 +61,14 @@ def points_of(run: Store, newest: Sequence[Row]) -> Points:
 
 
 def history_of(run: Store) -> History:
-    """What the run logged up to its newest checkpoint."""
+    """History that the run logged up to its newest checkpoint."""
     newest = latest(run)
     assert newest is not None, "checkpoints_of comes first"
     return newest.read_json(STATE_FILE)["history"]
 
 
 def _title(losses: Sequence[str]) -> str:
-    """One line has no legend, so its name stands above it."""
+    """Title of the losses' panel: a single line has no legend, so its name stands here."""
     return "reconstruction, training images" + (" (L1)" if losses == ["loss/l1"] else "")
 
 

@@ -1,4 +1,4 @@
-"""A data set as tasks name it, and what its images look like."""
+"""Data sets as tasks name them, and the size and channels of their images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unite.training.runs import DIGITS
 
 Split = Literal["train", "eval"]
 FIRST_IMAGES = 16
-"""Images that tell how a data set is read."""
+"""Largest number of images that are looked at to read a data set."""
 GREY = ("1", "L", "I;16", "I;16B")
 """Pillow's modes without colour."""
 
@@ -27,11 +27,11 @@ class Dataset:
 
     split: Split
     digest: str
-    """Of its manifest."""
+    """Digest of its manifest."""
     num_rows: int
     uri: str = field(compare=False)
     encoding: str = field(default="unknown", compare=False)
-    """How its images are stored (`encoding_name`); it follows from what the digest names."""
+    """Format of its images (`encoding_name`); the digest determines it."""
 
     @classmethod
     def open(cls, uri: str, split: Split) -> Dataset:
@@ -65,7 +65,7 @@ def data_folder(uri: str, storage: str) -> str:
 
 
 def images_of(data: Dataset, *, size: int = 0, channels: int = 0) -> ImagesConfig:
-    """How to read a data set: what its images and labels say, unless it is given.
+    """Config for reading a data set: from its images and labels, where no value is given.
 
     The first images of evenly spaced row groups are looked at. They are grey if all of those are.
     ShardError when one cannot be read, or when no size is given and they have different ones.

@@ -28,7 +28,7 @@ from unite.models.unite import UNITE
 from unite.paper import counterpart
 
 ENCODERS = {"tokenizer": "", "separate_denoiser": "denoiser_"}
-"""Parts that are measured, and what their metrics' names begin with."""
+"""Measured part -> prefix of its metrics' names."""
 PAPER_ROWS = {
     ("shared", "trained"): "shared trained",
     ("shared", "random"): "separate encoder at random init",
@@ -45,7 +45,7 @@ class EntropySuite(Suite):
 
     bins: int = DEFAULT_BINS
     seed: int = 0
-    """Of the untrained model."""
+    """Seed of the untrained model."""
 
     def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
         """Entropy of every tensor of each state."""
@@ -92,7 +92,7 @@ class EntropySuite(Suite):
 
     @property
     def _states(self) -> tuple[str, ...]:
-        """What is measured: a recipe has no trained weights."""
+        """States that are measured: a recipe has no trained weights."""
         return ("trained", "random") if self.subject.uri else ("random",)
 
     def _rows(self, part: str, name: str, entropy: WeightEntropy) -> list[Row]:
@@ -110,7 +110,7 @@ class EntropySuite(Suite):
         return rows
 
     def _note(self, group: str) -> str:
-        """How the paper's figure differs from ours."""
+        """Note on the difference between the paper's figure and ours."""
         bins = "" if self.bins == PAPER_BINS else f"paper: bins not given, {PAPER_BINS} fit"
         whole = "its figure holds our other too" if group == "functional" else ""
         return "; ".join(part for part in (bins, whole) if part)

@@ -1,4 +1,4 @@
-"""Which feature extractors an evaluation uses, and where each one comes from.
+"""Feature extractors of an evaluation, and their origins.
 
 Inception where it was made for the images and its verified file is at hand; otherwise a small
 extractor, fitted on the run's own training data and kept in the storage; and for tiny images the
@@ -23,9 +23,9 @@ from unite.metrics.weights import MissingWeightsError
 
 AUTO = "auto"
 SMALL = "small"
-"""Asks for the small extractor of the run's own training data."""
+"""Name of the small extractor that is fitted on the run's own training data."""
 SMALLEST_FOR_INCEPTION = 32
-"""Pixels of a side: CIFAR-10's, on which FID is customary. Inception resizes to 299 itself."""
+"""Smallest side in pixels: CIFAR-10's, with customary FID. Inception resizes to 299 itself."""
 MOST_PIXELS = 1024
 """Values of an image up to which raw pixels are features as well: their covariance stays small."""
 GENERIC_FOLDERS = {"train", "data", "shards", "parquet", "images", "dataset", ""}
@@ -41,9 +41,9 @@ class ExtractorSource:
     place: str = field(compare=False)
     """A name of `unite.metrics.extractors.EXTRACTORS`, or the folder of a fitted one."""
     image_shape: tuple[int, int, int] = field(compare=False)
-    """(C, H, W)."""
+    """Shape of the images, (C, H, W)."""
     weights: str = field(default="", compare=False)
-    """RunConfig.weights."""
+    """Folder or URI of pretrained weights, as RunConfig.weights."""
 
     @classmethod
     def open(cls, place: str, images: ImagesConfig, weights: str = "") -> ExtractorSource:
@@ -82,7 +82,7 @@ class ExtractorSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What was chosen before anything is fitted."""
+    """Extractors that are chosen before any is fitted."""
 
     places: tuple[str, ...]
     """Names and folders; SMALL stands for one that is to be fitted."""
@@ -127,7 +127,7 @@ def _suited(images: ImagesConfig, weights: str) -> tuple[list[str], list[str]]:
 
 
 def image_shape(images: ImagesConfig) -> tuple[int, int, int]:
-    """(C, H, W)."""
+    """Shape of one image, (C, H, W)."""
     return images.channels, images.size, images.size
 
 

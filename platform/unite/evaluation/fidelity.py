@@ -1,4 +1,4 @@
-"""What generation, reconstruction and references share: fidelity statistics per extractor.
+"""Fidelity statistics per extractor, shared by generation, reconstruction and references.
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -27,7 +27,7 @@ METRICS = ("fid", "is", "is_std", "kid", "kid_std", "precision", "recall", "dens
 
 
 def plan_of(source: ExtractorSource, total: int, *, moments_only: bool = False) -> FidelityPlan:
-    """What is counted for an extractor; `moments_only` leaves just the Frechet distance."""
+    """Plan of counting for an extractor; `moments_only` leaves just the Frechet distance."""
     if moments_only:
         return FidelityPlan(total=total, num_features=source.num_features, keep=0)
     return FidelityPlan(
@@ -69,11 +69,11 @@ class Totals:
     """Sums of chunks, side by side for every set of images and extractor that they counted."""
 
     statistics: Mapping[tuple[str, int], FidelityStatistics]
-    """By (prefix of `Counter.to_arrays`, number of the extractor)."""
+    """(prefix of `Counter.to_arrays`, number of the extractor) -> its statistics."""
 
     @classmethod
     def zeros(cls, prefixes: Sequence[str], plans: Sequence[FidelityPlan]) -> Totals:
-        """No chunks yet."""
+        """Empty totals."""
         return cls(
             {
                 (prefix, number): FidelityStatistics.zeros(plan)
@@ -107,7 +107,7 @@ def base_names(source: ExtractorSource, metrics: Sequence[str] = METRICS) -> dic
 
 
 def extractor_fields(source: ExtractorSource) -> dict[str, Any]:
-    """What a card says of the extractor."""
+    """Fields of a card about the extractor."""
     return {
         "extractor": source.name,
         "extractor_digest": source.digest,
@@ -117,7 +117,7 @@ def extractor_fields(source: ExtractorSource) -> dict[str, Any]:
 
 
 def reference_fields(reference: Reference, encoding: str) -> dict[str, Any]:
-    """What a card says of the reference statistics. Where they lie is no part of it.
+    """Fields of a card about the reference statistics, without their place.
 
     `encoding`: of the data set that they are compared with; of others' files it is not known.
     """
@@ -133,7 +133,7 @@ def reference_fields(reference: Reference, encoding: str) -> dict[str, Any]:
 
 
 def metric_details(base: str, plan: FidelityPlan, reference: Reference) -> dict[str, Any]:
-    """What one fidelity metric depends on besides the features."""
+    """Settings of a fidelity metric besides the features."""
     kept = 0 if reference.kept_features is None else len(reference.kept_features)
     kept_sides = {"kept": min(plan.keep, plan.total), "reference_kept": kept}
     size = min(KID_SUBSET_SIZE, *kept_sides.values())

@@ -28,11 +28,11 @@ from unite.words import count, duration
 
 FOLDER = "extractors"
 MOST_BYTES = 2 * 2**30
-"""Images that fitting holds in memory, at most; of a larger set, ranges spread over it are used."""
+"""Largest memory for images in fitting; of a larger set, ranges spread over it are used."""
 MOST_PASSES = 20
-"""Passes over a small set: more of them cost minutes and gain nothing."""
+"""Largest number of passes over a small set: more cost minutes and gain nothing."""
 MOST_SECONDS = 240.0
-"""What fitting may take on one CPU thread, unless the number of images is given."""
+"""Longest fitting on one CPU thread, unless the number of images is given."""
 THREAD_FLOPS = 33e9
 """Rate of one thread at it, FLOP/s (measured on CIFAR-10: 370 images/s)."""
 RANGES = 1000
@@ -78,7 +78,7 @@ class FitTask(Task):
         seed: int = 0,
         options: FitOptions | None = None,
     ) -> FitTask:
-        """The extractor of a data set, in the storage unless `out` says where."""
+        """The task for a data set's extractor, in the storage unless `out` names a folder."""
         name = check_name(name, "--name") if name else small_name(data.uri)
         folder = f"{name}-{data.digest[:12]}-{images.size}px-{images.channels}"
         return cls(
@@ -98,7 +98,7 @@ class FitTask(Task):
 
     @property
     def title(self) -> str:
-        """What it does and how long it takes, in a few words."""
+        """Title of the task: its work and its expected time."""
         flop = training_flop(image_shape(self.images), self.options)
         seconds = self.options.images * flop / THREAD_FLOPS
         return (
@@ -112,7 +112,7 @@ class FitTask(Task):
         return 3.0 * self.options.images / self.total
 
     def is_finished(self, chunk: Chunk) -> bool:
-        """Whether the extractor is there."""
+        """True if the extractor is there."""
         return Store.open(self.out).is_file(CARD_FILE)
 
     def run(self, instruments: Instruments, chunk: Chunk) -> None:
@@ -120,7 +120,7 @@ class FitTask(Task):
         self.fit(instruments).save(self.out)
 
     def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
-        """Nothing but the extractor comes of it."""
+        """Fit and keep the extractor; there are no other results."""
         return {}
 
     def fit(self, instruments: Instruments) -> SmallExtractor:

@@ -60,14 +60,14 @@ class Generation(Suite):
 
     sampling: SamplingConfig
     labels: Labels = "balanced"
-    """Equally many of each class, in turn, or drawn at random."""
+    """Classes of the samples: balanced = equally many of each, uniform = drawn at random."""
     seed: int = 0
-    """Names the set of samples."""
+    """Seed of the set of samples."""
     sources: tuple[ExtractorSource, ...]
     references: tuple[str, ...] = field(compare=False)
     """Statistics of the real images, one file per extractor."""
     encoding: str = field(default="", compare=False)
-    """How the images were stored that references were made of here."""
+    """Format of the stored images behind references that were made here."""
 
     @property
     def cost(self) -> float:
@@ -78,7 +78,7 @@ class Generation(Suite):
 
     @property
     def plans(self) -> tuple[FidelityPlan, ...]:
-        """What is counted for each of the extractors."""
+        """Plans of counting, one for each extractor."""
         return tuple(plan_of(source, self.total) for source in self.sources)
 
     def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
@@ -139,7 +139,7 @@ class Generation(Suite):
         )
 
     def sampling_fields(self, nfe: float) -> dict[str, Any]:
-        """What a card says of how samples were drawn."""
+        """Fields of a card about the sampling."""
         settings = self.sampling
         adaptive = settings.solver == "dopri5"
         return {
@@ -223,14 +223,14 @@ class Generation(Suite):
 
 
 class _Cost:
-    """What the chunks cost together."""
+    """Cost of all chunks together."""
 
     def __init__(self) -> None:
         self.evaluations = np.zeros(2)
-        """Of the velocity, and passes through the network."""
+        """Evaluations of the velocity, and passes through the network."""
         self.seconds = 0.0
         self.machine: dict[str, str] = {}
-        """What computed them; where chunks differ in it, all that did."""
+        """Machine that computed them; all machines where chunks differ."""
 
     def add(self, chunk: Arrays) -> None:
         """Count a chunk in."""

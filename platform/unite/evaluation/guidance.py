@@ -1,7 +1,7 @@
-"""The guidance sweep on the generation suite: which scale has the lowest Frechet distance.
+"""The guidance sweep on the generation suite: the scale with the lowest Frechet distance.
 
-Scales share seeds, and every scale is an ordinary generation task, so what the sweep draws at the
-best scale is the suite's own work.
+Scales share seeds, and every scale is an ordinary generation task, so the sweep's samples at the
+best scale are the suite's own work.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def at_scale(task: Generation, scale: float) -> Generation:
 def sweep_guidance(
     base: Generation, run: Callable[[str, Sequence[Work]], None], *, adaptive: bool
 ) -> tuple[Generation, Outcome]:
-    """The generation task at the best scale, and what the sweep found."""
+    """The generation task at the best scale, and the outcome of the sweep."""
     reference = load_reference(base.references[0], base.sources[0])
     tasks = [at_scale(base, scale) for scale in SCALES]
     search = adaptive_sweep if adaptive and not too_few_to_search(base.total) else full_sweep
@@ -51,7 +51,7 @@ def sweep_guidance(
 
 
 def too_few_to_search(num_samples: int) -> str:
-    """Why so few samples leave nothing to save; empty when there are enough.
+    """Reason why so few samples leave nothing to save; empty when there are enough.
 
     A look at a part takes whole chunks, so that what it draws counts again later. With fewer chunks
     than LEAST_CHUNKS the smallest look is more than the search counts on.

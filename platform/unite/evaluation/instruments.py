@@ -1,4 +1,4 @@
-"""What a worker measures with: models, feature extractors, data and the device, each made once.
+"""Instruments of a worker: models, feature extractors, data and the device, each made once.
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -40,7 +40,7 @@ class Rows:
     rows_B: Tensor
     """Row numbers, int64."""
     sample: Any
-    """What the domain's model reads."""
+    """Sample as the domain's model reads it."""
     labels_B: Tensor
     pixels_BCHW: Tensor
     """The stored images, uint8."""
@@ -78,7 +78,7 @@ class Instruments:
 
     @property
     def machine(self) -> dict[str, str]:
-        """What speed depends on, for the cards of rates."""
+        """Hardware and settings behind speed, for the cards of rates."""
         if self.device.type == "cuda":
             device = torch.cuda.get_device_name(self.device)
         else:
@@ -99,7 +99,7 @@ class Instruments:
         return next(size for size in sizes if num % size == 0 or num % size >= LEAST_ROWS)
 
     def domain(self, images: ImagesConfig) -> Domain:
-        """What samples of this config are."""
+        """Domain of this config."""
         return self.cached(images, lambda: build_domain(images))
 
     def rows(self, data: Dataset, images: ImagesConfig, chunk: Chunk) -> Iterator[Rows]:

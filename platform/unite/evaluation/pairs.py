@@ -33,17 +33,17 @@ from unite.training.runs import DIGITS
 FOLDER = "schedule"
 DIGEST_DIGITS = 16
 PATHS = ("data", "eval_data", "reference", "weights")
-"""Arguments that name places; a job runs in another folder, so they are made absolute."""
+"""Arguments that hold places; a job runs in another folder, so they are made absolute."""
 NAMED_EXTRACTORS = (AUTO, "inception", SMALL, *EXTRACTORS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """What one job is about."""
+    """A checkpoint and a suite under one protocol, the subject of one job."""
 
     target: Target
     arguments: EvaluateArguments
-    """Of `jobs/evaluate.py`, with one suite and the checkpoint as its run."""
+    """Arguments of `jobs/evaluate.py`, with one suite and the checkpoint as its run."""
     places: tuple[str, ...] = ()
     """Extractors, as they were chosen."""
 
@@ -84,7 +84,7 @@ class Pair:
 
     @cached_property
     def committed(self) -> int:
-        """When the checkpoint was committed, in nanoseconds since 1970."""
+        """Time at which the checkpoint was committed, in nanoseconds since 1970."""
         return committed_at(Store.open(self.target.subject.uri))
 
     @cached_property
@@ -100,11 +100,11 @@ class Pair:
 
     @property
     def records(self) -> Store:
-        """Folder of what the scheduler knows of it."""
+        """Folder of the scheduler's records of it."""
         return Store.open(self.target.subject.home) / FOLDER / f"{self.suite}-{self.digest}"
 
     def has_result(self) -> bool:
-        """Whether the numbers are there, whoever asked for them."""
+        """True if the numbers are there, whoever asked for them."""
         images, weights = self.target.subject.config.domain, self._weights
         sources = fitted_sources(
             self.places, self.target.train, images, self.target.storage, weights
@@ -118,7 +118,7 @@ class Pair:
         return any(self._is_best_of_sweep(at_scale(task, scale)) for scale in SCALES)
 
     def _is_best_of_sweep(self, task: Generation) -> bool:
-        """Whether a sweep of the kind asked for has ended at this scale."""
+        """True if a sweep of the requested kind has ended at this scale."""
         found = task.folder / SWEEP
         if not (task.folder.is_file(RESULTS_FILE) and found.is_file(RESULTS_FILE)):
             return False

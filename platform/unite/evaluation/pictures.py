@@ -20,7 +20,7 @@ def png(image_HWC: np.ndarray) -> bytes:
 
 
 def read_png(data: bytes) -> np.ndarray:
-    """uint8 (H, W, C) of what `png` or a plot wrote."""
+    """Pixels uint8 (H, W, C) of a file that `png` or a plot wrote."""
     with open_image(data, formats=("PNG",)) as image:
         pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
     return pixels[..., None] if pixels.ndim == 2 else pixels

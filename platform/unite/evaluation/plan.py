@@ -1,4 +1,4 @@
-"""From arguments and a target to the tasks of an evaluation."""
+"""Tasks of an evaluation, made from its arguments and target."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ SMALL_DATA_FACTOR = 2
 """For a training set under DEFAULT_SAMPLES / this, the default N is this many times its images."""
 FEWEST_SAMPLES = FidelityPlan.splits
 MOST_IMAGES = 50_000
-"""Held-out images that are reconstructed by default, at most."""
+"""Largest number of held-out images that are reconstructed by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ingredients:
-    """What the suites are made of."""
+    """Inputs of all suites: arguments, target, extractors, references."""
 
     target: Target
     arguments: EvaluateArguments
@@ -43,7 +43,7 @@ class Ingredients:
     """One file per extractor."""
 
     def under(self, arguments: EvaluateArguments) -> Ingredients:
-        """The same under another request."""
+        """The same inputs under another request."""
         return replace(self, arguments=arguments)
 
 
@@ -180,12 +180,12 @@ MAKERS: Mapping[str, Callable[[Ingredients], Suite]] = {
     "probe": _probe,
     "compute": _compute,
 }
-"""How each suite is made; add your own here and its name in `arguments.SUITES`."""
+"""Suite -> its maker; add your own here and its name in `arguments.SUITES`."""
 NEEDS_FEATURES = ("generation", "reconstruction")
 NEEDS_REFERENCE = ("generation",)
 NEEDS_LABELS = ("generation", "probe")
 
 
 def needed(suites: Sequence[str], users: Sequence[str]) -> bool:
-    """Whether one of the suites is among the users."""
+    """True if one of the suites is among the users."""
     return bool(set(suites) & set(users))

@@ -1,4 +1,4 @@
-"""What must exist before samples are counted: fitted extractors and reference statistics."""
+"""Preparation before samples are counted: fitted extractors and reference statistics."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from unite.metrics.reference import Reference
 from unite.storage import Store
 
 Run = Callable[[str, Sequence[Work]], None]
-"""(what it is about, work) -> computes what is not finished yet."""
+"""Function of (title, work) that computes the unfinished part of the work."""
 
 TEST_IMAGES = 16
 """Real images that an extractor is tested with."""

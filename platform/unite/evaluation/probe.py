@@ -20,9 +20,9 @@ from unite.paper import model_counterpart
 
 SPLITS = ("train", "eval")
 NAMES = {"mean": "", "flatten": "flat_"}
-"""How a probe reads a latent -> what the names of its metrics begin with."""
+"""Input of a probe -> prefix of its metrics' names."""
 MOST_PRODUCTS = 10**9
-"""Multiplications in one pass of the fit, at most, for which the registers side by side are probed
+"""Largest number of multiplications in one pass of the fit for which all registers are probed
 too: on ImageNet they are 8,192 features of 1,000 classes, hours of it."""
 
 
@@ -52,7 +52,7 @@ class ProbeSuite(Suite):
         return products > MOST_PRODUCTS
 
     def chunks(self) -> tuple[Chunk, ...]:
-        """Of the training rows, then of the held-out rows."""
+        """Chunks of the training rows, then of the held-out rows."""
         return (
             *partition("probe-train", self.num_train),
             *partition("probe-eval", self.total - self.num_train),

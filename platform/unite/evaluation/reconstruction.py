@@ -41,7 +41,7 @@ from unite.training.losses import SMALLEST_SIDE, MissingWeightsError, require_pe
 from unite.training.losses import Perceptual as PerceptualNetwork
 
 SHOWN = 8
-"""First images in the picture, and as many of the worst."""
+"""Number of first images in the picture, and of the worst."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +53,12 @@ class Reconstruction(Suite):
     data: Dataset
     seed: int = 0
     version: int = 2
-    """Of what chunks hold: those of version 1 have no 8-bit sums and are not mixed with these."""
+    """Version of chunks' contents: those of 1 have no 8-bit sums and are not mixed with these."""
     sources: tuple[ExtractorSource, ...]
     lpips: bool = False
-    """Whether LPIPS is measured; needs the VGG weights."""
+    """Measure LPIPS, which needs the VGG weights."""
     weights: str = field(default="", compare=False)
-    """RunConfig.weights."""
+    """Folder or URI of pretrained weights, as RunConfig.weights."""
     why_no_lpips: str = field(default="", compare=False)
 
     @property
@@ -68,7 +68,7 @@ class Reconstruction(Suite):
 
     @property
     def plans(self) -> tuple[FidelityPlan, ...]:
-        """What is counted for each extractor: both sides need moments alone."""
+        """Plans of counting for the extractors: both sides need moments alone."""
         return tuple(plan_of(source, self.total, moments_only=True) for source in self.sources)
 
     def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
@@ -179,7 +179,7 @@ class Reconstruction(Suite):
 
 
 def lpips_available(size: int, weights: str) -> str:
-    """Empty when LPIPS can be measured on images of this size, else why not."""
+    """Reason why LPIPS cannot be measured on images of this size; empty when it can."""
     if size < SMALLEST_SIDE:
         return f"It is not defined for images under {SMALLEST_SIDE} pixels, these have {size}."
     try:

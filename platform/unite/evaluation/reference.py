@@ -72,6 +72,6 @@ class ReferenceTask(Task):
 
 
 def reference_uri(storage: str, task: ReferenceTask) -> str:
-    """Where the reference of a data set and an extractor is kept."""
+    """File that keeps the reference of a data set and an extractor."""
     name = f"{task.data.digest[:16]}-{task.data.split}-{task.source.digest[:16]}.npz"
     return str(Store.open(storage) / FOLDER / name)

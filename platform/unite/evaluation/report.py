@@ -1,4 +1,4 @@
-"""The table at the end: every number with its N, the paper's counterpart and what to know."""
+"""The table at the end: every number with its N, the paper's counterpart and a note."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PAPER_NOTE = (
 
 
 def cells(row: Row) -> tuple[str, str, str, str, str]:
-    """One line of the table."""
+    """Cells of a line of the table."""
     paper = f"{number(row.paper.value)} ({row.paper.source.split(',')[0]})" if row.paper else ""
     count = f"{row.card.num_samples:,}" if row.card.num_samples > 1 else ""
     return shown_name(row.card.metric), number(row.card.value), count, paper, row.note
 
 
 def shown_name(metric: str) -> str:
-    """As the literature writes it: FID, FD-digits-cnn, PSNR."""
+    """Name of a metric in the literature: FID, FD-digits-cnn, PSNR."""
     head, dash, rest = metric.partition("-")
     short = head in ("fid", "rfid", "fd", "rfd", "kid", "kd", "is", "cs", "psnr", "ssim", "lpips")
     known = {"rfid": "rFID", "rfd": "rFD"}
@@ -33,12 +33,12 @@ def shown_name(metric: str) -> str:
 
 
 def number(value: float) -> str:
-    """Four significant digits; whole numbers in full."""
+    """A number in four significant digits; whole numbers in full."""
     return f"{value:,.0f}" if value == int(value) and abs(value) < 1e9 else f"{value:.4g}"
 
 
 def print_table(outcomes: Sequence[Outcome], console: Console) -> None:
-    """All suites in one table, remarks below it."""
+    """Print all suites in one table, with remarks below."""
     rows = [line for o in outcomes for line in ((o.suite,), *map(cells, o.rows))]
     print_columns(console, HEADINGS, rows, right=(1, 2, 3))
     for outcome in outcomes:
@@ -48,7 +48,7 @@ def print_table(outcomes: Sequence[Outcome], console: Console) -> None:
 
 
 def remarks_of(outcomes: Sequence[Outcome]) -> list[str]:
-    """What could not be measured, and warnings, each with its suite."""
+    """Missing measurements and warnings, each with its suite."""
     return [f"{o.suite}: {remark}" for o in outcomes for remark in o.remarks]
 
 

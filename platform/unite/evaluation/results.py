@@ -1,4 +1,4 @@
-"""What a suite ends in: numbers with their cards, pictures and remarks, kept in its folder."""
+"""Results of a suite: numbers with their cards, pictures and remarks, kept in its folder."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Row:
     card: MetricCard
     """Name, value and everything that it depends on."""
     paper: PaperFigure | None = None
-    """What the paper reports for its counterpart, on its own data."""
+    """Counterpart in the paper, on the paper's own data."""
     note: str = ""
-    """What a reader must know beside it."""
+    """Note for readers beside it."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able fields."""
@@ -40,14 +40,14 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Everything that a suite found."""
+    """All results of a suite."""
 
     suite: str
     rows: tuple[Row, ...]
     protocol: str = ""
-    """How it was measured, in one line; the cards say it in full."""
+    """Protocol in one line; the cards hold it in full."""
     remarks: tuple[str, ...] = ()
-    """What could not be measured and why, warnings."""
+    """Missing measurements with their reasons, and warnings."""
     files: Mapping[str, bytes] = field(default_factory=dict, compare=False, repr=False)
     """Pictures (.png) and further files by name."""
 
@@ -95,7 +95,7 @@ def read_outcomes(folder: Store, name: str = RESULTS_FILE) -> list[Outcome]:
 
 
 def merge_outcomes(folder: Store, new: Iterable[Outcome], order: Sequence[str]) -> list[Outcome]:
-    """What the folder's results.json holds with `new` in place of their suites, in `order`."""
+    """Outcomes in the folder's results.json with `new` in place of their suites, in `order`."""
     found = read_outcomes(folder) if folder.is_file(RESULTS_FILE) else []
     merged = {outcome.suite: outcome for outcome in (*found, *new)}
     return [merged[suite] for suite in order if suite in merged]

@@ -1,11 +1,11 @@
 """A round of scheduled evaluation: every pair without a result gets one job at a time.
 
-Why two schedulers never run a pair twice at once. A submission id follows from the pair and the
-number of the attempt, and a cluster's job server takes an id once: of any number of schedulers that
-submit attempt 1, one is accepted and the others find the same job. Attempt 2 exists only after
-attempt 1 is known to have ended. So the job server is the lock. A claim file in the storage would
-be a worse one: when its owner dies somebody has to break it, and nobody can tell a dead owner from
-a slow one, while the job server knows which jobs are alive.
+Two schedulers never run a pair twice at once, for this reason. A submission id follows from the
+pair and the number of the attempt, and a cluster's job server takes an id once: of any number of
+schedulers that submit attempt 1, one is accepted and the others find the same job. Attempt 2 exists
+only after attempt 1 is known to have ended. So the job server is the lock. A claim file in the
+storage would be a worse one: when its owner dies somebody has to break it, and nobody can tell a
+dead owner from a slow one, while the job server knows which jobs are alive.
 
 What the storage adds is memory: the attempts and their reasons outlive the cluster. A recorded job
 that the cluster does not know went down with an earlier head, and counts as failed. That is safe
@@ -54,13 +54,13 @@ class ScheduleArguments(EvaluateArguments):
     once: bool = False
     """One round: submit, wait until everything has a result or has failed for good, and end."""
     every: str = ""
-    """A round every so often, such as 30m, 6h or 1d, until stopped."""
+    """Period of the rounds, such as 30m, 6h or 1d; they go on until stopped."""
     dry_run: bool = False
     """Print what would be submitted, submit nothing."""
     order: Literal["newest", "oldest"] = "newest"
-    """Which checkpoints come first."""
+    """Order of the checkpoints by time: newest or oldest first."""
     at_once: int = 1
-    """Jobs on the cluster at the same time, at most."""
+    """Largest number of jobs on the cluster at the same time."""
     max_attempts: int = 3
     """Jobs that may fail for a pair of checkpoint and suite before it is given up."""
     address: str = ""
@@ -75,14 +75,14 @@ class Job:
     """A job as the cluster knows it."""
 
     status: Literal["running", "succeeded", "failed"]
-    """Waiting counts as running, stopped as failed."""
+    """Status of the job: waiting counts as running, stopped as failed."""
     reason: str = ""
     submitted_at: float = 0.0
-    """By the cluster's clock."""
+    """Time of submission by the cluster's clock; only the order of jobs is read from it."""
 
 
 class Jobs(Protocol):
-    """What a round needs of a cluster's job server."""
+    """Calls to a cluster's job server that a round needs."""
 
     def submit(self, submission_id: str, words: Sequence[str], about: Mapping[str, str]) -> bool:
         """Start a job that runs `words`; False when there is one of that id already."""
@@ -119,7 +119,7 @@ def seconds(text: str) -> int:
 
 
 def next_start(first: float, every: float, now: float) -> float:
-    """When the next round begins: the first time after `now` on the grid first + k * every.
+    """Start of the next round: the first time after `now` on the grid first + k * every.
 
     Rounds that were missed are not made up for: the next one finds all that is missing.
     """
@@ -136,16 +136,16 @@ class Round:
     """Brings pairs to a result, at most `at_once` at a time."""
 
     pairs: Sequence[Pair]
-    """Without a result, in the order in which they are wanted."""
+    """Pairs without a result, in the order in which they are wanted."""
     jobs: Jobs
     at_once: int = 1
     max_attempts: int = 3
     tell: Callable[[str], None] = print
     sleep: Callable[[float], None] = time.sleep
     failed: list[Pair] = field(default_factory=list)
-    """Given up."""
+    """Pairs that were given up."""
     _attempts: dict[str, list[Attempt]] = field(default_factory=dict)
-    """By the pair's digest, as they were last read."""
+    """Pair's digest -> its attempts, as they were last read."""
 
     def run(self) -> None:
         """Submit, look and submit again until every pair has a result or was given up."""
@@ -214,7 +214,7 @@ class Round:
         self.tell(f"{pair}: attempt {attempt.number} {OUTCOMES[attempt.status]}{why}")
 
     def _is_over(self, pair: Pair) -> bool:
-        """Whether nothing is left to do for a pair, for better or worse."""
+        """True if a pair has its result or was given up."""
         attempts, failures = self._attempts[pair.digest], self._failures(pair)
         last = attempts[-1].status if attempts else ""
         if last == "failed" and len(failures) >= self.max_attempts:

@@ -18,27 +18,27 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 SCALES = tuple(round(1.0 + 0.2 * step, 1) for step in range(16))
-"""1.0 to 4.0 in steps of 0.2 (METHOD 4)."""
+"""Guidance scales: 1.0 to 4.0 in steps of 0.2 (METHOD 4)."""
 COARSE, MIDDLE, FULL = 1 / 16, 3 / 16, 1.0
 STRIDE = 3
 
 Measure = Callable[[Sequence[int], float], Sequence[float]]
-"""(indices of scales, share of the samples) -> Frechet distance at each."""
+"""Function: (indices of scales, share of the samples) -> Frechet distance at each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """What a sweep found."""
+    """Result of a sweep."""
 
     scales: tuple[float, ...]
     best: int
     """Index of the best scale, measured on all samples."""
     distances: dict[int, float]
-    """By index of the scale, on the largest share that was measured."""
+    """Index of a scale -> distance on the largest share that was measured."""
     shares: dict[int, float]
     """Largest share of the samples that was drawn at each scale."""
     closed: bool
-    """Whether both neighbours of the best were measured on all samples and are worse."""
+    """True if both neighbours of the best were measured on all samples and are worse."""
 
     @property
     def cost(self) -> float:
@@ -95,7 +95,7 @@ class _Search:
         return min(indices, key=self.distances.__getitem__)
 
     def unconfirmed(self, indices: Iterable[int]) -> list[int]:
-        """Those that were not measured on all samples."""
+        """Indices that were not measured on all samples."""
         return [index for index in indices if self.shares.get(index, 0.0) < FULL]
 
     def cost(self, new: Sequence[int]) -> float:

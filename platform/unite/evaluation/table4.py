@@ -19,7 +19,7 @@ FOLDER = "table4"
 REPORT_FILE = "table4.md"
 PAPER = TABLES["evaluation_protocol"]
 COLUMNS = {"nfe": ("nfe",), "fid": ("fid", "fd"), "is": ("is", "cs")}
-"""The paper's columns -> how names of ours of that kind begin."""
+"""Column of the paper -> first words of our names for that kind."""
 NOTE = (
     "Heun takes 50 steps. Balanced: equally many samples of each class; random: classes drawn "
     f"uniformly. The paper's figures are NFE/FID/IS of {PAPER.source} ({PAPER.protocol}; "
@@ -30,12 +30,12 @@ NOTE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How samples are drawn for one row."""
+    """Sampling protocol of one row."""
 
     solver: Solver
     labels: Literal["balanced", "uniform"]
     num_steps: int | None = None
-    """Of the fixed-step solver."""
+    """Number of steps of a fixed-step solver; None for dopri5."""
 
     @property
     def classes(self) -> str:
@@ -50,7 +50,7 @@ class Protocol:
 
     @property
     def suite(self) -> str:
-        """Its numbers in MLflow are eval/<this>/<metric>."""
+        """Suite in MLflow's names, eval/<suite>/<metric>."""
         return f"table4-{self.solver}-{self.labels}"
 
 
@@ -70,7 +70,7 @@ def request_of(arguments: Table4Arguments, protocol: Protocol) -> EvaluateArgume
 
 
 def row_of(protocol: Protocol, generation: Outcome) -> Outcome:
-    """The table's figures of a row: what the generation suite found in the paper's columns."""
+    """The table's figures of a row: the generation suite's numbers in the paper's columns."""
     rows = [
         replace(row, paper=_paper(protocol, column))
         for column in COLUMNS

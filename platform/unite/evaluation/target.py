@@ -1,4 +1,4 @@
-"""What is evaluated: from the name of a run or a file to its weights, config and data.
+"""Target of an evaluation: from the name of a run or a file to weights, config and data.
 
 Everything here is looked at before a cluster or an accelerator is touched.
 """
@@ -42,7 +42,7 @@ class Target:
     run: Store | None
     """Folder of its run; None for exports and bare weights."""
     storage: str
-    """Where extractors and references are kept."""
+    """Storage that keeps extractors and references."""
     train: Dataset
     held_out: Dataset
 
@@ -75,7 +75,7 @@ def open_target(
 
 
 def open_subject(reference: str, storage: str, *, ema: bool) -> Subject:
-    """The weights that `reference` means, whether or not their data is at hand.
+    """Weights that `reference` means; their data need not be at hand.
 
     CheckpointError for no run or no checkpoint.
     """
@@ -122,7 +122,7 @@ def run_of(checkpoint: Store) -> Store | None:
 
 
 def _content_digest(place: Store) -> str:
-    """Of the weights, wherever they are."""
+    """Digest of the weights, whatever their place."""
     if place.exists(MARKER):
         return checkpoint_digest(place)
     if place.is_file():
@@ -136,7 +136,7 @@ def _content_digest(place: Store) -> str:
 
 
 def _config_of_weights(place: Store, ema: bool) -> RunConfig:
-    """What bare weights tell; the authors' own sampler is the default of SamplingConfig."""
+    """Config that bare weights tell; the authors' sampler is the default of SamplingConfig."""
     model = load(place.uri, ema=ema)
     domain: Any = model.domain
     return RunConfig(recipe="imported", domain=domain.config, model=model.config, flow=model.flow)

@@ -1,8 +1,8 @@
 """A task: one suite under one protocol, as plain data that travels to workers.
 
-Its folder is named by the digest of what its numbers depend on, so that the same command finds its
-finished chunks and another protocol never mixes with them. A field declared with `compare=False`
-says where something is, not what it is, and stays out of the digest.
+Its folder is named by the digest of everything that its numbers depend on, so that the same command
+finds its finished chunks and another protocol never mixes with them. A field declared with
+`compare=False` says where something is, not what it is, and stays out of the digest.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ class Subject:
     """The weights that are measured."""
 
     digest: str
-    """Of the checkpoint's content."""
+    """Digest of the checkpoint's content."""
     ema: bool = True
     uri: str = field(compare=False)
-    """What `unite.load` reads; empty = an untrained model of `config`."""
+    """Path or URI for `unite.load`; empty = an untrained model of `config`."""
     images: int = field(default=0, compare=False)
     """Training images that it has seen; 0 = unknown."""
     home: str = field(compare=False)
     """Folder that its evaluations are kept in."""
     config: RunConfig = field(compare=False, repr=False)
-    """Of its run; of bare weights what they tell, the rest defaults."""
+    """Config of its run; for bare weights the fields that they tell, else defaults."""
     trained_here: bool = field(default=True, compare=False)
-    """Whether `config` is that of a run: the training part of it is known."""
+    """True if `config` is a run's, so that its training part is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class Task(ABC):
         """Sufficient statistics of a chunk."""
 
     def is_finished(self, chunk: Chunk) -> bool:
-        """Whether the chunk's result is kept."""
+        """True if the chunk's result is kept."""
         return is_finished(self.folder, chunk)
 
     def run(self, instruments: Instruments, chunk: Chunk) -> None:
@@ -95,7 +95,7 @@ class Task(ABC):
 
     @property
     def folder(self) -> Store:
-        """Where chunks and results are."""
+        """Folder of chunks and results."""
         return Store.open(self.home) / f"{self.suite}-{self.digest}"
 
 
@@ -119,11 +119,11 @@ class Suite(Task):
         return fresh.to(instruments.device).eval()
 
     def domain(self, instruments: Instruments) -> Domain:
-        """What its samples are."""
+        """Domain of its samples."""
         return instruments.domain(self.subject.config.domain)
 
     def card(self, metric: str, value: float, **fields: Any) -> MetricCard:
-        """A number with what every suite knows of its protocol."""
+        """Card of a number, with the protocol fields that all suites share."""
         known = {
             "step": self.subject.images,
             "suite": self.suite,
@@ -138,7 +138,7 @@ class Suite(Task):
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """One chunk of one task: what a worker is handed."""
+    """One chunk of one task, the unit of a worker's work."""
 
     task: Task
     chunk: Chunk
@@ -148,7 +148,7 @@ class Work:
 
     @property
     def finished(self) -> bool:
-        """Whether its result is kept."""
+        """True if its result is kept."""
         return self.task.is_finished(self.chunk)
 
     @property

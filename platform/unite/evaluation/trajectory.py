@@ -1,4 +1,4 @@
-"""What the generation pathway predicts at several noise levels (METHOD 5; paper Fig. 7)."""
+"""Predictions of the generation pathway at several noise levels (METHOD 5; paper Fig. 7)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from unite.metrics.trajectory import (
 )
 
 SHOWN = 8
-"""Images in the picture."""
+"""Number of images in the picture."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Evaluation of a recipe without a run: what needs neither training nor data, in this process."""
+"""Evaluation of a recipe without a run: suites without training or data, in this process."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from unite.metrics.extractors import exact_convolutions
 from unite.storage import Store
 
 SUITES = ("entropy", "compute")
-"""Those that measure an untrained model."""
+"""Suites that measure an untrained model."""
 FOLDER = "untrained"
-"""Below the storage: results of recipes."""
+"""Folder below the storage with results of recipes."""
 READ = ("recipe", "suite", "storage", "seed", "entropy_bins")
 """Arguments that mean something without a run."""
 
@@ -54,7 +54,7 @@ def suites_of_recipe(arguments: EvaluateArguments, storage: str) -> list[Suite]:
 
 
 def evaluate_untrained(suites: list[Suite]) -> list[Outcome]:
-    """Measure in this process; nothing is kept but what the caller writes."""
+    """Measure in this process; only the caller writes files."""
     instruments, outcomes = Instruments(), []
     with exact_convolutions():
         for suite in suites:

@@ -137,7 +137,7 @@ def test_large_images_are_fitted_on_as_many_as_a_few_minutes_allow(digits):
     assert 1_000 < default_options(10**6, ImagesConfig()).images < 3_000
     data = Dataset.open(digits, "train")
     task = FitTask.of(data, ImagesConfig(size=32, patch=4), "/nowhere", name="c")
-    assert task.title.startswith("fitting the extractor c on 30,000 images, about 1.4 minutes")
+    assert task.title.startswith("fitting the extractor c on 30,000 images, about 82 s")
 
 
 def test_the_chunks_of_a_reference_are_in_memory_one_at_a_time(storage, monkeypatch):

@@ -1,5 +1,5 @@
-"""The classes that labels are of, against the number of classes of a model: one rule for training,
-its plan and evaluation.
+"""Classes of labels compared with the number of classes of a model: one rule for training, its
+plan and evaluation.
 
 A label outside 0..num_classes-1 is an error. A class that never occurs is a warning: samples of it
 would be of something that was never trained. Only the label column is read, and of at most
@@ -22,20 +22,20 @@ from unite.words import count
 
 MOST_LABELS = 4_000_000
 SHOWN = 8
-"""Classes that a message lists."""
+"""Largest number of classes that a message lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassCounts:
-    """How many rows of a split are of each class."""
+    """Number of rows of a split in each class."""
 
     uri: str
     counts: np.ndarray
     """Rows by class, int64 (num_classes,)."""
     num_rows: int
-    """Rows looked at."""
+    """Number of rows looked at."""
     is_part: bool
-    """The split has more rows than were looked at."""
+    """True if the split has more rows than were looked at."""
 
     @property
     def absent(self) -> np.ndarray:
@@ -110,7 +110,7 @@ def _histogram(uri: str, files: tuple[str, ...], digest: str) -> tuple[np.ndarra
 
 
 def _outside(uri: str, values: np.ndarray, num_rows: int, num_classes: int) -> str:
-    """What to say of labels (`values`, ascending) of which some have no class."""
+    """Message about labels (`values`, ascending) of which some have no class."""
     low, high = int(values[0]), int(values[-1])
     if low < 0:
         cure = "leave rows without a label out (-1 is a usual mark of them)"

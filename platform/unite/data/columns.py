@@ -30,15 +30,15 @@ class Stored:
     """A wanted column as a file holds it."""
 
     name: str
-    """What readers call it."""
+    """Name that readers use."""
     file_name: str
-    """What the file calls it."""
+    """Name in the file."""
     is_struct: bool
-    """The cells are structs of which STRUCT_FIELD is meant."""
+    """True if the cells are structs of which STRUCT_FIELD is read."""
 
     @property
     def leaf(self) -> str:
-        """What parquet is asked for."""
+        """Path of the column in parquet."""
         return f"{self.file_name}.{STRUCT_FIELD}" if self.is_struct else self.file_name
 
 
@@ -52,7 +52,7 @@ def match_columns(where: str, schema: pa.Schema, wanted: Columns) -> tuple[Store
 
 
 def agreed_names(found: Mapping[str, tuple[Stored, ...]]) -> dict[str, str]:
-    """What all files call each wanted column; ShardError when two of them call one differently."""
+    """Wanted column -> its name in all files; ShardError when two files have different names."""
     agreed: dict[str, tuple[str, str]] = {}
     for file, stored in found.items():
         for each in stored:
@@ -66,7 +66,7 @@ def agreed_names(found: Mapping[str, tuple[Stored, ...]]) -> dict[str, str]:
 
 
 def renaming_notes(names: Mapping[str, str]) -> tuple[str, ...]:
-    """What a plan says of columns that were taken by another name."""
+    """Notes of a plan on columns that were taken by another name."""
     others = [f"{wanted} from {name}" for wanted, name in names.items() if wanted != name]
     return (f"columns: {', '.join(others)}",) if others else ()
 

@@ -106,7 +106,7 @@ class Decoder:
         return pending
 
     def close(self) -> None:
-        """Drop what has not begun and end the threads."""
+        """Drop tasks that have not begun and end the threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def _decode(self, pending: Pending, start: int, picks: list[Pick]) -> None:

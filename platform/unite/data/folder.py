@@ -1,4 +1,4 @@
-"""The parquet files of a folder that are of one split, by the rules of `unite.data.names`.
+"""The parquet files of one split in a folder, by the rules of `unite.data.names`.
 
 They lie in the folder itself or, where it holds none, in folders of it that are named for splits.
 """
@@ -27,7 +27,7 @@ class ParquetFolder:
     sizes: dict[str, int]
     """Bytes of each file, by its path in the folder; sorted."""
     foreign: tuple[str, ...]
-    """Parquet files with foreign names, which are not among them."""
+    """Parquet files with foreign names, which are not in `sizes`."""
     folders: tuple[str, ...]
     """Folders directly below."""
 
@@ -46,7 +46,7 @@ class ParquetFolder:
         return cls(sizes=own, foreign=tuple(sorted(files.keys() - own)), folders=tuple(folders))
 
     def select(self, split: str, uri: str) -> tuple[dict[str, int], tuple[str, ...]]:
-        """Sizes of the files of a split, and notes on what is not taken.
+        """Sizes of the files of a split, and notes on files that are not taken.
 
         ShardError when there is none, or when names do not say which.
         """
@@ -69,7 +69,7 @@ class ParquetFolder:
 
 
 def holds_parquet(store: Store) -> bool:
-    """Whether a folder is one of parquet files."""
+    """True if a folder is one of parquet files."""
     return bool(ParquetFolder.list(store).sizes)
 
 

@@ -28,7 +28,7 @@ from unite.domains.base import Domain
 from unite.domains.columns import names_of
 
 Reader = Callable[[ShardSet, Iterator[Read]], Iterator[pa.Table]]
-"""Answers each read, in order, with a table of the set's columns and ROW_ID."""
+"""Function that answers each read, in order, with a table of the set's columns and ROW_ID."""
 
 READ_AHEAD = 8
 BATCHES_AHEAD = 3

@@ -1,8 +1,8 @@
-"""`manifest.json`: what a prepared data folder holds, by split.
+"""`manifest.json`: the content of a prepared data folder, by split.
 
 Schema version 1: {"schema_version": 1, "splits": {"train": {...}, "eval": {...}}}. A split lists
 its shards (file, rows of each row group, bytes, SHA-256), its columns and class names, the source
-rows that were skipped per reason, and how it was prepared.
+rows that were skipped per reason, and the settings of its preparation.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ UNFINISHED = "unfinished"
 
 
 class ShardError(ValueError):
-    """A data set cannot be used as it is; the message names the file and what to do."""
+    """A data set cannot be used as it is; the message names the file and the fix."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Shard:
-    """A parquet file: what the manifest says of it, or its footer (then without a digest)."""
+    """A parquet file, from the manifest or from its footer (then without a digest)."""
 
     file: str
     row_groups: tuple[int, ...]
@@ -45,7 +45,7 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitManifest:
-    """What `manifest.json` says of one split."""
+    """Content of one split in `manifest.json`."""
 
     shards: tuple[Shard, ...]
     columns: tuple[str, ...]
@@ -53,19 +53,19 @@ class SplitManifest:
     skipped: dict[str, int]
     """Source rows that were left out, per reason, of all shards and while listing the source."""
     preparation: dict[str, Any]
-    """How the shards were made: source, size in pixels, encoding, quality."""
+    """Settings of the preparation: source, size in pixels, encoding, quality."""
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the content (shards, classes, columns), not of how it came about."""
+        """SHA-256 of the content (shards, classes, columns), without its origin."""
         shards = [[s.file, s.row_groups, s.sha256] for s in self.shards]
         return content_digest([SCHEMA_VERSION, shards, self.columns, self.class_names])
 
 
 def encoding_name(preparation: Mapping[str, Any]) -> str:
-    """How a split's images are stored: jpeg-95, webp-lossless, png, original bytes; else unknown.
+    """Format of a split's images: jpeg-95, webp-lossless, png, original bytes; else unknown.
 
-    Images that had the size already kept their bytes, whatever it says.
+    Images that had the size already kept their bytes, whatever the format.
     """
     words = str(preparation.get("encoding", "unknown")).partition(",")[0]
     if words == "jpeg":

@@ -1,4 +1,4 @@
-"""Names in a data set: which entries belong to it, and which split they are of.
+"""Names in a data set: the entries that belong to it, and their splits.
 
 Two rules for trees, tars and folders of parquet alike, whatever a sample is:
 
@@ -29,7 +29,7 @@ FOREIGN = frozenset(
 )
 """Names, in lower case, that macOS, Windows, Linux, Python and network drives leave in folders."""
 FOREIGN_NAME = "hidden or a system's own"
-"""Why a foreign entry is left out."""
+"""Reason for leaving out a foreign entry."""
 
 SPLITS: Mapping[str, tuple[str, ...]] = {
     "train": ("train",),
@@ -43,12 +43,12 @@ SPLIT_WORDS = {
     **dict.fromkeys(("eval", "evaluation"), "eval"),
     **dict.fromkeys(("test", "testing", "testset"), "test"),
 }
-"""Word -> what it says; names of one thing use one word of those that say the same."""
+"""Word -> its split; files of one split use one of the words with the same meaning."""
 _WORDS = re.compile(r"[^\W\d_]+")
 
 
 def is_foreign(name: str) -> bool:
-    """Whether one name (no path) is hidden or a system's own."""
+    """True if one name (no path) is hidden or a system's own."""
     return name.startswith(".") or name.lower() in FOREIGN
 
 
@@ -67,12 +67,12 @@ def split_words(name: str) -> list[str]:
 
 
 def splits_said(name: str) -> set[str]:
-    """What the words of a name say: some of train, validation, eval, test."""
+    """Splits that the words of a name say: some of train, validation, eval, test."""
     return {SPLIT_WORDS[word] for word in split_words(name)}
 
 
 def split_of(path: str) -> str:
-    """What a path says: train, validation, eval, test or nothing; ShardError when it says two."""
+    """Split of a path: train, validation, eval, test or empty; ShardError when it says two."""
     for name in reversed(path.split("/")):
         said = splits_said(name)
         if len(said) > 1:
@@ -115,7 +115,7 @@ def select_files(names: Iterable[str], split: str, where: str) -> tuple[list[str
 
 
 def class_root(folders: Collection[Parts], split: str, where: str) -> tuple[Parts, tuple[str, ...]]:
-    """The folder whose folders are the classes, and notes on what was passed over.
+    """The folder whose folders are the classes, and notes on folders that were passed over.
 
     `folders` are those that hold samples, and empty ones. Folders that hold one folder and nothing
     else are passed over, and of folders named train and val (or the like) that of the split is
@@ -131,7 +131,7 @@ def class_root(folders: Collection[Parts], split: str, where: str) -> tuple[Part
 
 
 def split_folder(names: Collection[str], split: str, where: str) -> str:
-    """Which of the folders in `where` is of a split; empty when they are none of splits.
+    """Name of the split's folder in `where`; empty when none is named for a split.
 
     ShardError when there is none of this one, when there are two, or when some are of no split.
     """
@@ -203,7 +203,7 @@ def _below_wrappers(folders: Collection[Parts], base: Parts) -> Parts:
 
 
 def _are_splits(names: set[str]) -> bool:
-    """Whether folders side by side are splits, not classes that are called so.
+    """True if folders side by side are splits, not classes with such names.
 
     A lone folder, all of them, or two different ones that say nothing else (train beside val) must
     say a split: `train` among planes and ships is a class, as are electric_train and steam_train.

@@ -30,7 +30,7 @@ class Read:
 
     epoch: int
     window: int
-    """The window of the lane that needs the read first; the last rows may be the next one's."""
+    """Window of the lane that needs the read first; its last rows may belong to the next one."""
     lane: int
     index: int
     """Position of the first row within the lane, before the shuffle of windows."""
@@ -46,7 +46,7 @@ class Read:
 
 
 class Places(NamedTuple):
-    """Where samples lie: arrays of equal length."""
+    """Places of samples: arrays of equal length."""
 
     epochs: np.ndarray
     lanes: np.ndarray
@@ -105,7 +105,7 @@ class SampleOrder:
         return rows
 
     def reads(self, *, rank: int, world: int, samples_seen: int) -> Iterator[Read]:
-        """What a rank must read from `samples_seen` on, without end, in the order of need.
+        """Reads of a rank from `samples_seen` on, without end, in the order of need.
 
         Windows that were consumed are skipped, a window that was begun is read from its start.
         Every row that a lane needs is in exactly one read.

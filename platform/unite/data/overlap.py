@@ -30,7 +30,7 @@ def shared_files(train: ShardSet, held_out: ShardSet) -> list[str]:
 
 
 def describe_shared(train: ShardSet, held_out: ShardSet) -> str:
-    """A warning that names what both sets hold; empty when they share no file."""
+    """A warning that names the files of both sets; empty when they share none."""
     shared = shared_files(train, held_out)
     if not shared:
         return ""
@@ -44,7 +44,7 @@ def describe_shared(train: ShardSet, held_out: ShardSet) -> str:
 
 
 def _origin(shards: ShardSet) -> tuple[str | None, ...]:
-    """What a set was prepared from: the place, and the digest of what was listed there."""
+    """Origin of a prepared set: the place, and the digest of its listing."""
     preparation = shards.manifest.preparation if shards.manifest else {}
     return preparation.get("source"), preparation.get("source_digest")
 

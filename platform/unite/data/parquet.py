@@ -26,7 +26,7 @@ T = TypeVar("T")
 READ_ATTEMPTS = 3
 RETRY_SECONDS = 1.0
 _SERVICE = "AWS Error"
-"""In the text of every error that pyarrow's S3 client reports; damaged files are OSErrors too."""
+"""Text in every error of pyarrow's S3 client, which tells it from a damaged file's OSError."""
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ def _read(
 
 
 def _patiently(store: Store, file: str, read: Callable[[], T]) -> T:
-    """What `read` returns; on a remote store it gets READ_ATTEMPTS, with growing pauses."""
+    """Result of `read`; on a remote store it gets READ_ATTEMPTS, with growing pauses."""
     for attempt in range(1, READ_ATTEMPTS + 1):
         try:
             return read()

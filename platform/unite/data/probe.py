@@ -1,4 +1,4 @@
-"""One decoded row of every shard: what a dry run looks at, besides footers and labels.
+"""Probe of a dry run: one decoded row of every shard, besides footers and labels.
 
 A shard costs its first row group, the least that is read at once: 10 MB of the shards that
 jobs/prepare_data.py writes, so that 1,000 shards are 10 GB, a minute and a half at 1 Gbit/s. As
@@ -32,7 +32,7 @@ TELL_SECONDS = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """What the first rows of all shards of a split showed."""
+    """Result of decoding the first rows of all shards of a split."""
 
     num_shards: int
     seconds: float
@@ -95,7 +95,7 @@ def _first_groups(shards: ShardSet) -> list[int]:
 
 
 def _first_bad(shards: ShardSet, group: int, domain: Domain) -> str:
-    """Why the first row cannot be decoded, "" when it can; ShardError when no other can either."""
+    """Reason why the first row cannot be decoded, "" when it can; ShardError when none can."""
     rows = shards.read(group, 0, ROWS_TRIED).to_pydict()
     reasons: list[str] = []
     for number in range(len(next(iter(rows.values())))):

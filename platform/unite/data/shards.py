@@ -5,7 +5,7 @@ that opening one reads no shard. In other folders the footers tell. A folder may
 splits, which the names of its files tell apart (`unite.data.names`). Row ids count the rows of a
 split in the order of its sorted file names, from 0.
 
-Which columns are read, by which names and types, is the rule of `unite.data.columns`.
+The rule for columns, their names and types is in `unite.data.columns`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ COLUMNS = (IMAGE, LABEL)
 ROW_ID = "row_id"
 """Column that `ShardSet.read` adds: the global id of each row."""
 MISSING = np.iinfo(np.int64).min
-"""What `read_labels` returns for a row without a label."""
+"""Label that `read_labels` returns for a row without one."""
 
 Split = Literal["train", "eval"]
 _IO_THREADS = 16
@@ -60,12 +60,12 @@ class RowGroup:
     first_row: int
     """Global id of the first row."""
     bytes: int
-    """Its share of the file's size."""
+    """Share of the file's size, in bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardSet:
-    """One split of a data set: its row groups in file order, and how to read them."""
+    """One split of a data set: its row groups in file order, and their reading."""
 
     uri: str
     split: str
@@ -77,9 +77,9 @@ class ShardSet:
     """SHA-256 of the manifest's content; without one, of file names, sizes and row counts."""
     manifest: SplitManifest | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()
-    """What a plan says of how names were read: files not taken, columns of other names."""
+    """Notes of a plan on the reading of names: files not taken, columns of other names."""
     num_foreign: int = 0
-    """Parquet files of foreign names, which were not taken."""
+    """Number of parquet files with foreign names, which were not taken."""
 
     @classmethod
     def open(
@@ -168,7 +168,7 @@ def read_labels(uri: str, files: Iterable[str], column: Column = LABEL) -> np.nd
 def read_rows(
     uri: str, columns: Columns, group: RowGroup, start: int = 0, stop: int | None = None
 ) -> pa.Table:
-    """Rows start..stop of a row group; ShardError or UnreachableError name what cannot be read."""
+    """Rows start..stop of a row group; ShardError or UnreachableError name the file."""
     table = read_row_group(uri, group.file, group.index, columns)
     if table.num_rows != group.num_rows:
         raise ShardError(

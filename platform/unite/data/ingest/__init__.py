@@ -1,1 +1,1 @@
-"""Turn images as they are distributed into shards: sources, the plan of a preparation, writing."""
+"""Conversion of images, as they are distributed, into shards: sources, plan, writing."""

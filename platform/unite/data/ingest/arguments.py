@@ -1,4 +1,4 @@
-"""What `jobs/prepare_data.py` can be asked for."""
+"""Options of `jobs/prepare_data.py`."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ OTHER_FILE = "not an image file"
 
 @dataclass(frozen=True, kw_only=True)
 class Naming:
-    """How files of a source get their class, and classes their number."""
+    """Rule by which files of a source get their class, and classes their number."""
 
     labels_file: str = ""
     """Lines of image and class; empty = the class is the folder."""
@@ -53,7 +53,7 @@ class Naming:
 
 @dataclass(frozen=True, kw_only=True)
 class Classified:
-    """Files with their classes, and what was said and left out on the way."""
+    """Files with their classes, notes, and the files that were left out."""
 
     classes: dict[str, str]
     """Path -> class, sorted by path."""
@@ -133,13 +133,13 @@ def _class_of(folder: Parts, root: Parts) -> str:
 
 
 def _meet(one: Parts, other: Parts) -> bool:
-    """Whether two folders are one, or one lies in the other."""
+    """True if two folders are one, or one lies in the other."""
     common = min(len(one), len(other))
     return one[:common] == other[:common]
 
 
 def _no_classes(listing: Listing, uri: str) -> ShardError:
-    """The error of a source whose files have no class, with what to do."""
+    """The error of a source whose files have no class, with the fix."""
     packed = next((p for p in sorted(listing.files) if p.endswith((".parquet", ".tar"))), None)
     hint = f"; it holds {packed}: name that, or its folder if it is parquet" if packed else ""
     return ShardError(

@@ -1,4 +1,4 @@
-"""A finished preparation: whether it is one, and what its folder holds."""
+"""Finished preparations: their check, and a description of their folder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from unite.words import count
 
 
 def is_complete(plan: Plan) -> bool:
-    """Whether the manifest of this very preparation is there, and every shard in its size."""
+    """True if the manifest of this very preparation is there, and every shard in its size."""
     manifest = (read_manifest(plan.store) or {}).get(plan.config.split)
     if manifest is None or manifest.preparation.get("fingerprint") != plan.fingerprint:
         return False
@@ -21,7 +21,7 @@ def is_complete(plan: Plan) -> bool:
 
 
 def describe_manifest(store: Store) -> str:
-    """What a prepared folder holds, a few lines per split."""
+    """Description of a prepared folder, a few lines per split."""
     lines = [f"{store} holds"]
     for split, manifest in (read_manifest(store) or {}).items():
         rows = sum(shard.num_rows for shard in manifest.shards)

@@ -19,7 +19,7 @@ from unite.data.manifest import ShardError
 from unite.storage import Store
 
 SEPARATORS = (",", "\t", ";", " ")
-"""In order of preference where two fit equally well."""
+"""Separators, in order of preference where two fit equally well."""
 CLASS_HEADS = frozenset(
     ("class", "classname", "label", "labelname", "category", "target", "predictionstring")
 )
@@ -53,7 +53,7 @@ class Files:
         return [path for path in alike if path == cell] or alike or found
 
     def ends(self, cell: str) -> bool:
-        """Whether a cell has the ending of a file."""
+        """True if a cell has the ending of a file."""
         return cell.strip().lower().endswith(self.suffixes)
 
     def _stem(self, path: str) -> str:
@@ -63,7 +63,7 @@ class Files:
 
 
 def _agree(path: str, cell: str) -> bool:
-    """Whether the folders of both, from the last one, agree as far as both go."""
+    """True if the folders of both, from the last one, agree as far as both go."""
     folders = zip(path.split("/")[-2::-1], cell.split("/")[-2::-1], strict=False)
     return all(left == right for left, right in folders)
 
@@ -164,7 +164,7 @@ def _require_even(uri: str, rows: list[Row], most: int) -> None:
 
 
 def _why_none(text: str, files: Files) -> str:
-    """Why no line names a file and its class, by the first one that is not blank."""
+    """Reason why no line names a file and its class, from the first one that is not blank."""
     lines = enumerate(text.splitlines(), start=1)
     number, line = next(((n, line) for n, line in lines if line.strip()), (1, ""))
     if files.named(line):

@@ -23,21 +23,21 @@ CIRCULAR_LINK = "link to a folder that it lies in"
 NO_FILE = "neither file nor folder"
 NAME_NOT_UTF8 = "name that is not UTF-8"
 MOST_LINKS = 40
-"""Links on the way to one file, as Linux allows."""
+"""Largest number of links on the way to one file, as in Linux."""
 
 
 @dataclass
 class Listing(Generic[T]):
-    """Files by path, each with where its bytes are; folders; what is left out, and why."""
+    """Files by path, each with the place of its bytes; folders; left-out entries with reasons."""
 
     files: dict[str, T] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
     """All folders but the root."""
     left_out: dict[str, str] = field(default_factory=dict)
-    """Path, as far as what is wrong with it -> reason."""
+    """Path as far as its faulty part -> reason."""
 
     def takes(self, path: str) -> bool:
-        """Whether all names of a path can be taken; what cannot is left out."""
+        """True if all names of a path can be taken; else the path is left out."""
         if foreign := foreign_part(path):
             self.left_out[foreign] = FOREIGN_NAME
         elif not _is_utf8(path):
@@ -100,7 +100,7 @@ def _walk(base: str, folder: str, above: frozenset[tuple[int, int]], listing: Li
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
-    """`file`, `folder`, or why an entry is neither."""
+    """Kind of an entry: `file`, `folder`, or the reason why it is neither."""
     try:
         if entry.is_file():
             return "file"
@@ -132,7 +132,7 @@ class Archive(Generic[T]):
         """Path of an entry that can never be taken -> reason."""
 
     def listing(self) -> Listing[T]:
-        """What lies in the archive, as if it had been unpacked."""
+        """Listing of the archive, as if it had been unpacked."""
         for path in (*self.files, *self.links, *self.folders):
             self.folders.update(parents_of(path))
         listing: Listing[T] = Listing(left_out=dict(self.left_out))

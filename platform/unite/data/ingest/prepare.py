@@ -44,14 +44,14 @@ from unite.words import count
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
-    """What is prepared, and how it is stored."""
+    """Settings of a preparation: source, split, and format of the stored images."""
 
     source: str
     """Tree of class folders, .tar, or folder of parquet; local path or s3:// URI."""
     out: str
     """Folder or s3:// URI for the shards; both splits of a data set may share one."""
     split: Literal["train", "eval"] = "train"
-    """What the shards are for; of a source that holds several splits it also selects the one."""
+    """Use of the shards; it also selects the split of a source that holds several."""
     labels: str = ""
     """File of lines `image, class` for images that lie flat, as ImageNet's validation set does as
     distributed (its LOC_val_solution.csv can be named as it is): CSV by comma, tab, semicolon or
@@ -65,7 +65,7 @@ class PrepareConfig:
     quality: int = 95
     """JPEG quality, 1..100."""
     original: bool = False
-    """The same as --encoding original."""
+    """Alias of --encoding original."""
     rows_per_group: int = 256
     """Images per row group, the unit that is read and shuffled."""
     rows_per_shard: int = 2048
@@ -73,7 +73,7 @@ class PrepareConfig:
 
     @property
     def stored_as(self) -> Encoding:
-        """How each image is stored."""
+        """Encoding of each image."""
         automatic: Format = "jpeg" if self.split == "train" else "webp"
         chosen = automatic if self.encoding == "auto" else self.encoding
         return Encoding(
@@ -92,12 +92,12 @@ class ShardJob:
     rows_per_group: int
     fingerprint: str
     finished: Shard | None
-    """What an earlier run recorded of it."""
+    """Record of an earlier run; None when there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A preparation: its jobs, and what its manifest will say beside their results."""
+    """A preparation: its jobs, and the content of its manifest beside their results."""
 
     config: PrepareConfig
     store: Store
@@ -136,7 +136,7 @@ def plan(config: PrepareConfig) -> Plan:
 
 
 def _training_classes(store: Store, split: str) -> tuple[str, ...] | None:
-    """Class names of the training set in the folder, which its held-out set has to share."""
+    """Class names of the training set in the folder, which its held-out set must share."""
     train = (read_manifest(store) or {}).get("train") if split == "eval" else None
     return train.class_names if train else None
 
@@ -220,7 +220,7 @@ def finish(plan: Plan, shards: list[Shard]) -> SplitManifest:
 def describe_plan(
     plan: Plan, *, every: bool = False, tell: Callable[[str], None] = lambda line: None
 ) -> str:
-    """What will be written, in a few lines; ShardError as of `try_parts`, of some parts or all."""
+    """Description of the shards to write; ShardError as in `try_parts`, of some parts or all."""
     parts = [job.part for job in plan.jobs]
     trial = try_parts(plan.source.uri, parts, plan.config.stored_as, every=every, tell=tell)
     size = trial.bytes_per_row * plan.source.num_rows / 2**20
@@ -282,7 +282,7 @@ def _require_empty(store: Store, split: str) -> None:
 
 
 def _records(store: Store) -> list[str]:
-    """Names in the folder of records, without what a kill left half written."""
+    """Names in the folder of records, without unfinished files of a killed process."""
     return [name for name in store.list(UNFINISHED) if not name.startswith(".")]
 
 
@@ -291,7 +291,7 @@ def _marker(split: str) -> str:
 
 
 def _describe(plan: Plan) -> dict[str, Any]:
-    """How the shards were made, for the manifest."""
+    """Origin of the shards, for the manifest."""
     encoding = plan.config.stored_as
     source = {"source": plan.source.uri, "source_digest": plan.source.digest}
     if encoding.format == "original":

@@ -1,4 +1,4 @@
-"""A source of images: its rows in parts, and which kind of source lies at a path."""
+"""A source of images: its rows in parts, and the kind of source at a path."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Source:
     skipped: dict[str, int] = field(default_factory=dict)
     """Entries that are left out, per reason."""
     notes: tuple[str, ...] = ()
-    """What the plan says of how names were read."""
+    """Notes of the plan on the reading of names."""
 
 
 def shuffled_ranges(num_rows: int, rows_per_part: int) -> list[np.ndarray]:
@@ -69,7 +69,7 @@ def shuffled_ranges(num_rows: int, rows_per_part: int) -> list[np.ndarray]:
 
 
 def open_source(uri: str, split: str, rows_per_part: int, naming: Naming) -> Source:
-    """List what is at `uri`: a tar, a folder of parquet or a tree of class folders.
+    """List the source at `uri`: a tar, a folder of parquet or a tree of class folders.
 
     Raises ShardError when nothing usable is there.
     """

@@ -1,4 +1,4 @@
-"""A few rows of a source, encoded before anything is written: their size, and what is wrong."""
+"""Trial of a source before anything is written: a few encoded rows, their sizes and problems."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ FEW_PARTS = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What the first rows of parts came to."""
+    """Result of encoding the first rows of parts."""
 
     num_parts: int
     sizes: list[int] = field(repr=False)
     """Bytes of each row that could be encoded."""
     skipped: Counter[str]
-    """Rows that could not, per reason."""
+    """Number of rows that could not be encoded, by reason."""
 
     @property
     def bytes_per_row(self) -> float:

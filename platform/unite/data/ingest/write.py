@@ -33,9 +33,10 @@ SUBSAMPLING = "444"
 """Chroma is kept whole: on ImageNet crops of 256 px, quality 95 gives 41.2 dB at 39 KiB, and with
 the usual 4:2:0 only 38.4 dB at 30 KiB (40.7 dB at 42 KiB for quality 98)."""
 WEBP: dict[str, Any] = {"lossless": True, "exact": True, "quality": 20, "method": 2}
-"""85 KiB for such a crop in 40 ms; more effort saves 3% in 10 times as long, PNG has 114 KiB."""
+"""Options of WebP: 85 KiB for such a crop in 40 ms. More effort saves 3% in 10 times as long; PNG
+has 114 KiB."""
 LARGEST_WEBP = 16_383
-"""Pixels of a side, the most that the format has."""
+"""Largest side in pixels that the format has."""
 
 Format = Literal["jpeg", "webp", "original"]
 """JPEG of the crop, lossless WebP of the crop, or the file's own bytes, cropped at each reading."""
@@ -43,7 +44,7 @@ Format = Literal["jpeg", "webp", "original"]
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """How images are stored."""
+    """Format of stored images."""
 
     size: int
     """Side of the square crop in pixels."""

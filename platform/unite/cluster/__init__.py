@@ -1,1 +1,1 @@
-"""Everything that talks to Ray; no other folder imports it."""
+"""All code that talks to Ray; no other folder imports it."""

@@ -1,4 +1,4 @@
-"""RAY_ADDRESS: what it names, whether that answers, and what to do when Ray cannot be joined.
+"""RAY_ADDRESS: its value, its check, and the advice when Ray cannot be joined.
 
 Ray itself tries a dead address for a quarter of an hour, so a port is asked first, and what it does
 not tell within a minute is given up.
@@ -18,7 +18,7 @@ TOO_LONG = "AF_UNIX path length"
 
 
 class AddressError(ValueError):
-    """RAY_ADDRESS cannot be used; the message names it and what to do."""
+    """RAY_ADDRESS cannot be used; the message names it and the fix."""
 
 
 def named_address() -> str:
@@ -55,7 +55,7 @@ def _parts(address: str) -> tuple[str, int]:
 
 
 def too_late(address: str) -> str:
-    """What is said when joining takes too long."""
+    """Message for a join that takes too long."""
     return (
         f"the Ray cluster at {VARIABLE}={address} did not let this process join within "
         f"{DEADLINE_S:g} s: the port may be another program's, or the cluster is gone. {CURE}"
@@ -63,7 +63,7 @@ def too_late(address: str) -> str:
 
 
 def advice(error: Exception) -> str:
-    """All that Ray says of a failed start, and what to do about it."""
+    """Message for a failed start: Ray's words and the fix."""
     words = str(error).strip() or type(error).__name__
     if TOO_LONG in words:
         folder = os.environ.get("RAY_TMPDIR", "")

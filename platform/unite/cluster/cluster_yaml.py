@@ -31,7 +31,7 @@ class ClusterFileError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class NodeType:
-    """One row of the cluster: what is started, on which market, how many."""
+    """A node type of the cluster: instance, market and number of nodes."""
 
     name: str
     instance: str
@@ -42,7 +42,7 @@ class NodeType:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSummary:
-    """A valid cluster file: its node types (head first) and what is still to be filled in."""
+    """A valid cluster file: its node types (head first) and the fields that are still to fill in."""
 
     name: str
     node_types: tuple[NodeType, ...]
@@ -114,7 +114,7 @@ def _sizes(config: dict[str, Any]) -> Iterator[str]:
 
 
 def _markets(config: dict[str, Any]) -> Iterator[str]:
-    """Spot is written twice, for EC2 and as a label for Ray's scheduler: both must agree."""
+    """Problems of spot markets, which are written twice, for EC2 and as Ray's label."""
     for name, node in config["available_node_types"].items():
         where = f"available_node_types.{name}"
         market = _market(node)
@@ -175,7 +175,7 @@ def _enumerations(where: str, value: Any, shape: Any) -> Iterator[str]:
 
 
 def _versions(config: dict[str, Any], folder: Path) -> Iterator[str]:
-    """The same Ray in the image, the set-up commands, the mounted lock and this environment."""
+    """Problems of Ray's versions: image, set-up commands, lock and this environment must agree."""
     import ray
 
     here = ray.__version__

@@ -1,4 +1,4 @@
-"""Joining Ray: environment, address, runtime environment, and what the cluster can give.
+"""Connection to Ray: environment, address, runtime environment, and the cluster's capacity.
 
 Inside a Ray job the driver joins that job's cluster. Elsewhere a private one is started on this
 machine, unless RAY_ADDRESS names a cluster (`RAY_ADDRESS=auto` means the one running here).
@@ -73,7 +73,7 @@ OBJECT_STORE_BYTES = 1 * 2**30
 DATA_CPUS = 0.5
 MIN_WORKER_CPUS = 0.5
 START_SECONDS = 300.0
-"""Waiting for resources that others hold before giving up; `cluster.wait_s` comes on top."""
+"""Seconds of waiting for resources that others hold; `cluster.wait_s` is added."""
 TRAIN_CURE = (
     "Lower --cluster.num-workers or --cluster.cpus-per-worker, give --cluster.no-use-gpu, or set "
     "--cluster.wait-s for an autoscaling cluster."
@@ -88,7 +88,7 @@ class CapacityError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Allotment:
-    """What each Ray Train worker reserves."""
+    """Resources that each Ray Train worker reserves."""
 
     num_workers: int
     cpus_per_worker: float
@@ -96,17 +96,17 @@ class Allotment:
 
 
 def in_job() -> bool:
-    """Whether this process is the driver of a submitted Ray job."""
+    """True if this process is the driver of a submitted Ray job."""
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
 def is_private() -> bool:
-    """Whether `connect` starts a cluster of its own on this machine."""
+    """True if `connect` starts a cluster of its own on this machine."""
     return not in_job() and not named_address()
 
 
 def prepare_environment() -> None:
-    """Set what Ray and the arithmetic libraries read when they are loaded; call it before them."""
+    """Set the variables that Ray and arithmetic libraries read when loaded; call it before them."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     spare_loopback()
@@ -154,7 +154,7 @@ def connect(**overrides: Any) -> float:
 
 
 def runtime_env() -> dict[str, Any]:
-    """Lets workers import unite, installed or not, and forwards settings that are no secrets."""
+    """Environment in which workers import unite, installed or not, with non-secret settings."""
     env_vars = {name: os.environ[name] for name in WORKER_ENVIRONMENT if name in os.environ}
     env_vars |= {name: os.environ[name] for name in FORWARDED if name in os.environ}
     hook = {"worker_process_setup_hook": output.WORKER_HOOK}
@@ -187,7 +187,7 @@ def describe_size() -> str:
 
 
 def nodes() -> list[Node]:
-    """What each living node of the joined cluster has in all, free or not."""
+    """Resources of each living node of the joined cluster, free or not."""
     import ray
 
     found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -206,7 +206,7 @@ def reachable_nodes() -> list[Node]:
 
 
 def free_resources() -> str:
-    """What nobody holds now, for messages."""
+    """Free resources in words, for messages."""
     import ray
 
     free = ray.available_resources()
@@ -263,7 +263,7 @@ def allot(config: ClusterConfig, have: Sequence[Node], cure: str = TRAIN_CURE) -
 
 
 def places(allotment: Allotment, have: Sequence[Node]) -> int:
-    """Workers that the nodes hold, each worker on one node."""
+    """Number of workers that fit on the nodes, each worker on one node."""
     return sum(
         min(int(node["CPU"] / allotment.cpus_per_worker), int(node["GPU"]))
         if allotment.use_gpu

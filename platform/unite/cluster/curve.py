@@ -91,7 +91,7 @@ def _send(
 
 
 def _kept(evaluations: Sequence[Evaluation]) -> str:
-    """How many checkpoints there are, and which fields keep more."""
+    """Number of checkpoints in words, with the fields that keep more."""
     kept: CheckpointConfig = evaluations[-1].target.subject.config.checkpoint
     number_of = f"{len(evaluations)} checkpoint{'s are' if len(evaluations) > 1 else ' is'} kept"
     return (

@@ -37,7 +37,7 @@ def untracked(error: tracking.TrackingError) -> int:
 def send(
     target: Target, outcomes: Sequence[Outcome], files: Mapping[str, bytes], *, wanted: bool = True
 ) -> str:
-    """Write numbers and files into the training run, at the checkpoint's step; what was done.
+    """Write numbers and files into the training run, at the checkpoint's step; returns the result.
 
     TrackingError when MLflow does not take them: they are kept, and the message says where.
     """
@@ -71,12 +71,12 @@ def send(
 
 
 def _with_push(message: str) -> str:
-    """The same remedy in this job's own words."""
+    """The message with this job's own command for sending results later."""
     return message.replace("unite mlflow push ", "python jobs/evaluate.py --push ")
 
 
 def _spool(run: Store, home: Store) -> Path:
-    """Where results wait for MLflow: beside them, or in the home folder when they are on S3."""
+    """Folder of results that wait for MLflow: beside them, or in the home folder for S3."""
     if home.is_local:
         return Path(home.path("unsent"))
     return tracking.spool_folder(run) / "evaluations"

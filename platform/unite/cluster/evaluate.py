@@ -67,7 +67,7 @@ REPORT_FILE = "report.md"
 
 
 def main(arguments: EvaluateArguments, storage: str, console: Console) -> int:
-    """Everything that the job does with an evaluation: 0, or 1 when MLflow did not take it."""
+    """Run an evaluation from check to tracking: 0, or 1 when MLflow did not take it."""
     try:
         if arguments.push:
             pushed = tracking.push_spool(arguments.push)
@@ -105,7 +105,7 @@ def _evaluate_recipe(arguments: EvaluateArguments, storage: str, console: Consol
 
 
 def _write(home: Store, outcomes: Sequence[Outcome]) -> None:
-    """results.json and report.md, with what other suites found on this subject before."""
+    """Write results.json and report.md, with earlier results of other suites on this subject."""
     everything = merge_outcomes(home, outcomes, (CFG_SWEEP, *SUITES))
     write_outcomes(home, everything)
     home.write(REPORT_FILE, markdown(everything).encode())
@@ -131,12 +131,12 @@ class Evaluation:
 
     @property
     def home(self) -> Store:
-        """Folder of everything that this checkpoint's evaluations write."""
+        """Folder of all files of this checkpoint's evaluations."""
         return Store.open(self.target.subject.home)
 
     @property
     def weights(self) -> str:
-        """Where pretrained files are."""
+        """Folder or URI of pretrained files."""
         return self.arguments.weights or self.target.subject.config.weights
 
 
@@ -193,7 +193,7 @@ def _check_given_reference(evaluation: Evaluation) -> None:
 
 
 def describe(evaluation: Evaluation) -> str:
-    """What is measured, in one line."""
+    """Line that names the measurement."""
     subject, target = evaluation.target.subject, evaluation.target
     what = target.run or subject.uri
     return (
@@ -204,7 +204,7 @@ def describe(evaluation: Evaluation) -> str:
 
 
 def notices(evaluation: Evaluation) -> list[str]:
-    """What will be missing or done otherwise, told while it can still be changed."""
+    """Notes on missing or changed measurements, shown while they can still be changed."""
     arguments, target = evaluation.arguments, evaluation.target
     told = list(evaluation.choice.remarks)
     if "reconstruction" in evaluation.suites:
@@ -223,9 +223,9 @@ def notices(evaluation: Evaluation) -> list[str]:
 
 
 def evaluate(evaluation: Evaluation, console: Console) -> list[Outcome]:
-    """Compute what is not finished yet and combine it.
+    """Compute the unfinished chunks and combine all.
 
-    results.json and report.md keep what other suites found on this checkpoint before.
+    results.json and report.md keep earlier results of other suites on this checkpoint.
     """
     with session(evaluation.arguments, console) as run:
         suites, found = compute(evaluation, run)
@@ -235,7 +235,7 @@ def evaluate(evaluation: Evaluation, console: Console) -> list[Outcome]:
 def conclude(
     evaluation: Evaluation, suites: Sequence[Suite], found: Outcome | None
 ) -> list[Outcome]:
-    """Combine what `compute` has brought together, and write it."""
+    """Combine the results of `compute`, and write them."""
     outcomes = [found] if found else []
     outcomes += [combine(_informed(suite, evaluation.target)) for suite in suites]
     remarks = evaluation.choice.remarks
@@ -272,7 +272,7 @@ def ingredients(evaluation: Evaluation, run: Run) -> Ingredients:
 
 
 def compute(evaluation: Evaluation, run: Run) -> tuple[list[Suite], Outcome | None]:
-    """Everything that workers do: the suites whose chunks are then all there, and the sweep."""
+    """Do the workers' part; returns the suites, whose chunks are all there, and the sweep."""
     arguments = evaluation.arguments
     suites = suites_of(ingredients(evaluation, run))
     found = None
@@ -293,14 +293,14 @@ def _at_best_scale(
 
 
 def _informed(suite: Suite, target: Target) -> Suite:
-    """The compute suite learns what the run measured of its speed; others are as they are."""
+    """The suite, with the run's measured speed if it is the compute suite."""
     if not isinstance(suite, ComputeSuite) or target.run is None:
         return suite
     return replace(suite, rates=training_rates(target.run, run_handle(target)))
 
 
 def track(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> str:
-    """Write the results into the training run in MLflow; what was done, in words.
+    """Write the results into the training run in MLflow; returns a line on the result.
 
     TrackingError when MLflow does not take them: they are kept, and the message says where.
     """

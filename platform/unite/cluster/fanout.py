@@ -24,15 +24,15 @@ logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Numbered = tuple[int, Item]
 Worker = Callable[[Item], None]
-"""Computes an item and keeps the result."""
+"""Function that computes an item and keeps the result."""
 
 MOST_LOSSES = 3
-"""Workers that one item may cost before it is held responsible."""
+"""Number of workers lost to one item after which the item is held responsible."""
 START_SECONDS = 180.0
-"""Waiting for the first worker, or for a replacement when none is left, before giving up."""
+"""Seconds of waiting for the first worker, or for a replacement when none is left."""
 POLL_SECONDS = 1.0
 GPU_WORKER_CPUS = 1.0
-"""CPUs beside each GPU: they decode and feed."""
+"""CPUs per GPU worker, for decoding and feeding."""
 
 
 class WorkError(RuntimeError):
@@ -40,27 +40,27 @@ class WorkError(RuntimeError):
 
 
 class WorkersLostError(RuntimeError):
-    """Workers keep dying; the message says at which item."""
+    """Workers keep dying; the message names the item."""
 
 
 class Executor(Protocol[Item]):
-    """Runs items somewhere."""
+    """Runner of items, in this process or on Ray."""
 
     def run(self, items: Sequence[Item], on_done: Callable[[Item], None]) -> None:
         """Compute all items, in any order; `on_done` is called in the driver after each."""
         ...
 
     def close(self) -> None:
-        """Free what was taken."""
+        """Free the reserved resources."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """What is asked of the cluster."""
+    """Resources that are requested from the cluster."""
 
     num_workers: int | None = None
-    """None = one per GPU with `use_gpu`, else one per CPU."""
+    """Number of workers; None = one per GPU with `use_gpu`, else one per CPU."""
     use_gpu: bool = False
     wait_s: float = 0.0
     """Seconds to wait for an autoscaling cluster."""
@@ -82,7 +82,7 @@ class Here(Generic[Item]):
             on_done(item)
 
     def close(self) -> None:
-        """Forget the worker."""
+        """Drop the worker."""
         self._worker = None
 
 
@@ -91,7 +91,7 @@ class Fleet(Generic[Item]):
     """Runs items on Ray actors, which are started as items need them and kept until `close`."""
 
     make_worker: Callable[[], Worker[Item]]
-    """Called once in each actor, at its first item."""
+    """Maker of the worker, called once in each actor, at its first item."""
     wish: Wish = field(default_factory=Wish)
     allotment: Allotment | None = None
     _crew: _Crew[Item] | None = None
@@ -167,7 +167,7 @@ def _request(wish: Wish) -> None:
 
 
 class _Actor(Generic[Item]):
-    """What runs in the actor process."""
+    """Actor class: it runs in the actor's process."""
 
     def __init__(self, make_worker: Callable[[], Worker[Item]]) -> None:
         self._make_worker = make_worker
@@ -184,7 +184,7 @@ class _Actor(Generic[Item]):
 
 
 class _Crew(Generic[Item]):
-    """The actors, and which item each one holds."""
+    """The actors, with the item that each one holds."""
 
     def __init__(self, make_worker: Callable[[], Worker[Item]], allotment: Allotment) -> None:
         import ray
@@ -301,7 +301,7 @@ class _Crew(Generic[Item]):
 
 
 def _message(error: Any) -> str:
-    """What the work itself raised, without Ray's wrapping."""
+    """Message of the work's own error, without Ray's wrapping."""
     cause = getattr(error, "cause", None)
     if cause is None:
         return _first_line(error)

@@ -93,6 +93,6 @@ def _open(arguments: DataArguments, storage: str) -> tuple[Dataset, ImagesConfig
 
 
 def _check_place(uri: str) -> None:
-    """StorageError now rather than after the work."""
+    """Raise StorageError for a place that cannot be written, before the work and not after."""
     folder, _, _ = Store.open(uri).uri.rpartition("/")
     Store.open(folder or "/").check_writable()

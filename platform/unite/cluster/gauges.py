@@ -1,4 +1,4 @@
-"""What rank 0 logs, also as gauges of Ray, which Prometheus scrapes beside Ray's own.
+"""Gauges of Ray for the metrics that rank 0 logs; Prometheus scrapes them beside Ray's own.
 
 A metric's gauge is its name with unite_ before it and _ for /; Ray adds its own prefix to every
 name, so throughput/mfu is found as ray_unite_throughput_mfu. A value can be scraped for about
@@ -60,11 +60,11 @@ class GaugedTracker:
             logger.warning("no more gauges for Prometheus, training goes on: %s", error)
 
     def image(self, key: str, image: np.ndarray, step: int) -> None:
-        """Pictures are no gauges."""
+        """Pass on a picture; it has no gauge."""
         self._tracker.image(key, image, step)
 
     def close(self) -> None:
-        """Ray drops the gauges by itself when the process ends."""
+        """Close the tracker; Ray drops the gauges by itself when the process ends."""
         self._tracker.close()
 
     def _gauge(self, name: str) -> Gauge:

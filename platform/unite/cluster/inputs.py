@@ -26,5 +26,5 @@ def _input(config: RunConfig, split: Split, place: str) -> DataInput:
 
 
 def _name(place: str) -> str:
-    """Name of a folder, or of what is built in: digits."""
+    """Name of a folder, or of the built-in data set: digits."""
     return place.removeprefix("builtin:").rstrip("/").rpartition("/")[2]

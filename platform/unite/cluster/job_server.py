@@ -22,9 +22,9 @@ T = TypeVar("T")
 ADDRESS_VARIABLES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 NO_AGENT = "No available agent"
 AGENT_SECONDS = 120.0
-"""How long a head may take until it can start jobs."""
+"""Seconds that a head may take until it can start jobs."""
 UPLOAD_SECONDS = 600.0
-"""How long the copy of the repository may take to the cluster."""
+"""Seconds that the copy of the repository to the cluster may take."""
 CHATTER = (
     "ray._private.runtime_env.packaging",
     "ray._private.runtime_env.working_dir",
@@ -35,7 +35,7 @@ _ENVIRONMENT = threading.Lock()
 
 
 class JobServerError(RuntimeError):
-    """Ray's job server does not answer or refuses; the message names it and what to do."""
+    """Ray's job server does not answer or refuses; the message names it and the fix."""
 
 
 @dataclass
@@ -91,7 +91,7 @@ class RayJobs:
             return JobSubmissionClient(self.address)
 
     def _ask(self, call: Callable[[Any], T], seconds: float = DEADLINE_S) -> T:
-        """What `call` returns of the client, which itself waits for ever."""
+        """Result of `call` on the client, within a deadline; the client itself has none."""
         from ray.exceptions import AuthenticationError
 
         late = f"nothing came within {seconds:g} s"
@@ -120,7 +120,7 @@ def _job(details: Any) -> Job:
 
 @contextmanager
 def _sole_address(address: str) -> Iterator[None]:
-    """Inside, no variable says otherwise: Ray lets them win over the address that is given."""
+    """Context without the variables that Ray would prefer to the given address."""
     with _ENVIRONMENT:
         before = {name: os.environ.pop(name, None) for name in ADDRESS_VARIABLES}
         os.environ[ADDRESS_VARIABLES[0]] = address

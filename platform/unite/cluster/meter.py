@@ -18,7 +18,7 @@ PLAIN_SECONDS = 10.0
 
 
 class Meter:
-    """Shows how far some work is: a live line in a terminal, else a line every ten seconds.
+    """Progress of work: a live line in a terminal, else a line every ten seconds.
 
     The time left is that of the passes through the model that are left, because samples of
     different suites cost differently.
@@ -65,7 +65,7 @@ class Meter:
             self.console.print(self.describe(), soft_wrap=True)
 
     def describe(self) -> str:
-        """The line."""
+        """Text of the progress line."""
         seconds = max(time.monotonic() - self.started, 1e-9)
         parts = [f"{self.title}: {self.samples:,}/{count(self.total_samples, 'sample')}"]
         if self.samples:

@@ -9,16 +9,16 @@ from typing import Any
 from unite import logs, terminal
 
 WORKER_HOOK = "unite.logs.show_worker_warnings"
-"""What Ray calls in each worker process, as its `worker_process_setup_hook`."""
+"""Function that Ray calls in each worker process, as its `worker_process_setup_hook`."""
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 HANDLER = "ray_print_logs"
-"""Ray's name for what prints the lines of workers in the driver."""
+"""Ray's name for the handler that prints the lines of workers in the driver."""
 EVENT = ":event_summary:"
-"""In what the autoscaler tells because something happened."""
+"""Mark in the autoscaler's lines about events."""
 
 
 def listen() -> None:
-    """Take over from Ray the printing of what workers, its autoscaler and its nodes say."""
+    """Take over from Ray the printing of lines from workers, autoscaler and nodes."""
     # Ray has no public way to do so; the pin on one Ray version is what makes it safe.
     from ray._private.ray_logging import global_worker_stdstream_dispatcher as lines
 
@@ -33,7 +33,7 @@ class Listener:
         self.told: set[str] = set()
 
     def hear(self, batch: Mapping[str, Any]) -> None:
-        """Deal with some lines of one process."""
+        """Sort some lines of one process."""
         speaker = batch.get("actor_name") or batch.get("task_name") or ""
         name = f"({speaker} pid={batch.get('pid')})".replace("( ", "(")
         lines = [COLOURS.sub("", str(line)) for line in batch.get("lines", ())]

@@ -1,4 +1,4 @@
-"""What a training run prints before it starts, and what its dry run checks besides.
+"""Plan that a training run prints before it starts, and further checks of its dry run.
 
 The plan itself costs seconds at most. The dry run adds what takes longer: a row of every shard is
 decoded, a step is traced for its memory, steps are timed when no earlier run tells how long it
@@ -30,11 +30,11 @@ from unite.words import count
 
 GIB = 2**30
 DRIVER_BYTES = 2 * GIB
-"""The driver, Ray and MLflow beside the workers of one machine."""
+"""Bytes of the driver, Ray and MLflow beside the workers of one machine."""
 
 
 def print_plan(run: Run) -> None:
-    """Run folder, data, length, parameters, FLOPs, expected time, and what to be warned of."""
+    """Print run folder, data, length, parameters, FLOPs, expected time, and warnings."""
     config = run.config
     shards, held_out = open_split(config, "train"), open_split(config, "eval")
     plan = Plan.of(config, shards.num_rows)
@@ -60,7 +60,7 @@ def print_plan(run: Run) -> None:
 
 
 def dry_run(run: Run) -> None:
-    """Check and print what only a start would show otherwise; ValueError or CapacityError."""
+    """Do and print the checks that only a start would do otherwise; ValueError or CapacityError."""
     config = run.config
     for row in (*_data_rows(config), *_memory_rows(config), *_time_rows(run)):
         _print(dict([row]))
@@ -119,7 +119,7 @@ def _memory_rows(config: RunConfig) -> Iterator[tuple[str, str]]:
 
 
 def describe_memory(config: RunConfig, needed: WorkerMemory) -> str:
-    """What each worker needs and where."""
+    """Memory that each worker needs, in words."""
     parts = f"{needed.state / GIB:.2g} GiB state, {needed.step / GIB:.2g} GiB step"
     if config.cluster.use_gpu:
         host = f"and {needed.host / GIB:.2g} GiB of main memory"
@@ -167,7 +167,7 @@ def _time_rows(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def _workers(config: RunConfig) -> str:
-    """What each worker gets; CapacityError when they do not fit, unless more nodes may come."""
+    """Resources of each worker; CapacityError when they do not fit, unless more nodes may come."""
     cluster, have = config.cluster, reachable_nodes()
     where = "this machine" if is_private() else count(len(have), "node")
     kinds = ", ".join(count(round(sum(n[k] for n in have)), k) for k in ("CPU", "GPU"))

@@ -1,4 +1,4 @@
-"""What a training run measured of its own speed, wherever that is still known."""
+"""Speed of a training run as it measured it, from its folder or from MLflow."""
 
 from __future__ import annotations
 

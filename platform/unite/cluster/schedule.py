@@ -1,4 +1,4 @@
-"""Scheduled evaluation on a cluster: find what is missing, submit it through Ray's job server.
+"""Scheduled evaluation on a cluster: find missing results, submit jobs to Ray's job server.
 
 This process only asks and submits; the jobs run on the cluster and end without it.
 """
@@ -46,24 +46,24 @@ SCRIPT = "jobs/evaluate.py"
 
 @dataclass(kw_only=True)
 class Survey:
-    """What there is to evaluate."""
+    """Pairs to evaluate, and checkpoints that cannot be read."""
 
     missing: list[Pair] = field(default_factory=list)
-    """Without a result."""
+    """Pairs without a result."""
     done: int = 0
-    """Pairs that have one."""
+    """Number of pairs with a result."""
     troubled: list[str] = field(default_factory=list)
-    """Checkpoints that could not be looked at, and why."""
+    """Checkpoints that could not be read, with the reasons."""
 
     def __str__(self) -> str:
         return f"results: {self.done} there, {len(self.missing)} missing"
 
 
 def survey(arguments: ScheduleArguments, storage: str) -> Survey:
-    """Every pair of the runs asked for.
+    """Pairs of all requested runs.
 
-    Of a run that is named, what is wrong is raised (CheckpointError, ShardError, ValueError); of
-    others it is noted, so that one broken run does not keep the rest waiting.
+    Errors of a run that is named are raised (CheckpointError, ShardError, ValueError); those of
+    others are noted, so that one broken run does not keep the rest waiting.
     """
     request = EvaluateArguments(
         **{
@@ -90,7 +90,7 @@ def survey(arguments: ScheduleArguments, storage: str) -> Survey:
 
 
 def find_checkpoints(arguments: ScheduleArguments, storage: str) -> list[Store]:
-    """Every committed checkpoint of the runs asked for.
+    """Committed checkpoints of all requested runs.
 
     CheckpointError when the run that is named has none (with --every it may come), ValueError when
     there is no such storage.
@@ -138,7 +138,7 @@ def _tracked_runs(arguments: ScheduleArguments, storage: str) -> list[Store]:
 
 
 def _is_reached(place: str, uri: str) -> bool:
-    """Whether a run is at a place; one that says another sqlite file was copied from there."""
+    """True if a run is at a place; one that names another sqlite file was copied from there."""
     try:
         run = Store.open(place)
         known = read_record(run).get("mlflow_uri", uri)
@@ -148,14 +148,14 @@ def _is_reached(place: str, uri: str) -> bool:
 
 
 def pairs_of(checkpoint: Store, request: EvaluateArguments, storage: str) -> list[Pair]:
-    """What `jobs/evaluate.py` would measure on a checkpoint, suite by suite."""
+    """Pairs of a checkpoint, one for each suite that `jobs/evaluate.py` would measure."""
     checked = prepare(replace(request, run=checkpoint.uri, storage=""), storage)
     places = checked.choice.places
     return [Pair.of(suite, checked.target, request, places) for suite in checked.suites]
 
 
 def main(arguments: ScheduleArguments, storage: str, console: Console) -> int:
-    """Everything that the job does: 0, or 1 when something was given up or not looked at.
+    """Run the job: 0, or 1 when a pair was given up or a checkpoint could not be read.
 
     ValueError, CheckpointError, ShardError or StorageError for input that cannot be used;
     JobServerError when a single round could not reach the cluster.
@@ -181,7 +181,7 @@ def repeat(
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Do `work` on a fixed grid of times, until stopped; what is away is tried again next time.
+    """Do `work` on a fixed grid of times, until stopped; a server that is away is tried again.
 
     Input that cannot be used is raised.
     """
@@ -217,7 +217,7 @@ def _address(arguments: ScheduleArguments) -> str:
 
 
 def _print_table(found: Survey, arguments: ScheduleArguments, console: Console) -> None:
-    """What a round would do with each missing result."""
+    """Print a round's action for each missing result."""
     table = Table("run", "images", "checkpoint", "suite", "what a round would do", box=None)
     table.columns[1].justify = "right"
     for pair in found.missing:

@@ -1,6 +1,6 @@
 """A session of evaluation work: workers, the progress line, and how it ends.
 
-Whatever was finished is kept: after Ctrl-C, lost workers or a killed driver the same command
+All finished work is kept: after Ctrl-C, lost workers or a killed driver the same command
 finishes the rest.
 """
 
@@ -29,7 +29,7 @@ CPU_BATCH, GPU_BATCH = 250, 128
 
 @contextmanager
 def session(arguments: WorkerArguments, console: Console) -> Iterator[Run]:
-    """Gives a function that computes work with the workers asked for; frees them at the end.
+    """Context with a function that computes work on the requested workers, freed at the end.
 
     CapacityError when there is no GPU or CPU for them. KeyboardInterrupt, also on SIGTERM, after
     saying what is kept.
@@ -38,7 +38,7 @@ def session(arguments: WorkerArguments, console: Console) -> Iterator[Run]:
     progress = {"left": 0}
 
     def run(title: str, works: Sequence[Work]) -> None:
-        """Compute what is not finished."""
+        """Compute the unfinished work."""
         left = [work for work in works if not work.finished]
         if not left:
             return
@@ -78,7 +78,7 @@ def _executor(arguments: WorkerArguments) -> Executor[Work]:
 
 
 def make_worker(use_gpu: bool, batch_size: int) -> Worker[Work]:
-    """What computes work in one process.
+    """Worker: a function that computes work in one process.
 
     A worker without a GPU has one thread: that is what it reserves, and sums then do not depend on
     how many cores a node has.
@@ -97,7 +97,7 @@ def _device(use_gpu: bool) -> torch.device:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """SIGTERM (a stopped Ray job, a preempted node) ends like Ctrl-C.
+    """Context in which SIGTERM (a stopped Ray job, a preempted node) ends like Ctrl-C.
 
     Ctrl-C is set too: after a training run in the same process Ray's own handler is left there.
     """

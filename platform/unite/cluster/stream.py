@@ -34,12 +34,12 @@ from unite.domains.columns import Columns
 from unite.storage import StorageError
 
 HEAD_ROWS = 16_384
-"""Read by this process while Ray Data's workers start, so that the first batch does not wait."""
+"""Rows that this process reads while Ray Data's workers start: the first batch need not wait."""
 ROWS_PER_PIPELINE = 65_536
 BYTES_PER_PIPELINE = 128 * 2**20
-"""Compressed bytes that a rank keeps in the object store at most."""
+"""Largest number of compressed bytes that a rank keeps in the object store."""
 OBJECT_STORE_BYTES = 4 * BYTES_PER_PIPELINE
-"""What Ray Data may plan with: it reserves parts of it, and must never wait for room."""
+"""Bytes that Ray Data plans with: it reserves parts of them, and must never wait for room."""
 ROWS_PER_TASK = 1024
 BLOCK_BYTES = 32 * 2**20
 TASK_CPUS = 0.25
@@ -77,7 +77,7 @@ def _answers(shards: ShardSet, reads: Iterator[Read], head_rows: int) -> Iterato
 
 
 def _split_head(reads: Iterator[Read], head_rows: int) -> tuple[list[Read], Iterator[Read]]:
-    """What the first batches need, and the rest.
+    """Reads that the first batches need, and the rest.
 
     A lane resumes in either of two windows, so that two rounds over all lanes are needed; small
     windows and small sets have rounds of few rows.
@@ -139,7 +139,7 @@ def _read_items(items: pa.Table, *, uri: str, columns: Columns) -> Iterator[pa.T
 
 
 def _context() -> DataContext:
-    """Ordered, quiet, bounded, without the slow parquet reader of Ray 2.60."""
+    """Context of Ray Data: ordered, quiet, bounded, without the slow parquet reader of Ray 2.60."""
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.use_datasource_v2 = False

@@ -1,6 +1,6 @@
 """The driver of an ablation: expand, admit, run the grid, publish to MLflow, draw.
 
-What is finished is known from the storage alone: the same command goes on after Ctrl-C, a lost
+Finished work is known from the storage alone: the same command goes on after Ctrl-C, a lost
 trial or a killed driver, and repeats nothing. A first Ctrl-C or SIGTERM lets running trials save
 and ends the sweep; a second one ends it at once.
 """
@@ -44,24 +44,24 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How a sweep ended."""
+    """Result of a sweep."""
 
     measured: tuple[Measured, ...]
     errors: dict[str, str]
-    """Message by run, of those that ended without a result."""
+    """Run -> message, for runs that ended without a result."""
     lines: tuple[str, ...]
-    """The verdict."""
+    """Lines of the verdict."""
     out: Store
     stopped: bool
     whole: bool = False
-    """Every trial is measured, and in MLflow where that is asked for: nothing is left to do."""
+    """True if all trials are measured, and in MLflow where that is wanted."""
 
 
 def show_plan(sweep: Sweep) -> None:
-    """What `--dry-run` prints: trials, cost, and what is finished already.
+    """Print the plan for `--dry-run`: trials, cost, and finished trials.
 
-    The errors of the sweep itself for data and capacity, as far as nothing must be started or
-    written to see them.
+    It raises the sweep's own errors for data and capacity, as far as they show without starting or
+    writing anything.
     """
     _require_data(sweep)
     config = sweep.trials[0].config
@@ -91,7 +91,7 @@ def _require_data(sweep: Sweep) -> None:
 
 
 def run_sweep(sweep: Sweep, console: Console) -> Ended:
-    """Finish a sweep and draw it. Nothing that is finished runs again."""
+    """Finish a sweep and draw it. Finished trials do not run again."""
     _require_data(sweep)
     cluster = sweep.trials[0].config.cluster
     if not cluster.wait_s and not all(has_results(work) for work in sweep.works):
@@ -118,7 +118,7 @@ def run_sweep(sweep: Sweep, console: Console) -> Ended:
 def _run(
     sweep: Sweep, left: Sequence[Work], parent: tracking.RunHandle | None, console: Console
 ) -> dict[str, str]:
-    """Run what is left; a message for each run that ended without a result."""
+    """Run the remaining work; a message for each run that ended without a result."""
     began = time.monotonic()
     connect()
     from unite.cluster.watch import Watcher
@@ -154,7 +154,7 @@ def _run(
 
 
 def _prepare_features(sweep: Sweep, console: Console) -> None:
-    """What every trial's evaluation reads, made once: extractors and statistics of real images."""
+    """Make extractors and statistics of real images, once for the evaluations of all trials."""
     config = sweep.trials[0].config
     run = open_run(config)
     inside, use_gpu = trains_inside(config.cluster), config.cluster.use_gpu
@@ -182,7 +182,7 @@ def _results(work: Work) -> list[Result]:
 
 
 def _finish(sweep: Sweep, parent: tracking.RunHandle | None, errors: dict[str, str]) -> Ended:
-    """Publish what is not in MLflow yet, and draw."""
+    """Publish results that are not in MLflow yet, and draw."""
     measured = [each for work in sweep.works for each in publish(sweep, parent, work)]
     order = {trial.digest: number for number, trial in enumerate(sweep.trials)}
     measured.sort(key=lambda each: order[each.trial.digest])
@@ -210,7 +210,7 @@ def _finish(sweep: Sweep, parent: tracking.RunHandle | None, errors: dict[str, s
 
 
 def _send_report(sweep: Sweep, parent: tracking.RunHandle, files: dict[str, bytes]) -> bool:
-    """Whether MLflow took the figure."""
+    """Send the report's files to the sweep's run; True if MLflow took them."""
     try:
         send(parent, {}, 0, sweep.folder, files=files)
     except tracking.TrackingError as error:

@@ -134,7 +134,7 @@ def publish(sweep: Sweep, parent: tracking.RunHandle | None, work: Work) -> list
 def _in_mlflow(
     sweep: Sweep, parent: tracking.RunHandle, work: Work, measured: Measured
 ) -> Measured:
-    """The same with its MLflow run; when the server is away, said and left to the next start."""
+    """The trial with its MLflow run; without a server it is reported and left to the next start."""
     trial, result = measured.trial, measured.result
     try:
         child, tags = _child(sweep, parent, trial)
@@ -169,7 +169,7 @@ def _child(
 def _send_curves(
     sweep: Sweep, parent: tracking.RunHandle, work: Work, child: tracking.RunHandle
 ) -> None:
-    """Send what of a training's curves MLflow did not take; TrackingError when it is still away.
+    """Send the unsent part of a training's curves; TrackingError when MLflow is still away.
 
     A training that began while MLflow was away has curves that belong to no run yet.
     """

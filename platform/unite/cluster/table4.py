@@ -59,7 +59,7 @@ def main(arguments: Table4Arguments, storage: str, console: Console) -> int:
 
 
 def measure(requests: Mapping[Protocol, Evaluation], console: Console) -> dict[Protocol, Outcome]:
-    """The table's rows. Chunks are those of the generation suite, so that what is there counts."""
+    """Measure the table's rows. Chunks are the generation suite's: finished ones are used."""
     first = next(iter(requests.values()))
     with session(first.arguments, console) as run:
         made = ingredients(first, run)

@@ -48,7 +48,7 @@ class TrainingError(RuntimeError):
 
 
 TrackerFactory = Callable[[bool, int], Tracker]
-"""Makes the tracker of a rank from whether it is rank 0 and the images seen at the start."""
+"""Maker of a rank's tracker: (True for rank 0, images seen at the start) -> tracker."""
 
 
 def fit(job: Job, allotment: Allotment, tracker_factory: TrackerFactory) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def _more_starts(job: Job) -> int:
 
 
 def _no_room(job: Job, allotment: Allotment, reason: Exception) -> CapacityError:
-    """What to say when the workers did not get their resources."""
+    """Error for workers that did not get their resources."""
     each = f"{count(allotment.cpus_per_worker, 'CPU')}{' and a GPU' if allotment.use_gpu else ''}"
     return CapacityError(
         f"the {count(allotment.num_workers, 'worker')} of {job.folder.name} did not start within "

@@ -1,6 +1,6 @@
-"""What one trial of a sweep does: train its run, measure it, keep the results in the run's folder.
+"""One trial of a sweep: it trains its run, measures it and keeps the results in the run's folder.
 
-Whatever an earlier attempt finished is found and left alone, down to the last checkpoint.
+Work that an earlier attempt finished is found and kept, down to the last checkpoint.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ FINISHED = "finished"
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What every trial of a sweep shares; plain data."""
+    """Plain data that all trials of a sweep share."""
 
     sweep: Sweep
     parent: tracking.RunHandle | None

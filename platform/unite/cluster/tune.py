@@ -1,11 +1,11 @@
-"""The grid of a sweep under Ray Tune: who fits, what runs where, and that nothing waits for ever.
+"""The grid of a sweep under Ray Tune: capacity, placement, and a guard against endless waiting.
 
 One rule decides where a trial trains. A run of one worker without a GPU trains inside its trial,
 which reserves one CPU: it starts in seconds, and as many trials run at once as there are CPUs.
 Every other run trains in a Ray Train worker group beside its trial, which then reserves next to
 nothing, so that trials never hold what their own workers need.
 
-Tune only schedules. What is finished is known from the storage, so a killed driver, or another one,
+Tune only schedules. Finished work is known from the storage, so a killed driver, or another one,
 starts the grid afresh and finds the rest.
 """
 
@@ -30,11 +30,11 @@ from unite.cluster.connect import (
 from unite.config.schema import ClusterConfig
 
 TRIAL_CPUS = 0.01
-"""Of a trial that only watches its workers; Ray refuses 0."""
+"""CPUs of a trial that only watches its workers; Ray refuses 0."""
 NO_ROOM = "no room"
 """State of a trial whose workers did not get what they need."""
 SWEEP_CURE = "Lower --workers, choose another --scale, or set --wait-s for an autoscaling cluster."
-"""Which flags of a sweep help when the cluster is too small."""
+"""Advice on a sweep's flags when the cluster is too small."""
 
 
 class GridError(RuntimeError):
@@ -43,14 +43,14 @@ class GridError(RuntimeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Admission:
-    """How a sweep is laid over the cluster."""
+    """Placement of a sweep on the cluster."""
 
     concurrent: int
-    """Trials at once."""
+    """Number of trials that run at once."""
     trial_cpus: float
-    """What each trial reserves for itself."""
+    """CPUs that each trial reserves for itself."""
     allotment: Allotment | None = None
-    """Of the worker group beside each trial; None = it trains inside the trial."""
+    """Resources of the worker group beside each trial; None = the trial itself trains."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +61,11 @@ class Item:
     """Identity: the digest of the run."""
     label: str
     folder: str
-    """Of the run."""
+    """Folder of the run."""
 
 
 def trains_inside(config: ClusterConfig) -> bool:
-    """The rule: one worker, no GPU."""
+    """True if the run trains inside its trial: one worker, no GPU."""
     return config.num_workers == 1 and not config.use_gpu
 
 

@@ -1,4 +1,4 @@
-"""What the driver of a sweep sees of its trials. Imports Ray: import it after `connect`."""
+"""Watcher of a sweep's trials in the driver. It imports Ray: import it after `connect`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Watcher(Callback):
         """Key -> message of each trial that ended without a result."""
         self.ended = 0
         self.hopeless: CapacityError | None = None
-        """Why no other trial would start either."""
+        """Error because of which no other trial would start either."""
         self.alive = self.shown = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:

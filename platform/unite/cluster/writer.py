@@ -33,7 +33,7 @@ class BusyError(ValueError):
 
 @contextmanager
 def sole_writer(run: Store, patience_s: float = PATIENCE_SECONDS) -> Iterator[None]:
-    """Inside, no other process is inside for the same run; BusyError when one stays there."""
+    """Context that one process at a time holds for a run; BusyError when another keeps it."""
     if not run.is_local:
         yield
         return

@@ -66,7 +66,7 @@ class Arm:
             torch.cuda.synchronize()
 
     def parts(self) -> dict[str, dict[str, torch.Tensor]]:
-        """What a checkpoint holds."""
+        """Tensors of a checkpoint, by part and name."""
         return {
             "model": self.model.state_dict(),
             "ema": self.ema.state_tensors(),

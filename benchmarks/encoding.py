@@ -1,4 +1,4 @@
-"""How far stored crops are from lossless ones: python benchmarks/encoding.py DIR [--help]
+"""Distance of stored crops from lossless ones: python benchmarks/encoding.py DIR [--help]
 
 Headline: the Frechet distance between the crops that prepared shards hold as JPEG of quality 95 and
 the same crops without loss. Nothing is timed but the encoder, so noise of the machine cannot move
@@ -49,14 +49,14 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What to measure."""
+    """Settings of the benchmark."""
 
     data: Annotated[str, tyro.conf.Positional]
     """Folder with photos, at any depth."""
     extractor: str = ""
     """Folder of a fitted small extractor for 32 x 32 images; empty = pixels alone."""
     num: int = 1000
-    """Photos, at most, evenly spaced in the order of their paths."""
+    """Largest number of photos, evenly spaced in the order of their paths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +65,9 @@ class Stored:
 
     pixels_BHWC: np.ndarray
     bytes: int
-    """Of an image, mean."""
+    """Mean size of an image in bytes."""
     seconds: float
-    """To encode an image, median."""
+    """Median time to encode an image."""
 
 
 def crops(options: Options) -> np.ndarray:

@@ -50,7 +50,7 @@ EMPTY_LEASES = 200
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What is timed."""
+    """Settings of the benchmark."""
 
     samples: int = 960
     """Samples of a round and arm."""
@@ -109,7 +109,7 @@ def run(fleet: Fleet[Work], task: Generation) -> float:
 
 
 def compare(first: Generation, second: Generation) -> None:
-    """Both arms found the same, bit by bit."""
+    """Check that both arms gave the same results, bit by bit."""
     for ours, theirs in zip(read_chunks(first), read_chunks(second), strict=True):
         for name in set(ours) - {"seconds"}:
             np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)

@@ -38,14 +38,14 @@ GOAL_DIFFERENCE = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What to measure."""
+    """Settings of the benchmark."""
 
     dim: int = 2048
-    """Features."""
+    """Number of features."""
     samples: int = 5000
     """Samples behind each covariance; under `dim` they are rank-deficient."""
     rounds: int = 5
-    """Times that each arm runs."""
+    """Number of rounds of each arm."""
     out: str = ""
     """Folder for a dated report; empty = print only."""
 

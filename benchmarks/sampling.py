@@ -68,12 +68,12 @@ Images = Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What to measure."""
+    """Settings of the benchmark."""
 
     run: str = ""
     """Model: what `jobs/generate.py --run` takes; empty = a random one of the digits' size."""
     storage: str = ""
-    """Where the runs are; empty = UNITE_STORAGE, else ./runs."""
+    """Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs."""
     num: int = 128
     """Samples per round and arm."""
     batch: int = 64
@@ -92,7 +92,7 @@ class Options:
 
 @dataclass
 class Arm:
-    """What one arm did at one guidance scale."""
+    """Measurements of one arm at one guidance scale."""
 
     seconds: list[float] = field(default_factory=list)
     rows_per_sample: float = 0.0
@@ -102,7 +102,7 @@ class Arm:
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """What all arms share."""
+    """Model, labels, noise and options that all arms share."""
 
     model: UNITE
     labels: Tensor
@@ -134,7 +134,7 @@ def ours(
 def plain(
     model: UNITE, labels_B: Tensor, noise_BKD: Tensor, config: SamplingConfig
 ) -> tuple[Images, int]:
-    """The reference arm: what one writes down first (METHOD 4)."""
+    """The reference arm: a straightforward implementation (METHOD 4)."""
     labels_B = labels_B.to(noise_BKD.device)
     both = torch.cat([labels_B, torch.full_like(labels_B, model.null_label)])
     low, high = config.cfg_interval

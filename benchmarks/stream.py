@@ -69,7 +69,7 @@ class Arguments:
 
 @dataclass
 class Turn:
-    """What one turn of an arm measured."""
+    """Measurements of one turn of an arm."""
 
     first_batch_s: float
     images_per_s: float

@@ -50,7 +50,7 @@ GOALS = {"cpu": 1.3, "cuda": 2.0}
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What to measure."""
+    """Settings of the benchmark."""
 
     recipe: str = "digits"
     """Recipe of model, losses and optimisers."""
@@ -59,7 +59,7 @@ class Options:
     noisings: tuple[int, ...] = (14,)
     """Values of F."""
     compiled: tuple[bool, ...] = (False, True)
-    """Whether the blocks of our arm are compiled; one table row each, for every F."""
+    """Values of the switch that compiles our arm's blocks; one table row each, for every F."""
     batch: int = 0
     """Images per step; 0 = the recipe's."""
     chunk: int = 2
@@ -157,7 +157,7 @@ def random_perceptual(config: RunConfig, device: torch.device) -> Perceptual | N
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What one F gave: seconds per step of each block, losses of each step, peak memory."""
+    """Measurements at one F: seconds per step of each block, losses of each step, peak memory."""
 
     config: RunConfig
     seconds: dict[str, list[float]]

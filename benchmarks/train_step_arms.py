@@ -1,4 +1,4 @@
-"""The two arms of train_step.py: the platform's step, and a plain one as one writes it first."""
+"""The two arms of train_step.py: the platform's step, and a straightforward one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from unite.training.step import Address, TrainingStep
 
 @dataclass(frozen=True, kw_only=True)
 class Setting:
-    """One row: the config and what both arms share."""
+    """Setting of one row: the config, and the parts that both arms share."""
 
     config: RunConfig
     device: torch.device
@@ -78,7 +78,7 @@ class Ours:
 
 
 class Plain:
-    """The reference arm: what one writes down first."""
+    """The reference arm: a straightforward implementation."""
 
     def __init__(self, setting: Setting) -> None:
         self.setting, self.config = setting, setting.config

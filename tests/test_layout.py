@@ -249,6 +249,23 @@ def test_files_are_short():
     assert not too_long, "\n".join(too_long)
 
 
+RIDDLE = re.compile(r"\s*(What|Where|How|Whether|Which|Who|Why|Of)\b")
+
+
+def test_docstrings_begin_with_the_noun_or_verb_of_the_thing():
+    """Strings that explain a module, class, function or attribute."""
+    benchmarks = sorted((ROOT / "benchmarks").glob("*.py"))
+    riddles = [
+        f"{where(path, node.lineno)}: {node.value.value.strip().splitlines()[0]}"
+        for path in [*modules(), *SCRIPTS, *benchmarks]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and RIDDLE.match(str(node.value.value))
+    ]
+    assert not riddles, "name the thing first (True if ..., Number of ...):\n" + "\n".join(riddles)
+
+
 # Spelt in pieces, so that this file is not its own finding.
 PLACES = re.compile(
     "|".join(

@@ -42,7 +42,7 @@ class NodeType:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterSummary:
-    """A valid cluster file: its node types (head first) and the fields that are still to fill in."""
+    """A valid cluster file: its node types (head first) and the fields that must be filled in."""
 
     name: str
     node_types: tuple[NodeType, ...]

@@ -57,7 +57,7 @@ MISTAKES = {
     "name: 12": "name = 12 must be text (in quotes)",
     "recipe: unit-b": "did you mean unite-b",
     "flow: {steps: 3}\nflow.steps: 4": "flow.steps is given twice",
-    "flow: {steps: 3}\nflow: {shift: 1}": "flow stands twice",
+    "flow: {steps: 3}\nflow: {shift: 1}": "flow is given twice",
     "flow: {steps: 3": "is no YAML",
     "- flow": "a run is a mapping of fields",
     "": "a run is a mapping of fields",

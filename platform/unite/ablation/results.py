@@ -75,7 +75,7 @@ def read_result(run: Run, trial: Trial) -> Result | None:
     try:
         content = _read(place)
     except (StorageError, TypeError) as error:
-        logger.warning("%s is not a whole result and is made again: %s", place, error)
+        logger.warning("%s is incomplete, the trial is measured again: %s", place, error)
         return None
     return content if content.checkpoint == checkpoint_digest(folder) else None
 

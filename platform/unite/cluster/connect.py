@@ -126,7 +126,7 @@ def connect(**overrides: Any) -> float:
     terminal.divert()
     starts = is_private()
     doing = "starting Ray on this machine" if starts else "joining the Ray cluster"
-    terminal.phase(f"{doing}; what it says itself is in {logs.log_file()}")
+    terminal.phase(f"{doing}; Ray's own messages are in {logs.log_file()}")
     for name in ("ray.data", "ray.train", "ray.tune"):
         logging.getLogger(name).setLevel(logging.WARNING)
     settings: dict[str, Any] = {"runtime_env": runtime_env(), "log_to_driver": True}

@@ -133,7 +133,9 @@ def _tracked_runs(arguments: ScheduleArguments, storage: str) -> list[Store]:
     places = [run.place for run in found if run.place]
     reached = [Store.open(place) for place in dict.fromkeys(places) if _is_reached(place, uri)]
     if len(reached) < len(set(places)):
-        logger.warning("%d runs in MLflow are not here", len(set(places)) - len(reached))
+        logger.warning(
+            "%d runs of MLflow cannot be reached from here", len(set(places)) - len(reached)
+        )
     return reached
 
 

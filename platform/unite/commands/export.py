@@ -130,7 +130,7 @@ def _check(arguments: ExportArguments) -> None:
         refuse_changed(arguments, ("champion", "mlflow"), "without --register NAME")
     if arguments.champion and direction(arguments.champion) is None:
         raise ValueError(
-            f"--champion {arguments.champion!r} is not better one way or the other; use one of "
+            f"--champion {arguments.champion!r}: neither higher nor lower is better; use one of "
             f"{', '.join(DIRECTIONS)} (distances with their extractor, as fd-digits-cnn)"
         )
 

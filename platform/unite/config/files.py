@@ -100,7 +100,7 @@ def _refuse_repeats(node: Any) -> None:
         keys = [key.value for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:
-                raise ValueError(f"{key} stands twice, and only one could count: join them")
+                raise ValueError(f"{key} is given twice, and only one can count: merge them")
         for _, below in node.value:
             _refuse_repeats(below)
 

@@ -60,7 +60,7 @@ class BadRowList:
         try:
             self._run.write(name, lines.encode())
         except StorageError as error:
-            log.warning("the list of bad rows waits: %s", error)
+            log.warning("the list of bad rows is not written yet, it is tried again: %s", error)
             return
         self._number += 1
         self._unwritten.clear()

@@ -294,7 +294,7 @@ def require_same_classes(train: ShardSet, held_out: ShardSet) -> None:
     raise ShardError(
         f"data.train {train.uri} has {len(names)} classes and data.eval {held_out.uri} has "
         f"{len(others)}, and from label {number} on they mean different things (held out lacks: "
-        f"{', '.join(lacking[:5]) or 'none'}; knows more: {', '.join(unknown[:5]) or 'none'}). "
+        f"{', '.join(lacking[:5]) or 'none'}; has extra: {', '.join(unknown[:5]) or 'none'}). "
         "Prepare the held-out set again into the folder of the training set (jobs/prepare_data.py "
         "--split eval with the same --out): it takes that set's labels"
     )

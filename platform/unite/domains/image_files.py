@@ -83,7 +83,9 @@ def _convert(image: Image.Image, channels: int) -> Image.Image:
     if image.mode.startswith("I;16"):
         image = _highest_8_bits(image)
     if image.mode not in MODES:
-        raise ValueError(f"mode {image.mode} has no fixed white, store 8 or 16 bits per channel")
+        raise ValueError(
+            f"mode {image.mode} has no fixed white value: store 8 or 16 bits a channel"
+        )
     wanted = "L" if channels == 1 else "RGB"
     if image.mode != wanted:
         return image.convert(wanted)

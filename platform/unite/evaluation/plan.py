@@ -26,7 +26,7 @@ from unite.sampling.seeds import balanced_labels
 
 DEFAULT_SAMPLES = 50_000
 SMALL_DATA_FACTOR = 2
-"""For a training set under DEFAULT_SAMPLES / this, the default N is this many times its images."""
+"""Default N per training image, for a training set under DEFAULT_SAMPLES / SMALL_DATA_FACTOR."""
 FEWEST_SAMPLES = FidelityPlan.splits
 MOST_IMAGES = 50_000
 """Largest number of held-out images that are reconstructed by default."""

@@ -49,8 +49,8 @@ class ScheduleArguments(EvaluateArguments):
     """Evaluate checkpoints that have no result yet. The flags of jobs/evaluate.py say how."""
 
     run: str = ""
-    """Only this run or checkpoint (as for evaluate.py); empty = every run in the storage, and those
-    of the MLflow experiment that can be reached from here."""
+    """Run or checkpoint to evaluate (as for evaluate.py); empty = every run in the storage, and
+    those of the MLflow experiment that can be reached from here."""
     once: bool = False
     """One round: submit, wait until everything has a result or has failed for good, and end."""
     every: str = ""

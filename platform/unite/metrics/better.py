@@ -56,7 +56,7 @@ def why_not_better(new: MetricCard, old: MetricCard) -> str:
     better = direction(new.metric)
     if better is None:
         raise MetricError(
-            f"{new.metric} is not better one way or the other; compare one of: "
+            f"{new.metric}: neither higher nor lower is better; compare one of: "
             f"{', '.join(DIRECTIONS)} (distances with their extractor, as fd-digits-cnn)"
         )
     found = differences(new, old)

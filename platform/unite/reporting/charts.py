@@ -92,7 +92,7 @@ def dynamics(runs: Sequence[ReportRun]) -> list[Panel]:
 
 
 def thin(points: Sequence[tuple[int, float]]) -> list[tuple[float, float]]:
-    """At most MOST_POINTS points; means of stretches where there are more."""
+    """Points of a curve, MOST_POINTS at most; means of stretches where there are more."""
     size = -(-len(points) // MOST_POINTS) or 1
     stretches = [points[start : start + size] for start in range(0, len(points), size)]
     return [

@@ -95,7 +95,7 @@ class ReportRun:
         ended = self.info.status == "FINISHED" or self.progress.get("state") == "done"
         if ended and not short:
             return ""
-        words = {"RUNNING": "still running, or ended without a word"}
+        words = {"RUNNING": "still running, or ended without a final status"}
         state = words.get(self.info.status, self.info.status.lower())
         return f"{state}: {images:,} of {total:,} images" if short else state
 
@@ -255,7 +255,7 @@ def _samples(handle: tracking.RunHandle) -> tuple[dict[int, Thumbnail], int, lis
 
 
 def evenly(values: Sequence[int], most: int) -> list[int]:
-    """At most `most` of the values, in order: evenly over the whole, the last among them."""
+    """Values in order, `most` at most: evenly over the whole, the last among them."""
     if len(values) <= most:
         return list(values)
     last = len(values) - 1

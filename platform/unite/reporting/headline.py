@@ -35,7 +35,7 @@ class Headline:
     """Rule by which it is the best."""
     numbers: tuple[tuple[Column, Cell], ...]
     samples: Thumbnail | None
-    """Its last grid."""
+    """Last sample grid of the run; None without one."""
     losses: Panel | None
 
 

@@ -95,8 +95,8 @@ def _revision(database: Path) -> str | None:
 def _broken(database: Path, reason: str) -> TrackingError:
     command = shlex.join(["mv", str(database), f"{database}.broken"])
     return TrackingError(
-        f"{database} was left half made by a process that was killed, or that another one got in "
-        f"the way of ({reason}). Move it aside ({command}): the next start makes a "
+        f"{database} is half made: the process that made it was killed, or disturbed by another "
+        f"one ({reason}). Move it aside ({command}): the next start makes a "
         "new one. No training is lost: every run keeps its own curves, and sends them again when "
         "it goes on. If an MLflow of yours is making it at this moment, wait for that"
     )

@@ -52,7 +52,7 @@ class Sender(threading.Thread):
                 time.sleep(RETRY_PAUSE_S)
 
     def beat(self) -> bool:
-        """At most one request; False when it failed or when there was nothing to send."""
+        """Make at most one request; False when it failed or when there was nothing to send."""
         done = self._guarded(self._delivery.step)
         if done and self._down and not self._delivery.pending():
             self._down = False

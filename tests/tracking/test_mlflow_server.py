@@ -116,8 +116,8 @@ def test_an_outage_neither_stops_the_run_nor_loses_anything(
     client = connect(server.uri)
     stored = [file.path for file in client.list_artifacts(handle.run_id, "images")]
     assert sorted(name.partition("+timestamp")[0] for name in stored) == [
-        *["images/samples+step+24"] * 2,
-        *["images/samples+step+8"] * 2,
+        *["images/eval~samples+step+24"] * 2,
+        *["images/eval~samples+step+8"] * 2,
     ]
     (config,) = [file.path for file in client.list_artifacts(handle.run_id) if not file.is_dir]
     url = f"{server.uri}/get-artifact?path={config}&run_uuid={handle.run_id}"

@@ -11,7 +11,15 @@ from PIL import Image
 
 from unite.config.schema import TrackingConfig
 from unite.config.vocabulary import METRICS
-from unite.tracking import DataInput, RunFiles, finish_run, log_results, open_tracker, start_run
+from unite.tracking import (
+    DataInput,
+    RunFiles,
+    finish_run,
+    log_results,
+    metric_history,
+    open_tracker,
+    start_run,
+)
 from unite.tracking.presentation import COMMAND_TAG, NOTE_TAG, command_line, shown_name
 from unite.tracking.server import connect
 
@@ -121,6 +129,16 @@ def test_names_are_not_mixed_up_and_evaluation_comes_first():
     shown = [shown_name(name) for name in METRICS]
     assert len(set(shown)) == len(METRICS)
     assert sorted(shown)[0].startswith("eval/")
+
+
+def test_a_history_is_found_under_the_old_and_the_new_name(storage, tmp_path):
+    handle = start(storage)
+    connect(handle.uri).log_metric(handle.run_id, "throughput/mfu", 0.25, step=64)
+    tracker = open_tracker(handle, spool=tmp_path / "spool", interval_s=0.01)
+    tracker.log({"throughput/mfu": 0.5, "eval/psnr": 30.0}, step=128)
+    tracker.close()
+    assert metric_history(handle, "throughput/mfu") == [(64, 0.25), (128, 0.5)]
+    assert metric_history(handle, "eval/psnr") == [(128, 30.0)]
 
 
 def test_pictures_are_found_under_the_old_and_the_new_key(storage, tmp_path, gradient):

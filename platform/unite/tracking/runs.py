@@ -24,6 +24,7 @@ from unite.tracking.presentation import (
     describe_experiment,
     log_data,
     refresh_note,
+    shown_name,
 )
 from unite.tracking.server import (
     RunHandle,
@@ -325,9 +326,14 @@ def _run_info(run: Run) -> RunInfo:
 
 
 def metric_history(handle: RunHandle, name: str) -> list[tuple[int, float]]:
-    """(step, value) of every point of a metric, in steps' order."""
+    """(step, value) of every point of a metric that training logged as `name`, in steps' order.
+
+    Runs of older versions have it in MLflow under that name, newer ones under `shown_name`.
+    """
     try:
-        points = connect(handle.uri).get_metric_history(handle.run_id, name)
+        client = connect(handle.uri)
+        names = dict.fromkeys((name, shown_name(name)))
+        points = [p for each in names for p in client.get_metric_history(handle.run_id, each)]
     except Exception as error:  # whatever mlflow, its database driver or the network raises
         raise TrackingError(f"cannot read {name} at {handle.uri}: {reason_of(error)}") from error
     return sorted((point.step, point.value) for point in points)

@@ -10,7 +10,7 @@ UV := $(BIN)/uv pip
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 ARGS ?=
 
-.PHONY: help demo test lint format lock clean
+.PHONY: help demo test lint mutants format lock clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
@@ -25,6 +25,10 @@ lint: $(STAMP)  ## check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+mutants: $(STAMP)  ## change the code in 300 places, one at a time, and see that a test fails
+	$(UV) install --quiet --group mutants
+	$(BIN)/python tests/mutants/run.py $(ARGS)
 
 format: $(STAMP)  ## rewrite the code in the house style
 	$(BIN)/ruff check --fix-only .

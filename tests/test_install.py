@@ -63,10 +63,13 @@ def test_help_names_the_two_commands(fresh):
     assert [line.split()[0] for line in lines][1:3] == ["demo", "test"]
 
 
-def test_ci_runs_what_a_user_runs_and_installs_nothing_by_itself(root):
+def test_ci_runs_what_a_user_runs_and_brings_nothing_but_a_browser(root):
     lines = (root / ".ci" / "run").read_text().splitlines()
     commands = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-    assert commands == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "exec make test"]
+    assert commands[:2] == ["set -euo pipefail", 'cd "$(dirname "$0")/.."']
+    assert commands[-2:] == ["export UNITE_REQUIRE_BROWSER=1", "exec make test"]
+    installing = [line for line in commands if re.search(r"\b(install|pip|curl|wget)\b", line)]
+    assert len(installing) == 1 and "--no-install-recommends chromium >" in installing[0]
     assert os.access(root / ".ci" / "run", os.X_OK)
 
 

@@ -47,5 +47,6 @@ def test_its_cards_hold_the_protocol(run_suites):
         assert (card.solver, card.num_steps, card.label_sampling) == ("euler", 4, "balanced")
         for name in ("reference", "extractor", "extractor_digest", "seed", "cfg_interval"):
             assert getattr(card, name) == getattr(beside, name), name
+    assert sweep.rows[0].card.details["scales"] == list(SCALES)
     content = json.loads(sweep.files["cfg_sweep.json"])
     assert content["card"]["reference"] == beside.reference

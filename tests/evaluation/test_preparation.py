@@ -171,6 +171,17 @@ def test_large_sets_are_fitted_on_ranges_spread_over_them(digits, monkeypatch):
     assert rows.max() > 1400
 
 
+@pytest.mark.parametrize(("mode", "kind"), [("L", np.uint8), ("I;16", np.uint16)])
+def test_images_of_bare_shards_are_as_the_first_and_the_highest_label_say(tmp_path, mode, kind):
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((6, 9), kind)).save(file, "PNG")
+    assert Image.open(io.BytesIO(file.getvalue())).mode == mode
+    table = pa.table({"image": [file.getvalue()] * 2, "label": [0, 3]})
+    pq.write_table(table, tmp_path / "train-00000-of-00001.parquet")
+    images = images_of(Dataset.open(str(tmp_path), "train"))
+    assert (images.channels, images.size, images.num_classes) == (1, 6, 4)
+
+
 def test_reference_statistics_agree_with_numpy(storage):
     domain = load(str(storage / "tiny")).domain
     shards = ShardSet.open(str(storage / "data" / "digits"), split="train")
@@ -179,6 +190,7 @@ def test_reference_statistics_agree_with_numpy(storage):
     reference = refer(storage)
     np.testing.assert_allclose(reference.mu_F, pixels.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(reference.sigma_FF, np.cov(pixels.T), rtol=1e-5, atol=1e-9)
+    assert reference.label_histogram.dtype == np.int64
     assert Reference.load(str(next((storage / "references").glob("*.npz")))).num == 1500
 
 

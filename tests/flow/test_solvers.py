@@ -8,7 +8,7 @@ from torch import nn
 from torchdiffeq import odeint
 
 from unite.flow.path import per_sample, velocity
-from unite.flow.solvers import IntegrationError, solve
+from unite.flow.solvers import IntegrationError, _advance, _Travellers, solve
 from unite.flow.timesteps import time_grid
 
 THEIRS = {"heun": "heun2", "midpoint": "midpoint", "euler": "euler"}
@@ -126,6 +126,13 @@ def test_dopri5_tolerances_reach_the_controller():
     )
     torch.testing.assert_close(tight.z[2], expected[0], rtol=1e-7, atol=1e-7)
     assert tight.nfe_B[2] == count
+
+
+def test_a_step_whose_error_is_just_the_tolerance_is_taken():
+    one = torch.ones(1)
+    before = _Travellers(z=one, slope=one, t=0 * one, dt=0.25 * one, rows=torch.arange(1))
+    after = _advance(before, 2 * one, 3 * one, ratio=one)
+    assert (after.t.item(), after.z.item(), after.slope.item()) == (0.25, 2.0, 3.0)
 
 
 def test_dopri5_costs_each_sample_its_own_evaluations():

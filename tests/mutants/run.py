@@ -1,0 +1,191 @@
+"""Mutants of the rooms that compute: a fixed random sample, each against the tests that reach it.
+
+    make mutants                 an hour or two on two cores; interrupted, it goes on where it was
+    make mutants ARGS="--num 50" fewer of them; ARGS=--report prints what is known
+
+mutmut (pyproject.toml, [tool.mutmut]) changes one expression at a time in a copy of the tree, and
+runs the tests that call the changed function, the quickest first, until one fails. The sample is
+by the hash of a mutant's name, so that code elsewhere does not change it. Left out are mutants of
+messages and of what is the same on every input here: see `plain`. `survivors.yaml` beside this file
+holds those that no test can kill, each with the reason; any other survivor is a missing test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import yaml
+
+# mutmut reads its settings in the folder where it is imported, which is the copy: so inside.
+
+ROOT = Path(__file__).resolve().parents[2]
+WITHOUT_EFFECT = {"strict", "device", "non_blocking", "map_location", "dtype"}
+"""Keywords that guard what never happens, or choose what a CPU and float32 inputs choose alone."""
+
+MUTMUT_DOT = "\u01c1"
+"""Stands between class and method in mutmut's names."""
+
+
+def copy_tree(place: Path) -> None:
+    """The tracked files below `place`, platform/ as src/: the one source root that mutmut knows."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, check=True)
+    for name in listed.stdout.decode().splitlines():
+        source, target = ROOT / name, place / name.replace("platform/", "src/", 1)
+        if not target.is_file() or target.read_bytes() != source.read_bytes():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+    settings = (ROOT / "pyproject.toml").read_text()
+    settings = settings.replace('pythonpath = ["platform"]', 'pythonpath = ["src"]')
+    (place / "pyproject.toml").write_text(settings)
+    (place / "mutants").mkdir(exist_ok=True)
+    for link, target in {"mutants/platform": "src", "shared": ROOT.parent / "shared"}.items():
+        if not (place / link).is_symlink():
+            (place / link).symlink_to(target)
+
+
+def make_mutants() -> dict[str, Path]:
+    """Writes all of them; name -> file."""
+    from mutmut import __main__ as mutmut
+
+    mutmut.set_mutant_under_test("mutant_generation")
+    with mutmut.CatchOutput(spinner_title="Generating mutants"):
+        mutmut.copy_src_dir()
+        mutmut.copy_also_copy_files()
+        mutmut.create_mutants(os.cpu_count() or 1)
+    files = list(mutmut.walk_mutatable_files())
+    return {name: file for file in files for name in exit_codes(file)}
+
+
+def exit_codes(file: Path) -> dict[str, int | None]:
+    """What came of each mutant of a file; None where it was not tested yet."""
+    from mutmut.mutation.data import SourceFileMutationData
+
+    data = SourceFileMutationData(path=file)
+    data.load()
+    return data.exit_code_by_key
+
+
+def chosen(mutants: dict[str, Path], num: int) -> list[str]:
+    """The sample, in its order."""
+    order = sorted(mutants, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    sample: list[str] = []
+    for name in order:
+        if len(sample) == num:
+            break
+        if plain(*functions(name, mutants[name])):
+            sample.append(name)
+    return sample
+
+
+def functions(name: str, path: Path) -> tuple[str, str]:
+    """The source of the function as it is, and changed."""
+    import libcst
+    from mutmut.mutation.diff_apply import read_functions_from_index
+
+    found = read_functions_from_index(name, path)
+    assert found, f"{name}: mutmut's index does not hold it"
+    before, after = (libcst.Module([function]).code.strip() for function in found)
+    return before, after
+
+
+def plain(before: str, after: str) -> bool:
+    """Whether the two differ in more than messages and keywords without effect."""
+    trees = (ast.dump(Quiet().visit(ast.parse(code))) for code in (before, after))
+    return len(set(trees)) == 2
+
+
+class Quiet(ast.NodeTransformer):
+    """Takes out what nobody computes with: texts of errors and logs, keywords without effect."""
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        if isinstance(node.exc, ast.Call):
+            node.exc.args, node.exc.keywords = [], []
+        return node
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        name = ast.unparse(node.func)
+        if name.split(".")[0] in ("logger", "log", "console", "warnings") or name == "cast":
+            return ast.Constant(None)
+        node.keywords = [kept for kept in node.keywords if kept.arg not in WITHOUT_EFFECT]
+        return self.generic_visit(node)
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        return ast.Constant("")
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        sentence = isinstance(node.value, str) and " " in node.value.strip("X")
+        return ast.Constant("") if sentence else node
+
+
+def change(before: str, after: str) -> str:
+    """The changed lines: "what it was -> what it became"."""
+    old, new = before.splitlines(), after.splitlines()
+    gone = " ".join(line.strip() for line in old if line not in new)
+    come = " ".join(line.strip() for line in new if line not in old)
+    return f"{gone} -> {come}"
+
+
+def title(name: str) -> str:
+    """unite.flow.path.velocity, or of a method unite.training.muon.Muon.step."""
+    module, _, function = name.split("__mutmut_")[0].rpartition(".")
+    return f"{module}.{function[2:].replace(MUTMUT_DOT, '.')}"
+
+
+def report(sample: list[str], mutants: dict[str, Path]) -> int:
+    """Prints killed and survived by room, and each survivor; the number without an excuse."""
+    from mutmut.stats import status_by_exit_code
+
+    excuses = yaml.safe_load(Path(__file__).with_name("survivors.yaml").read_text())
+    rooms: dict[str, Counter[str]] = {}
+    alive: list[str] = []
+    for name in sample:
+        status = status_by_exit_code[exit_codes(mutants[name])[name]]
+        if status in ("survived", "no tests"):
+            text = f"{title(name)}: {change(*functions(name, mutants[name]))}"
+            status = "equivalent" if text in excuses else status
+            alive += [] if text in excuses else [f"  {text!r}:"]
+        elif status != "not checked":
+            status = "killed"  # by a test, the clock or a crash
+        rooms.setdefault(name.split(".")[1], Counter())[status] += 1
+    total = sum(rooms.values(), Counter())
+    for room, counts in [*sorted(rooms.items()), ("all", total)]:
+        print(f"{room:12}", ", ".join(f"{status} {counts[status]}" for status in sorted(counts)))
+    print(f"{len(alive)} survivors without a reason in survivors.yaml:", *alive, sep="\n")
+    return len(alive)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="run a sample of mutants against their tests")
+    parser.add_argument("--num", type=int, default=300)
+    parser.add_argument("--place", type=Path, default=Path(tempfile.gettempdir()) / "unite-mutants")
+    parser.add_argument("--report", action="store_true", help="print what is known, run nothing")
+    arguments = parser.parse_args()
+    arguments.place.mkdir(parents=True, exist_ok=True)
+    if not arguments.report:
+        copy_tree(arguments.place)
+    os.chdir(arguments.place)
+    mutants = make_mutants()
+    sample = chosen(mutants, arguments.num)
+    todo = [name for name in sample if exit_codes(mutants[name])[name] is None]
+    if todo and not arguments.report:
+        print(f"{len(sample)} of {len(mutants)} mutants chosen, {len(todo)} to run")
+        from mutmut.__main__ import _run
+        from mutmut.workers.isolation import ForkRunner
+
+        # mutmut would run all tests a second time: those that it timed have just been green.
+        ForkRunner.run_clean_tests = lambda self, tests: 0  # type: ignore[method-assign]
+        _run(todo, None)
+    sys.exit(report(sample, mutants) > 0)
+
+
+if __name__ == "__main__":
+    main()

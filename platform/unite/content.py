@@ -61,7 +61,7 @@ def stand_in(head: bytes) -> str:
 
 
 def beginning(head: bytes) -> str:
-    """A clause that tells people what a file of another kind is: "is text: 'mu'"."""
+    """A clause that describes a file of another kind: "is text: 'mu'"."""
     kind = kind_of(head)
     if kind == "text":
         first = head.decode(errors="replace").strip().splitlines()

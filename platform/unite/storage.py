@@ -222,7 +222,7 @@ class Store:
             temporary.unlink(missing_ok=True)
 
     def _upload(self, path: str, pieces: Iterable[bytes | memoryview]) -> None:
-        """Write an object. Closing the stream publishes it, so what broke midway is deleted."""
+        """Write an object. Closing the stream publishes it, so an incomplete one is deleted."""
         try:
             with self.filesystem.open_output_stream(path) as stream:
                 for piece in pieces:

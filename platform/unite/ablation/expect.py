@@ -1,4 +1,4 @@
-"""The time that a sweep is expected to take, from what earlier sweeps took on this machine.
+"""Expected time of a sweep, from the times of earlier sweeps on this machine.
 
 A sweep of small trials mostly waits: Ray starts, each trial's process imports torch, every
 checkpoint is loaded and measured. FLOPs alone would promise seconds where it is minutes.

@@ -46,8 +46,8 @@ class SweepOptions:
     workers: int = 0
     """Ray Train workers of each trial; 0 = the scale's."""
     wait_s: float = 0.0
-    """Seconds to wait for an autoscaling cluster to bring what a trial needs; 0 = it must be
-    there."""
+    """Seconds to wait for an autoscaling cluster to bring a trial's resources; 0 = they must
+    be there."""
     storage: str = ""
     """Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs."""
     out: str = ""
@@ -86,7 +86,7 @@ def complete(options: SweepOptions) -> SweepOptions:
 
 
 def settle(axis: Axis, options: SweepOptions) -> SweepOptions:
-    """`complete`, with the values in the axis' order, whatever order they were typed in."""
+    """`complete`, with the values in the axis' order instead of the typed order."""
     options = complete(options)
     if not options.values:
         return options

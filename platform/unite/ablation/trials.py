@@ -66,7 +66,7 @@ class Trial:
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """A training run and every trial that is measured on it: what one Tune trial does."""
+    """A training run and every trial that is measured on it: the work of one Tune trial."""
 
     config: RunConfig
     trials: tuple[Trial, ...]

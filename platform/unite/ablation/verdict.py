@@ -149,7 +149,7 @@ def paper_value(cell: Cell) -> float:
 
 
 def verdict(axis: Axis, measured: Sequence[Measured]) -> list[str]:
-    """Lines of plain text: each claim, our best point, collapsed latents, what is missing."""
+    """Lines of plain text: each claim, our best point, collapsed latents, missing metrics."""
     lines = [
         _judge(axis, claim, measured, metric)
         for claim in axis.claims

@@ -172,7 +172,7 @@ def to_ours(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], KeyReport]:
 
 
 def _missing(ours: Mapping[str, Tensor]) -> Iterator[str]:
-    """The authors' names of what every architecture has and `ours` lacks, up to its last block."""
+    """Authors' names of keys that every architecture has and `ours` lacks, up to its last block."""
     depths = {
         part: 1 + max((block_index(name, part) for name in ours), default=-1)
         for part in ("tokenizer", "decoder")
@@ -192,7 +192,7 @@ def block_index(name: str, part: str) -> int:
 
 
 def to_theirs(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our state dict under the authors' names; CheckpointError for what they have no name for.
+    """Our state dict under the authors' names; CheckpointError for keys without such a name.
 
     What `to_ours` drops does not come back: the unused first rows of tables return as zeros.
     """

@@ -11,7 +11,7 @@ from unite.models.unite import UNITE
 from unite.storage import Store
 
 CARDS_FILE = "cards.json"
-"""Metric cards beside an exported model; what the model is does not depend on it."""
+"""File of metric cards beside an exported model, which loads without it."""
 
 
 def write_export(model: UNITE, run_config: dict[str, Any], store: Store) -> None:

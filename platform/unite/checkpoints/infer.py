@@ -92,7 +92,7 @@ def infer_configs(
 
 
 def _completed(hints: Hints, shapes: Mapping[str, tuple[int, ...]]) -> Hints:
-    """The hints with what is assumed in the place of None; a warning says what that is."""
+    """The hints with assumed values in the place of None; a warning names them."""
     likely = {
         "decoder_heads": lambda: _decoder_heads(shapes["decoder.input.weight"][0]),
         "in_context_start": lambda: _in_context_start(shapes),

@@ -22,7 +22,7 @@ STATE_FIELDS: dict[str, type] = {
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written or does not hold what its marker says."""
+    """A checkpoint cannot be written, or its files differ from its marker."""
 
 
 def read_marker(folder: Store) -> dict[str, str]:

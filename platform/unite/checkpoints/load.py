@@ -99,7 +99,7 @@ def build_model(
 
 
 def _cast(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights in the precision that the model computes with; a warning says what was not."""
+    """The weights in the precision that the model computes with; a warning names cast ones."""
     others = [name for name, tensor in state.items() if tensor.dtype != expected[name].dtype]
     kinds = sorted({str(state[name].dtype).removeprefix("torch.") for name in others})
     whole = [name for name in others if not state[name].is_floating_point()]
@@ -273,7 +273,7 @@ def check_keys(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> N
 
 
 def _raise_problems(problems: Mapping[str, Sequence[str]]) -> None:
-    """CheckpointError that lists keys by what is wrong with them, if there are any."""
+    """CheckpointError that lists faulty keys by their fault, if there are any."""
     if any(problems.values()):
         text = "; ".join(f"{kind}: {listed(names)}" for kind, names in problems.items() if names)
         raise CheckpointError(f"the weights belong to another architecture. {text}")

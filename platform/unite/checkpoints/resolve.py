@@ -80,7 +80,7 @@ def read_run_config(path: str) -> RunConfig | None:
 
 
 def at_home(config: RunConfig, run: Store) -> RunConfig:
-    """The config of the run in the folder `run`, whatever place it was written for.
+    """The config of the run in the folder `run`, with that folder's name and storage.
 
     A run may be copied, moved or renamed: name and storage are those of the folder that it was
     opened from, and what lay in the old storage is taken from the new one, where it is there too.

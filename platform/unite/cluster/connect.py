@@ -83,7 +83,7 @@ Node = Mapping[str, float]
 
 
 class CapacityError(RuntimeError):
-    """The cluster cannot give what the config asks for."""
+    """The cluster cannot give the resources of the config."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +232,7 @@ def admit(config: ClusterConfig, cure: str = TRAIN_CURE) -> Allotment:
 
 
 def allot(config: ClusterConfig, have: Sequence[Node], cure: str = TRAIN_CURE) -> Allotment:
-    """The pure rule behind `admit`: `have` holds what each node has in all."""
+    """The pure rule behind `admit`: `have` holds the total resources of each node."""
     workers = config.num_workers
     cpus, gpus = (sum(node[kind] for node in have) for kind in ("CPU", "GPU"))
     wanted_workers = count(workers, "worker")

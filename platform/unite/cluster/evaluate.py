@@ -127,7 +127,7 @@ class Evaluation:
     target: Target
     suites: tuple[str, ...]
     choice: Choice
-    """Feature extractors."""
+    """Chosen feature extractors."""
 
     @property
     def home(self) -> Store:

@@ -32,7 +32,7 @@ def gauge_name(metric: str) -> str:
 
 
 def with_gauges(tracker: Tracker, run: str) -> Tracker:
-    """`tracker`, setting gauges tagged with the run too; as it is where Ray is not running."""
+    """`tracker` that also sets gauges with the run as tag; unchanged where Ray is not running."""
     import ray
 
     return GaugedTracker(tracker, run) if ray.is_initialized() else tracker

@@ -32,13 +32,13 @@ from unite.config.schema import ClusterConfig
 TRIAL_CPUS = 0.01
 """CPUs of a trial that only watches its workers; Ray refuses 0."""
 NO_ROOM = "no room"
-"""State of a trial whose workers did not get what they need."""
+"""State of a trial whose workers did not get their resources."""
 SWEEP_CURE = "Lower --workers, choose another --scale, or set --wait-s for an autoscaling cluster."
 """Advice on a sweep's flags when the cluster is too small."""
 
 
 class GridError(RuntimeError):
-    """Ray ended the grid by itself; what trials have finished is kept."""
+    """Ray ended the grid by itself; the results of finished trials are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def check_capacity(config: ClusterConfig, have: Sequence[Node]) -> Admission:
 
 
 def lay_out(config: ClusterConfig, have: Sequence[Node], allotment: Allotment) -> Admission:
-    """The pure rule: `have` holds what each node has in all."""
+    """The pure rule of placement: `have` holds the total resources of each node."""
     if trains_inside(config):
         concurrent = sum(int(node["CPU"]) for node in have)
         if concurrent < 1:

@@ -19,7 +19,7 @@ HEARTBEAT_SECONDS = 30.0
 
 
 class Watcher(Callback):
-    """Prints what trials do, tells the driver of each that ended, and ends a sweep that hangs."""
+    """Callback that prints trials' states, reports ended ones and ends a sweep that hangs."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Watcher(Callback):
         self.alive = self.shown = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Tune keeps a copy of its callbacks that nobody reads; console and driver stay here."""
+        """Empty state for Tune's copy of its callbacks, which nobody reads: console stays here."""
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

@@ -1,4 +1,4 @@
-"""One writer per run: whoever comes second waits until the first has ended.
+"""One writer per run: the second process waits until the first has ended.
 
 A driver that is killed leaves its trials alive for moments, in which the same command, typed again,
 would train beside them; two drivers may also want a run that their sweeps share. The lock is the

@@ -1,4 +1,4 @@
-"""`unite cluster check`: a cluster file's problems, or a summary of what it would start."""
+"""`unite cluster check`: a cluster file's problems, or a summary of its nodes."""
 
 from __future__ import annotations
 

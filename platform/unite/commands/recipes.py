@@ -17,7 +17,7 @@ from unite.models import UNITE, parameter_counts
 
 
 def list_recipes(name: str = "") -> None:
-    """Print what recipes reproduce and the true sizes of their models; of one, to the unit."""
+    """Print the purpose of recipes and the true sizes of their models; of one, to the unit."""
     chosen = [recipe(name).recipe] if name else names()
     print_table(
         ("recipe", "reproduces", "encoder M", "decoder M", "total M"),

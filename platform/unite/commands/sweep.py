@@ -1,4 +1,4 @@
-"""The command of ablations/: parse, tell what is finished, or run the sweep."""
+"""The command of ablations/: parse, print the verdict of a finished sweep, or run it."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ ANSWER = 42.0
 
 
 def push(path: str) -> None:
-    """Send what a run's spool still holds; TrackingError when MLflow does not take it."""
+    """Send the content of a run's spool; TrackingError when MLflow does not take it."""
     pushed = push_spool(path)
     points, files = count(pushed.points, "point"), count(pushed.files, "file")
     print(f"sent {points} and {files}; the rest was there already")

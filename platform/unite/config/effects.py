@@ -100,7 +100,7 @@ def refuse_changed(arguments: Any, names: Iterable[str], why: str) -> None:
 def override(
     own: SamplingConfig, given: Mapping[str, Any], *, scale_is_searched: bool = False
 ) -> SamplingConfig:
-    """A run's own sampling settings with what a user gave in place of them.
+    """A run's own sampling settings with a user's values in their place.
 
     `given` maps fields of SamplingConfig to values. ValueError for values out of range, and for
     what has no effect; a search for the guidance scale goes through scales at which all of it acts.

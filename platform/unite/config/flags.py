@@ -32,7 +32,7 @@ def _finite_float(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[float] | 
 
 
 def finite(text: str) -> float:
-    """A number; ValueError for what is none, for NaN and for infinity."""
+    """A finite number; ValueError for other text, NaN and infinity."""
     value = float(text)
     if not math.isfinite(value):
         raise ValueError(f"{text} is not a finite number")

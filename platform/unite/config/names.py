@@ -17,7 +17,7 @@ ALLOWED = re.compile(r"[^\W_][\w.+=,@ -]*")
 
 
 def check_name(name: str, field: str, *, reserved: tuple[str, ...] = (*WORDS, *FOLDERS)) -> str:
-    """The name itself; ValueError that names `field` and what is wrong with it.
+    """The name itself; ValueError that names `field` and the fault.
 
     A name begins with a letter or a digit of any script and goes on with those and . _ - + = , @
     and blanks. So it is one part of a path, in a URI too, and no option of a command.

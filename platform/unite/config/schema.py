@@ -42,7 +42,7 @@ class EncoderConfig:
     """The Generative Encoder (METHOD 1; paper Table 7)."""
 
     depth: int = 12
-    """Transformer blocks."""
+    """Number of transformer blocks."""
     width: int = 768
     """Hidden width H."""
     num_heads: int = 12
@@ -68,7 +68,7 @@ class DecoderConfig:
     """The ViT decoder (METHOD 2)."""
 
     depth: int = 12
-    """Transformer layers."""
+    """Number of transformer layers."""
     width: int = 768
     """Hidden width."""
     num_heads: int = 12
@@ -172,7 +172,7 @@ class OptimConfig:
     lr_min: float = 1e-6
     """Final learning rate of `cosine`."""
     warmup_epochs: float = 20.0
-    """Linear warm-up, in epochs."""
+    """Length of the linear warm-up, in epochs."""
     plateau_epochs: tuple[float, float] = (30.0, 50.0)
     """Epochs between which `plateau` halves the learning rate."""
     muon: bool = True
@@ -245,9 +245,9 @@ class CheckpointConfig:
     every_images: int = 1_281_167
     """Images between checkpoints (the last step always saves)."""
     keep_last: int = 2
-    """Most recent checkpoints kept."""
+    """Number of the most recent checkpoints that are kept."""
     keep_best: int = 1
-    """Checkpoints kept by the best evaluation (images: PSNR)."""
+    """Number of checkpoints kept for the best evaluation (images: PSNR)."""
     asynchronous: bool = True
     """Write in a background thread from a snapshot; at most one save is in flight."""
 
@@ -313,7 +313,7 @@ class TrackingConfig:
     uri: str = ""
     """Tracking URI; empty = MLFLOW_TRACKING_URI, else sqlite in the storage folder."""
     experiment: str = "unite"
-    """MLflow experiment."""
+    """Name of the MLflow experiment."""
     run_name: str = ""
     """Name shown in the UI; empty = the run's name."""
     enabled: bool = True
@@ -322,7 +322,7 @@ class TrackingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """One run: everything that decides what is computed, where it is kept and who computes it."""
+    """A run: all settings of its computation, its storage and its workers."""
 
     recipe: str = "digits"
     """The recipe that this config was derived from."""

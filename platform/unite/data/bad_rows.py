@@ -30,7 +30,7 @@ class BadDataError(ValueError):
 
 
 class BadRowList:
-    """One rank's part of the list in a run's folder; what other parts hold is not written again."""
+    """One rank's part of the list in a run's folder; rows of other parts are not written again."""
 
     def __init__(self, run: Store, *, rank: int, images_seen: int) -> None:
         self._run = run
@@ -51,7 +51,7 @@ class BadRowList:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is not written yet; where the folder refuses, it is kept for the next time."""
+        """Write the unwritten rows; if the folder refuses, they are kept for the next time."""
         self._written_at = time.monotonic()
         if not self._unwritten:
             return

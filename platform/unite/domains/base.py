@@ -24,7 +24,7 @@ BadRows = list[tuple[int, str]]
 
 
 class Domain(ABC):
-    """The only place that knows what a sample looks like."""
+    """Base of all domains: the only place that knows the form of a sample."""
 
     name: str
     """Name of the domain, as in configs and manifests."""

@@ -35,9 +35,9 @@ class WorkerArguments:
     use_gpu: bool = False
     """Reserve one GPU per worker."""
     wait_s: float = 0.0
-    """Seconds to wait for an autoscaling cluster to bring them."""
+    """Seconds to wait for an autoscaling cluster to bring the workers' resources."""
     batch_size: int = 0
-    """Images that a worker computes at once, at most, and no fewer than 32, below which rounding
+    """Largest number of images that a worker computes at once, at least 32, below which rounding
     would change; 0 = 250 on a CPU, 128 on a GPU."""
 
 
@@ -148,7 +148,7 @@ READERS: Mapping[str, tuple[str, ...]] = {
 
 
 def without_effect(arguments: EvaluateArguments, suites: Sequence[str]) -> dict[str, Any]:
-    """The arguments that were changed and that none of the suites reads."""
+    """Changed arguments that none of the suites reads."""
     defaults = EvaluateArguments()
     changed = {name: getattr(arguments, name) for name in READERS}
     return {

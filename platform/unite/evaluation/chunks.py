@@ -22,12 +22,12 @@ FOLDER = "chunks"
 MOST_SAMPLES = 1000
 """Largest number of samples of a chunk, the most that a lost worker can cost."""
 MOST_CHUNKS = 128
-"""Chunks of a suite, at most; the chunks of larger sets hold more than MOST_SAMPLES. Each brings
-all sums along (34 MB on Inception's features), whatever its size."""
+"""Largest number of chunks of a suite; the chunks of larger sets hold more than MOST_SAMPLES. Each
+holds all sums (34 MB on Inception's features), whatever its size."""
 FEWEST_SAMPLES = 32
 LEAST_CHUNKS = 16
-"""Chunks of a suite, at least, unless they would fall under FEWEST_SAMPLES: work for every worker
-until the end, and prefixes fine enough for a coarse look at a sixteenth of the samples."""
+"""Smallest number of chunks of a suite, unless they would fall under FEWEST_SAMPLES: work for every
+worker until the end, and prefixes fine enough for a coarse look at a sixteenth of the samples."""
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -56,13 +56,13 @@ class ScheduleArguments(EvaluateArguments):
     every: str = ""
     """Period of the rounds, such as 30m, 6h or 1d; they go on until stopped."""
     dry_run: bool = False
-    """Print what would be submitted, submit nothing."""
+    """Print the jobs without submitting them."""
     order: Literal["newest", "oldest"] = "newest"
     """Order of the checkpoints by time: newest or oldest first."""
     at_once: int = 1
     """Largest number of jobs on the cluster at the same time."""
     max_attempts: int = 3
-    """Jobs that may fail for a pair of checkpoint and suite before it is given up."""
+    """Number of failed jobs after which a pair of checkpoint and suite is given up."""
     address: str = ""
     """Ray's job server; empty = RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265."""
     experiment: str = "unite"

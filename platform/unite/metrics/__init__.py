@@ -1,1 +1,1 @@
-"""Figures of a model: fidelity, reconstruction, and what the paper analyses in its Section 4."""
+"""Figures of a model: fidelity, reconstruction, and the analyses of the paper's Section 4."""

@@ -53,7 +53,7 @@ class AlignmentConfig:
     condition: Condition = "label"
     """Class of the generation pass."""
     neighbors: int = 10
-    """k of CKNNA."""
+    """Number k of nearest neighbours in CKNNA."""
     neighbor_rows: int = 1024
     """Rows of the CKNNA subsample: those whose address hashes lowest, whatever the workers."""
     seed: int = 0
@@ -75,9 +75,9 @@ class Alignment:
     config: AlignmentConfig
     num_images: int
     num_rows: int
-    """Rows under CKA."""
+    """Number of rows behind CKA."""
     num_neighbor_rows: int
-    """Rows under CKNNA."""
+    """Number of rows behind CKNNA."""
     cka: np.ndarray
     cknna: np.ndarray
     cosine: np.ndarray

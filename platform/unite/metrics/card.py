@@ -46,7 +46,7 @@ class MetricCard:
     step: int
     """Training images that the checkpoint has seen."""
     suite: str
-    """generation, reconstruction, alignment, ..."""
+    """Suite: generation, reconstruction, alignment, ..."""
     checkpoint: str
     """Digest of the checkpoint."""
     weights: Literal["ema", "raw"] = "ema"

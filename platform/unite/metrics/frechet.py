@@ -144,14 +144,14 @@ class Gaussian:
 def frechet_distance(
     mu1_F: np.ndarray, sigma1_FF: np.ndarray, mu2_F: np.ndarray, sigma2_FF: np.ndarray
 ) -> float:
-    """Squared Frechet distance of two Gaussians (what FID is, on Inception features)."""
+    """Squared Frechet distance of two Gaussians; on Inception features it is FID."""
     return Gaussian(mu1_F, sigma1_FF).distance(Gaussian(mu2_F, sigma2_FF))
 
 
 def _lower_product(left_FR: Tensor, right_FR: Tensor) -> Tensor:
-    """Lower triangle of left^T right, which is symmetric: what an eigen-solver reads of it.
+    """Lower triangle of the symmetric left^T right, the part that an eigen-solver reads.
 
-    What lies above the diagonal is left out in blocks, a third of the multiplications.
+    Blocks above the diagonal are left out, a third of the multiplications.
     """
     rank = left_FR.shape[1]
     product_RR = left_FR.new_zeros(rank, rank)

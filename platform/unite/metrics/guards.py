@@ -73,7 +73,7 @@ def bias_warning(num_samples: int, num_features: int) -> str | None:
 
 
 def self_test(extractor: FeatureExtractor, images_BCHW: Tensor) -> None:
-    """Before a long job: features are what the extractor promises, and d(set, itself) = 0.
+    """Check before a long job: features are as the extractor promises, and d(set, itself) = 0.
 
     `images_BCHW`: two or more uint8 images. MetricError when shapes are wrong, when an image's
     features depend on its batch, or when the distance of the set to itself is not rounding.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 class MetricError(ValueError):
-    """Input that a metric cannot be computed from; the message names it and what to do."""
+    """Input from which a metric cannot be computed; the message names it and the fix."""
 
 
 def check_features(features_BF: Tensor, num_features: int | None = None) -> Tensor:

@@ -41,7 +41,7 @@ class Made:
     data_digest: str = ""
     """Digest of its manifest; empty = unknown."""
     split: str = ""
-    """train or eval."""
+    """Split: train or eval."""
     image_rule: str = ""
     """Rule by which images were cropped, resized and rounded to uint8."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -234,7 +234,7 @@ def _split_uri(uri: str) -> tuple[Store, str]:
 
 
 def _read_npz(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays by name; MetricError for another kind of file and for what could run code."""
+    """The arrays by name; MetricError for another kind of file and for one that could run code."""
     head = data[:HEAD_BYTES]
     if why := stand_in(head):
         raise MetricError(f"it {why}")

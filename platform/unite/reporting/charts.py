@@ -1,4 +1,4 @@
-"""The paper's figures from what was collected: Fig. 4 (dynamics), Fig. 6 (alignment), Fig. 7
+"""The paper's figures from the collected runs: Fig. 4 (dynamics), Fig. 6 (alignment), Fig. 7
 (trajectory), and weight entropy against the start.
 
 Runs whose measurements have differing cards never share a chart: each protocol has its own figure.

@@ -83,7 +83,7 @@ class Figure:
 
     panels: Sequence[Panel]
     legend: Sequence[tuple[int, str]] = ()
-    """(colour and marker, label)."""
+    """Entries (index of colour and marker, label)."""
     caption: str = ""
     warning: str = ""
     """Reason why it stands apart from another figure."""

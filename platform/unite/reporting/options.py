@@ -14,7 +14,7 @@ class ReportOptions:
     experiment: str = TrackingConfig().experiment
     """MLflow experiment."""
     out: str = "report.html"
-    """File or s3:// URI to write; what is there is replaced once the new page is whole."""
+    """File or s3:// URI to write; an old page is replaced once the new one is complete."""
     storage: str = ""
     """Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs."""
     uri: str = ""

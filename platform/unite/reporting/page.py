@@ -1,4 +1,4 @@
-"""The page: what was collected, rendered into one HTML file that needs nothing else.
+"""The page: the collected experiment, rendered into one HTML file that needs nothing else.
 
 Names come from other people: Jinja escapes them, the data for the script is JSON in which `<`, `>`
 and `&` are escaped, and a content security policy lets the page run its own script alone and load

@@ -123,7 +123,7 @@ def _points(axis: Axis) -> list[Point]:
 
 
 def _cohorts(axis: Axis, trials: Sequence[SweepTrial]) -> list[Group]:
-    """Trials by what their cards agree on, the largest group first.
+    """Groups of trials whose cards agree, the largest first.
 
     A collapsed trial has no distances, and may have no card at all: it is counted with the rest.
     """

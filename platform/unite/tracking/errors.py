@@ -2,4 +2,4 @@
 
 
 class TrackingError(ValueError):
-    """MLflow cannot be used as asked; the message names the place and what to do."""
+    """MLflow cannot be used as asked; the message names the place and the fix."""

@@ -35,7 +35,7 @@ class Gateway(Protocol):
         ...
 
     def describe(self) -> None:
-        """Write the run's description anew from what the run has."""
+        """Write the run's description anew from its metrics and tags."""
         ...
 
 

@@ -50,7 +50,7 @@ HEADLINES = (
 )
 """Metrics of a description, by their first letters; where a name ends in "-", every extractor's."""
 MACHINE = ("checkpoint/", "data/", "memory/", "throughput/", "epoch")
-"""First letters of what training logs about the machine and its progress."""
+"""First letters of metrics about the machine and the progress of training."""
 EVALUATION = "eval/"
 SCRIPTS = ("jobs", "ablations")
 MOST_SECRET = ("token", "password", "secret", "key=")

@@ -60,7 +60,7 @@ class Sender(threading.Thread):
         return bool(done)
 
     def close(self, timeout_s: float) -> None:
-        """Send what is left for at most `timeout_s`; name the file that keeps the rest."""
+        """Send the rest for at most `timeout_s` seconds; a warning names the file of the unsent."""
         self._deadline = time.monotonic() + timeout_s
         self._closing.set()
         self.join(timeout_s + RETRY_PAUSE_S)

@@ -192,7 +192,7 @@ def patiently(call: Callable[[], T], *, attempts: int = 3, patience_s: float = 5
 
 
 def reason_of(error: Exception) -> str:
-    """An error in one line: what the operating system says where it is buried in HTTP layers."""
+    """An error in one line: the operating system's words, also from below HTTP layers."""
     text = str(error)
     if match := SYSTEM_ERROR.search(text):
         return match[0]
@@ -267,6 +267,6 @@ class Login:
         return cls(held)
 
     def use(self) -> None:
-        """Put them into this process's environment; what a node sets itself wins."""
+        """Put them into this process's environment; variables that a node sets itself win."""
         for name, value in self.variables.items():
             os.environ.setdefault(name, value)

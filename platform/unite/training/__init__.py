@@ -1,1 +1,1 @@
-"""The training step and what drives it: losses, optimisers, schedules, monitors and the loop."""
+"""The training step, its losses, optimisers, schedules and monitors, and the loop."""

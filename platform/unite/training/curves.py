@@ -13,7 +13,7 @@ from matplotlib.ticker import EngFormatter
 from unite.metrics.plots import COLORS, DPI, STYLE
 
 History = Sequence[Mapping[str, float]]
-"""Rows as the loop keeps them: `images` and whatever was measured there."""
+"""Rows of a run's history: `images` and the metrics that were measured there."""
 
 FLOW_NOTE = "flow loss per noising (rising is no failure, Fig. 4)"
 

@@ -1,4 +1,4 @@
-"""Memory that a worker of a run needs, before it starts, against what the machine has.
+"""Memory that a worker of a run needs, before it starts, compared with the machine's.
 
 A training step is run once on torch's meta device, which computes shapes and no numbers, and the
 bytes of all tensors alive are followed: gradients, activations and what passes between. Weights,
@@ -114,7 +114,7 @@ class _Alive(TorchDispatchMode):
 
 
 def _state_bytes(model: UNITE, *, muon: bool) -> int:
-    """Weights and average, and one (Muon) or two (AdamW) moments of what is trained."""
+    """Bytes of weights, average, and one (Muon) or two (AdamW) moments of trained parameters."""
     weights = sum(tensor.numel() for tensor in model.state_dict().values())
     moments = sum(
         parameter.numel() * (1 if muon and optimizer_group(name, parameter) == "muon" else 2)

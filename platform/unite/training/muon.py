@@ -197,7 +197,7 @@ class Optimizers:
         }
 
     def load_state_tensors(self, tensors: dict[str, Tensor]) -> None:
-        """Take state saved by `state_tensors` (copied); ValueError names what does not fit."""
+        """Take state saved by `state_tensors` (copied); ValueError names a wrong key."""
         entries: dict[str, dict[int, dict[str, Tensor]]] = {m: {} for m in self.members}
         for key, value in tensors.items():
             member, entry, name = _split_key(key)

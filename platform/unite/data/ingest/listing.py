@@ -121,7 +121,7 @@ def _identity(entry: os.DirEntry[str]) -> tuple[int, int] | None:
 
 
 class Archive(Generic[T]):
-    """The entries of an archive, whose links are followed only to what it holds itself."""
+    """The entries of an archive, whose links are followed only within it."""
 
     def __init__(self) -> None:
         self.files: dict[str, T] = {}

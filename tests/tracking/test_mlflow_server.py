@@ -119,8 +119,9 @@ def test_an_outage_neither_stops_the_run_nor_loses_anything(
         *["images/eval~samples+step+24"] * 2,
         *["images/eval~samples+step+8"] * 2,
     ]
-    (config,) = [file.path for file in client.list_artifacts(handle.run_id) if not file.is_dir]
-    url = f"{server.uri}/get-artifact?path={config}&run_uuid={handle.run_id}"
+    files = {file.path for file in client.list_artifacts(handle.run_id) if not file.is_dir}
+    assert files == {"config.json", "samples.png"}
+    url = f"{server.uri}/get-artifact?path=config.json&run_uuid={handle.run_id}"
     assert b'"steps": 4' in read(url), "the UI can show the config"
     assert b"<html" in read(server.uri).lower()
     finish_run(handle, "FINISHED")

@@ -77,7 +77,7 @@ def test_a_half_written_result_is_made_again_and_said(work, content, caplog):
     run.folder.write(place.uri.removeprefix(f"{run.folder}/"), content)
     with caplog.at_level(logging.WARNING):
         assert read_result(run, work.trials[0]) is None
-    assert "made again" in caplog.text
+    assert "is measured again" in caplog.text
 
 
 def test_another_protocol_is_another_result(work, tmp_path):

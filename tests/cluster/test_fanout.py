@@ -62,7 +62,7 @@ def test_a_ray_that_does_not_start_is_told(monkeypatch):
 
     monkeypatch.setattr("ray.is_initialized", lambda: False)
     monkeypatch.setattr("ray.init", fail)
-    with pytest.raises(CapacityError, match="timed out during startup.*--num-workers 0"):
+    with pytest.raises(CapacityError, match="(?s)timed out during startup.*--num-workers 0"):
         Fleet(lambda: print).run([1], lambda item: None)
 
 

@@ -15,7 +15,7 @@ from unite.checkpoints.load import load
 from unite.config.recipes import recipe
 from unite.config.schema import SamplingConfig
 from unite.evaluation.extractors import ExtractorSource
-from unite.evaluation.generation import Generation
+from unite.evaluation.generation import Generation, _Cost
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.task import Subject
 from unite.flow.random import Purpose, normal, stream_keys, uniform
@@ -111,6 +111,16 @@ def test_a_counted_evaluation_is_that_of_a_plain_sampler(make_suite, settings, l
     traces = np.trace(sigma) + np.trace(ours)
     distance = ((mu - x.mean(0)) ** 2).sum() + traces - 2 * roots.sum()
     assert values["fd-pixels"] == pytest.approx(distance, abs=1e-6 * traces)
+
+
+@pytest.mark.parametrize(
+    ("solver", "num_steps", "paper"), [("dopri5", 7, 108), ("heun", 50, 100), ("heun", 7, None)]
+)
+def test_the_cost_stands_beside_that_of_the_same_protocol(make_suite, solver, num_steps, paper):
+    suite = make_suite(SamplingConfig(solver=solver, num_steps=num_steps), "balanced")
+    row = suite._cost_rows(_Cost(), 5.0, 6.0)[0]
+    assert (row.card.metric, row.card.value) == ("nfe", 5.0)
+    assert (None if row.paper is None else row.paper.value) == paper
 
 
 def agree(found, images):

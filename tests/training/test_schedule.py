@@ -94,6 +94,12 @@ def released_rate(step: int) -> float:
     return 0.75 + 0.25 * math.cos(math.pi * share)
 
 
+def test_a_ramp_shorter_than_an_image_still_begins_at_zero() -> None:
+    config = FlowConfig(warmup_fraction=0.05)
+    assert flow_weight(0, config, total_images=10) == 0.0
+    assert flow_weight(1, config, total_images=10) == config.weight
+
+
 @pytest.mark.parametrize("name", ["unite-b-released", "unite-b", "unite-l"])
 def test_released_recipes_follow_the_released_scheduler_over_real_epochs(name: str) -> None:
     config = recipe(name).optim

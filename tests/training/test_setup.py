@@ -7,7 +7,7 @@ import torch
 
 from unite.config.serialise import replace
 from unite.storage import StorageError
-from unite.training import flops
+from unite.training import flops, setup
 from unite.training.runs import begin, open_run
 from unite.training.setup import TOKEN_FILE, Job, require_token
 
@@ -24,6 +24,21 @@ def test_a_worker_that_does_not_see_the_drivers_folder_refuses(smoke):
     with pytest.raises(StorageError, match="--storage must be a place that all of them reach"):
         require_token(job)
     require_token(Job(config=run.config, folder=run.folder))
+
+
+def test_lpips_is_built_as_the_run_says(smoke, monkeypatch):
+    def build(*args, **options):
+        made.append((args, options))
+        return torch.nn.Identity()
+
+    made = []
+    monkeypatch.setattr(setup, "require_perceptual", lambda weights: f"{weights}/vgg")
+    monkeypatch.setattr(setup, "Perceptual", build)
+    changes = {"weights": "here", "loss.perceptual.input_range": "0..1", "training.compile": True}
+    asked = {"loss.perceptual.weight": 1.0, "training.precision": "bfloat16", **changes}
+    assert setup.load_perceptual(smoke, torch.device("cpu")) is None
+    setup.load_perceptual(replace(smoke, asked), torch.device("cpu"))
+    assert made == [(("here/vgg", "0..1"), {"dtype": torch.bfloat16, "compile": True})]
 
 
 def test_mfu_is_a_share_of_the_stated_peak_or_of_the_measured_rate(

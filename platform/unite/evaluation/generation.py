@@ -201,7 +201,8 @@ class Generation(Suite):
 
     def _cost_rows(self, cost: _Cost, nfe: float, passes: float) -> list[Row]:
         row = "dopri5, balanced classes" if self.sampling.solver == "dopri5" else ""
-        row = "heun, 50 steps, balanced classes" if self.sampling.solver == "heun" else row
+        if self.sampling.solver == "heun" and self.sampling.num_steps == 50:
+            row = "heun, 50 steps, balanced classes"
         paper = counterpart("nfe", suite="evaluation_protocol", row=row) if row else None
         fields = self.sampling_fields(nfe)
         rate = self.total / max(cost.seconds, 1e-9)

@@ -27,6 +27,8 @@ def main() -> int:
     """Parse and run; 0 on success, 1 when MLflow took nothing, 2 for bad input, 130 on Ctrl-C."""
     from unite.config.flags import parse
     from unite.evaluation import arguments as kinds
+    from unite.evaluation.finished import record_of, settle
+    from unite.training.runs import default_storage
 
     commands = {
         "fit-extractor": kinds.FitArguments,
@@ -40,11 +42,16 @@ def main() -> int:
     arguments = parse(
         kind or kinds.EvaluateArguments, args=words[1:] if kind else words, description=__doc__
     )
-    # Imported here so that help and typing errors answer early.
+    if isinstance(arguments, kinds.EvaluateArguments) and kind is None:
+        arguments = settle(arguments, default_storage())
+        record = record_of(arguments)
+        if lines := record and record.lines():
+            print("\n".join(lines))
+            return 0
+    # Imported here so that help, typing errors and finished work answer at once.
     from rich.console import Console
 
     from unite.cluster import curve, evaluate, features, table4
-    from unite.training.runs import default_storage
 
     console = Console(highlight=False)
     if isinstance(arguments, kinds.FitArguments):

@@ -129,7 +129,7 @@ def s3(s3_server) -> str:
     return f"s3://{bucket}"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def untrained_run():
     """Writes a run of the smoke recipe without training it: its data and checkpoints.
 

@@ -200,6 +200,8 @@ TABLES: dict[str, Table] = {
     ),
 }
 
+ENTROPY_BINS = 2048
+"""Histogram bins of its weight entropy. It gives none; these reproduce its figures."""
 DOPRI5_EVALUATIONS = int(TABLES["evaluation_protocol"].rows["dopri5, balanced classes"]["nfe"])
 """Evaluations per sample of the adaptive solver, for plans and progress lines."""
 

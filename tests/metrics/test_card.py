@@ -11,9 +11,9 @@ from unite.metrics.card import (
     comparable,
     compare,
     differences,
-    library_versions,
 )
 from unite.metrics.moments import MetricError
+from unite.metrics.versions import library_versions
 
 CARD = MetricCard(
     metric="fd-small-digits",

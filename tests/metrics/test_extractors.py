@@ -23,7 +23,7 @@ SMALL = ExtractorId(name="small-digits", digest="0" * 64, resize="")
 def nowhere(monkeypatch, tmp_path):
     """No weights in the environment or in torch's cache, which is this folder."""
     monkeypatch.delenv("UNITE_WEIGHTS", raising=False)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     return tmp_path
 
 

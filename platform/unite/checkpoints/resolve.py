@@ -24,6 +24,10 @@ RUN_FILE = "run.json"
 LATEST = "latest"
 TRIAL_FOLDER = "ablation"
 """Folder in a run's folder with the results of sweeps."""
+EVALUATIONS = "evaluations"
+"""Folder in a run's folder with a folder for each checkpoint, by its digest."""
+RESULTS_FILE = "results.json"
+"""File in these with the numbers."""
 LISTED_RUNS = 8
 """Largest number of runs that an error message names."""
 
@@ -103,6 +107,15 @@ def at_home(config: RunConfig, run: Store) -> RunConfig:
 def parent_of(folder: Store) -> Store:
     """The parent of a folder; a run's parent is its storage."""
     return Store(folder.uri.removesuffix(f"/{folder.name}"))
+
+
+def run_of(checkpoint: Store) -> Store | None:
+    """The run that a checkpoint folder belongs to."""
+    if checkpoint.is_file() or not checkpoint.exists(MARKER):
+        return None
+    folder, found, _ = checkpoint.uri.rpartition("/checkpoints/")
+    run = Store(folder) if found else None
+    return run if run is not None and run.is_file(CONFIG_FILE) else None
 
 
 def is_run_config(config: Mapping[str, Any]) -> bool:

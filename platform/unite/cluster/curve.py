@@ -8,7 +8,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from unite import tracking
-from unite.checkpoints.resolve import resolve_run
+from unite.checkpoints.resolve import resolve_run, run_of
 from unite.cluster.delivery import run_handle, untracked
 from unite.cluster.evaluate import (
     Evaluation,
@@ -35,7 +35,6 @@ from unite.evaluation.curve import (
 )
 from unite.evaluation.report import number, shown_name
 from unite.evaluation.results import Outcome, Row
-from unite.evaluation.target import run_of
 from unite.storage import Store
 from unite.words import count
 

@@ -70,6 +70,14 @@ def send(
     return f"{count(len(metrics), 'result')} in the training run: {tracking.describe(handle)}"
 
 
+def nothing_to_send(target: Target, *, wanted: bool = True) -> bool:
+    """True if all is where it belongs once `send` has returned.
+
+    It is not when the training run was tracked, and its MLflow is not here now.
+    """
+    return not wanted or not target.record.get("mlflow_run_id") or run_handle(target) is not None
+
+
 def _with_push(message: str) -> str:
     """The message with this job's own command for sending results later."""
     return message.replace("unite mlflow push ", "python jobs/evaluate.py --push ")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 from unite import terminal, tracking
-from unite.cluster.delivery import run_handle, send, untracked
+from unite.cluster.delivery import nothing_to_send, run_handle, send, untracked
 from unite.cluster.rates import training_rates
 from unite.cluster.session import session
 from unite.evaluation.arguments import (
@@ -24,6 +24,7 @@ from unite.evaluation.compare import check_pairs, pairs_of, print_pairs, read_ro
 from unite.evaluation.compute import ComputeSuite
 from unite.evaluation.dataset import class_counts
 from unite.evaluation.extractors import SMALL, Choice, ExtractorSource, choose
+from unite.evaluation.finished import record_of
 from unite.evaluation.fitting import FitTask
 from unite.evaluation.generation import Generation
 from unite.evaluation.guidance import SUITE as CFG_SWEEP
@@ -45,7 +46,7 @@ from unite.evaluation.preparation import (
     try_extractors,
 )
 from unite.evaluation.reconstruction import lpips_available
-from unite.evaluation.report import markdown, print_table
+from unite.evaluation.report import markdown, print_table, table_lines
 from unite.evaluation.results import (
     RESULTS_FILE,
     Outcome,
@@ -78,16 +79,33 @@ def main(arguments: EvaluateArguments, storage: str, console: Console) -> int:
         if arguments.recipe:
             _evaluate_recipe(arguments, storage, console)
             return 0
-        evaluation = prepare(arguments, storage)
-        for line in (describe(evaluation), *notices(evaluation)):
-            console.print(line, soft_wrap=True, markup=False)
-        outcomes = evaluate(evaluation, terminal.console())
-        print_table(outcomes, console)
-        console.print(f"cards, pictures and this table: {evaluation.home}", soft_wrap=True)
-        console.print(track(evaluation, outcomes), soft_wrap=True, markup=False)
+        _evaluate_run(prepare(arguments, storage), console)
     except tracking.TrackingError as error:
         return untracked(error)
     return 0
+
+
+def _evaluate_run(evaluation: Evaluation, console: Console) -> None:
+    """Measure, print, send, and keep what was printed for when the command is typed again.
+
+    TrackingError when MLflow does not take the results; then no record hides that.
+    """
+    target, wanted = evaluation.target, evaluation.arguments.track
+    record = record_of(replace(evaluation.arguments, run=target.subject.uri))
+    subject = describe(evaluation)
+    _print([subject, *notices(evaluation)], console)
+    outcomes = evaluate(evaluation, terminal.console())
+    print_table(outcomes, console)
+    where = f"cards, pictures and this table: {evaluation.home}"
+    _print([where], console)
+    _print([sent := track(evaluation, outcomes)], console)
+    if record and nothing_to_send(target, wanted=wanted):
+        record.keep([subject, *table_lines(outcomes, console.width), where, sent])
+
+
+def _print(lines: Sequence[str], console: Console) -> None:
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
 
 
 def _evaluate_recipe(arguments: EvaluateArguments, storage: str, console: Console) -> None:

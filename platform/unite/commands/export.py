@@ -10,14 +10,14 @@ from rich.console import Console
 from unite import tracking
 from unite.checkpoints.export import CARDS_FILE, write_export
 from unite.checkpoints.load import EXPORT_WEIGHTS, load
-from unite.checkpoints.resolve import read_record
+from unite.checkpoints.resolve import read_record, run_of
 from unite.commands.model_card import cards_content, find_card, measured, model_card, title
 from unite.config.effects import refuse_changed
 from unite.config.names import check_name
 from unite.config.schema import TrackingConfig
 from unite.config.serialise import to_dict
 from unite.evaluation.results import Outcome
-from unite.evaluation.target import open_subject, run_of
+from unite.evaluation.target import open_subject
 from unite.evaluation.task import Subject
 from unite.metrics.better import DIRECTIONS, direction, why_not_better
 from unite.metrics.card import MetricCard

@@ -12,9 +12,9 @@ from tyro.conf import Positional
 
 from unite.config.effects import refuse_changed
 from unite.config.schema import Solver
-from unite.evaluation.instruments import Precision
-from unite.metrics.entropy import DEFAULT_BINS
+from unite.paper import ENTROPY_BINS
 
+Precision = Literal["float32", "bfloat16"]
 SUITES = (
     "generation",
     "reconstruction",
@@ -103,7 +103,7 @@ class EvaluateArguments(SampleArguments):
     """Held-out images of alignment and trajectory, at most."""
     probe_images: int = 50_000
     """Training images that the probe is fitted on, at most."""
-    entropy_bins: int = DEFAULT_BINS
+    entropy_bins: int = ENTROPY_BINS
     """Histogram bins of the weight entropy; the paper gives none, 2048 meet its figures."""
     push: str = ""
     """File of results that MLflow did not take, as a message named it: send it, measure nothing."""

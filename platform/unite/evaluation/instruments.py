@@ -9,7 +9,7 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,13 +20,12 @@ from unite.config.schema import ImagesConfig
 from unite.data.loader import sequential_batches
 from unite.data.shards import ShardSet
 from unite.domains import Domain, build_domain
+from unite.evaluation.arguments import Precision
 from unite.evaluation.chunks import Chunk
 from unite.evaluation.dataset import Dataset
 from unite.evaluation.extractors import ExtractorSource
 from unite.metrics.extractors import FeatureExtractor
 from unite.models.unite import UNITE
-
-Precision = Literal["float32", "bfloat16"]
 
 LEAST_ROWS = 16
 """Rows of a network's batch from which on a CPU rounds each row alike, whatever their number: its

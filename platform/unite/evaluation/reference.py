@@ -16,9 +16,9 @@ from unite.evaluation.extractors import ExtractorSource
 from unite.evaluation.fidelity import Counter, Totals, plan_of
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.task import Task
-from unite.metrics.card import library_versions
 from unite.metrics.moments import MetricError
 from unite.metrics.reference import Made, Reference
+from unite.metrics.versions import library_versions
 from unite.storage import Store
 
 FOLDER = "references"

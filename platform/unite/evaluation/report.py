@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -45,6 +46,13 @@ def print_table(outcomes: Sequence[Outcome], console: Console) -> None:
         console.print(f"{outcome.suite}: {outcome.protocol}", soft_wrap=True, markup=False)
     for line in (PAPER_NOTE, *remarks_of(outcomes)):
         console.print(line, soft_wrap=True, markup=False)
+
+
+def table_lines(outcomes: Sequence[Outcome], width: int) -> list[str]:
+    """Lines that `print_table` prints into `width` columns, as plain text."""
+    text = io.StringIO()
+    print_table(outcomes, Console(file=text, width=width, force_terminal=False))
+    return text.getvalue().splitlines()
 
 
 def remarks_of(outcomes: Sequence[Outcome]) -> list[str]:

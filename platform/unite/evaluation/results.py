@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from unite.checkpoints.resolve import RESULTS_FILE
 from unite.metrics.card import MetricCard
 from unite.metrics.moments import MetricError
 from unite.paper import PaperFigure
 from unite.storage import Store
-
-RESULTS_FILE = "results.json"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,13 @@ from typing import Any, Literal
 
 from unite.checkpoints.export import CARDS_FILE
 from unite.checkpoints.load import AUTHORS_WEIGHTS, EXPORT_WEIGHTS, load
-from unite.checkpoints.resolve import CONFIG_FILE, read_record, read_run_config, resolve_run
+from unite.checkpoints.resolve import (
+    EVALUATIONS,
+    read_record,
+    read_run_config,
+    resolve_run,
+    run_of,
+)
 from unite.checkpoints.store import (
     MARKER,
     CheckpointError,
@@ -27,7 +33,6 @@ from unite.evaluation.dataset import Dataset, data_folder
 from unite.evaluation.task import Subject
 from unite.storage import Store
 
-EVALUATIONS = "evaluations"
 DIGEST_DIGITS = 16
 PARTS = ("train", "eval")
 
@@ -110,15 +115,6 @@ def _subject(checkpoint: Store, storage: Store, ema: bool) -> Subject:
         config=config or _config_of_weights(checkpoint, ema),
         trained_here=config is not None,
     )
-
-
-def run_of(checkpoint: Store) -> Store | None:
-    """The run that a checkpoint folder belongs to."""
-    if checkpoint.is_file() or not checkpoint.exists(MARKER):
-        return None
-    folder, found, _ = checkpoint.uri.rpartition("/checkpoints/")
-    run = Store(folder) if found else None
-    return run if run is not None and run.is_file(CONFIG_FILE) else None
 
 
 def _content_digest(place: Store) -> str:

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 from unite.config.schema import RunConfig
 from unite.domains import Domain
+from unite.evaluation.arguments import Precision
 from unite.evaluation.chunks import (
     Arrays,
     Chunk,
@@ -26,10 +27,11 @@ from unite.evaluation.chunks import (
     partition,
     write_chunk,
 )
-from unite.evaluation.instruments import Instruments, Precision
+from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome
-from unite.metrics.card import MetricCard, library_versions
+from unite.metrics.card import MetricCard
 from unite.metrics.extractors import exact_convolutions
+from unite.metrics.versions import library_versions
 from unite.models.unite import UNITE
 from unite.storage import Store
 from unite.training.setup import build_model

@@ -11,10 +11,8 @@ import dataclasses
 import hashlib
 import json
 import math
-import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 from unite.metrics.moments import MetricError
@@ -25,7 +23,6 @@ model, the other solvers' from `solver`, `num_steps` and guidance, which are com
 LATER = frozenset({"reference_encoding"})
 """Fields that older cards lack. They say in words what a digest on the card identifies already:
 they are not part of the protocol, and an empty one is no difference."""
-LIBRARIES = ("torch", "numpy", "scipy", "torch-fidelity", "scikit-learn")
 
 
 class CardMismatchError(MetricError):
@@ -139,17 +136,6 @@ class MetricCard:
     def digest(self) -> str:
         """Identity of the whole card, value included (16 digits)."""
         return _digest(_flat(self, frozenset()))
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of Python and of the libraries that metrics are computed with."""
-    versions = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for library in LIBRARIES:
-        try:
-            versions[library] = version(library)
-        except PackageNotFoundError:
-            versions[library] = "not installed"
-    return versions
 
 
 def differences(

@@ -33,12 +33,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from unite.paper import ENTROPY_BINS
+
 Group = Literal["norm", "functional", "other"]
 GROUPS: tuple[Group, ...] = get_args(Group)
 
 NORM = re.compile(r"^norm\d*$|_norm$")
 """Names of the norms' modules: norm, norm1, q_norm, ..."""
-DEFAULT_BINS = PAPER_BINS = 2048
+DEFAULT_BINS = PAPER_BINS = ENTROPY_BINS
 """The bin count that reproduces the paper's figures (above); 256 do not."""
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 
-import torch
-
 from unite.content import stand_in
 from unite.storage import Store
 
@@ -25,7 +23,7 @@ def read_weights(file: str, digest: str, *, weights: str = "", purpose: str) -> 
     begins the message ("FID needs ..."). Nothing is downloaded.
     """
     seen: list[str] = []
-    for place in _places(weights):
+    for place in weights_folders(weights):
         for name in sorted(_candidates(place), key=lambda name: (name != file, name)):
             data = place.read(name)
             found = hashlib.sha256(data).hexdigest()
@@ -42,10 +40,17 @@ def read_weights(file: str, digest: str, *, weights: str = "", purpose: str) -> 
     )
 
 
-def _places(weights: str) -> list[Store]:
+def weights_folders(weights: str) -> list[Store]:
+    """Folders to look in, in order: the configured one, then torch's cache."""
     configured = weights or os.environ.get("UNITE_WEIGHTS", "")
-    cache = os.path.join(torch.hub.get_dir(), "checkpoints")
-    return [Store.open(place) for place in (configured, cache) if place]
+    return [Store.open(place) for place in (configured, _torch_cache()) if place]
+
+
+def _torch_cache() -> str:
+    """torch.hub.get_dir() and its checkpoints, without importing torch (tested against it)."""
+    caches = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = os.environ.get("TORCH_HOME", os.path.join(caches, "torch"))
+    return os.path.join(os.path.expanduser(home), "hub", "checkpoints")
 
 
 def _candidates(place: Store) -> list[str]:

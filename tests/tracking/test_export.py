@@ -235,7 +235,7 @@ def test_a_registry_that_dies_halfway_leaves_the_folder(storage, run, monkeypatc
         ({"run": "nope"}, CheckpointError, "no run 'nope'.*Runs there: tiny"),
         ({"register": "a/b"}, ValueError, "--register 'a/b'"),
         ({"champion": "psnr"}, ValueError, "--champion psnr has no effect without --register"),
-        ({"register": "d", "champion": "nfe"}, ValueError, "'nfe' is not better one way"),
+        ({"register": "d", "champion": "nfe"}, ValueError, "'nfe': neither higher nor lower"),
         ({"register": "d", "champion": "psnr"}, ValueError, "run python jobs/evaluate.py --run"),
         ({"register": "d", "mlflow": "http://127.0.0.1:9"}, TrackingError, "no MLflow server"),
         ({"register": "d", "mlflow": "nonsense"}, TrackingError, "not supported"),

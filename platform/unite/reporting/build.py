@@ -12,6 +12,7 @@ from unite.reporting.options import ReportOptions
 from unite.reporting.page import render
 from unite.reporting.view import view
 from unite.storage import Store
+from unite.words import count
 
 
 def build(options: ReportOptions, storage: str, templates: Path) -> list[str]:
@@ -40,4 +41,5 @@ def build(options: ReportOptions, storage: str, templates: Path) -> list[str]:
 
 def _counts(data: Collected) -> str:
     numbers = sum(len(run.evaluations.rows) for run in data.runs)
-    return f"{len(data.runs)} runs, {len(data.sweeps)} sweeps, {numbers:,} numbers with cards"
+    runs, sweeps = count(len(data.runs), "run"), count(len(data.sweeps), "sweep")
+    return f"{runs}, {sweeps}, {count(numbers, 'number')} with cards"

@@ -17,6 +17,8 @@ from unite.words import clock, command, count
 
 FILE = "report.json"
 REPLACED = ("--training.epochs", "--resume")
+LOCAL_PAGES = "http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
+"""Address of the pages of `mlflow ui` on this machine, opened in model training."""
 """Flags, each with a value, that continuing a finished run sets anew."""
 
 
@@ -103,6 +105,11 @@ def aligned(rows: dict[str, str]) -> list[str]:
     return [f"{name:<{width}}{value}" for name, value in rows.items()]
 
 
+def _address(browse: str) -> str:
+    """Address of the pages that a command starts, opened in model training."""
+    return f": {LOCAL_PAGES}" if browse.startswith("mlflow ") else ""
+
+
 def _next(run: Run, report: Report) -> list[str]:
     flags, last = run_flags(run), min(run.config.domain.num_classes, 10) - 1
     drawn = ["--labels", f"0-{last}" if last else "0", "--num", "100", "--out", "samples"]
@@ -112,7 +119,7 @@ def _next(run: Run, report: Report) -> list[str]:
         command("python", "jobs/train.py", "--help"): "every setting",
     }
     if report.browse:
-        commands[report.browse] = "curves and pictures in the browser"
+        commands[report.browse] = f"curves and pictures in the browser{_address(report.browse)}"
     return [
         text for line, meaning in commands.items() for text in (f"  {line}", f"      {meaning}")
     ]

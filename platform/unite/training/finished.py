@@ -17,9 +17,9 @@ from unite.words import clock, command, count
 
 FILE = "report.json"
 REPLACED = ("--training.epochs", "--resume")
+"""Flags, each with a value, that continuing a finished run sets anew."""
 LOCAL_PAGES = "http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
 """Address of the pages of `mlflow ui` on this machine, opened in model training."""
-"""Flags, each with a value, that continuing a finished run sets anew."""
 
 
 @dataclass(frozen=True, kw_only=True)

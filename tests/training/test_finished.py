@@ -7,8 +7,10 @@ import sys
 
 import pytest
 
+from unite.config.flags import parse
 from unite.config.schema import RunConfig
 from unite.config.serialise import from_dict, replace
+from unite.sampling.generate_job import GenerateArguments
 from unite.storage import Store
 from unite.training.finished import (
     FILE,
@@ -64,6 +66,22 @@ def test_commands_to_paste_name_the_run_and_its_storage(run, monkeypatch):
     assert evaluate() == ["python", "jobs/evaluate.py", "--run", "mine", "--storage", storage]
     monkeypatch.setenv("UNITE_STORAGE", storage)
     assert evaluate() == ["python", "jobs/evaluate.py", "--run", "mine"]
+
+
+def test_the_command_for_more_samples_is_one_that_generate_takes(run):
+    lines = report_lines(run, Report(images=256, **FIGURES))
+    (line,) = [each for each in lines if "generate" in each]
+    program, script, *words = shlex.split(line)
+    assert (program, script) == ("python", "jobs/generate.py")
+    chosen = parse(GenerateArguments, args=words, description=None)
+    assert (chosen.run, chosen.num, chosen.labels) == ("mine", 100, "0-9")
+
+
+@pytest.mark.parametrize("half", [{"read_samples": 0.9}, {"read_real": 0.9}])
+def test_half_a_reading_of_samples_is_not_told(run, half):
+    figures = FIGURES | {"psnr_db": None, "latent_std": None}
+    lines = report_lines(run, Report(images=256, **figures, **half))
+    assert not [line for line in lines if line.startswith(("samples", "latent", "reconstruction"))]
 
 
 def test_a_finished_run_says_how_to_train_longer(run):

@@ -42,7 +42,7 @@ from unite.domains import build_domain
 from unite.models.unite import UNITE
 from unite.training.flops import compute_dtype, measure_matmul_rate, mfu, training_flops
 from unite.training.loop import Plan
-from unite.training.losses import VGG_FILE, Perceptual
+from unite.training.losses import VGG, Perceptual
 
 EPOCH_IMAGES = 50_000
 GOALS = {"cpu": 1.3, "cuda": 2.0}
@@ -144,7 +144,7 @@ def random_perceptual(config: RunConfig, device: torch.device) -> Perceptual | N
     from torchvision.models import vgg16
 
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / VGG_FILE
+        file = Path(folder) / VGG.file
         features = vgg16(weights=None).features.state_dict()
         torch.save({f"features.{name}": value for name, value in features.items()}, file)
         return Perceptual(

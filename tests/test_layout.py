@@ -31,6 +31,7 @@ LEVELS = {
     "terminal": 0,
     "entry": 0,
     "paper": 0,
+    "weights": 0,
     "flow": 1,
     "models": 1,
     "domains": 2,

@@ -4,7 +4,7 @@ from unite.config.schema import ImagesConfig
 from unite.evaluation.extractors import SMALL, ExtractorSource, choose, small_name
 from unite.metrics.extractors import INCEPTION, INCEPTION_DIGEST, INCEPTION_FILE
 from unite.metrics.moments import MetricError
-from unite.metrics.weights import MissingWeightsError
+from unite.weights import MissingWeightsError
 
 DIGITS = ImagesConfig(size=8, patch=2, channels=1, num_classes=10)
 CIFAR = ImagesConfig(size=32, patch=4)

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from rich.console import Console
 
 from unite import tracking
@@ -24,7 +23,6 @@ from unite.evaluation.finished import FOLDER, record_of, settle
 from unite.evaluation.report import print_table, table_lines
 from unite.evaluation.results import Outcome, Row
 from unite.metrics.card import MetricCard
-from unite.metrics.weights import weights_folders
 from unite.storage import Store
 
 LINES = ["metric  value", "norm_mb  0.5"]
@@ -242,16 +240,6 @@ def test_the_kept_table_is_the_printed_one(outcomes):
     printed = console.file.getvalue()
     assert "\x1b[1m" in printed
     assert table_lines(outcomes, 60) == re.sub(r"\x1b\[\d+m", "", printed).splitlines()
-
-
-def test_torchs_cache_is_where_torch_says(monkeypatch, tmp_path):
-    for variable in ("TORCH_HOME", "XDG_CACHE_HOME", "UNITE_WEIGHTS"):
-        monkeypatch.delenv(variable, raising=False)
-    for variable in (None, "XDG_CACHE_HOME", "TORCH_HOME"):
-        if variable:
-            monkeypatch.setenv(variable, str(tmp_path / variable))
-        (place,) = weights_folders("")
-        assert place == Store.open(Path(torch.hub.get_dir()) / "checkpoints")
 
 
 def test_the_command_loads_nothing_heavy(run, storage, root):

@@ -1,5 +1,3 @@
-import hashlib
-
 import pytest
 import torch
 
@@ -13,7 +11,7 @@ from unite.metrics.extractors import (
     metric_name,
 )
 from unite.metrics.moments import MetricError
-from unite.metrics.weights import MissingWeightsError, read_weights
+from unite.weights import MissingWeightsError
 
 REAL = ExtractorId(name=INCEPTION, digest=INCEPTION_DIGEST, resize="")
 SMALL = ExtractorId(name="small-digits", digest="0" * 64, resize="")
@@ -80,29 +78,6 @@ def test_missing_inception_says_which_file_and_digest(nowhere):
     assert str(folder) in message
     assert str(nowhere / "hub" / "checkpoints") in message
     assert "incomplete?" in message
-
-
-@pytest.mark.parametrize("place", ["folder", "environment", "cache"])
-def test_weights_are_found_by_digest_under_any_name(nowhere, monkeypatch, place):
-    content = b"weights"
-    folder = nowhere / "hub" / "checkpoints" if place == "cache" else nowhere / "weights"
-    folder.mkdir(parents=True)
-    (folder / "renamed.pth").write_bytes(content)
-    (folder / "another.pth").write_bytes(b"something else")
-    if place == "environment":
-        monkeypatch.setenv("UNITE_WEIGHTS", str(folder))
-    weights = str(folder) if place == "folder" else ""
-    digest = hashlib.sha256(content).hexdigest()
-    assert read_weights("usual.pth", digest, weights=weights, purpose="Tests need it") == content
-
-
-def test_weights_are_read_from_s3(nowhere, s3):
-    from unite.storage import Store
-
-    Store.open(s3).write("models/usual.pth", b"weights")
-    digest = hashlib.sha256(b"weights").hexdigest()
-    found = read_weights("usual.pth", digest, weights=f"{s3}/models", purpose="Tests need it")
-    assert found == b"weights"
 
 
 def test_unknown_extractors_are_named(nowhere):

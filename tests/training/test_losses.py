@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import warnings
 from pathlib import Path
@@ -15,14 +16,13 @@ from unite.config.serialise import replace
 from unite.config.validate import validate
 from unite.training import losses
 from unite.training.losses import (
-    VGG_DIGEST,
-    VGG_FILE,
-    MissingWeightsError,
+    VGG,
     Perceptual,
     layer_distance,
     require_perceptual,
     unit_features,
 )
+from unite.weights import MissingWeightsError
 
 # Output channels of VGG-16's convolutions and their numbers among torchvision's feature layers.
 CHANNELS = (64, 64, 128, 128, 256, 256, 256, 512, 512, 512, 512, 512, 512)
@@ -51,13 +51,13 @@ def vgg_tensors() -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("weights")
-    torch.save(vgg_tensors(), place / VGG_FILE)
+    torch.save(vgg_tensors(), place / VGG.file)
     return place
 
 
 @pytest.fixture(scope="module")
 def file(folder: Path) -> str:
-    return str(folder / VGG_FILE)
+    return str(folder / VGG.file)
 
 
 @pytest.fixture(scope="module")
@@ -184,37 +184,14 @@ def digest_of(path: Path) -> str:
 @pytest.fixture
 def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """torch's cache at an empty place, and no UNITE_WEIGHTS."""
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.delenv("UNITE_WEIGHTS", raising=False)
     return tmp_path / "hub" / "checkpoints"
 
 
-def test_found_in_the_configured_folder(folder: Path, no_cache: Path) -> None:
-    path = require_perceptual(str(folder), digest=digest_of(folder / VGG_FILE))
-    assert path == str(folder / VGG_FILE)
-
-
-def test_found_by_digest_under_another_name(tmp_path: Path, no_cache: Path) -> None:
-    place = tmp_path / "w"
-    place.mkdir()
-    (place / "other.pth").write_bytes(b"not this one")
-    (place / "renamed.pth").write_bytes(b"this one")
-    found = require_perceptual(str(place), digest=digest_of(place / "renamed.pth"))
-    assert found == str(place / "renamed.pth")
-
-
-def test_found_through_the_environment(
-    folder: Path, no_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("UNITE_WEIGHTS", str(folder))
-    assert require_perceptual(digest=digest_of(folder / VGG_FILE)) == str(folder / VGG_FILE)
-
-
-def test_found_in_the_cache_after_an_empty_folder(tmp_path: Path, no_cache: Path) -> None:
-    no_cache.mkdir(parents=True)
-    (no_cache / VGG_FILE).write_bytes(b"cached")
-    path = require_perceptual(str(tmp_path / "none"), digest=digest_of(no_cache / VGG_FILE))
-    assert path == str(no_cache / VGG_FILE)
+def test_vgg_is_found_in_the_configured_folder(folder: Path, no_cache: Path) -> None:
+    wanted = dataclasses.replace(VGG, digest=digest_of(folder / VGG.file), num_bytes=0)
+    assert require_perceptual(str(folder), wanted=wanted) == str(folder / VGG.file)
 
 
 def test_missing_file_says_what_to_get_and_where_it_looked(tmp_path: Path, no_cache: Path) -> None:
@@ -222,8 +199,8 @@ def test_missing_file_says_what_to_get_and_where_it_looked(tmp_path: Path, no_ca
         require_perceptual(str(tmp_path / "w"))
     text = str(caught.value)
     for part in (
-        VGG_FILE,
-        VGG_DIGEST,
+        VGG.file,
+        VGG.digest,
         str(tmp_path / "w"),
         str(no_cache),
         "torchvision.models.vgg16",
@@ -231,29 +208,7 @@ def test_missing_file_says_what_to_get_and_where_it_looked(tmp_path: Path, no_ca
         "loss.perceptual.weight to 0",
     ):
         assert part in text
-    assert VGG_DIGEST.startswith(VGG_FILE.removesuffix(".pth").rpartition("-")[2])
-
-
-def test_truncated_download_is_named(tmp_path: Path, no_cache: Path) -> None:
-    place = tmp_path / "w"
-    place.mkdir()
-    (place / VGG_FILE).write_bytes(b"half")
-    with pytest.raises(MissingWeightsError, match=f"{VGG_FILE} has another SHA-256"):
-        require_perceptual(str(place))
-    (place / VGG_FILE).write_bytes(b"version https://git-lfs.github.com/spec/v1\nsize 553433881\n")
-    with pytest.raises(MissingWeightsError, match=f"{VGG_FILE} is a Git LFS pointer"):
-        require_perceptual(str(place))
-
-
-def test_other_files_of_another_size_are_not_hashed(
-    tmp_path: Path, no_cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    place = tmp_path / "w"
-    place.mkdir()
-    (place / "huge.pth").write_bytes(b"something else")
-    monkeypatch.setattr(losses.Store, "digest", lambda *_: pytest.fail("hashed"))
-    with pytest.raises(MissingWeightsError):
-        require_perceptual(str(place))
+    assert VGG.digest.startswith(VGG.file.removesuffix(".pth").rpartition("-")[2])
 
 
 def test_a_file_without_vgg_features_is_refused(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from unite.metrics.extractors import (
     build_extractor,
 )
 from unite.metrics.moments import MetricError
-from unite.metrics.weights import MissingWeightsError
+from unite.weights import MissingWeightsError
 
 AUTO = "auto"
 SMALL = "small"

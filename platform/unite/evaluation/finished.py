@@ -33,9 +33,9 @@ from unite.data.manifest import MANIFEST
 from unite.entry import PACKAGE
 from unite.evaluation.arguments import READERS, EvaluateArguments, check, chosen_suites
 from unite.metrics.versions import library_versions
-from unite.metrics.weights import SUFFIXES, weights_folders
 from unite.storage import StorageError, Store, database_path
 from unite.training.runs import DIGITS
+from unite.weights import weights_folders, weights_in
 
 FOLDER = "finished"
 
@@ -134,10 +134,7 @@ def _weights(arguments: EvaluateArguments, config: RunConfig) -> dict[str, dict[
     if not set(READERS["extractor"]) & set(chosen_suites(arguments.suite)):
         return {}
     places = weights_folders(arguments.weights or config.weights)
-    return {
-        place.uri: {name: place.size(name) for name in _files(place) if name.endswith(SUFFIXES)}
-        for place in places
-    }
+    return {place.uri: weights_in(place) for place in places}
 
 
 def _given(arguments: EvaluateArguments) -> dict[str, dict[str, str]]:

@@ -37,8 +37,9 @@ from unite.metrics.reconstruction import (
 )
 from unite.paper import model_counterpart
 from unite.sampling.grid import image_grid
-from unite.training.losses import SMALLEST_SIDE, MissingWeightsError, require_perceptual
+from unite.training.losses import SMALLEST_SIDE, require_perceptual
 from unite.training.losses import Perceptual as PerceptualNetwork
+from unite.weights import MissingWeightsError
 
 SHOWN = 8
 """Number of first images in the picture, and of the worst."""

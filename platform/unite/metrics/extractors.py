@@ -18,12 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from unite.metrics.moments import MetricError
-from unite.metrics.weights import read_weights
+from unite.weights import Pretrained, find_weights
 
 INCEPTION = "inception-v3-compat"
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_DIGEST = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-"""SHA-256 of the weights that torch-fidelity publishes for FID (95,628,359 bytes)."""
+"""SHA-256 of the weights that torch-fidelity publishes for FID."""
+INCEPTION_BYTES = 95_628_359
 INCEPTION_FEATURES = 2048
 INCEPTION_CLASSES = 1008
 
@@ -204,11 +205,14 @@ class ExtractorRequest:
 
 
 def _build_inception(request: ExtractorRequest) -> FeatureExtractor:
-    purpose = "FID and Inception Score need torch-fidelity's Inception weights"
-    weights = read_weights(
-        INCEPTION_FILE, request.inception_digest, weights=request.weights, purpose=purpose
+    ours = request.inception_digest == INCEPTION_DIGEST
+    wanted = Pretrained(
+        file=INCEPTION_FILE,
+        digest=request.inception_digest,
+        num_bytes=INCEPTION_BYTES if ours else 0,
+        purpose="FID and Inception Score need torch-fidelity's Inception weights",
     )
-    return Inception(weights)
+    return Inception(find_weights(wanted, request.weights).read())
 
 
 EXTRACTORS: dict[str, Callable[[ExtractorRequest], FeatureExtractor]] = {

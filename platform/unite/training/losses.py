@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
-import os
 import warnings
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +19,17 @@ from torch import Tensor, nn
 
 from unite.config.validate import LPIPS_SMALLEST_SIDE as SMALLEST_SIDE
 from unite.storage import Store
+from unite.weights import MissingWeightsError, Pretrained, find_weights
 
-VGG_FILE = "vgg16-397923af.pth"
-VGG_BYTES = 553_433_881
-VGG_DIGEST = "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"
+VGG = Pretrained(
+    file="vgg16-397923af.pth",
+    digest="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+    num_bytes=553_433_881,
+    purpose="LPIPS (loss.perceptual.weight) needs torchvision's VGG-16 weights",
+    remedy="torchvision.models.vgg16(weights='IMAGENET1K_V1') saves it in torch's cache on a "
+    "machine with internet access. To train without LPIPS, which is another loss than the paper's, "
+    "set loss.perceptual.weight to 0.",
+)
 HEADS_DIGEST = "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"
 # lpips cuts torchvision's numbered feature layers into five slices, which end before these.
 SLICE_ENDS = (4, 9, 16, 23, 30)
@@ -32,37 +38,14 @@ FEATURE_EPS = 1e-10
 InputRange = Literal["-1..1", "0..1"]
 
 
-class MissingWeightsError(ValueError):
-    """Pretrained weights are absent or are not what they should be; the message says what to do."""
-
-
-def require_perceptual(weights: str = "", *, digest: str = VGG_DIGEST) -> str:
+def require_perceptual(weights: str = "", *, wanted: Pretrained = VGG) -> str:
     """Path or URI of the VGG-16 weights, or MissingWeightsError with the file and its digest.
 
-    `weights` is RunConfig.weights: a folder or s3:// URI; empty = UNITE_WEIGHTS. torch's cache
-    comes after it. Any *.pth file there will do whose SHA-256 is `digest`, an argument so that
-    tests can bring weights of their own. Reads and hashes about 0.5 GB.
+    `weights` is RunConfig.weights; tests bring weights of their own as `wanted`. Reads and hashes
+    about 0.5 GB.
     """
     _heads_file()
-    seen: list[str] = []
-    for store in _places(weights):
-        for name in _candidates(store, any_size=digest != VGG_DIGEST):
-            found = store.digest(name)
-            if found == digest:
-                return f"{store.uri}/{name}"
-            if name == VGG_FILE:
-                why = store.stand_in(name) or f"has another SHA-256 ({found}): incomplete?"
-                seen.append(f"{store.uri}/{name} {why}")
-        seen.append(f"{store.uri}: no file with that digest")
-    raise MissingWeightsError(
-        "LPIPS (loss.perceptual.weight) needs torchvision's VGG-16 weights, which were not found.\n"
-        f"  file: {VGG_FILE} ({VGG_BYTES:,} bytes)\n"
-        f"  sha256: {digest}\n"
-        "  looked in:\n" + "".join(f"    {line}\n" for line in seen) + "Get it on a machine with "
-        "internet access by torchvision.models.vgg16(weights='IMAGENET1K_V1'), which saves it in "
-        "torch's cache, and put it into a folder named by --weights or UNITE_WEIGHTS. To train "
-        "without LPIPS, which is another loss than the paper's, set loss.perceptual.weight to 0."
-    )
+    return find_weights(wanted, weights).uri
 
 
 class Perceptual(nn.Module):
@@ -165,7 +148,7 @@ def _slices(tensors: dict[str, Tensor], file: str) -> dict[str, Tensor]:
             number = next(n for n, end in enumerate(SLICE_ENDS, 1) if layer < end)
             result[f"slice{number}.{rest}"] = value
     if not result:
-        raise MissingWeightsError(f"{file} holds no VGG-16 features; it is not {VGG_FILE}")
+        raise MissingWeightsError(f"{file} holds no VGG-16 features; it is not {VGG.file}")
     return result
 
 
@@ -190,17 +173,3 @@ def _heads_file() -> Path:
     if hashlib.sha256(path.read_bytes()).hexdigest() != HEADS_DIGEST:
         raise MissingWeightsError(f"{path} is not that of lpips 0.1.4: reinstall the package lpips")
     return path
-
-
-def _places(weights: str) -> list[Store]:
-    """Folders to look in, in order: the configured one, then torch's cache."""
-    configured = weights or os.environ.get("UNITE_WEIGHTS", "")
-    cache = os.path.join(torch.hub.get_dir(), "checkpoints")
-    return [Store.open(place) for place in (configured, cache) if place]
-
-
-def _candidates(store: Store, *, any_size: bool) -> list[str]:
-    """*.pth files worth hashing: the right name first, then any of the right size."""
-    names = [name for name in store.list() if name.endswith(".pth")]
-    names = [n for n in names if n == VGG_FILE or any_size or store.size(n) == VGG_BYTES]
-    return sorted(names, key=lambda name: (name != VGG_FILE, name))

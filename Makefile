@@ -35,7 +35,7 @@ format: $(STAMP)  ## rewrite the code in the house style
 	$(BIN)/ruff format .
 
 lock: $(STAMP)  ## resolve pyproject.toml into requirements.lock again (keeps what still fits)
-	$(UV) compile pyproject.toml --quiet --all-extras --universal --python-version 3.11 \
+	$(UV) compile pyproject.toml --quiet --extra test --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
 
 clean:  ## remove the virtual environment and caches (runs/ stays)

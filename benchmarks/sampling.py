@@ -48,6 +48,7 @@ from unite.config.schema import SamplingConfig
 from unite.data.loader import sequential_batches
 from unite.data.shards import ShardSet
 from unite.domains import build_domain
+from unite.domains.columns import IMAGES
 from unite.metrics.extractors import Pixels
 from unite.metrics.frechet import Gaussian
 from unite.metrics.moments import Moments
@@ -285,7 +286,7 @@ def training_statistics(path: str) -> Gaussian | None:
     config = read_run_config(path)
     if config is None or not config.data.train:
         return None
-    shards = ShardSet.open(data_uri(config, "train"), split="train")
+    shards = ShardSet.open(data_uri(config, "train"), "train", IMAGES)
     domain = build_domain(config.domain)
     batches = sequential_batches(shards, domain, batch_size=256, limit=REFERENCE_IMAGES)
     return gaussian(torch.cat([torch.from_numpy(batch.fields["image"]) for batch in batches]))

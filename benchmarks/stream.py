@@ -46,6 +46,7 @@ from unite.data.ingest.prepare import PrepareConfig, begin, finish, plan, run_jo
 from unite.data.loader import BatchStream
 from unite.data.shards import ShardSet
 from unite.domains import build_domain
+from unite.domains.columns import IMAGES
 from unite.domains.transforms import center_crop_adm, decode_image
 
 SIZE = 256
@@ -117,7 +118,7 @@ def prepare(tree: Path, out: Path, *, original: bool) -> ShardSet:
     planned = plan(PrepareConfig(source=str(tree), out=str(out), size=SIZE, original=original))
     begin(planned)
     finish(planned, [run_job(job) for job in planned.jobs])
-    return ShardSet.open(str(out))
+    return ShardSet.open(str(out), "train", IMAGES)
 
 
 def crop(image: Any) -> Any:

@@ -144,6 +144,7 @@ def untrained_run():
     from unite.data.ingest.digits import prepare_digits
     from unite.data.shards import ShardSet
     from unite.domains import build_domain
+    from unite.domains.columns import IMAGES
     from unite.models import UNITE
     from unite.storage import Store
     from unite.training.runs import begin, open_run
@@ -168,7 +169,7 @@ def untrained_run():
                 "images": seen,
                 "step": seen // config.training.batch_size,
                 "config": to_dict(config),
-                "manifest_digest": ShardSet.open(data.uri, split="train").digest,
+                "manifest_digest": ShardSet.open(data.uri, "train", IMAGES).digest,
                 "metrics": {},
                 "history": [],
             }

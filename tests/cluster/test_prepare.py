@@ -9,6 +9,7 @@ from PIL import Image
 
 from unite.data.ingest.prepare import PrepareConfig, plan
 from unite.data.shards import ShardSet
+from unite.domains.columns import IMAGES
 from unite.storage import StorageError
 
 pytestmark = pytest.mark.ray
@@ -31,7 +32,7 @@ def test_job_writes_all_shards_and_repairs_them(ray_cluster, tree, tmp_path):
 
     chosen = PrepareConfig(source=str(tree), out=str(tmp_path / "out"), size=16, rows_per_shard=5)
     manifest = prepare(plan(chosen), num_cpus=2)
-    shards = ShardSet.open(chosen.out)
+    shards = ShardSet.open(chosen.out, "train", IMAGES)
     assert (shards.num_rows, len(shards.files)) == (18, 4)
     assert shards.manifest == manifest
     (tmp_path / "out" / shards.files[0]).unlink()

@@ -15,6 +15,7 @@ from unite.data.loader import BatchStream, local_reader
 from unite.data.order import SampleOrder
 from unite.data.shards import ROW_ID, ShardError, ShardSet
 from unite.domains import build_domain
+from unite.domains.columns import IMAGES
 from unite.storage import Store
 
 pytestmark = pytest.mark.ray
@@ -51,7 +52,7 @@ def order_of(shards: ShardSet) -> SampleOrder:
 
 @pytest.mark.parametrize(("seen", "head_rows"), [(0, 100), (1234, 100), (500, 0)])
 def test_same_tables_as_the_local_reader(stream, folder, seen, head_rows):
-    shards = ShardSet.open(folder)
+    shards = ShardSet.open(folder, "train", IMAGES)
     plan = {"rank": 1, "world": 2, "samples_seen": seen}
     reads = order_of(shards).reads(**plan)
     with (
@@ -66,7 +67,10 @@ def test_ray_tasks_read_from_s3(stream, folder, s3):
     store = Store.open(f"{s3}/shards")
     for path in folder.iterdir():
         store.write(path.name, path.read_bytes())
-    remote, local = ShardSet.open(store.uri), ShardSet.open(folder)
+    remote, local = (
+        ShardSet.open(store.uri, "train", IMAGES),
+        ShardSet.open(folder, "train", IMAGES),
+    )
     plan = {"rank": 0, "world": 1, "samples_seen": 0}
     reads = order_of(remote).reads(**plan)
     with contextlib.closing(stream.ray_reader(remote, reads, head_rows=0)) as tables:
@@ -76,7 +80,7 @@ def test_ray_tasks_read_from_s3(stream, folder, s3):
 
 def test_pipelines_are_cut_by_rows_and_by_bytes(stream, folder, monkeypatch):
     """Which keeps what waits in the object store bounded, for images of any size."""
-    shards = ShardSet.open(folder)
+    shards = ShardSet.open(folder, "train", IMAGES)
 
     def lengths() -> list[int]:
         reads = order_of(shards).reads(rank=0, world=1, samples_seen=0)
@@ -90,7 +94,7 @@ def test_pipelines_are_cut_by_rows_and_by_bytes(stream, folder, monkeypatch):
 
 
 def test_two_ranks_see_every_row_once_per_epoch(stream, folder):
-    shards, seen = ShardSet.open(folder), []
+    shards, seen = ShardSet.open(folder, "train", IMAGES), []
     for rank in range(2):
         plan = order_of(shards).reads(rank=rank, world=2, samples_seen=0)
         epochs = [read.epoch for read in islice(plan, 400)]
@@ -109,7 +113,7 @@ def test_batches_through_ray_equal_local_batches(stream, shared_dir):
     folder = shared_dir / "data" / "cifar10"
     if not folder.is_dir():
         pytest.skip(f"needs {folder}, which is absent")
-    shards = ShardSet.open(folder, "eval")
+    shards = ShardSet.open(folder, "eval", IMAGES)
     domain = build_domain(ImagesConfig(size=32, patch=4, num_classes=10))
     config = DataConfig(train=str(folder), lanes=2, shuffle_window=256, decode_threads=1)
     streams = [
@@ -127,7 +131,7 @@ def test_batches_through_ray_equal_local_batches(stream, shared_dir):
 def test_a_broken_shard_is_named(stream, folder, tmp_path):
     for path in folder.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    shards = ShardSet.open(tmp_path)
+    shards = ShardSet.open(tmp_path, "train", IMAGES)
     (tmp_path / "train-1.parquet").write_bytes(b"PAR1")
     plan = order_of(shards).reads(rank=0, world=1, samples_seen=0)
     with (

@@ -16,6 +16,7 @@ from unite.data.bad_rows import BadDataError, BadRowList, BadRows, read_bad_rows
 from unite.data.loader import BatchStream
 from unite.data.shards import ShardSet
 from unite.domains import build_domain
+from unite.domains.columns import IMAGES
 from unite.storage import StorageError, Store
 
 
@@ -91,7 +92,7 @@ def test_real_images_above_one_percent_bad_end_the_run_with_the_list(tmp_path, s
     pq.write_table(table, tmp_path / "train-0.parquet", row_group_size=500)
     run = Store.open(tmp_path / "run")
     stream = BatchStream(
-        ShardSet.open(tmp_path),
+        ShardSet.open(tmp_path, "train", IMAGES),
         build_domain(ImagesConfig(size=8, patch=4, num_classes=2)),
         DataConfig(decode_threads=1),
         batch_size=500,

@@ -8,6 +8,7 @@ import pytest
 
 from unite.data.manifest import ShardError
 from unite.data.shards import ShardSet
+from unite.domains.columns import IMAGES
 
 
 @pytest.fixture
@@ -26,11 +27,14 @@ def folder(tmp_path):
 
 
 def test_all_files_are_looked_at(folder):
-    assert ShardSet.open(folder(a=None, b=["ant", "bee"], c=None)).class_names == ("ant", "bee")
+    assert ShardSet.open(folder(a=None, b=["ant", "bee"], c=None), "train", IMAGES).class_names == (
+        "ant",
+        "bee",
+    )
 
 
 def test_no_file_has_names(folder):
-    assert ShardSet.open(folder(a=None)).class_names is None
+    assert ShardSet.open(folder(a=None), "train", IMAGES).class_names is None
 
 
 @pytest.mark.parametrize(
@@ -45,4 +49,4 @@ def test_no_file_has_names(folder):
 )
 def test_files_that_number_classes_differently(folder, other, message):
     with pytest.raises(ShardError, match=message):
-        ShardSet.open(folder(a=["ant", "bee"], b=other))
+        ShardSet.open(folder(a=["ant", "bee"], b=other), "train", IMAGES)

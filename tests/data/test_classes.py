@@ -12,6 +12,7 @@ from unite.config.serialise import replace
 from unite.data import classes, shards
 from unite.data.classes import count_classes
 from unite.data.shards import ShardSet
+from unite.domains.columns import IMAGES
 
 
 def write(folder, labels, *, file="train-0.parquet", names=()) -> ShardSet:
@@ -20,7 +21,7 @@ def write(folder, labels, *, file="train-0.parquet", names=()) -> ShardSet:
         info = {"info": {"features": {"label": {"names": list(names)}}}}
         table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
     pq.write_table(table, folder / file, row_group_size=4)
-    return ShardSet.open(folder)
+    return ShardSet.open(folder, "train", IMAGES)
 
 
 @pytest.mark.parametrize("names", [(), ("a", "b", "c")])
@@ -90,7 +91,7 @@ def test_labels_are_read_once(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(shards, "read_whole_column", counted)
     found = write(tmp_path, [0, 1])
     count_classes(found, 2)
-    count_classes(ShardSet.open(tmp_path), 10)
+    count_classes(ShardSet.open(tmp_path, "train", IMAGES), 10)
     assert read == ["train-0.parquet"]
 
 

@@ -35,6 +35,7 @@ from unite.data.manifest import (
     read_manifest,
 )
 from unite.data.shards import ShardSet, require_same_classes
+from unite.domains.columns import IMAGES
 from unite.domains.transforms import center_crop_adm, decode_image
 from unite.storage import Store
 
@@ -248,7 +249,7 @@ def test_both_splits_in_one_folder(parquet, tmp_path):
     train = prepare(config(parquet.folder, out))
     held_out = prepare(config(parquet.folder, out, split="eval"))
     assert (train.num_rows, held_out.num_rows) == (20, 4)
-    assert ShardSet.open(out).digest == train.digest
+    assert ShardSet.open(out, "train", IMAGES).digest == train.digest
     assert "eval: 4 images" in describe_manifest(Store.open(out))
 
 
@@ -283,7 +284,7 @@ def test_interrupted_job_keeps_finished_shards(tree, tmp_path):
     for job in planned.jobs[:2]:
         run_job(job)
     with pytest.raises(ShardError, match="was interrupted"):
-        ShardSet.open(chosen.out)
+        ShardSet.open(chosen.out, "train", IMAGES)
     kept, damaged = (tmp_path / "out" / job.name for job in planned.jobs[:2])
     before = kept.stat().st_mtime_ns
     damaged.write_bytes(b"half")
@@ -332,7 +333,7 @@ def test_killed_with_9_and_run_again(tree, tmp_path, fatal, kept):
     command = [sys.executable, "-c", KILLED, str(tree), str(out), fatal]
     assert subprocess.run(command).returncode == -signal.SIGKILL
     with pytest.raises(ShardError, match="was interrupted"):
-        ShardSet.open(out)
+        ShardSet.open(out, "train", IMAGES)
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.parquet")}
     records = len(list((out / UNFINISHED).glob("*.parquet.json")))
     assert records == kept
@@ -438,7 +439,7 @@ def test_images_that_lie_flat_take_their_classes_from_a_file(flat, tree, tmp_pat
     assert {row["path"]: row["label"] for row in rows_of(held_out)} == {
         f"val_{index}.JPEG": 2 * (index % 2 == 0) for index in range(4)
     }
-    require_same_classes(ShardSet.open(out), held_out)
+    require_same_classes(ShardSet.open(out, "train", IMAGES), held_out)
     labels.write_text("val_0.JPEG cat\n")
     with pytest.raises(ShardError, match=r"no line for 3 of 4 images .*such as val_1\.JPEG"):
         plan(config(source, tmp_path / "other", labels=str(labels)))
@@ -489,7 +490,10 @@ def test_prepare_from_and_to_s3(tree, s3):
 def test_digits(tmp_path):
     store = Store.open(tmp_path / "digits")
     prepare_digits(store)
-    train, held_out = ShardSet.open(store.uri), ShardSet.open(store.uri, "eval")
+    train, held_out = (
+        ShardSet.open(store.uri, "train", IMAGES),
+        ShardSet.open(store.uri, "eval", IMAGES),
+    )
     assert (train.num_rows, held_out.num_rows) == (1500, 297)
     assert len(train.row_groups) == 6
     assert np.bincount(train.labels()).min() >= 145
@@ -503,7 +507,11 @@ def test_digits(tmp_path):
     before = read_manifest(store)["train"].digest
     prepare_digits(store)
     prepare_digits(Store.open(tmp_path / "again"))
-    assert before == ShardSet.open(store.uri).digest == ShardSet.open(tmp_path / "again").digest
+    assert (
+        before
+        == ShardSet.open(store.uri, "train", IMAGES).digest
+        == ShardSet.open(tmp_path / "again", "train", IMAGES).digest
+    )
 
 
 def with_path(shards: ShardSet) -> ShardSet:
@@ -516,7 +524,7 @@ def test_script_prepares_digits_without_ray(root, tmp_path):
         [*command, "--out", str(tmp_path / "digits")], capture_output=True, text=True, check=True
     )
     assert "train: 1,500 images" in done.stdout
-    assert ShardSet.open(tmp_path / "digits").num_rows == 1500
+    assert ShardSet.open(tmp_path / "digits", "train", IMAGES).num_rows == 1500
 
 
 def test_script_reports_errors_and_plans_without_writing(root, tree, tmp_path):

@@ -20,6 +20,7 @@ from unite.data.bad_rows import BadDataError
 from unite.data.loader import BatchStream, sequential_batches
 from unite.data.shards import ShardError, ShardSet
 from unite.domains import build_domain
+from unite.domains.columns import IMAGES
 
 ROWS = 57
 
@@ -46,7 +47,7 @@ def write_numbers(folder: Path, rows: int = ROWS, group: int = 5) -> ShardSet:
         cells = [str(number).encode() for number in part]
         table = pa.table({"image": cells, "label": [number % 3 for number in part]})
         pq.write_table(table, folder / f"{name}.parquet", row_group_size=group)
-    return ShardSet.open(folder)
+    return ShardSet.open(folder, "train", IMAGES)
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +260,11 @@ def test_real_images_with_bad_ones_among_them(tmp_path):
     pq.write_table(pa.table({"image": cells, "label": labels}), tmp_path / "a.parquet")
     domain = build_domain(ImagesConfig(size=16, patch=4, num_classes=4))
     stream = BatchStream(
-        ShardSet.open(tmp_path), domain, config(shuffle_window=64), batch_size=40, seed=0
+        ShardSet.open(tmp_path, "train", IMAGES),
+        domain,
+        config(shuffle_window=64),
+        batch_size=40,
+        seed=0,
     )
     with contextlib.closing(stream):
         batch = next(stream)

@@ -10,6 +10,7 @@ import pytest
 from unite.data.manifest import Shard, SplitManifest, write_manifest
 from unite.data.overlap import describe_shared, shared_files
 from unite.data.shards import ShardSet
+from unite.domains.columns import IMAGES
 from unite.storage import Store
 
 
@@ -20,7 +21,7 @@ def write_shard(path, seed: int) -> None:
 
 
 def opened(train, held_out) -> tuple[ShardSet, ShardSet]:
-    return ShardSet.open(train), ShardSet.open(held_out, "eval")
+    return ShardSet.open(train, "train", IMAGES), ShardSet.open(held_out, "eval", IMAGES)
 
 
 def test_files_without_a_split_are_both(tmp_path):
@@ -57,7 +58,7 @@ def test_prepared_files_are_compared_by_digest_and_by_source(tmp_path, digests, 
     for name in ("train-0.parquet", "validation-0.parquet"):
         write_shard(tmp_path / name, 0)
     for number, split in enumerate(("train", "eval")):
-        found = ShardSet.open(tmp_path, split)
+        found = ShardSet.open(tmp_path, split, IMAGES)
         shard = Shard(
             file=found.files[0],
             row_groups=tuple(group.num_rows for group in found.row_groups),

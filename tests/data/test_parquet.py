@@ -11,6 +11,7 @@ from unite.data import parquet
 from unite.data.manifest import ShardError
 from unite.data.parquet import READ_ATTEMPTS, UnreachableError
 from unite.data.shards import ShardSet
+from unite.domains.columns import IMAGES
 from unite.storage import StorageError, Store
 
 SLOW_DOWN = "When reading object: AWS Error SLOW_DOWN during GetObject operation: reduce your rate"
@@ -23,7 +24,7 @@ def remote(s3, tmp_path, monkeypatch) -> ShardSet:
     pq.write_table(table, tmp_path / "train-0.parquet")
     store = Store.open(f"{s3}/set")
     store.write("train-0.parquet", (tmp_path / "train-0.parquet").read_bytes())
-    return ShardSet.open(store.uri)
+    return ShardSet.open(store.uri, "train", IMAGES)
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def test_what_is_no_parquet_or_is_gone_is_not_tried_again(remote, failing):
 
 def test_a_local_read_is_not_tried_again(tmp_path, failing):
     pq.write_table(pa.table({"image": [b"a"], "label": [0]}), tmp_path / "a.parquet")
-    shards = ShardSet.open(tmp_path)
+    shards = ShardSet.open(tmp_path, "train", IMAGES)
     assert isinstance(Store.open(tmp_path).filesystem, pafs.LocalFileSystem)
     attempts = failing(OSError("input/output error"))
     with pytest.raises(ShardError, match="input/output error"):

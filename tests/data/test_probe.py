@@ -14,6 +14,7 @@ from unite.data.manifest import ShardError
 from unite.data.probe import probe_shards
 from unite.data.shards import ShardSet
 from unite.domains import build_domain
+from unite.domains.columns import IMAGES
 
 DOMAIN = build_domain(ImagesConfig(size=8, patch=2, num_classes=10))
 
@@ -33,7 +34,7 @@ def test_shards_in_order(tmp_path) -> None:
     for number in range(3):
         write(tmp_path, number, [png()] * 3)
     write(tmp_path, 3, [])
-    found = probe_shards(ShardSet.open(tmp_path), DOMAIN)
+    found = probe_shards(ShardSet.open(tmp_path, "train", IMAGES), DOMAIN)
     assert found.num_shards == 3 and not found.bad
     assert str(found).startswith("3 shards, a row of each decoded, in 0 s")
 
@@ -41,7 +42,7 @@ def test_shards_in_order(tmp_path) -> None:
 def test_one_bad_first_row_is_said(tmp_path) -> None:
     write(tmp_path, 0, [png()] * 2)
     write(tmp_path, 1, [b"broken", png()])
-    found = probe_shards(ShardSet.open(tmp_path), DOMAIN)
+    found = probe_shards(ShardSet.open(tmp_path, "train", IMAGES), DOMAIN)
     assert "bad first rows in 1 shard, as train-1.parquet: not a readable image" in str(found)
 
 
@@ -51,13 +52,13 @@ def test_a_later_shard_that_holds_no_images_is_an_error(tmp_path) -> None:
     with pytest.raises(
         ShardError, match="train-1.parquet: none of its first 2 rows can be decoded"
     ):
-        probe_shards(ShardSet.open(tmp_path), DOMAIN)
+        probe_shards(ShardSet.open(tmp_path, "train", IMAGES), DOMAIN)
 
 
 def test_a_later_shard_with_damaged_pages_is_an_error(tmp_path) -> None:
     write(tmp_path, 0, [png()] * 2)
     write(tmp_path, 1, [png()] * 2)
-    shards = ShardSet.open(tmp_path)
+    shards = ShardSet.open(tmp_path, "train", IMAGES)
     data = bytearray((tmp_path / "train-1.parquet").read_bytes())
     data[4:24] = b"\xff" * 20  # the header of the first page; the footer is at the end
     (tmp_path / "train-1.parquet").write_bytes(data)
@@ -70,5 +71,5 @@ def test_progress_is_told(tmp_path, monkeypatch) -> None:
     for number in range(2):
         write(tmp_path, number, [png()] * 2)
     lines: list[str] = []
-    probe_shards(ShardSet.open(tmp_path), DOMAIN, lines.append)
+    probe_shards(ShardSet.open(tmp_path, "train", IMAGES), DOMAIN, lines.append)
     assert lines[0].startswith("looked into 1 of 2 shards, ")

@@ -16,6 +16,7 @@ from unite.config.schema import ImagesConfig
 from unite.data.loader import sequential_batches
 from unite.data.manifest import ShardError
 from unite.data.shards import ShardSet
+from unite.domains.columns import IMAGES
 from unite.evaluation.arguments import FitArguments, ReferenceArguments
 from unite.evaluation.chunks import partition, read_chunk
 from unite.evaluation.dataset import Dataset, images_of
@@ -38,16 +39,16 @@ def refer(storage, **changes):
 
 
 def test_a_data_set_says_how_it_is_read(digits):
-    images = images_of(Dataset.open(digits, "train"))
+    images = images_of(Dataset.open(digits, "train", IMAGES))
     assert (images.size, images.channels, images.num_classes) == (8, 1, 10)
-    assert images_of(Dataset.open(digits, "eval"), size=4, channels=3).size == 4
+    assert images_of(Dataset.open(digits, "eval", IMAGES), size=4, channels=3).size == 4
 
 
 def test_a_reference_holds_every_row_once(storage):
     reference = refer(storage)
     assert reference.num == 1500
     assert reference.label_histogram.sum() == 1500
-    assert reference.made.data_digest == Dataset.open(reference.made.data, "train").digest
+    assert reference.made.data_digest == Dataset.open(reference.made.data, "train", IMAGES).digest
     assert reference.root_FR is not None
     assert not list((storage / "references").glob("reference-*/chunks/*"))
 
@@ -135,7 +136,7 @@ def test_large_images_are_fitted_on_as_many_as_a_few_minutes_allow(digits):
     cifar = default_options(50_000, ImagesConfig(size=32, patch=4)).images
     assert 60_000 < cifar < 120_000
     assert 1_000 < default_options(10**6, ImagesConfig()).images < 3_000
-    data = Dataset.open(digits, "train")
+    data = Dataset.open(digits, "train", IMAGES)
     task = FitTask.of(data, ImagesConfig(size=32, patch=4), "/nowhere", name="c")
     assert task.title.startswith("fitting the extractor c on 30,000 images, about 82 s")
 
@@ -163,7 +164,7 @@ def test_the_chunks_of_a_reference_are_in_memory_one_at_a_time(storage, monkeypa
 
 def test_large_sets_are_fitted_on_ranges_spread_over_them(digits, monkeypatch):
     monkeypatch.setattr("unite.evaluation.fitting.MOST_BYTES", 1500 * 64 // 4)
-    data = Dataset.open(digits, "train")
+    data = Dataset.open(digits, "train", IMAGES)
     task = FitTask.of(data, images_of(data), "/nowhere")
     rows = np.concatenate([part.rows_B.numpy() for part in task._rows(Instruments())])
     assert 200 <= len(rows) <= 400
@@ -178,13 +179,13 @@ def test_images_of_bare_shards_are_as_the_first_and_the_highest_label_say(tmp_pa
     assert Image.open(io.BytesIO(file.getvalue())).mode == mode
     table = pa.table({"image": [file.getvalue()] * 2, "label": [0, 3]})
     pq.write_table(table, tmp_path / "train-00000-of-00001.parquet")
-    images = images_of(Dataset.open(str(tmp_path), "train"))
+    images = images_of(Dataset.open(str(tmp_path), "train", IMAGES))
     assert (images.channels, images.size, images.num_classes) == (1, 6, 4)
 
 
 def test_reference_statistics_agree_with_numpy(storage):
     domain = load(str(storage / "tiny")).domain
-    shards = ShardSet.open(str(storage / "data" / "digits"), split="train")
+    shards = ShardSet.open(str(storage / "data" / "digits"), "train", IMAGES)
     batches = sequential_batches(shards, domain, batch_size=500)
     pixels = np.concatenate([b.fields["image"] for b in batches]).reshape(-1, 64) / 255
     reference = refer(storage)
@@ -209,12 +210,12 @@ def test_a_data_set_says_how_it_is_read_by_images_of_all_its_shards(tmp_path):
         pq.write_table(table, tmp_path / f"train-{number}.parquet")
 
     write(0, 8, ())
-    data = Dataset.open(str(tmp_path), "train")
+    data = Dataset.open(str(tmp_path), "train", IMAGES)
     assert (images_of(data).size, images_of(data).channels) == (8, 1)
     write(1, 8, (3,))
-    assert images_of(Dataset.open(str(tmp_path), "train")).channels == 3
+    assert images_of(Dataset.open(str(tmp_path), "train", IMAGES)).channels == 3
     write(2, 16, (3,))
-    data = Dataset.open(str(tmp_path), "train")
+    data = Dataset.open(str(tmp_path), "train", IMAGES)
     with pytest.raises(ShardError, match="short sides of 8 to 16 pixels.: give --size"):
         images_of(data)
     assert images_of(data, size=8).num_classes == 3

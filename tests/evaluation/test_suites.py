@@ -16,6 +16,7 @@ from unite.cluster.session import make_worker
 from unite.config.recipes import recipe
 from unite.data.loader import sequential_batches
 from unite.data.shards import ShardSet
+from unite.domains.columns import IMAGES
 from unite.evaluation.chunks import partition
 from unite.evaluation.extractors import ExtractorSource
 from unite.evaluation.instruments import Instruments
@@ -53,7 +54,7 @@ def data(storage):
 def pixels(storage):
     """All training digits, float64 (N, 64) in [0, 1]."""
     domain = load(str(storage / "tiny")).domain
-    shards = ShardSet.open(str(storage / "data" / "digits"), split="train")
+    shards = ShardSet.open(str(storage / "data" / "digits"), "train", IMAGES)
     batches = list(sequential_batches(shards, domain, batch_size=500))
     return np.concatenate([b.fields["image"] for b in batches]).reshape(-1, 64) / 255
 
@@ -151,7 +152,7 @@ def test_cards_say_how_the_real_images_were_stored(run_suites):
 
 def test_reconstruction_agrees_with_the_evaluation_during_training(run_suites, tiny, data):
     (outcome,) = run_suites("reconstruction")
-    shards = ShardSet.open(data, split="eval")
+    shards = ShardSet.open(data, "eval", IMAGES)
     batches = sequential_batches(shards, tiny.domain, batch_size=100)
     trained = evaluate_reconstruction(tiny, batches, World(), 0)
     assert value(outcome, "psnr") == pytest.approx(trained["eval/psnr"], rel=1e-5)
@@ -165,7 +166,9 @@ def test_the_8_bit_means_are_of_the_pictures(run_suites, tiny, data):
     """Against plain numpy on truncated pictures of the same reconstructions."""
     (outcome,) = run_suites("reconstruction")
     decibels, errors = [], []
-    for batch in sequential_batches(ShardSet.open(data, split="eval"), tiny.domain, batch_size=100):
+    for batch in sequential_batches(
+        ShardSet.open(data, "eval", IMAGES), tiny.domain, batch_size=100
+    ):
         image_BHWC = torch.from_numpy(batch.fields["image"])
         sample, _ = tiny.domain.to_sample({"image": image_BHWC, **labels_of(batch)})
         recon = reconstruct(tiny, sample, torch.as_tensor(batch.rows_B), 0)

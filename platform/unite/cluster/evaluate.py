@@ -177,7 +177,7 @@ def prepare(arguments: EvaluateArguments, storage: str) -> Evaluation:
         sampling_of(arguments, target)
     if set(suites) & set(NEEDS_LABELS):
         for data in (target.train, target.held_out):
-            class_counts(data, target.subject.config.domain.num_classes)
+            class_counts(data, target.subject.config.domain)
     if "compute" in suites and not target.subject.trained_here:
         suites = tuple(name for name in suites if name != "compute")
         logger.warning("no suite compute: what a run costs needs its config, not weights alone")
@@ -234,7 +234,7 @@ def notices(evaluation: Evaluation) -> list[str]:
     if arguments.cfg_adaptive:
         told.append(too_few_to_search(num_samples(arguments, target)))
     if "generation" in evaluation.suites:
-        classes = class_counts(target.train, target.subject.config.domain.num_classes)
+        classes = class_counts(target.train, target.subject.config.domain)
         balanced = num_samples(arguments, target) if arguments.labels == "balanced" else 0
         told += [classes.warning(balanced)] if classes else []
     return [line for line in told if line]

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from unite.cluster.session import session
 from unite.config.schema import ImagesConfig
+from unite.domains.columns import IMAGES
 from unite.evaluation.arguments import DataArguments, FitArguments, ReferenceArguments
 from unite.evaluation.dataset import Dataset, data_folder, images_of
 from unite.evaluation.extractors import choose
@@ -88,7 +89,7 @@ def make_reference(arguments: ReferenceArguments, storage: str, console: Console
 def _open(arguments: DataArguments, storage: str) -> tuple[Dataset, ImagesConfig, str]:
     """The data set, how to read it, and the storage."""
     storage = Store.open(arguments.storage or storage).uri
-    data = Dataset.open(data_folder(arguments.data, storage), arguments.split)
+    data = Dataset.open(data_folder(arguments.data, storage), arguments.split, IMAGES)
     return data, images_of(data, size=arguments.size, channels=arguments.channels), storage
 
 

@@ -36,7 +36,8 @@ from unite.evaluation.dataset import Dataset
 from unite.evaluation.extractors import choose
 from unite.evaluation.preparation import prepare_references, prepare_sources
 from unite.storage import Store
-from unite.training.runs import CONFIG_FILE, DIGITS, STOP_FILE, data_uri, open_run, request_stop
+from unite.training.runs import CONFIG_FILE, DIGITS, STOP_FILE, open_run, request_stop
+from unite.training.setup import open_split
 from unite.words import count
 
 logger = logging.getLogger(__name__)
@@ -163,7 +164,8 @@ def _prepare_features(sweep: Sweep, console: Console) -> None:
         use_gpu=use_gpu,
         wait_s=config.cluster.wait_s,
     )
-    data, images = Dataset.open(data_uri(run.config, "train"), "train"), config.domain
+    data = Dataset.of(open_split(run.config, "train"), "train")
+    images = config.domain
     choice = choose(sweep.options.extractor, images, config.weights)
     with session(workers, console) as compute:
         sources = prepare_sources(choice, data, images, config.storage, config.weights, compute)

@@ -34,10 +34,9 @@ from unite.data.manifest import (
     read_manifest,
 )
 from unite.data.parquet import match_footer, read_footer, read_row_group, read_whole_column
-from unite.domains.columns import IMAGE, LABEL, Column, Columns, column_of, names_of
+from unite.domains.columns import LABEL, Column, Columns, column_of, names_of
 from unite.storage import Store
 
-COLUMNS = (IMAGE, LABEL)
 ROW_ID = "row_id"
 """Column that `ShardSet.read` adds: the global id of each row."""
 MISSING = np.iinfo(np.int64).min
@@ -82,12 +81,7 @@ class ShardSet:
     """Number of parquet files with foreign names, which were not taken."""
 
     @classmethod
-    def open(
-        cls,
-        uri: str,
-        split: Split = "train",
-        columns: Columns = COLUMNS,
-    ) -> ShardSet:
+    def open(cls, uri: str, split: Split, columns: Columns) -> ShardSet:
         """The shards of `split` below `uri`; when no name says a split, all files are of any.
 
         Raises ShardError when there are no shards, names do not say which are meant, the manifest

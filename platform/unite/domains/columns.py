@@ -27,6 +27,8 @@ IMAGE = Column(name="image", kind="bytes", aliases=("img", "jpg", "webp", "png",
 LABEL = Column(name="label", kind="integer", aliases=("labels", "class", "cls", "fine_label"))
 
 Columns = Sequence[Column | str]
+IMAGES: Columns = (IMAGE, LABEL)
+"""Columns of the domain of images."""
 
 
 def column_of(column: Column | str) -> Column:

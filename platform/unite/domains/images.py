@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from unite.config.schema import EncoderConfig, ImagesConfig, LossConfig, ModelConfig
 from unite.domains.base import BadRows, Domain
-from unite.domains.columns import IMAGE, LABEL
+from unite.domains.columns import IMAGES
 from unite.domains.transforms import decode_image
 from unite.flow.random import uniform
 from unite.models.positions import sincos_2d
@@ -66,7 +66,7 @@ class ImagesDomain(Domain):
 
     name = "images"
     best_metric = "psnr"
-    columns = (IMAGE, LABEL)
+    columns = IMAGES
 
     def __init__(self, config: ImagesConfig) -> None:
         if config.size % config.patch:

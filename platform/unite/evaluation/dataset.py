@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from unite.config.schema import ImagesConfig
+from unite.config.schema import DomainConfig, ImagesConfig
 from unite.data.classes import ClassCounts, count_classes
 from unite.data.ingest.digits import prepare_digits
 from unite.data.manifest import ShardError, encoding_name
 from unite.data.shards import ShardSet
+from unite.domains import build_domain
+from unite.domains.columns import IMAGES, Columns
 from unite.domains.image_files import open_image
 from unite.storage import Store
 from unite.training.runs import DIGITS
@@ -34,9 +36,9 @@ class Dataset:
     """Format of its images (`encoding_name`); the digest determines it."""
 
     @classmethod
-    def open(cls, uri: str, split: Split) -> Dataset:
+    def open(cls, uri: str, split: Split, columns: Columns) -> Dataset:
         """Look at the shards of a split; ShardError when there are none."""
-        return cls.of(ShardSet.open(uri, split=split), split)
+        return cls.of(ShardSet.open(uri, split, columns), split)
 
     @classmethod
     def of(cls, shards: ShardSet, split: Split) -> Dataset:
@@ -50,9 +52,10 @@ class Dataset:
         )
 
 
-def class_counts(data: Dataset, num_classes: int) -> ClassCounts | None:
+def class_counts(data: Dataset, config: DomainConfig) -> ClassCounts | None:
     """Rows of each class of a data set; ValueError as of `count_classes`."""
-    return count_classes(ShardSet.open(data.uri, split=data.split), num_classes)
+    shards = ShardSet.open(data.uri, data.split, build_domain(config).columns)
+    return count_classes(shards, config.num_classes)
 
 
 def data_folder(uri: str, storage: str) -> str:
@@ -70,7 +73,7 @@ def images_of(data: Dataset, *, size: int = 0, channels: int = 0) -> ImagesConfi
     The first images of evenly spaced row groups are looked at. They are grey if all of those are.
     ShardError when one cannot be read, or when no size is given and they have different ones.
     """
-    shards = ShardSet.open(data.uri, split=data.split)
+    shards = ShardSet.open(data.uri, data.split, IMAGES)
     seen = [_first_image(shards, group) for group in _spaced_groups(shards)]
     sides = sorted({side for side, _ in seen})
     if not size and len(sides) > 1:

@@ -103,8 +103,8 @@ class Instruments:
 
     def rows(self, data: Dataset, images: ImagesConfig, chunk: Chunk) -> Iterator[Rows]:
         """Batches of a chunk of the first `chunk.total` rows of a data set."""
-        shards = self.cached(data, lambda: ShardSet.open(data.uri, split=data.split))
         domain = self.domain(images)
+        shards = self.cached(data, lambda: ShardSet.open(data.uri, data.split, domain.columns))
         batches = sequential_batches(
             shards,
             domain,

@@ -119,7 +119,8 @@ def check_reference(file: str, source: ExtractorSource, data: Dataset) -> Refere
 
 def try_extractors(sources: Sequence[ExtractorSource], data: Dataset, images: ImagesConfig) -> None:
     """Self-test of every extractor on real images, before a long job; MetricError if it fails."""
-    shards, domain = ShardSet.open(data.uri, split=data.split), build_domain(images)
+    domain = build_domain(images)
+    shards = ShardSet.open(data.uri, data.split, domain.columns)
     limit = min(TEST_IMAGES, data.num_rows)
     batch = next(iter(sequential_batches(shards, domain, batch_size=limit, limit=limit)))
     pixels_BCHW = torch.from_numpy(batch.fields["image"]).permute(0, 3, 1, 2)

@@ -29,6 +29,7 @@ from unite.checkpoints.store import (
 from unite.config.schema import RunConfig
 from unite.data.overlap import describe_shared
 from unite.data.shards import ShardSet
+from unite.domains import build_domain
 from unite.evaluation.dataset import Dataset, data_folder
 from unite.evaluation.task import Subject
 from unite.storage import Store
@@ -70,7 +71,8 @@ def open_target(
     checkpoint = Store.open(subject.uri)
     run = run_of(checkpoint)
     chosen = _data_uris(subject.config, run, storage, data, eval_data, reference)
-    sets = {part: ShardSet.open(chosen[part], part) for part in PARTS}
+    columns = build_domain(subject.config.domain).columns
+    sets = {part: ShardSet.open(chosen[part], part, columns) for part in PARTS}
     train, held_out = (Dataset.of(sets[part], part) for part in PARTS)
     _check_data(checkpoint, train)
     if shared := describe_shared(sets["train"], sets["eval"]):

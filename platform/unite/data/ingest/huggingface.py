@@ -14,7 +14,7 @@ from unite.data.ingest.source import Part, Record, Source
 from unite.data.manifest import ShardError
 from unite.data.names import FOREIGN_NAME
 from unite.data.shards import RowGroup, ShardSet, Split, read_rows
-from unite.domains.columns import Columns
+from unite.domains.columns import IMAGES, Columns
 from unite.storage import Store
 
 Piece = tuple[RowGroup, int, int]
@@ -51,7 +51,7 @@ class ParquetPart:
 
 def open_parquet(store: Store, split: str, rows_per_part: int, naming: Naming) -> Source:
     """List the files of a split; ShardError as `ShardSet.open` raises it, or for other classes."""
-    shards = ShardSet.open(store.uri, cast(Split, split))
+    shards = ShardSet.open(store.uri, cast(Split, split), IMAGES)
     names = shards.class_names
     if naming.labels_file:
         raise ShardError(f"--labels {naming.labels_file}: parquet has labels of its own; drop it")

@@ -10,10 +10,11 @@ import os
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-from unite.config import schema
+from unite.config import domains, schema
 from unite.config.recipes import names, recipe
 from unite.config.schema import RunConfig
 from unite.config.serialise import flatten
@@ -68,13 +69,17 @@ def test_surface_is_frozen(file):
 def test_every_flag_is_explained():
     """The docstring below a field is its --help."""
     riddles = []
-    for node in ast.parse(inspect.getsource(schema)).body:
+    for node in (each for file in (schema, domains) for each in parsed(file)):
         body = node.body if isinstance(node, ast.ClassDef) else []
         for item, after in pairwise([*body, None]):
             is_flag = isinstance(item, ast.AnnAssign) and not is_group(item)
             if is_flag and not (isinstance(after, ast.Expr) and inspect.cleandoc(text_of(after))):
                 riddles.append(f"{node.name}.{item.target.id}")
     assert not riddles, f"write the meaning and unit below: {', '.join(riddles)}"
+
+
+def parsed(module: ModuleType) -> list[ast.stmt]:
+    return ast.parse(inspect.getsource(module)).body
 
 
 def is_group(item: ast.AnnAssign) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import pytest
 
@@ -14,6 +15,7 @@ from unite.config.serialise import digest, from_dict, to_dict
 
 @dataclass(frozen=True, kw_only=True)
 class WordsConfig:
+    kind: Literal["words"] = "words"
     num_classes: int = 2
     longest: int = 5
 
@@ -63,12 +65,25 @@ def test_an_unknown_field_is_named():
         from_dict(RunConfig, stored)
 
 
-def test_of_several_domains_the_one_with_the_stored_fields_is_rebuilt(monkeypatch):
+def test_of_several_domains_the_one_of_the_stored_kind_is_rebuilt(monkeypatch):
     monkeypatch.setattr(schema, "DomainConfig", ImagesConfig | WordsConfig)
-    for domain in (WordsConfig(longest=9), ImagesConfig(size=8)):
+    for domain in (WordsConfig(longest=9), WordsConfig(), ImagesConfig(size=8)):
         config = replace(recipe("digits"), domain=domain)
         assert from_dict(RunConfig, to_dict(config)) == config
     stored = to_dict(recipe("digits"))
+    stored["domain"]["kind"] = "sounds"
+    with pytest.raises(ValueError, match="domain.kind = 'sounds' is unknown; there are images, w"):
+        from_dict(RunConfig, stored)
+
+
+def test_a_stored_domain_without_a_kind_is_of_images(monkeypatch):
+    stored = to_dict(recipe("digits"))
+    del stored["domain"]["kind"]
+    assert from_dict(RunConfig, stored) == recipe("digits")
+    monkeypatch.setattr(schema, "DomainConfig", ImagesConfig | WordsConfig)
+    assert from_dict(RunConfig, stored) == recipe("digits")
+    stored["domain"] = {"num_classes": 3}  # fields of both
+    assert from_dict(RunConfig, stored).domain == ImagesConfig(num_classes=3)
     stored["domain"] = {"colour": 1}
     with pytest.raises(ValueError, match="ImagesConfig has no field 'colour'"):
         from_dict(RunConfig, stored)

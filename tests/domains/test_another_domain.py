@@ -7,6 +7,7 @@ columns and metrics of its own. Whatever else of the platform knew about pixels 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +44,7 @@ BATCH = 8
 class PointsConfig:
     """Sets of points with class labels."""
 
+    kind: Literal["points"] = "points"
     num_classes: int = 2
     most: int = MOST
 
@@ -68,6 +70,7 @@ class PointHead(nn.Module):
 
 class PointsDomain(Domain):
     name = "points"
+    noun = "point set"
     best_metric = "closeness"
     columns = ("points", "label")
 
@@ -119,7 +122,15 @@ class PointsDomain(Domain):
         distance_BK = (reconstruction - sample["points"]).norm(dim=-1) * sample["mask"]
         return {"closeness": -distance_BK.sum(1) / sample["mask"].sum(1)}
 
-    def render(self, reconstruction):
+    def example_fields(self, num, generator):
+        points = generator.normal(size=(num, self.config.most, 2)).astype(np.float32)
+        mask = np.ones((num, self.config.most), bool)
+        return {"points": points, "mask": mask, "label": np.zeros(num, np.int64)}
+
+    def as_reconstruction(self, sample):
+        return sample["points"]
+
+    def render(self, reconstruction, mask_BK=None):
         shades_BK = (reconstruction.norm(dim=-1).clamp(0, 1) * 255).to(torch.uint8)
         return shades_BK[:, None, :, None].expand(-1, 4, -1, 3)
 

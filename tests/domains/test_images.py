@@ -139,3 +139,16 @@ def test_psnr_of_random_noise_is_as_computed_by_hand() -> None:
         -10 * math.log10(((s - o) ** 2).mean().item()) for s, o in zip(sample, other, strict=True)
     ]
     assert DOMAIN.reconstruction_metrics(other, sample)["psnr"].tolist() == pytest.approx(by_hand)
+
+
+def test_examples_are_what_rows_are_decoded_to() -> None:
+    fields, _ = DOMAIN.decode_rows({"image": [png(1)], "label": [4]})
+    made = DOMAIN.example_fields(5, np.random.default_rng(0))
+    assert made.keys() == fields.keys()
+    for name, array in made.items():
+        assert array.dtype == fields[name].dtype and array.shape == (5, *fields[name].shape[1:])
+    assert made["image"].std() > 0 and set(made["label"]) <= set(range(10))
+
+
+def test_facts_are_in_words() -> None:
+    assert DOMAIN.facts() == {"images": "8 px, 3 channels, 10 classes, patch 2"}

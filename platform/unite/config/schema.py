@@ -10,30 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from unite.config.domains import ImagesConfig
 from unite.config.serialise import LATER
 
 Sharing = Literal["shared", "separate"]
 Solver = Literal["dopri5", "heun", "midpoint", "euler"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImagesConfig:
-    """Square RGB or grey images with class labels (the first domain)."""
-
-    size: int = 256
-    """Height and width in pixels, after the centre crop."""
-    patch: int = 16
-    """Side of a patch in pixels; must divide `size`. N = (size / patch)^2 patches."""
-    channels: int = 3
-    """Colour channels: 3 (RGB) or 1 (grey)."""
-    num_classes: int = 1000
-    """Classes; labels are 0..num_classes-1. The null class of guidance is added by the model."""
-    flip: bool = True
-    """Random horizontal flip in training, addressed by (seed, epoch, row)."""
-
-
 # What RunConfig.domain may hold: a union, once there is a second domain. `from_dict` takes the
-# member that has a stored config's fields, and `unite.domains.build_domain` builds its domain.
+# member of a stored config's `kind`, and `unite.domains.build_domain` builds its domain.
 DomainConfig: TypeAlias = ImagesConfig
 
 

@@ -43,14 +43,23 @@ def from_dict(kind: type[Config], data: dict[str, Any], prefix: str = "") -> Con
 def _value(hint: Any, value: Any, name: str) -> Any:
     if isinstance(value, dict):
         kinds = [k for k in typing.get_args(hint) or (hint,) if dataclasses.is_dataclass(k)]
-        # Of a union the class that has these fields; of none that fits, the first one complains.
-        fitting = [kind for kind in kinds if set(value) <= set(typing.get_type_hints(kind))]
         if kinds:
-            return from_dict(typing.cast(type, (fitting or kinds)[0]), value, f"{name}.")
+            return from_dict(_member(kinds, value, name), value, f"{name}.")
     value = tuple(value) if isinstance(value, list) else value
     if not _fits(hint, value):
         raise ValueError(f"{name} = {value!r} is not {_in_words(hint)}")
     return value
+
+
+def _member(kinds: list[Any], value: dict[str, Any], name: str) -> type:
+    """The class of a union whose `kind` a stored value names; without one, the first class."""
+    if len(kinds) == 1 or "kind" not in value:
+        return kinds[0]
+    by_kind = {kind.kind: kind for kind in kinds}
+    if value["kind"] not in by_kind:
+        known = ", ".join(by_kind)
+        raise ValueError(f"{name}.kind = {value['kind']!r} is unknown; there are {known}")
+    return by_kind[value["kind"]]
 
 
 def _fits(hint: Any, value: Any) -> bool:

@@ -10,10 +10,11 @@ Shapes: B batch, K registers, N tokens of the sample, H width, C channels.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from unite.config.schema import EncoderConfig, LossConfig, ModelConfig
@@ -24,14 +25,21 @@ BadRows = list[tuple[int, str]]
 
 
 class Domain(ABC):
-    """Base of all domains: the only place that knows the form of a sample."""
+    """Base of all domains: the only place that knows the form of a sample.
+
+    What has a body here is optional: its default is that of samples which all have one size, use
+    every register and need nothing of the training set.
+    """
 
     name: str
-    """Name of the domain, as in configs and manifests."""
+    """Name of the domain, as in manifests and in the `kind` of its config."""
+    noun: str = "sample"
+    """One sample in words, such as "image"; `words.count` makes the plural."""
     config: Any
     """The domain's frozen config."""
     num_classes: int
-    """Classes of the condition; labels are 0..num_classes-1 and the model adds the null class."""
+    """Classes of the condition; labels are 0..num_classes-1 and the model adds the null class.
+    0 = unconditional: the null class is the only label."""
     best_metric: str
     """Entry of `reconstruction_metrics` that chooses the best checkpoint: higher is better."""
     columns: Columns
@@ -61,12 +69,70 @@ class Domain(ABC):
         """N, the tokens that the embedder makes of a sample; for counting FLOPs, so the most."""
         return model.num_registers
 
+    def embedder_macs(self, model: ModelConfig) -> float:
+        """Multiply-adds of embedding one sample of the most tokens.
+
+        Default: every weight of the embedder works once on every token. A lookup table or a layer
+        that sees a sample once needs a count of its own.
+        """
+        with torch.device("meta"):
+            embedder = self.build_embedder(model.encoder.width, model.encoder)
+        return self.num_tokens(model) * matrix_weights(embedder)
+
+    def head_macs(self, model: ModelConfig) -> float:
+        """Multiply-adds of the head on one sample; default: every weight on each of K tokens."""
+        with torch.device("meta"):
+            head = self.build_head(model.decoder.width)
+        return model.num_registers * matrix_weights(head)
+
     def register_mask(self, sample: Any) -> Tensor | None:
         """True at registers in use, (B, K); None when every sample uses all K."""
         return None
 
     def token_mask(self, sample: Any) -> Tensor | None:
         """True at tokens in use, (B, N); None when samples have equally many."""
+        return None
+
+    def take(self, sample: Any, rows: slice | Tensor) -> Any:
+        """The samples at `rows` of a batch or a reconstruction: of a tensor, or of each in a dict.
+
+        None stays None. TypeError for a form that the domain has to slice itself.
+        """
+        if sample is None:
+            return None
+        if isinstance(sample, Tensor):
+            return sample[rows]
+        if isinstance(sample, Mapping):
+            return {name: self.take(part, rows) for name, part in sample.items()}
+        raise TypeError(f"{type(self).__name__}.take does not know a {type(sample).__name__}")
+
+    # Sizes and statistics ------------------------------------------------------------------------
+
+    def sizes(self, fields: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """Registers that each decoded row needs, int (B,); None when all need K."""
+        return None
+
+    def trim(self, fields: Mapping[str, np.ndarray], length: int) -> Mapping[str, np.ndarray]:
+        """Decoded arrays cut to `length` registers a row; no row needs more. Default: as they are.
+
+        A reconstruction loss must not depend on the cut: its sums are divided by constants.
+        """
+        return fields
+
+    def statistics(self, train: Iterable[Mapping[str, np.ndarray]]) -> dict[str, Tensor]:
+        """Knowledge of the training set that a model keeps: CPU tensors by name.
+
+        `train` gives the decoded fields of every readable row once, in batches; it is read only
+        when it is iterated over. The model holds the tensors as buffers, so that they are in every
+        checkpoint and export.
+        """
+        return {}
+
+    def draw_mask(self, keys_B: Tensor, statistics: Mapping[str, Tensor]) -> Tensor | None:
+        """Registers in use of samples to be drawn, bool (B, K); None = all.
+
+        `keys_B` addresses each sample's size; `statistics` are those of the model.
+        """
         return None
 
     # Data ----------------------------------------------------------------------------------------
@@ -83,6 +149,11 @@ class Domain(ABC):
     @abstractmethod
     def to_sample(self, fields: Mapping[str, Tensor]) -> tuple[Any, Tensor]:
         """(sample, labels_B int64) from decoded fields on the training device."""
+
+    @abstractmethod
+    def example_fields(self, num: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
+        """Decoded arrays of `num` valid samples of the most registers, as `decode_rows` gives;
+        for what measures time or memory without data."""
 
     def augment(self, sample: Any, keys_B: Tensor) -> Any:
         """Training augmentation; `keys_B` addresses each sample's own random stream."""
@@ -108,6 +179,19 @@ class Domain(ABC):
     def reconstruction_metrics(self, reconstruction: Any, sample: Any) -> dict[str, Tensor]:
         """Per-sample quality (B,) by name, without `eval/`."""
 
+    def as_reconstruction(self, sample: Any) -> Any:
+        """A sample in the form that `render` takes; default: it has that form."""
+        return sample
+
     @abstractmethod
-    def render(self, reconstruction: Any) -> Tensor:
-        """A picture of each sample, uint8 (B, H, W, C)."""
+    def render(self, reconstruction: Any, mask_BK: Tensor | None = None) -> Tensor:
+        """A picture of each sample, uint8 (B, H, W, C); `mask_BK` is True at registers in use."""
+
+    def facts(self) -> dict[str, str]:
+        """Facts of the samples in words, by name, for model cards and `unite inspect`."""
+        return {}
+
+
+def matrix_weights(module: nn.Module) -> int:
+    """Number of weights in a module's matrices and convolutions: its multiply-adds per token."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.ndim > 1)

@@ -19,6 +19,7 @@ from unite.domains.columns import IMAGES
 from unite.domains.transforms import decode_image
 from unite.flow.random import uniform
 from unite.models.positions import sincos_2d
+from unite.words import count
 
 SMALLEST_ERROR = 1e-10
 """Mean squared error that PSNR is cut off at (100 dB)."""
@@ -65,6 +66,7 @@ class ImagesDomain(Domain):
     """Images of one size: the bytes of image files, and class labels."""
 
     name = "images"
+    noun = "image"
     best_metric = "psnr"
     columns = IMAGES
 
@@ -136,6 +138,14 @@ class ImagesDomain(Domain):
         image_BCHW = fields["image"].permute(0, 3, 1, 2).contiguous().float() / 255
         return image_BCHW, fields["label"].long()
 
+    def example_fields(self, num: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
+        """Random pixels and classes."""
+        shape = (num, self.config.size, self.config.size, self.config.channels)
+        return {
+            "image": generator.integers(256, size=shape, dtype=np.uint8),
+            "label": generator.integers(self.num_classes, size=num),
+        }
+
     def augment(self, sample: Tensor, keys_B: Tensor) -> Tensor:
         """Mirror each image left to right with probability one half."""
         if not self.config.flip:
@@ -175,10 +185,17 @@ class ImagesDomain(Domain):
         squared = error.square().mean(1).clamp_min(SMALLEST_ERROR)
         return {"psnr": -10 * squared.log10(), "l1": error.abs().mean(1)}
 
-    def render(self, reconstruction: Tensor) -> Tensor:
+    def render(self, reconstruction: Tensor, mask_BK: Tensor | None = None) -> Tensor:
         """uint8 (B, H, W, C): clamp to [0, 1], then x * 255 truncated (METHOD 4)."""
         pixels = (reconstruction.float().clamp(0, 1) * 255).to(torch.uint8)
         return pixels.permute(0, 2, 3, 1).contiguous()
+
+    def facts(self) -> dict[str, str]:
+        """Size, channels, classes and patch in one line."""
+        config = self.config
+        channels = count(config.channels, "channel")
+        classes = count(config.num_classes, "class", "classes")
+        return {"images": f"{config.size} px, {channels}, {classes}, patch {config.patch}"}
 
 
 def _image_bytes(data: Any) -> bytes:

@@ -18,7 +18,6 @@ import time
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from unite.config.schema import DecoderConfig, EncoderConfig, ModelConfig, RunConfig
 from unite.domains import build_domain
@@ -172,9 +171,8 @@ def _tokenize(config: RunConfig) -> _Pass:
     domain = build_domain(config.domain)
     tokens = domain.num_tokens(config.model)
     encoder = _encoder_macs(config.model, config.model.num_registers + tokens)
-    with torch.device("meta"):
-        embedder = domain.build_embedder(config.model.encoder.width, config.model.encoder)
-    return _Pass(total=encoder.total + tokens * _weights(embedder), blocks=encoder.blocks)
+    embedder = domain.embedder_macs(config.model)
+    return _Pass(total=encoder.total + embedder, blocks=encoder.blocks)
 
 
 def _denoise(config: RunConfig) -> _Pass:
@@ -212,19 +210,13 @@ def _decode(config: RunConfig) -> _Pass:
     tokens = model.num_registers
     blocks = decoder.depth * _decoder_block_macs(decoder, tokens + 1)
     stem = model.latent_dim * decoder.stem_width + decoder.stem_width * decoder.width
-    with torch.device("meta"):
-        head = build_domain(config.domain).build_head(decoder.width)
-    return _Pass(total=blocks + tokens * (stem + _weights(head)), blocks=blocks)
+    head = build_domain(config.domain).head_macs(model)
+    return _Pass(total=blocks + tokens * stem + head, blocks=blocks)
 
 
 def _decoder_block_macs(config: DecoderConfig, sequence: int) -> float:
     per_token = 4 * config.width**2 + 2 * config.width * config.mlp_width
     return sequence * per_token + 2 * sequence**2 * config.width
-
-
-def _weights(module: nn.Module) -> int:
-    """Multiply-adds per token of a module that applies each weight once to every token."""
-    return sum(parameter.numel() for parameter in module.parameters() if parameter.ndim > 1)
 
 
 def _vgg_macs(size: int) -> float:

@@ -33,10 +33,10 @@ import tyro
 
 from unite.checkpoints.export import write_export
 from unite.cluster.connect import connect
-from unite.cluster.fanout import Fleet, Wish
-from unite.cluster.session import CPU_BATCH, make_worker
+from unite.cluster.pool import Fleet, Wish
 from unite.config.recipes import recipe
 from unite.config.serialise import to_dict
+from unite.drivers.session import CPU_BATCH, make_worker
 from unite.evaluation.chunks import partition
 from unite.evaluation.extractors import ExtractorSource
 from unite.evaluation.generation import Generation

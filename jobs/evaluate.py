@@ -51,7 +51,7 @@ def main() -> int:
     # Imported here so that help, typing errors and finished work answer at once.
     from rich.console import Console
 
-    from unite.cluster import curve, evaluate, features, table4
+    from unite.drivers import curve, evaluate, features, table4
 
     console = Console(highlight=False)
     if isinstance(arguments, kinds.FitArguments):

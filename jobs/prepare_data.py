@@ -45,7 +45,7 @@ def main() -> None:
         print("finished; nothing to do")
     else:
         # Imported here so that a dry run and finished work need no Ray.
-        from unite.cluster.prepare import prepare
+        from unite.drivers.prepare import prepare
 
         prepare(planned, num_cpus=arguments.num_cpus)
     print(describe_manifest(planned.store))

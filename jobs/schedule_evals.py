@@ -25,11 +25,11 @@ def main() -> int:
     from rich.console import Console
 
     from unite.config.flags import parse
-    from unite.evaluation.schedule import ScheduleArguments
+    from unite.scheduling.rounds import ScheduleArguments
 
     arguments = parse(ScheduleArguments, description=__doc__)
     # Imported here so that help and typing errors answer at once.
-    from unite.cluster import schedule
+    from unite.drivers import schedule
     from unite.training.runs import default_storage
 
     return schedule.main(arguments, default_storage(), Console(highlight=False))

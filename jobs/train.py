@@ -40,9 +40,9 @@ def main() -> int:
     from unite.cluster.connect import prepare_environment
 
     prepare_environment()
-    from unite.cluster.console import print_report
-    from unite.cluster.launch import launch, prepare
-    from unite.cluster.plan import dry_run, print_plan
+    from unite.drivers.console import print_report
+    from unite.drivers.plan import dry_run, print_plan
+    from unite.drivers.train import launch, prepare
     from unite.training.report import build_report
     from unite.words import count
 

@@ -43,17 +43,19 @@ LEVELS = {
     "evaluation": 4,
     "ablation": 5,
     "cluster": 5,
-    "commands": 6,
+    "scheduling": 6,
     "reporting": 6,
-    "cli": 7,
-    "__init__": 7,
+    "drivers": 7,
+    "commands": 8,
+    "cli": 9,
+    "__init__": 9,
 }
 TRACKING_MAY_IMPORT = {"config", "storage", "network", "words", "tracking"}
-MAY_IMPORT_TRACKING = {"tracking", "cluster", "commands", "reporting"}
+MAY_IMPORT_TRACKING = {"tracking", "drivers", "commands", "reporting"}
 HOMES = {"ray": "cluster", "mlflow": "tracking"}
 WITHOUT_SERVICES = (
     *("config", "flow", "models", "domains", "data", "checkpoints"),
-    *("sampling", "metrics", "training"),
+    *("sampling", "metrics", "training", "evaluation", "ablation", "scheduling", "drivers"),
 )
 
 

@@ -8,10 +8,10 @@ import types
 import pytest
 
 from unite.cluster import connect as connecting
-from unite.cluster import job_server
+from unite.cluster import jobs as job_server
 from unite.cluster.address import AddressError, advice, check_address
 from unite.cluster.connect import CapacityError, connect
-from unite.cluster.job_server import JobServerError, RayJobs
+from unite.cluster.jobs import JobServerError, RayJobs
 
 
 @pytest.fixture

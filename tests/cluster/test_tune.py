@@ -20,7 +20,6 @@ from unite.ablation.results import is_finished, read_result, result_file
 from unite.ablation.trials import expand
 from unite.checkpoints.store import committed
 from unite.cluster.connect import Allotment, CapacityError
-from unite.cluster.sweep import run_sweep
 from unite.cluster.tune import (
     NO_ROOM,
     Item,
@@ -32,6 +31,7 @@ from unite.cluster.tune import (
 from unite.commands.sweep import main
 from unite.config.axes import find_axis
 from unite.config.schema import ClusterConfig, TrackingConfig
+from unite.drivers.sweep import run_sweep
 from unite.entry import run
 from unite.storage import Store
 from unite.training.progress import read_progress
@@ -143,10 +143,10 @@ def type_in(flags: list[str]) -> int:
 @pytest.mark.parametrize("dry", [True, False])
 def test_a_sweep_that_is_too_large_ends_with_2_and_the_reason(tmp_path, capsys, monkeypatch, dry):
     nodes = [{"CPU": 2.0, "GPU": 0.0}]
-    monkeypatch.setattr("unite.cluster.sweep.reachable_nodes", lambda: nodes)
-    monkeypatch.setattr("unite.cluster.sweep.connect", lambda: None)
+    monkeypatch.setattr("unite.drivers.sweep.reachable_nodes", lambda: nodes)
+    monkeypatch.setattr("unite.drivers.sweep.connect", lambda: None)
     monkeypatch.setattr("unite.cluster.connect.nodes", lambda: nodes)
-    monkeypatch.setattr("unite.cluster.sweep._prepare_features", pytest.fail)
+    monkeypatch.setattr("unite.drivers.sweep._prepare_features", pytest.fail)
     flags = ["--scale", "smoke", "--storage", str(tmp_path), "--tracking.no-enabled"]
     flags += ["--workers", "4", *(["--dry-run"] if dry else [])]
     assert type_in(flags) == 2
@@ -175,7 +175,7 @@ def test_a_dry_run_looks_at_the_data_and_waits_for_nothing(tmp_path, capsys, mon
     assert "--scale gpu needs --data" in capsys.readouterr().err
     assert type_in([*flags, "--data", str(tmp_path / "nowhere")]) == 2
     assert str(tmp_path / "nowhere") in capsys.readouterr().err
-    monkeypatch.setattr("unite.cluster.sweep.reachable_nodes", lambda: [{"CPU": 2.0, "GPU": 0.0}])
+    monkeypatch.setattr("unite.drivers.sweep.reachable_nodes", lambda: [{"CPU": 2.0, "GPU": 0.0}])
     flags = ["--scale", "smoke", "--workers", "4", "--storage", str(tmp_path), "--dry-run"]
     assert type_in([*flags, "--rate", "1e9", "--wait-s", "60"]) == 0
     assert "it would wait up to 60 s for a larger cluster: 4 workers" in capsys.readouterr().out
@@ -267,7 +267,7 @@ def test_a_sweep_trains_measures_tracks_and_draws_once(ray_cluster, tmp_path, mo
     def nothing(*arguments: object) -> None:
         raise AssertionError("a finished sweep started something")
 
-    monkeypatch.setattr("unite.cluster.sweep._run", nothing)
+    monkeypatch.setattr("unite.drivers.sweep._run", nothing)
     again = run_sweep(sweep, quiet())
     assert [each.run_id for each in again.measured] == [each.run_id for each in ended.measured]
     assert len(tracking.find_runs(uri, "unite")) == 3

@@ -6,13 +6,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from unite.cluster.launch import check_data
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
 from unite.data import classes, shards
 from unite.data.classes import count_classes
 from unite.data.shards import ShardSet
 from unite.domains.columns import IMAGES
+from unite.drivers.train import check_data
 
 
 def write(folder, labels, *, file="train-0.parquet", names=()) -> ShardSet:

@@ -12,12 +12,12 @@ import torch
 from rich.console import Console
 
 from unite.checkpoints.export import write_export
-from unite.cluster.evaluate import Evaluation, evaluate, prepare
 from unite.config.recipes import recipe
 from unite.config.schema import RunConfig
 from unite.config.serialise import replace, to_dict
 from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
+from unite.drivers.evaluate import Evaluation, evaluate, prepare
 from unite.evaluation.arguments import READERS, EvaluateArguments, chosen_suites
 from unite.evaluation.results import Outcome
 from unite.storage import Store

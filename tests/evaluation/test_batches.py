@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from unite.cluster.evaluate import evaluate
+from unite.drivers.evaluate import evaluate
 from unite.evaluation.chunks import MOST_SAMPLES
 from unite.evaluation.extractors import ExtractorSource
 from unite.evaluation.instruments import LEAST_ROWS, Instruments

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from unite.cluster.delivery import run_handle
-from unite.cluster.evaluate import evaluate, prepare, track
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
+from unite.drivers.delivery import run_handle
+from unite.drivers.evaluate import evaluate, prepare, track
 from unite.evaluation.arguments import EvaluateArguments
 from unite.sampling.generate_job import GenerateArguments, generate
 from unite.tracking import RunHandle

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from unite.cluster.curve import main, prepare_all
 from unite.config.recipes import recipe
 from unite.config.serialise import replace as replace_fields
 from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
+from unite.drivers.curve import main, prepare_all
 from unite.evaluation.arguments import CurveArguments
 from unite.evaluation.curve import CURVE_FILE, draw, points_of
 from unite.evaluation.results import Outcome, Row, write_outcomes

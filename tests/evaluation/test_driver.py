@@ -18,10 +18,10 @@ from rich.console import Console
 
 from unite import tracking
 from unite.cluster.connect import CapacityError
-from unite.cluster.evaluate import compare, evaluate, main, notices, prepare, track
-from unite.cluster.session import session
 from unite.config.schema import TrackingConfig
 from unite.data.classes import ClassCounts
+from unite.drivers.evaluate import compare, evaluate, main, notices, prepare, track
+from unite.drivers.session import session
 from unite.evaluation.arguments import CompareArguments, EvaluateArguments, WorkerArguments
 from unite.evaluation.plan import Ingredients, suites_of
 from unite.evaluation.results import read_outcomes
@@ -191,7 +191,7 @@ def test_what_will_be_missing_is_told_before_anything_starts(storage, monkeypatc
         told.append(console.export_text(clear=False))
         raise CapacityError("far enough")
 
-    monkeypatch.setattr("unite.cluster.evaluate.evaluate", started)
+    monkeypatch.setattr("unite.drivers.evaluate.evaluate", started)
     arguments = EvaluateArguments(num_workers=0, cfg_adaptive=True, num_samples=100)
     with pytest.raises(CapacityError):
         main(arguments, str(storage), console)
@@ -243,7 +243,7 @@ def test_too_few_samples_for_the_inception_score_are_refused(request_of):
 
 def test_samples_of_classes_that_were_never_trained_are_told(storage, monkeypatch):
     counts = ClassCounts(uri="d", counts=np.array([5] * 3 + [0] * 7), num_rows=15, is_part=False)
-    monkeypatch.setattr("unite.cluster.evaluate.class_counts", lambda data, classes: counts)
+    monkeypatch.setattr("unite.drivers.evaluate.class_counts", lambda data, classes: counts)
     asked = {"suite": ("generation",), "extractor": ("pixels",), "num_samples": 20}
     told = notices(prepare(EvaluateArguments(num_workers=0, **asked), str(storage)))
     assert any("14 of the 20 samples with balanced classes" in line for line in told)

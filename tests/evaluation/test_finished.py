@@ -16,7 +16,7 @@ from rich.console import Console
 from unite import tracking
 from unite.checkpoints.layout import MARKER, checkpoint_digest, folder_of
 from unite.checkpoints.resolve import EVALUATIONS, RESULTS_FILE
-from unite.cluster import evaluate as driver
+from unite.drivers import evaluate as driver
 from unite.evaluation import finished
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.finished import FOLDER, record_of, settle

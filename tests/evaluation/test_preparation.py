@@ -10,13 +10,13 @@ from PIL import Image
 from rich.console import Console
 
 from unite.checkpoints.load import load
-from unite.cluster.evaluate import evaluate
-from unite.cluster.features import fit_extractor, make_reference
 from unite.config.schema import ImagesConfig
 from unite.data.loader import sequential_batches
 from unite.data.manifest import ShardError
 from unite.data.shards import ShardSet
 from unite.domains.columns import IMAGES
+from unite.drivers.evaluate import evaluate
+from unite.drivers.features import fit_extractor, make_reference
 from unite.evaluation.arguments import FitArguments, ReferenceArguments
 from unite.evaluation.chunks import partition, read_chunk
 from unite.evaluation.dataset import Dataset, images_of

@@ -3,7 +3,7 @@
 import pytest
 from rich.console import Console
 
-from unite.cluster.evaluate import evaluate, prepare
+from unite.drivers.evaluate import evaluate, prepare
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.chunks import partition
 from unite.evaluation.generation import Generation

@@ -12,11 +12,11 @@ from PIL import Image
 from rich.console import Console
 
 from unite.checkpoints.load import load
-from unite.cluster.session import make_worker
 from unite.config.recipes import recipe
 from unite.data.loader import sequential_batches
 from unite.data.shards import ShardSet
 from unite.domains.columns import IMAGES
+from unite.drivers.session import make_worker
 from unite.evaluation.chunks import partition
 from unite.evaluation.extractors import ExtractorSource
 from unite.evaluation.instruments import Instruments

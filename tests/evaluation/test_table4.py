@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from unite.cluster.table4 import main
+from unite.drivers.table4 import main
 from unite.evaluation.arguments import Table4Arguments
 from unite.evaluation.results import Outcome, Row, read_outcomes
 from unite.evaluation.table4 import NOTE, PROTOCOLS, markdown, request_of, row_of, table

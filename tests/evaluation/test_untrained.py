@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from unite.cluster.evaluate import main
 from unite.config.recipes import recipe
 from unite.domains import build_domain
+from unite.drivers.evaluate import main
 from unite.evaluation import untrained
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.results import read_outcomes
@@ -20,7 +20,7 @@ from unite.storage import Store
 
 
 def test_a_recipe_is_measured_without_run_data_or_ray(tmp_path, monkeypatch):
-    monkeypatch.setattr("unite.cluster.evaluate.session", None)  # no workers
+    monkeypatch.setattr("unite.drivers.evaluate.session", None)  # no workers
     console = Console(record=True, quiet=True)
     arguments = EvaluateArguments(recipe="smoke", seed=3)
     assert main(arguments, str(tmp_path), console) == 0

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from unite.cluster.evaluate import evaluate, prepare
-from unite.cluster.fanout import Fleet, Wish
-from unite.cluster.session import make_worker
+from unite.cluster.pool import Fleet, Wish
 from unite.config.recipes import recipe
 from unite.config.serialise import replace as replace_fields
 from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
+from unite.drivers.evaluate import evaluate, prepare
+from unite.drivers.session import make_worker
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.chunks import partition
 from unite.evaluation.extractors import ExtractorSource

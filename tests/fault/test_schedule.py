@@ -9,10 +9,10 @@ import threading
 import pytest
 from rich.console import Console
 
-from unite.cluster.job_server import RayJobs
-from unite.cluster.schedule import main, survey
-from unite.evaluation.attempts import PREFIX, read_attempts
-from unite.evaluation.schedule import ScheduleArguments
+from unite.cluster.jobs import RayJobs
+from unite.drivers.schedule import main, survey
+from unite.scheduling.attempts import PREFIX, read_attempts
+from unite.scheduling.rounds import ScheduleArguments
 
 
 @pytest.mark.ray

@@ -30,11 +30,11 @@ from unite.ablation.results import Result, is_trained, total_images, write_resul
 from unite.ablation.trials import Sweep, Trial, expand
 from unite.ablation.verdict import LATENT_STD
 from unite.checkpoints.store import CheckpointWriter, checkpoint_digest, latest
-from unite.cluster.sweep import Ended, run_sweep
-from unite.cluster.sweep_runs import publish, start_parent, training_run
 from unite.config.axes import find_axis
 from unite.config.schema import TrackingConfig
 from unite.data.ingest.digits import prepare_digits
+from unite.drivers.sweep import Ended, run_sweep
+from unite.drivers.sweep_runs import publish, start_parent, training_run
 from unite.storage import Store
 from unite.tracking.server import connect, page_of
 from unite.training.runs import begin, open_run

@@ -26,13 +26,13 @@ from unite.cluster.connect import (
     free_resources,
 )
 from unite.cluster.gauges import with_gauges
-from unite.cluster.writer import sole_writer
 from unite.flow.solvers import IntegrationError
 from unite.storage import StorageError, Store
 from unite.training.loop import Tracker
 from unite.training.parallelize import World
 from unite.training.readout import NonFiniteError
 from unite.training.setup import Job, build_trainer
+from unite.training.writer import sole_writer
 from unite.words import count
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from unite.cluster.connect import (
     DATA_CPUS,
@@ -28,6 +28,8 @@ from unite.cluster.connect import (
     places,
 )
 from unite.config.schema import ClusterConfig
+
+T = TypeVar("T")
 
 TRIAL_CPUS = 0.01
 """CPUs of a trial that only watches its workers; Ray refuses 0."""
@@ -152,6 +154,22 @@ def run_grid(
             f"Ray gave up: {' '.join(str(error).split())[-500:]}. The same command goes on "
             "from here."
         ) from error
+
+
+def beside_trial(work: Callable[..., T], *arguments: Any) -> T:
+    """Result of `work` in a task outside the calling trial's reservation; its errors are raised.
+
+    Tune keeps what a trial starts inside the trial's own reservation, where further workers would
+    wait for ever; a task that is scheduled on its own is free of it.
+    """
+    import ray
+    from ray.exceptions import RayTaskError
+
+    task = ray.remote(num_cpus=0, scheduling_strategy="DEFAULT", max_retries=0)(work)
+    try:
+        return ray.get(task.remote(*arguments))
+    except RayTaskError as error:
+        raise error.cause from error  # the message alone, without Ray's traceback
 
 
 def _trial_name(trial: Any) -> str:

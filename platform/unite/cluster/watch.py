@@ -10,10 +10,9 @@ from ray.tune import Callback
 from rich.console import Console
 
 from unite.cluster.connect import START_SECONDS, CapacityError, free_resources
-from unite.cluster.console import describe
 from unite.cluster.tune import NO_ROOM, Item
 from unite.storage import Store
-from unite.training.progress import read_progress
+from unite.training.progress import describe_progress, read_progress
 
 HEARTBEAT_SECONDS = 30.0
 
@@ -84,7 +83,7 @@ class Watcher(Callback):
         if now - self.shown > HEARTBEAT_SECONDS:
             for trial in running:
                 item = self._item(trial)
-                self._say(f"{item.label}: {describe(read_progress(Store(item.folder)))}")
+                self._say(f"{item.label}: {describe_progress(read_progress(Store(item.folder)))}")
 
     def _item(self, trial: Any) -> Item:
         return self.items[trial.config["work"]]

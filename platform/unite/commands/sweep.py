@@ -29,7 +29,7 @@ def _run(axis: Axis, options: SweepOptions) -> int:
     # Imported here so that finished sweeps and typing errors answer at once.
     from unite import terminal
     from unite.ablation.trials import expand
-    from unite.cluster.sweep import run_sweep, show_plan
+    from unite.drivers.sweep import run_sweep, show_plan
 
     sweep = expand(axis, options)
     if options.dry_run:

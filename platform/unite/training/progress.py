@@ -11,12 +11,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unite.storage import StorageError, Store
+from unite.words import clock, count
 
 logger = logging.getLogger(__name__)
 
 FILE = "progress.json"
 LOCAL_SECONDS = 1.0
 REMOTE_SECONDS = 5.0
+SHOWN = {
+    "loss/total": "loss",
+    "loss/l1": "l1",
+    "loss/lpips": "lpips",
+    "loss/flow": "flow",
+}
+"""Metric -> its name in a line of progress."""
 
 
 @dataclass(kw_only=True)
@@ -74,3 +82,18 @@ def read_progress(run: Store) -> dict[str, Any] | None:
         return run.read_json(FILE, {"state": str}) if run.exists(FILE) else None
     except StorageError:
         return None  # it is being replaced; the next look will find it
+
+
+def describe_progress(progress: dict[str, Any] | None) -> str:
+    """One line: state, images, rate, losses, time left."""
+    if progress is None:
+        return "starting workers"
+    total, images = progress.get("total_images", 0), progress.get("images", 0)
+    parts = [f"{progress['state']}: {images:,}/{count(total, 'image')}"]
+    rate = progress.get("throughput/images_per_s", 0.0)
+    if rate:
+        parts.append(f"{rate:,.0f} images/s")
+    parts += [f"{label} {progress[name]:.3f}" for name, label in SHOWN.items() if name in progress]
+    if rate:
+        parts.append(f"ETA {clock((total - images) / rate)}")
+    return "  ".join(parts)

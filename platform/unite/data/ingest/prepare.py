@@ -1,4 +1,4 @@
-"""The plan of a preparation, one shard of it, and its manifest; `unite.cluster.prepare` runs it.
+"""The plan of a preparation, one shard of it, and its manifest; `unite.drivers.prepare` runs it.
 
 A preparation can be interrupted anywhere. Each finished shard leaves a record with its digest in
 the folder `unfinished`; running it again keeps the shards whose bytes still have that digest. The

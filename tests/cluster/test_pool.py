@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from unite.cluster.connect import Allotment, CapacityError
-from unite.cluster.fanout import Fleet, Here, Wish, WorkError, WorkersLostError, allot
+from unite.cluster.pool import Fleet, Here, Wish, WorkError, WorkersLostError, allot
 
 HAVE = {"CPU": 8.0, "GPU": 2.0, "nodes": 1.0}
 
@@ -143,7 +143,7 @@ def test_an_item_that_kills_every_worker_is_held_responsible(ray_cluster):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_resources_that_others_hold_are_no_reason_to_hang(ray_cluster, monkeypatch):
-    monkeypatch.setattr("unite.cluster.fanout.START_SECONDS", 2.0)
+    monkeypatch.setattr("unite.cluster.pool.START_SECONDS", 2.0)
 
     @ray_cluster.remote(num_cpus=4)
     class Hog:

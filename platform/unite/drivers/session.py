@@ -17,8 +17,8 @@ import torch
 from rich.console import Console
 
 from unite.cluster.connect import CapacityError
-from unite.cluster.fanout import Executor, Fleet, Here, Wish, Worker
-from unite.cluster.meter import Meter
+from unite.cluster.pool import Executor, Fleet, Here, Wish, Worker
+from unite.drivers.meter import Meter
 from unite.evaluation.arguments import WorkerArguments
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.preparation import Run

@@ -9,8 +9,10 @@ from rich.console import Console
 
 from unite import tracking
 from unite.checkpoints.resolve import resolve_run, run_of
-from unite.cluster.delivery import run_handle, untracked
-from unite.cluster.evaluate import (
+from unite.config.effects import refuse_changed
+from unite.config.schema import CheckpointConfig
+from unite.drivers.delivery import run_handle, untracked
+from unite.drivers.evaluate import (
     Evaluation,
     compute,
     conclude,
@@ -19,9 +21,7 @@ from unite.cluster.evaluate import (
     prepare,
     track,
 )
-from unite.cluster.session import session
-from unite.config.effects import refuse_changed
-from unite.config.schema import CheckpointConfig
+from unite.drivers.session import session
 from unite.evaluation.arguments import CurveArguments
 from unite.evaluation.columns import print_columns
 from unite.evaluation.curve import (

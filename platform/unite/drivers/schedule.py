@@ -20,13 +20,14 @@ from unite import tracking
 from unite.checkpoints.resolve import CONFIG_FILE, read_record, resolve_run, runs_under
 from unite.checkpoints.store import MARKER, CheckpointError, committed, folder_of
 from unite.cluster.connect import REPOSITORY
-from unite.cluster.evaluate import prepare
-from unite.cluster.job_server import ADDRESS_VARIABLES, JobServerError, RayJobs
+from unite.cluster.jobs import ADDRESS_VARIABLES, JobServerError, RayJobs
 from unite.config.schema import TrackingConfig
+from unite.drivers.evaluate import prepare
 from unite.evaluation.arguments import EvaluateArguments
-from unite.evaluation.attempts import read_attempts
-from unite.evaluation.pairs import Pair
-from unite.evaluation.schedule import (
+from unite.evaluation.target import open_subject
+from unite.scheduling.attempts import read_attempts
+from unite.scheduling.pairs import Pair
+from unite.scheduling.rounds import (
     Round,
     ScheduleArguments,
     check_schedule,
@@ -34,7 +35,6 @@ from unite.evaluation.schedule import (
     next_start,
     seconds,
 )
-from unite.evaluation.target import open_subject
 from unite.storage import Store, database_path
 from unite.words import count
 

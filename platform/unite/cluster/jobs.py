@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from shlex import join
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from unite.cluster.connect import REPOSITORY
-from unite.evaluation.schedule import Job
 from unite.network import DEADLINE_S, spare_loopback, within
 
 T = TypeVar("T")
@@ -36,6 +35,17 @@ _ENVIRONMENT = threading.Lock()
 
 class JobServerError(RuntimeError):
     """Ray's job server does not answer or refuses; the message names it and the fix."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job as the cluster knows it."""
+
+    status: Literal["running", "succeeded", "failed"]
+    """Status of the job: waiting counts as running, stopped as failed."""
+    reason: str = ""
+    submitted_at: float = 0.0
+    """Time of submission by the cluster's clock; only the order of jobs is read from it."""
 
 
 @dataclass

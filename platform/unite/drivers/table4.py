@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from unite import tracking
-from unite.cluster.delivery import send, untracked
-from unite.cluster.evaluate import (
+from unite.drivers.delivery import send, untracked
+from unite.drivers.evaluate import (
     Evaluation,
     combine,
     describe,
@@ -16,7 +16,7 @@ from unite.cluster.evaluate import (
     notices,
     prepare,
 )
-from unite.cluster.session import session
+from unite.drivers.session import session
 from unite.evaluation.arguments import Table4Arguments
 from unite.evaluation.columns import print_columns
 from unite.evaluation.plan import generation

@@ -13,12 +13,12 @@ import tyro
 from rich.console import Console
 
 from unite.checkpoints.store import CheckpointError
-from unite.cluster.evaluate import evaluate, prepare
-from unite.cluster.schedule import find_checkpoints, survey
+from unite.drivers.evaluate import evaluate, prepare
+from unite.drivers.schedule import find_checkpoints, survey
 from unite.evaluation.arguments import EvaluateArguments
-from unite.evaluation.attempts import Attempt, read_attempts, write_attempt
-from unite.evaluation.pairs import FOLDER, command, flags
-from unite.evaluation.schedule import (
+from unite.scheduling.attempts import Attempt, read_attempts, write_attempt
+from unite.scheduling.pairs import FOLDER, command, flags
+from unite.scheduling.rounds import (
     GONE,
     Job,
     Round,
@@ -367,7 +367,7 @@ def test_a_broken_run_does_not_keep_the_others_waiting(storage, untrained_run):
 
 
 def test_a_checkpoint_that_training_replaced_meanwhile_is_no_trouble(storage, run, monkeypatch):
-    from unite.cluster import schedule
+    from unite.drivers import schedule
 
     def replaced(checkpoint, request, storage):
         checkpoint.delete()

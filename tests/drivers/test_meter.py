@@ -5,8 +5,8 @@ import io
 import pytest
 from rich.console import Console
 
-from unite.cluster import meter
-from unite.cluster.meter import Meter
+from unite.drivers import meter
+from unite.drivers.meter import Meter
 from unite.evaluation.chunks import Chunk
 
 

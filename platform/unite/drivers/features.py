@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from unite.cluster.session import session
 from unite.config.schema import ImagesConfig
 from unite.domains.columns import IMAGES
+from unite.drivers.session import session
 from unite.evaluation.arguments import DataArguments, FitArguments, ReferenceArguments
 from unite.evaluation.dataset import Dataset, data_folder, images_of
 from unite.evaluation.extractors import choose

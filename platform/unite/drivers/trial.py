@@ -20,11 +20,7 @@ from unite.ablation.trials import Sweep, Trial, Work
 from unite.ablation.verdict import LATENT_STD, PSNR
 from unite.checkpoints.store import checkpoint_digest, latest, read_state
 from unite.cluster.connect import CapacityError, describe_cluster
-from unite.cluster.evaluate import evaluate
-from unite.cluster.evaluate import prepare as prepare_evaluation
-from unite.cluster.fanout import WorkError
-from unite.cluster.launch import open_tracker, prepare
-from unite.cluster.sweep_runs import training_run
+from unite.cluster.pool import WorkError
 from unite.cluster.train import (
     OWN_ERRORS,
     TrackerFactory,
@@ -33,9 +29,13 @@ from unite.cluster.train import (
     set_threads,
     train_rank,
 )
-from unite.cluster.tune import NO_ROOM, Admission
+from unite.cluster.tune import NO_ROOM, Admission, beside_trial
 from unite.config.serialise import diff
 from unite.data.loader import local_reader
+from unite.drivers.evaluate import evaluate
+from unite.drivers.evaluate import prepare as prepare_evaluation
+from unite.drivers.sweep_runs import training_run
+from unite.drivers.train import open_tracker, prepare
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.results import Outcome
 from unite.logs import show_worker_warnings
@@ -130,21 +130,10 @@ def _fit(job: Job, admission: Admission, factory: TrackerFactory) -> dict[str, A
 def _measure_somewhere(
     run: Run, trial: Trial, admission: Admission, seconds: Mapping[str, float]
 ) -> Result:
-    """`measure` here, or where its workers may take more than the trial has reserved.
-
-    Tune keeps what a trial starts inside the trial's own reservation, where evaluation workers
-    would wait for ever; a task that is scheduled on its own is free of it.
-    """
+    """`measure` here, or where its workers may take more than the trial has reserved."""
     if admission.allotment is None:
         return measure(run, trial, 0, seconds)
-    import ray
-    from ray.exceptions import RayTaskError
-
-    task = ray.remote(num_cpus=0, scheduling_strategy="DEFAULT", max_retries=0)(measure)
-    try:
-        return ray.get(task.remote(run, trial, admission.allotment.num_workers, seconds))
-    except RayTaskError as error:
-        raise error.cause from error  # the message alone, without Ray's traceback
+    return beside_trial(measure, run, trial, admission.allotment.num_workers, seconds)
 
 
 def measure(run: Run, trial: Trial, workers: int, seconds: Mapping[str, float]) -> Result:

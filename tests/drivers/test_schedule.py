@@ -14,12 +14,12 @@ import yaml
 from rich.console import Console
 
 from unite.checkpoints.store import CheckpointError
-from unite.cluster import job_server
-from unite.cluster.job_server import JobServerError, RayJobs
-from unite.cluster.schedule import main, repeat, survey
+from unite.cluster import jobs as job_server
+from unite.cluster.jobs import JobServerError, RayJobs
 from unite.config.schema import TrackingConfig
-from unite.evaluation.attempts import Attempt, write_attempt
-from unite.evaluation.schedule import ScheduleArguments, check_schedule
+from unite.drivers.schedule import main, repeat, survey
+from unite.scheduling.attempts import Attempt, write_attempt
+from unite.scheduling.rounds import ScheduleArguments, check_schedule
 from unite.tracking import start_run
 
 

@@ -28,7 +28,7 @@ def tree(tmp_path) -> Path:
 
 
 def test_job_writes_all_shards_and_repairs_them(ray_cluster, tree, tmp_path):
-    from unite.cluster.prepare import prepare
+    from unite.drivers.prepare import prepare
 
     chosen = PrepareConfig(source=str(tree), out=str(tmp_path / "out"), size=16, rows_per_shard=5)
     manifest = prepare(plan(chosen), num_cpus=2)
@@ -41,7 +41,7 @@ def test_job_writes_all_shards_and_repairs_them(ray_cluster, tree, tmp_path):
 
 
 def test_error_of_a_task_reaches_the_caller_as_itself(ray_cluster, tree, tmp_path):
-    from unite.cluster.prepare import prepare
+    from unite.drivers.prepare import prepare
 
     chosen = PrepareConfig(source=str(tree), out=str(tmp_path / "out"), size=16)
     planned = plan(chosen)

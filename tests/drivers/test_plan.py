@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from unite.cluster import connect
-from unite.cluster import plan as plans
 from unite.cluster.connect import CapacityError
-from unite.cluster.plan import GIB, describe_memory, dry_run, memory_warnings, print_plan
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
 from unite.data.manifest import ShardError
+from unite.drivers import plan as plans
+from unite.drivers.plan import GIB, describe_memory, dry_run, memory_warnings, print_plan
 from unite.models import UNITE
 from unite.storage import Store
 from unite.training.memory import WorkerMemory

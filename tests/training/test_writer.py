@@ -10,12 +10,12 @@ import time
 
 import pytest
 
-from unite.cluster.writer import BusyError, sole_writer
 from unite.storage import Store
+from unite.training.writer import BusyError, sole_writer
 
 HOLD = """
 import sys, time
-from unite.cluster.writer import sole_writer
+from unite.training.writer import sole_writer
 from unite.storage import Store
 with sole_writer(Store.open(sys.argv[1])):
     print("held", flush=True)

@@ -25,7 +25,6 @@ from unite.cluster.connect import (
     is_private,
     reachable_nodes,
 )
-from unite.cluster.inputs import data_inputs
 from unite.cluster.train import fit
 from unite.config.schema import ClusterConfig, RunConfig
 from unite.config.serialise import flatten, to_dict
@@ -33,6 +32,7 @@ from unite.config.validate import validate
 from unite.data.classes import count_classes
 from unite.data.overlap import describe_shared
 from unite.data.shards import ShardSet, require_same_classes
+from unite.drivers.inputs import data_inputs
 from unite.storage import Store
 from unite.training.runs import DIGITS, RUN_FILE, Run, begin, data_uri, open_run, request_stop
 from unite.training.setup import Job, open_split
@@ -180,7 +180,7 @@ def _warn_of_idle_gpus(config: ClusterConfig) -> None:
 
 def _in_thread(work: Any, run: Run) -> dict[str, Any]:
     """Run `work` beside the main thread, which shows progress and keeps the signal handlers."""
-    from unite.cluster.console import follow
+    from unite.drivers.console import follow
 
     outcome: dict[str, Any] = {}
 

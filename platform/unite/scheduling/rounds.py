@@ -30,9 +30,10 @@ from typing import Annotated, Literal, Protocol
 
 import tyro
 
+from unite.cluster.jobs import Job
 from unite.evaluation.arguments import EvaluateArguments, check, chosen_suites
-from unite.evaluation.attempts import PREFIX, Attempt, read_attempts, write_attempt
-from unite.evaluation.pairs import Pair, command
+from unite.scheduling.attempts import PREFIX, Attempt, read_attempts, write_attempt
+from unite.scheduling.pairs import Pair, command
 
 POLL_SECONDS = 5.0
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -68,17 +69,6 @@ class ScheduleArguments(EvaluateArguments):
     experiment: str = "unite"
     """MLflow experiment to look for runs in; empty = the storage alone."""
     push: Annotated[str, tyro.conf.Suppress] = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A job as the cluster knows it."""
-
-    status: Literal["running", "succeeded", "failed"]
-    """Status of the job: waiting counts as running, stopped as failed."""
-    reason: str = ""
-    submitted_at: float = 0.0
-    """Time of submission by the cluster's clock; only the order of jobs is read from it."""
 
 
 class Jobs(Protocol):

@@ -12,15 +12,15 @@ from rich.console import Console
 from unite import tracking
 from unite.ablation.options import SweepOptions
 from unite.ablation.trials import expand
-from unite.cluster import sweep as driver
 from unite.cluster.connect import CapacityError
-from unite.cluster.sweep import run_sweep
-from unite.cluster.sweep_runs import publish, start_parent, training_run
 from unite.cluster.train import TrainingError
-from unite.cluster.trial import Context, run_trial
 from unite.cluster.tune import NO_ROOM, Admission
 from unite.config.axes import find_axis
 from unite.config.schema import TrackingConfig
+from unite.drivers import sweep as driver
+from unite.drivers.sweep import run_sweep
+from unite.drivers.sweep_runs import publish, start_parent, training_run
+from unite.drivers.trial import Context, run_trial
 from unite.training.runs import RUN_FILE, open_run
 
 FD = "eval/generation/fd-pixels"
@@ -30,7 +30,7 @@ FD = "eval/generation/fd-pixels"
 def quiet_machine(monkeypatch):
     """No cluster: trials run here, and nobody asks what the cluster has."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr("unite.cluster.trial.describe_cluster", dict)
+    monkeypatch.setattr("unite.drivers.trial.describe_cluster", dict)
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_what_would_only_repeat_is_returned_and_not_tried_again(
     def fail(*arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr("unite.cluster.trial._run", fail)
+    monkeypatch.setattr("unite.drivers.trial._run", fail)
     sweep = sweep_of(tmp_path)
     context = Context(
         sweep=sweep,

@@ -14,40 +14,19 @@ from rich.table import Column
 from unite import terminal, tracking
 from unite.storage import Store
 from unite.training.finished import Report, keep_report, report_lines
-from unite.training.progress import read_progress
+from unite.training.progress import describe_progress, read_progress
 from unite.training.runs import Run
 from unite.training.timings import WORKERS, Timings
-from unite.words import clock, count
+from unite.words import count
 
 POLL_SECONDS = 0.5
 PLAIN_SECONDS = 10.0
-SHOWN = {
-    "loss/total": "loss",
-    "loss/l1": "l1",
-    "loss/lpips": "lpips",
-    "loss/flow": "flow",
-}
 
 
 def follow(run: Run, thread: threading.Thread) -> None:
     """Show progress until the thread ends: a live line in a terminal, else a line every 10 s."""
     show = _follow_live if terminal.console().is_terminal else _follow_plain
     show(_watch(run, thread))
-
-
-def describe(progress: dict[str, Any] | None) -> str:
-    """One line: state, images, rate, losses, time left."""
-    if progress is None:
-        return "starting workers"
-    total, images = progress.get("total_images", 0), progress.get("images", 0)
-    parts = [f"{progress['state']}: {images:,}/{count(total, 'image')}"]
-    rate = progress.get("throughput/images_per_s", 0.0)
-    if rate:
-        parts.append(f"{rate:,.0f} images/s")
-    parts += [f"{label} {progress[name]:.3f}" for name, label in SHOWN.items() if name in progress]
-    if rate:
-        parts.append(f"ETA {clock((total - images) / rate)}")
-    return "  ".join(parts)
 
 
 def _watch(run: Run, thread: threading.Thread) -> Iterator[dict[str, Any] | None]:
@@ -73,7 +52,7 @@ def _follow_live(watched: Iterator[dict[str, Any] | None]) -> None:
             if progress is not None:
                 bar.update(
                     task,
-                    description=describe(progress),
+                    description=describe_progress(progress),
                     completed=progress.get("images", 0),
                     total=progress.get("total_images"),
                 )
@@ -84,7 +63,7 @@ def _follow_plain(watched: Iterator[dict[str, Any] | None]) -> None:
     for progress in watched:
         if time.monotonic() - shown >= PLAIN_SECONDS:
             shown = time.monotonic()
-            terminal.tell(describe(progress))
+            terminal.tell(describe_progress(progress))
 
 
 def print_report(run: Run, report: Report, seconds: float) -> None:

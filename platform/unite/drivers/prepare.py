@@ -1,25 +1,18 @@
-"""Run a preparation as a Ray Data job: one task per shard, progress shown as shards finish."""
+"""A preparation on the cluster, with its progress shown as shards finish."""
 
 from __future__ import annotations
 
-import pickle
 import time
 from collections.abc import Iterator
 
-import pyarrow as pa
-import ray
-from ray.data import DataContext, ExecutionResources
-from ray.exceptions import RayTaskError
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 
 from unite import terminal
 from unite.cluster.connect import connect
-from unite.cluster.stream import own_error, quiet
-from unite.data.ingest.prepare import Plan, ShardJob, begin, finish, run_job
+from unite.data.ingest.prepare import Plan, begin, finish
 from unite.data.manifest import Shard, SplitManifest
 from unite.words import clock, count
 
-TASK_CPUS = 1
 PLAIN_SECONDS = 10.0
 
 
@@ -31,33 +24,10 @@ def prepare(plan: Plan, *, num_cpus: float = 0) -> SplitManifest:
     """
     plan.store.check_writable()
     connect()
+    from unite.cluster.shards import write_shards  # it imports Ray, which needs `connect`
+
     begin(plan)
-    quiet()
-    try:
-        shards = list(_shown(_run(plan.jobs, num_cpus), plan))
-    except RayTaskError as error:
-        raise own_error(error) from error
-    return finish(plan, shards)
-
-
-def _run(jobs: list[ShardJob], num_cpus: float) -> Iterator[Shard]:
-    """Results in the order in which they come."""
-    context = DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    if num_cpus:
-        context.execution_options.resource_limits = ExecutionResources(cpu=num_cpus)
-    items = [{"job": pickle.dumps(job)} for job in jobs]
-    with DataContext.current(context):
-        results = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-            _run_jobs, batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS
-        )
-    for row in results.iter_rows():
-        yield pickle.loads(row["shard"])
-
-
-def _run_jobs(items: pa.Table) -> Iterator[pa.Table]:
-    for item in items.column("job").to_pylist():
-        yield pa.table({"shard": [pickle.dumps(run_job(pickle.loads(item)))]})
+    return finish(plan, list(_shown(write_shards(plan.jobs, num_cpus), plan)))
 
 
 def _shown(shards: Iterator[Shard], plan: Plan) -> Iterator[Shard]:

@@ -25,12 +25,12 @@ from unite.ablation.results import Result, has_results, is_finished, read_result
 from unite.ablation.trials import Sweep, Work
 from unite.ablation.verdict import Measured
 from unite.cluster.connect import CapacityError, connect, reachable_nodes
-from unite.cluster.launch import check_inputs, prepare
-from unite.cluster.session import session
-from unite.cluster.sweep_runs import publish, send, start_parent
-from unite.cluster.trial import Context, run_trial
 from unite.cluster.tune import Item, admit_trials, check_capacity, run_grid, trains_inside
 from unite.config.serialise import digest
+from unite.drivers.session import session
+from unite.drivers.sweep_runs import publish, send, start_parent
+from unite.drivers.train import check_inputs, prepare
+from unite.drivers.trial import Context, run_trial
 from unite.evaluation.arguments import WorkerArguments
 from unite.evaluation.dataset import Dataset
 from unite.evaluation.extractors import choose

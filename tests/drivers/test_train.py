@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 
 from unite.cluster.connect import CapacityError
-from unite.cluster.launch import launch, prepare
-from unite.cluster.plan import print_plan
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
+from unite.drivers.plan import print_plan
+from unite.drivers.train import launch, prepare
 from unite.tracking import TrackingError
 
 
@@ -82,9 +82,9 @@ def crowd(tmp_path):
 
 
 def test_a_start_that_does_not_fit_is_refused_before_ray_and_leaves_no_folder(crowd, monkeypatch):
-    monkeypatch.setattr("unite.cluster.launch.is_private", lambda: True)
-    monkeypatch.setattr("unite.cluster.launch.reachable_nodes", lambda: [{"CPU": 2.0, "GPU": 0.0}])
-    monkeypatch.setattr("unite.cluster.launch.connect", pytest.fail)
+    monkeypatch.setattr("unite.drivers.train.is_private", lambda: True)
+    monkeypatch.setattr("unite.drivers.train.reachable_nodes", lambda: [{"CPU": 2.0, "GPU": 0.0}])
+    monkeypatch.setattr("unite.drivers.train.connect", pytest.fail)
     with pytest.raises(CapacityError, match="8 workers at"):
         launch(crowd)
     assert not crowd.folder.exists()
@@ -94,11 +94,11 @@ def test_a_start_that_mlflow_refuses_leaves_no_folder(crowd, monkeypatch):
     def away(run):
         raise TrackingError("no MLflow server answers")
 
-    monkeypatch.setattr("unite.cluster.launch.is_private", lambda: False)
-    monkeypatch.setattr("unite.cluster.launch.connect", lambda: 0.0)
-    monkeypatch.setattr("unite.cluster.launch.admit", lambda cluster: None)
-    monkeypatch.setattr("unite.cluster.launch._warn_of_idle_gpus", lambda cluster: None)
-    monkeypatch.setattr("unite.cluster.launch._start_tracking", away)
+    monkeypatch.setattr("unite.drivers.train.is_private", lambda: False)
+    monkeypatch.setattr("unite.drivers.train.connect", lambda: 0.0)
+    monkeypatch.setattr("unite.drivers.train.admit", lambda cluster: None)
+    monkeypatch.setattr("unite.drivers.train._warn_of_idle_gpus", lambda cluster: None)
+    monkeypatch.setattr("unite.drivers.train._start_tracking", away)
     with pytest.raises(TrackingError):
         launch(crowd)
     assert not crowd.folder.exists()

@@ -13,8 +13,8 @@ from unite import tracking
 from unite.ablation.results import read_result
 from unite.ablation.trials import Sweep, Trial, Work
 from unite.ablation.verdict import Measured
-from unite.cluster.inputs import data_inputs
 from unite.config.serialise import flatten, to_dict
+from unite.drivers.inputs import data_inputs
 from unite.storage import Store
 from unite.tracking.spool import POINTS_FILE, TARGET_FILE, Spool, Target
 from unite.training.runs import RUN_FILE, Run, open_run

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from rich.console import Console
 
 from unite import terminal, tracking
-from unite.cluster.delivery import nothing_to_send, run_handle, send, untracked
-from unite.cluster.rates import training_rates
-from unite.cluster.session import session
+from unite.drivers.delivery import nothing_to_send, run_handle, send, untracked
+from unite.drivers.rates import training_rates
+from unite.drivers.session import session
 from unite.evaluation.arguments import (
     SUITES,
     CompareArguments,

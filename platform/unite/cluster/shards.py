@@ -1,0 +1,47 @@
+"""Shards of a preparation, written by Ray Data: one task per shard.
+
+It imports Ray: import it after `connect`.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import ray
+from ray.data import DataContext, ExecutionResources
+from ray.exceptions import RayTaskError
+
+from unite.cluster.stream import own_error, quiet
+from unite.data.ingest.prepare import ShardJob, run_job
+from unite.data.manifest import Shard
+
+TASK_CPUS = 1
+
+
+def write_shards(jobs: Sequence[ShardJob], num_cpus: float) -> Iterator[Shard]:
+    """Shards in the order in which they are finished, on at most `num_cpus` CPUs (0 = all).
+
+    Raises ShardError or StorageError.
+    """
+    quiet()
+    context = DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    if num_cpus:
+        context.execution_options.resource_limits = ExecutionResources(cpu=num_cpus)
+    items = [{"job": pickle.dumps(job)} for job in jobs]
+    with DataContext.current(context):
+        results = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+            _run_jobs, batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS
+        )
+    try:
+        for row in results.iter_rows():
+            yield pickle.loads(row["shard"])
+    except RayTaskError as error:
+        raise own_error(error) from error
+
+
+def _run_jobs(items: pa.Table) -> Iterator[pa.Table]:
+    for item in items.column("job").to_pylist():
+        yield pa.table({"shard": [pickle.dumps(run_job(pickle.loads(item)))]})

@@ -138,7 +138,8 @@ class GenerativeEncoder(nn.Module):
         """The latent after the final LayerNorm, (B, K, D); zero where `mask_BK` is False.
 
         t_B in [0, 1]; labels_B int64, `null_label` for none. Masks are True at real registers and
-        tokens. A list given as `activations` receives each block's registers (B, K, H).
+        tokens. A list given as `activations` receives each block's sequence without in-context
+        tokens: registers, then the sample's tokens, (B, K + N, H).
         """
         num_registers = latent_BKD.shape[1]
         with float32_island(latent_BKD):
@@ -173,7 +174,7 @@ class GenerativeEncoder(nn.Module):
                 rotary, mask = self._rotary_rows(x_BSH, start), _attention_mask(mask_BS, start)
             x_BSH = run_block(block, self.checkpoint_blocks, x_BSH, condition_BH, rotary, mask)
             if activations is not None:
-                activations.append(x_BSH[:, start : start + num_registers])
+                activations.append(x_BSH[:, start:])
         return x_BSH[:, start : start + num_registers]
 
     def _rotary_rows(self, x_BSH: Tensor, num_in_context: int) -> Tensor | None:

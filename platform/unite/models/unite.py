@@ -100,7 +100,8 @@ class UNITE(nn.Module):
     ) -> Tensor:
         """The clean latent z0 (B, K, D) of a batch of samples (METHOD 1, tokenization mode).
 
-        `noise_BKD` is N(0, I) and `t_B` is U[0, tokenize_t_max] unless given.
+        `noise_BKD` is N(0, I) and `t_B` is U[0, tokenize_t_max] unless given. A list given as
+        `activations` receives each block's registers (B, K, H).
         """
         tokens_BNH = self.embedder(sample)
         mask_BK = self.domain.register_mask(sample)
@@ -112,15 +113,19 @@ class UNITE(nn.Module):
             noise_BKD = torch.randn(batch, num_registers, latent_dim, device=device)
         if t_B is None:
             t_B = torch.rand(batch, device=device) * self.config.encoder.tokenize_t_max
-        return self.tokenizer(
+        sequences: list[Tensor] = []
+        latent_BKD = self.tokenizer(
             noise_BKD,
             t_B,
             self._null_labels(noise_BKD),
             tokens_BNH,
             mask_BK=mask_BK,
             token_mask_BN=self.domain.token_mask(sample),
-            activations=activations,
+            activations=None if activations is None else sequences,
         )
+        if activations is not None:
+            activations.extend(x_BSH[:, : noise_BKD.shape[1]] for x_BSH in sequences)
+        return latent_BKD
 
     def denoise(
         self,

@@ -30,11 +30,11 @@ import tyro
 
 from unite.data.ingest.write import Encoding, Format
 from unite.domains.transforms import decode_image
+from unite.evaluation.images.extractors import FeatureExtractor, Pixels, metric_name
+from unite.evaluation.images.small import SmallExtractor
 from unite.evaluation.report import shown_name
-from unite.metrics.extractors import FeatureExtractor, Pixels, metric_name
 from unite.metrics.frechet import Gaussian
 from unite.metrics.moments import Moments
-from unite.metrics.small_extractor import SmallExtractor
 
 SIZE = 256
 PATCH = 8

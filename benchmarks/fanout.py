@@ -38,8 +38,8 @@ from unite.config.recipes import recipe
 from unite.config.serialise import to_dict
 from unite.drivers.session import CPU_BATCH, make_worker
 from unite.evaluation.chunks import partition
-from unite.evaluation.extractors import ExtractorSource
-from unite.evaluation.generation import Generation
+from unite.evaluation.images.sources import ExtractorSource
+from unite.evaluation.suites.generation import Generation
 from unite.evaluation.task import Subject, Work, read_chunks, work_of
 from unite.storage import Store
 from unite.training.setup import build_model

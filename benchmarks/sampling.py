@@ -49,7 +49,7 @@ from unite.data.loader import sequential_batches
 from unite.data.shards import ShardSet
 from unite.domains import build_domain
 from unite.domains.columns import IMAGES
-from unite.metrics.extractors import Pixels
+from unite.evaluation.images.extractors import Pixels
 from unite.metrics.frechet import Gaussian
 from unite.metrics.moments import Moments
 from unite.models.unite import UNITE

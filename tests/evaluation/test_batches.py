@@ -11,10 +11,10 @@ from rich.console import Console
 
 from unite.drivers.evaluate import evaluate
 from unite.evaluation.chunks import MOST_SAMPLES
-from unite.evaluation.extractors import ExtractorSource
+from unite.evaluation.images.preparation import prepare_references
+from unite.evaluation.images.sources import ExtractorSource
 from unite.evaluation.instruments import LEAST_ROWS, Instruments
 from unite.evaluation.plan import Ingredients, suites_of
-from unite.evaluation.preparation import prepare_references
 
 SUITES = ("generation", "reconstruction", "trajectory")
 SIZES = (1, 5, 250)

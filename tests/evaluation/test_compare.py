@@ -4,9 +4,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from unite.evaluation.card import CardMismatchError, MetricCard
 from unite.evaluation.compare import check_pairs, pairs_of, print_pairs, read_rows
 from unite.evaluation.results import Outcome, Row, write_outcomes
-from unite.metrics.card import CardMismatchError, MetricCard
 from unite.metrics.moments import MetricError
 from unite.storage import Store
 

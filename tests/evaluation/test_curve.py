@@ -13,9 +13,9 @@ from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
 from unite.drivers.curve import main, prepare_all
 from unite.evaluation.arguments import CurveArguments
+from unite.evaluation.card import MetricCard
 from unite.evaluation.curve import CURVE_FILE, draw, points_of
 from unite.evaluation.results import Outcome, Row, write_outcomes
-from unite.metrics.card import MetricCard
 from unite.storage import Store
 from unite.tracking import NullTracker
 from unite.training.parallelize import World

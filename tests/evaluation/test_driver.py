@@ -23,10 +23,10 @@ from unite.data.classes import ClassCounts
 from unite.drivers.evaluate import compare, evaluate, main, notices, prepare, track
 from unite.drivers.session import session
 from unite.evaluation.arguments import CompareArguments, EvaluateArguments, WorkerArguments
+from unite.evaluation.card import CardMismatchError
 from unite.evaluation.plan import Ingredients, suites_of
 from unite.evaluation.results import read_outcomes
 from unite.evaluation.task import work_of
-from unite.metrics.card import CardMismatchError
 from unite.storage import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -182,8 +182,8 @@ def test_an_interruption_says_that_finished_work_is_kept(request_of, monkeypatch
 def test_what_will_be_missing_is_told_before_anything_starts(storage, monkeypatch, tmp_path):
     monkeypatch.setenv("UNITE_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.setattr("unite.evaluation.extractors.MOST_PIXELS", 1)
-    monkeypatch.setattr("unite.evaluation.extractors.SMALLEST_FOR_INCEPTION", 8)
+    monkeypatch.setattr("unite.evaluation.images.sources.MOST_PIXELS", 1)
+    monkeypatch.setattr("unite.evaluation.images.sources.SMALLEST_FOR_INCEPTION", 8)
     console = Console(record=True, file=io.StringIO(), width=200)
     told = []
 

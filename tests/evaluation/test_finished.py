@@ -19,10 +19,10 @@ from unite.checkpoints.resolve import EVALUATIONS, RESULTS_FILE
 from unite.drivers import evaluate as driver
 from unite.evaluation import finished
 from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.card import MetricCard
 from unite.evaluation.finished import FOLDER, record_of, settle
 from unite.evaluation.report import print_table, table_lines
 from unite.evaluation.results import Outcome, Row
-from unite.metrics.card import MetricCard
 from unite.storage import Store
 
 LINES = ["metric  value", "norm_mb  0.5"]

@@ -14,12 +14,12 @@ import torch
 from unite.checkpoints.load import load
 from unite.config.recipes import recipe
 from unite.config.schema import SamplingConfig
-from unite.evaluation.extractors import ExtractorSource
-from unite.evaluation.generation import Generation, _Cost
+from unite.evaluation.images.reference import Made, Reference
+from unite.evaluation.images.sources import ExtractorSource
 from unite.evaluation.instruments import Instruments
+from unite.evaluation.suites.generation import Generation, _Cost
 from unite.evaluation.task import Subject
 from unite.flow.random import Purpose, normal, stream_keys, uniform
-from unite.metrics.reference import Made, Reference
 
 NUM, SEED, CLASSES = 90, 5, 10
 EULER = SamplingConfig(solver="euler", num_steps=6, cfg_scale=2.5, cfg_interval=(0.2, 0.8))

@@ -6,8 +6,8 @@ from rich.console import Console
 from unite.drivers.evaluate import evaluate, prepare
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.chunks import partition
-from unite.evaluation.generation import Generation
 from unite.evaluation.results import read_outcomes
+from unite.evaluation.suites.generation import Generation
 from unite.storage import Store
 
 SUITES = ("reconstruction", "generation")

@@ -18,16 +18,16 @@ from unite.data.shards import ShardSet
 from unite.domains.columns import IMAGES
 from unite.drivers.session import make_worker
 from unite.evaluation.chunks import partition
-from unite.evaluation.extractors import ExtractorSource
+from unite.evaluation.images.preparation import prepare_references
+from unite.evaluation.images.sources import ExtractorSource
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.plan import Ingredients, num_samples, suites_of
-from unite.evaluation.preparation import prepare_references
 from unite.evaluation.report import cells, markdown, print_table
 from unite.evaluation.results import read_outcomes
 from unite.evaluation.task import read_chunks, work_of
-from unite.metrics.alignment import AlignmentSums
 from unite.metrics.frechet import frechet_distance
 from unite.metrics.moments import MetricError
+from unite.metrics.pathways import AlignmentSums
 from unite.sampling.generator import draw
 from unite.sampling.seeds import sample_seeds
 from unite.tracking.results import RESULT_NAME
@@ -106,7 +106,7 @@ def test_uniform_labels_depend_on_the_index_alone(request_of, run_suites):
 def test_a_finished_evaluation_computes_nothing(run_suites, monkeypatch):
     first = run_suites("generation", "entropy")
     monkeypatch.setattr("unite.evaluation.task.write_chunk", never)
-    monkeypatch.setattr("unite.evaluation.generation.draw", never)
+    monkeypatch.setattr("unite.evaluation.suites.generation.draw", never)
     second = run_suites("generation", "entropy")
     assert [row.card for o in first for row in o.rows] == [
         row.card for o in second for row in o.rows

@@ -7,9 +7,9 @@ from rich.console import Console
 
 from unite.drivers.table4 import main
 from unite.evaluation.arguments import Table4Arguments
+from unite.evaluation.card import MetricCard
 from unite.evaluation.results import Outcome, Row, read_outcomes
 from unite.evaluation.table4 import NOTE, PROTOCOLS, markdown, request_of, row_of, table
-from unite.metrics.card import MetricCard
 from unite.paper import TABLES
 from unite.storage import Store
 
@@ -73,5 +73,5 @@ def test_the_command_measures_keeps_and_prints_all_four(storage, monkeypatch):
     outcomes = read_outcomes(Store.open(file.parent))
     assert [o.suite for o in outcomes] == [each.suite for each in PROTOCOLS]
 
-    monkeypatch.setattr("unite.evaluation.generation.draw", None)  # all is there
+    monkeypatch.setattr("unite.evaluation.suites.generation.draw", None)  # all is there
     assert main(wanted, str(storage), console) == 0

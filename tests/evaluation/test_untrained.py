@@ -14,7 +14,7 @@ from unite.evaluation import untrained
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.results import read_outcomes
 from unite.evaluation.untrained import suites_of_recipe
-from unite.metrics.entropy import random_state, weight_entropy
+from unite.metrics.weight_entropy import random_state, weight_entropy
 from unite.models.unite import UNITE
 from unite.storage import Store
 

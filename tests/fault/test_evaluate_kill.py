@@ -22,9 +22,9 @@ from unite.drivers.evaluate import evaluate, prepare
 from unite.drivers.session import make_worker
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.chunks import partition
-from unite.evaluation.extractors import ExtractorSource
+from unite.evaluation.images.preparation import prepare_references
+from unite.evaluation.images.sources import ExtractorSource
 from unite.evaluation.plan import Ingredients, suites_of
-from unite.evaluation.preparation import prepare_references
 from unite.evaluation.task import read_chunks, work_of
 from unite.storage import Store
 from unite.tracking import NullTracker

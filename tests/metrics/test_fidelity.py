@@ -6,11 +6,11 @@ import torch
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
 
-from unite.metrics.extractors import ExtractorId
-from unite.metrics.fidelity import FidelityPlan, FidelityStatistics, fidelity_metrics
+from unite.evaluation.images.extractors import ExtractorId
+from unite.evaluation.images.reference import Made, Reference
+from unite.metrics.fidelity import FidelityPlan, FidelityStatistics
 from unite.metrics.inception_score import ScoreSums
 from unite.metrics.moments import MetricError
-from unite.metrics.reference import Made, Reference
 
 WIDTH, CLASSES = 6, 5
 OTHER = ExtractorId(name="toy", digest="1" * 64, resize="none")
@@ -70,9 +70,7 @@ def test_inception_score_needs_a_sample_in_each_split():
 
 def test_distance_is_that_of_torch_fidelity():
     plan = plan_of(120)
-    found = fidelity_metrics(
-        FidelityStatistics.total(plan, count(plan)), reference_of(plan_of(150), 1)
-    )
+    found = reference_of(plan_of(150), 1).metrics(FidelityStatistics.total(plan, count(plan)))
     sides = [
         fid_features_to_statistics(made(120)[0].double()),
         fid_features_to_statistics(made(150, 1)[0].double()),
@@ -84,7 +82,7 @@ def test_distance_is_that_of_torch_fidelity():
 def test_metrics_are_named_for_their_extractor():
     plan = plan_of(60)
     statistics = FidelityStatistics.total(plan, count(plan))
-    toy = fidelity_metrics(statistics, reference_of(plan_of(70), 1))
+    toy = reference_of(plan_of(70), 1).metrics(statistics)
     assert set(toy) == {
         "fd-toy",
         "cs-toy",
@@ -109,7 +107,7 @@ def test_only_what_can_be_had_is_reported():
         extractor=OTHER,
         made=Made(),
     )
-    assert set(fidelity_metrics(statistics, bare)) == {"fd-toy"}
+    assert set(bare.metrics(statistics)) == {"fd-toy"}
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
@@ -117,7 +115,7 @@ def test_bits_do_not_depend_on_the_number_of_workers(workers):
     """Each worker takes every n-th chunk; results arrive through npz files, in no order."""
     plan = plan_of(95, keep=30)
     reference = reference_of(plan_of(80, keep=40), 1)
-    expected = fidelity_metrics(FidelityStatistics.total(plan, count(plan)), reference)
+    expected = reference.metrics(FidelityStatistics.total(plan, count(plan)))
     stored = {}
     for worker in range(workers):
         for number, chunk in enumerate(count(plan)):
@@ -129,17 +127,17 @@ def test_bits_do_not_depend_on_the_number_of_workers(workers):
     for number in sorted(stored):
         with np.load(io.BytesIO(stored[number]), allow_pickle=False) as arrays:
             chunks.append(FidelityStatistics.from_arrays(plan, dict(arrays)))
-    found = fidelity_metrics(FidelityStatistics.total(plan, chunks), reference)
+    found = reference.metrics(FidelityStatistics.total(plan, chunks))
     assert found == expected
 
 
 def test_metrics_do_not_depend_on_batch_and_chunk_size():
     plan = plan_of(95, keep=30)
     reference = reference_of(plan_of(80, keep=40), 1)
-    whole = fidelity_metrics(FidelityStatistics.total(plan, count(plan, 0, 95, 95)), reference)
+    whole = reference.metrics(FidelityStatistics.total(plan, count(plan, 0, 95, 95)))
     for chunk, batch in ((10, 4), (33, 1), (1, 1)):
         parts = FidelityStatistics.total(plan, count(plan, 0, chunk, batch))
-        assert fidelity_metrics(parts, reference) == pytest.approx(whole, rel=1e-9)
+        assert reference.metrics(parts) == pytest.approx(whole, rel=1e-9)
 
 
 def test_kept_samples_follow_from_the_index_alone():

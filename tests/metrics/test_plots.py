@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unite.metrics.alignment import Alignment, AlignmentConfig
-from unite.metrics.entropy import TensorEntropy, WeightEntropy
+from unite.metrics.noise_levels import Trajectory, TrajectoryConfig
+from unite.metrics.pathways import Alignment, AlignmentConfig
 from unite.metrics.plots import plot_alignment, plot_entropy, plot_trajectory
-from unite.metrics.trajectory import Trajectory, TrajectoryConfig
+from unite.metrics.weight_entropy import TensorEntropy, WeightEntropy
 
 
 def alignment(seed):

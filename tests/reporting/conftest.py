@@ -24,8 +24,8 @@ from unite.ablation.trials import Sweep, Trial, expand
 from unite.config.axes import find_axis
 from unite.config.schema import TrackingConfig
 from unite.evaluation.arguments import SUITES
+from unite.evaluation.card import MetricCard
 from unite.evaluation.results import Outcome, Row, merge_outcomes
-from unite.metrics.card import MetricCard
 from unite.paper import counterpart
 from unite.reporting.build import build
 from unite.reporting.collect import Collected, collect

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from unite.evaluation.card import MetricCard
 from unite.evaluation.results import Outcome, Row
-from unite.metrics.card import MetricCard
 from unite.reporting.evaluations import Evaluations, first_line, in_folder, in_mlflow
 from unite.storage import Store
 

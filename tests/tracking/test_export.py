@@ -17,9 +17,9 @@ from rich.console import Console
 import unite
 from unite.checkpoints.store import CheckpointError, latest
 from unite.commands.export import ExportArguments, export, prepare
+from unite.evaluation.card import MetricCard
 from unite.evaluation.results import Outcome, Row, write_outcomes
 from unite.evaluation.target import open_subject
-from unite.metrics.card import MetricCard
 from unite.storage import Store
 from unite.tracking import TrackingError, registry
 from unite.tracking.server import connect

@@ -16,11 +16,12 @@ from unite.config.effects import refuse_changed
 from unite.config.names import check_name
 from unite.config.schema import TrackingConfig
 from unite.config.serialise import to_dict
+from unite.evaluation.card import MetricCard
+from unite.evaluation.compare import why_not_better
 from unite.evaluation.results import Outcome
 from unite.evaluation.target import open_subject
 from unite.evaluation.task import Subject
-from unite.metrics.better import DIRECTIONS, direction, why_not_better
-from unite.metrics.card import MetricCard
+from unite.metrics.better import DIRECTIONS, direction
 from unite.models.unite import UNITE
 from unite.sampling import serving
 from unite.storage import Store

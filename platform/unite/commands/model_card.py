@@ -8,10 +8,10 @@ from typing import Any
 
 from unite.checkpoints.store import STATE_FILE, read_state
 from unite.commands.checkpoints import architecture
+from unite.evaluation.card import MetricCard
 from unite.evaluation.report import markdown
 from unite.evaluation.results import RESULTS_FILE, Outcome, read_outcomes
 from unite.evaluation.task import Subject
-from unite.metrics.card import MetricCard
 from unite.models.unite import UNITE
 from unite.sampling.generate_job import describe
 from unite.storage import Store

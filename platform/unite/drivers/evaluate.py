@@ -21,14 +21,21 @@ from unite.evaluation.arguments import (
 )
 from unite.evaluation.chunks import FOLDER as CHUNKS
 from unite.evaluation.compare import check_pairs, pairs_of, print_pairs, read_rows
-from unite.evaluation.compute import ComputeSuite
 from unite.evaluation.dataset import class_counts
-from unite.evaluation.extractors import SMALL, Choice, ExtractorSource, choose
 from unite.evaluation.finished import record_of
-from unite.evaluation.fitting import FitTask
-from unite.evaluation.generation import Generation
 from unite.evaluation.guidance import SUITE as CFG_SWEEP
 from unite.evaluation.guidance import sweep_guidance, too_few_to_search
+from unite.evaluation.images.fitting import FitTask
+from unite.evaluation.images.preparation import (
+    Run,
+    check_reference,
+    prepare_references,
+    prepare_sources,
+    try_extractors,
+)
+from unite.evaluation.images.reference import Reference
+from unite.evaluation.images.small import FitOptions
+from unite.evaluation.images.sources import SMALL, Choice, ExtractorSource, choose
 from unite.evaluation.plan import (
     NEEDS_FEATURES,
     NEEDS_LABELS,
@@ -38,14 +45,6 @@ from unite.evaluation.plan import (
     sampling_of,
     suites_of,
 )
-from unite.evaluation.preparation import (
-    Run,
-    check_reference,
-    prepare_references,
-    prepare_sources,
-    try_extractors,
-)
-from unite.evaluation.reconstruction import lpips_available
 from unite.evaluation.report import markdown, print_table, table_lines
 from unite.evaluation.results import (
     RESULTS_FILE,
@@ -53,12 +52,13 @@ from unite.evaluation.results import (
     merge_outcomes,
     write_outcomes,
 )
+from unite.evaluation.suites.compute import ComputeSuite
+from unite.evaluation.suites.generation import Generation
+from unite.evaluation.suites.reconstruction import lpips_available
 from unite.evaluation.target import Target, open_target
 from unite.evaluation.task import Suite, read_chunks, work_of
 from unite.evaluation.untrained import evaluate_untrained, suites_of_recipe
 from unite.metrics.moments import MetricError
-from unite.metrics.reference import Reference
-from unite.metrics.small_extractor import FitOptions
 from unite.storage import Store
 from unite.words import count
 

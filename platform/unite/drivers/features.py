@@ -9,18 +9,18 @@ from unite.domains.columns import IMAGES
 from unite.drivers.session import session
 from unite.evaluation.arguments import DataArguments, FitArguments, ReferenceArguments
 from unite.evaluation.dataset import Dataset, data_folder, images_of
-from unite.evaluation.extractors import choose
-from unite.evaluation.fitting import FitTask, default_options
-from unite.evaluation.preparation import (
+from unite.evaluation.images.fitting import FitTask, default_options
+from unite.evaluation.images.preparation import (
     build_reference,
     check_reference,
     prepare_sources,
     try_extractors,
 )
+from unite.evaluation.images.reference import Reference
+from unite.evaluation.images.small import FitOptions, SmallExtractor
+from unite.evaluation.images.sources import choose
 from unite.evaluation.task import work_of
 from unite.metrics.moments import MetricError
-from unite.metrics.reference import Reference
-from unite.metrics.small_extractor import FitOptions, SmallExtractor
 from unite.storage import Store
 from unite.words import count
 
@@ -59,7 +59,7 @@ def fit_extractor(arguments: FitArguments, storage: str, console: Console) -> Sm
         f"{card.digest[:12]}\n"
         f"evaluate.py: --extractor {task.out}\n"
         "torch-fidelity, in a process of yours: feature_extractor=register_extractor("
-        f"SmallExtractor.load({task.out!r})), from unite.metrics.torch_fidelity_bridge",
+        f"SmallExtractor.load({task.out!r})), from unite.evaluation.images.torch_fidelity",
         soft_wrap=True,
     )
     return extractor

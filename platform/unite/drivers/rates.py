@@ -6,7 +6,7 @@ import logging
 import statistics
 
 from unite import tracking
-from unite.evaluation.compute import Rates
+from unite.evaluation.suites.compute import Rates
 from unite.storage import Store
 from unite.tracking.spool import POINTS_FILE, Spool
 from unite.training.progress import read_progress

@@ -20,8 +20,8 @@ from unite.cluster.connect import CapacityError
 from unite.cluster.pool import Executor, Fleet, Here, Wish, Worker
 from unite.drivers.meter import Meter
 from unite.evaluation.arguments import WorkerArguments
+from unite.evaluation.images.preparation import Run
 from unite.evaluation.instruments import Instruments
-from unite.evaluation.preparation import Run
 from unite.evaluation.task import Work, do
 
 CPU_BATCH, GPU_BATCH = 250, 128

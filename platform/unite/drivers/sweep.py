@@ -33,8 +33,8 @@ from unite.drivers.train import check_inputs, prepare
 from unite.drivers.trial import Context, run_trial
 from unite.evaluation.arguments import WorkerArguments
 from unite.evaluation.dataset import Dataset
-from unite.evaluation.extractors import choose
-from unite.evaluation.preparation import prepare_references, prepare_sources
+from unite.evaluation.images.preparation import prepare_references, prepare_sources
+from unite.evaluation.images.sources import choose
 from unite.storage import Store
 from unite.training.runs import CONFIG_FILE, DIGITS, STOP_FILE, open_run, request_stop
 from unite.training.setup import open_split

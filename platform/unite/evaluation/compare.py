@@ -9,10 +9,11 @@ from typing import Any
 
 from rich.console import Console
 
+from unite.evaluation.card import CardMismatchError, MetricCard, differences
 from unite.evaluation.columns import print_columns
 from unite.evaluation.report import number, shown_name
 from unite.evaluation.results import Row, read_outcomes
-from unite.metrics.card import CardMismatchError, differences
+from unite.metrics.better import DIRECTIONS, direction
 from unite.metrics.moments import MetricError
 from unite.storage import Store
 
@@ -68,6 +69,25 @@ def check_pairs(pairs: Sequence[Pair]) -> None:
             + "\nTo compare them all the same: --allow-different-cards",
             merged,
         )
+
+
+def why_not_better(new: MetricCard, old: MetricCard) -> str:
+    """Reason in words why `new` is not better than `old` under one protocol; empty when it is.
+
+    MetricError when the metric has no better direction.
+    """
+    better = direction(new.metric)
+    if better is None:
+        raise MetricError(
+            f"{new.metric}: neither higher nor lower is better; compare one of: "
+            f"{', '.join(DIRECTIONS)} (distances with their extractor, as fd-digits-cnn)"
+        )
+    found = differences(new, old)
+    if found:
+        fields = "; ".join(f"{name} {a!r} against {b!r}" for name, (a, b) in found.items())
+        return f"{new.metric} was measured differently: {fields}"
+    gain = new.value - old.value if better == "higher" else old.value - new.value
+    return "" if gain > 0 else f"{new.metric} {new.value:g} is not {better} than {old.value:g}"
 
 
 def print_pairs(pairs: Sequence[Pair], console: Console) -> None:

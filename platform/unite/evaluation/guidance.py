@@ -11,19 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
 from unite.evaluation.chunks import FEWEST_SAMPLES, LEAST_CHUNKS, read_chunk
-from unite.evaluation.fidelity import (
+from unite.evaluation.images.counting import (
     Totals,
     extractor_fields,
     load_reference,
     reference_fields,
 )
-from unite.evaluation.generation import Generation
+from unite.evaluation.images.extractors import metric_name
+from unite.evaluation.images.reference import Reference
 from unite.evaluation.pictures import plot_sweep
 from unite.evaluation.results import Outcome, Row
+from unite.evaluation.suites.generation import Generation
 from unite.evaluation.sweep import FULL, SCALES, Sweep, adaptive_sweep, full_sweep
 from unite.evaluation.task import Work, work_of
-from unite.metrics.extractors import metric_name
-from unite.metrics.reference import Reference
 
 SUITE = "cfg_sweep"
 

@@ -23,8 +23,8 @@ from unite.domains import Domain, build_domain
 from unite.evaluation.arguments import Precision
 from unite.evaluation.chunks import Chunk
 from unite.evaluation.dataset import Dataset
-from unite.evaluation.extractors import ExtractorSource
-from unite.metrics.extractors import FeatureExtractor
+from unite.evaluation.images.extractors import FeatureExtractor
+from unite.evaluation.images.sources import ExtractorSource
 from unite.models.unite import UNITE
 
 LEAST_ROWS = 16

@@ -8,20 +8,20 @@ from typing import Any
 
 from unite.config.effects import override
 from unite.config.schema import SamplingConfig
-from unite.evaluation.alignment import AlignmentSuite
 from unite.evaluation.arguments import EvaluateArguments, chosen_suites
-from unite.evaluation.compute import ComputeSuite
-from unite.evaluation.entropy import EntropySuite
-from unite.evaluation.extractors import ExtractorSource
-from unite.evaluation.generation import Generation
-from unite.evaluation.probe import ProbeSuite
-from unite.evaluation.reconstruction import Reconstruction, lpips_available
+from unite.evaluation.images.sources import ExtractorSource
+from unite.evaluation.suites.alignment import AlignmentSuite
+from unite.evaluation.suites.compute import ComputeSuite
+from unite.evaluation.suites.entropy import EntropySuite
+from unite.evaluation.suites.generation import Generation
+from unite.evaluation.suites.probe import ProbeSuite
+from unite.evaluation.suites.reconstruction import Reconstruction, lpips_available
+from unite.evaluation.suites.trajectory import TrajectorySuite
 from unite.evaluation.target import Target
 from unite.evaluation.task import Suite
-from unite.evaluation.trajectory import TrajectorySuite
-from unite.metrics.alignment import AlignmentConfig
 from unite.metrics.fidelity import FidelityPlan
-from unite.metrics.trajectory import TrajectoryConfig
+from unite.metrics.noise_levels import TrajectoryConfig
+from unite.metrics.pathways import AlignmentConfig
 from unite.sampling.seeds import balanced_labels
 
 DEFAULT_SAMPLES = 50_000

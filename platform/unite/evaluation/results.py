@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unite.checkpoints.resolve import RESULTS_FILE
-from unite.metrics.card import MetricCard
+from unite.evaluation.card import MetricCard
 from unite.metrics.moments import MetricError
 from unite.paper import PaperFigure
 from unite.storage import Store

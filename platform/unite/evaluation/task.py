@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from unite.config.schema import RunConfig
 from unite.domains import Domain
 from unite.evaluation.arguments import Precision
+from unite.evaluation.card import MetricCard
 from unite.evaluation.chunks import (
     Arrays,
     Chunk,
@@ -27,10 +28,9 @@ from unite.evaluation.chunks import (
     partition,
     write_chunk,
 )
+from unite.evaluation.images.extractors import exact_convolutions
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome
-from unite.metrics.card import MetricCard
-from unite.metrics.extractors import exact_convolutions
 from unite.metrics.versions import library_versions
 from unite.models.unite import UNITE
 from unite.storage import Store
@@ -180,10 +180,18 @@ def read_chunks(task: Task) -> KeptChunks:
 
 
 def identity(value: Any) -> Any:
-    """A dataclass as JSON values, without the fields that only say where something is."""
+    """A dataclass as JSON values, without the fields that only say where something is.
+
+    A field that is `LATER` counts only where it is not at its default, as in a run's digest.
+    """
     if dataclasses.is_dataclass(value):
-        chosen = (item.name for item in dataclasses.fields(value) if item.compare)
-        return {name: identity(getattr(value, name)) for name in chosen}
+        chosen = {item.name: item for item in dataclasses.fields(value) if item.compare}
+        values = {name: getattr(value, name) for name in chosen}
+        return {
+            name: identity(each)
+            for name, each in values.items()
+            if not (chosen[name].metadata.get("later") and each == chosen[name].default)
+        }
     if isinstance(value, tuple | list):
         return [identity(item) for item in value]
     return value

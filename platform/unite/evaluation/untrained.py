@@ -8,12 +8,12 @@ from unite.config.effects import refuse_changed
 from unite.config.recipes import recipe
 from unite.config.serialise import digest
 from unite.evaluation.arguments import EvaluateArguments, check, chosen_suites
-from unite.evaluation.compute import ComputeSuite
-from unite.evaluation.entropy import EntropySuite
+from unite.evaluation.images.extractors import exact_convolutions
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome
+from unite.evaluation.suites.compute import ComputeSuite
+from unite.evaluation.suites.entropy import EntropySuite
 from unite.evaluation.task import Subject, Suite
-from unite.metrics.extractors import exact_convolutions
 from unite.storage import Store
 
 SUITES = ("entropy", "compute")

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from unite.metrics.card import MetricCard, differences
-from unite.metrics.moments import MetricError
-
 Direction = Literal["higher", "lower"]
 
 DIRECTIONS: Mapping[str, Direction] = {
@@ -46,22 +43,3 @@ def direction(metric: str) -> Direction | None:
 def higher_is_better(metric: str) -> bool:
     """True if larger values of `metric` are better."""
     return direction(metric) == "higher"
-
-
-def why_not_better(new: MetricCard, old: MetricCard) -> str:
-    """Reason in words why `new` is not better than `old` under one protocol; empty when it is.
-
-    MetricError when the metric has no better direction.
-    """
-    better = direction(new.metric)
-    if better is None:
-        raise MetricError(
-            f"{new.metric}: neither higher nor lower is better; compare one of: "
-            f"{', '.join(DIRECTIONS)} (distances with their extractor, as fd-digits-cnn)"
-        )
-    found = differences(new, old)
-    if found:
-        fields = "; ".join(f"{name} {a!r} against {b!r}" for name, (a, b) in found.items())
-        return f"{new.metric} was measured differently: {fields}"
-    gain = new.value - old.value if better == "higher" else old.value - new.value
-    return "" if gain > 0 else f"{new.metric} {new.value:g} is not {better} than {old.value:g}"

@@ -3,7 +3,7 @@
 A `FidelityPlan` fixes, from the number of samples alone, which samples form which split of the
 Inception Score and which are kept as features for KID and the manifold metrics. A worker fills
 `FidelityStatistics` for its chunk of sample indices; the driver adds the chunks in the order of
-their index and compares with a `Reference`. Nothing depends on who counted a chunk.
+their index and compares them with the real side. Nothing depends on who counted a chunk.
 Shapes: B samples of a batch, F features, C classes, M kept samples.
 """
 
@@ -12,20 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unite.metrics.extractors import metric_name
 from unite.metrics.frechet import Gaussian
 from unite.metrics.inception_score import ScoreSums
 from unite.metrics.moments import MetricError, Moments
 from unite.metrics.neighbours import kernel_distance, manifold_metrics
-
-if TYPE_CHECKING:
-    from unite.metrics.reference import Reference
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,21 +182,24 @@ class FidelityStatistics:
         )
 
 
-def fidelity_metrics(statistics: FidelityStatistics, reference: Reference) -> dict[str, float]:
-    """Fidelity metrics by their true names (`extractors.metric_name`).
+def fidelity_metrics(
+    statistics: FidelityStatistics, real: Gaussian, real_kept_MF: np.ndarray | None
+) -> dict[str, float]:
+    """Fidelity metrics by the names that they have on Inception: fid, is, kid, precision, ...
 
     Frechet distance always; Inception Score when there are logits; KID, precision, recall, density
-    and coverage when the reference keeps features. MetricError when the sides do not fit.
+    and coverage when the real side kept features. `_std` is a spread over splits or subsets.
+    MetricError when the sides do not fit.
     """
-    values = {"fid": reference.gaussian.distance(statistics.gaussian())}
+    values = {"fid": real.distance(statistics.gaussian())}
     if statistics.scores is not None:
         values["is"], values["is_std"] = statistics.scores.score()
-    if reference.kept_features is not None:
-        fake, real = torch.from_numpy(statistics.kept()[1]), reference.kept_features
-        kid = kernel_distance(fake, torch.from_numpy(real))
+    if real_kept_MF is not None:
+        fake, kept = torch.from_numpy(statistics.kept()[1]), torch.from_numpy(real_kept_MF)
+        kid = kernel_distance(fake, kept)
         values |= {"kid": kid.mean, "kid_std": kid.std}
-        values |= manifold_metrics(fake, torch.from_numpy(real))
-    return {metric_name(reference.extractor, name): value for name, value in values.items()}
+        values |= manifold_metrics(fake, kept)
+    return values
 
 
 def _part(arrays: Mapping[str, np.ndarray], part: str) -> dict[str, np.ndarray]:

@@ -17,9 +17,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from unite.metrics.alignment import Alignment
-from unite.metrics.entropy import GROUPS, PAPER_BINS, WeightEntropy
-from unite.metrics.trajectory import Trajectory
+from unite.metrics.noise_levels import Trajectory
+from unite.metrics.pathways import Alignment
+from unite.metrics.weight_entropy import GROUPS, PAPER_BINS, WeightEntropy
 from unite.paper import TABLES
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

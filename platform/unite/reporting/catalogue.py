@@ -11,9 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unite.evaluation.card import MetricCard
 from unite.evaluation.report import number, shown_name
 from unite.evaluation.results import Row
-from unite.metrics.card import MetricCard
 from unite.reporting.collect import ReportRun
 
 Metric = tuple[str, str]

@@ -20,8 +20,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from unite.ablation.verdict import RULE
 from unite.config.vocabulary import METRICS
+from unite.evaluation.card import OUTCOMES
 from unite.evaluation.report import number
-from unite.metrics.card import OUTCOMES
 from unite.reporting import charts
 from unite.reporting.catalogue import Catalogue, Entry, letter, shown, title
 from unite.reporting.collect import Collected, ReportRun

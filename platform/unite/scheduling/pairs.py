@@ -16,17 +16,17 @@ from functools import cached_property
 from unite.checkpoints.resolve import committed_at
 from unite.config.schema import SamplingConfig
 from unite.evaluation.arguments import EvaluateArguments, without_effect
-from unite.evaluation.extractors import AUTO, SMALL, ExtractorSource
-from unite.evaluation.generation import Generation
 from unite.evaluation.guidance import SUITE as SWEEP
 from unite.evaluation.guidance import at_scale
+from unite.evaluation.images.extractors import EXTRACTORS
+from unite.evaluation.images.preparation import fitted_sources
+from unite.evaluation.images.sources import AUTO, SMALL, ExtractorSource
 from unite.evaluation.plan import NEEDS_FEATURES, Ingredients, suites_of
-from unite.evaluation.preparation import fitted_sources
 from unite.evaluation.results import RESULTS_FILE, read_outcomes
+from unite.evaluation.suites.generation import Generation
 from unite.evaluation.sweep import SCALES
 from unite.evaluation.target import Target
 from unite.evaluation.task import Suite
-from unite.metrics.extractors import EXTRACTORS
 from unite.storage import Store
 from unite.training.runs import DIGITS
 

@@ -1,0 +1,145 @@
+"""The small extractor of a data set: fitted by a worker, kept in the storage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+
+from unite.config.names import check_name
+from unite.config.schema import ImagesConfig
+from unite.evaluation.chunks import Arrays, Chunk, partition
+from unite.evaluation.dataset import Dataset
+from unite.evaluation.images.small import (
+    CARD_FILE,
+    FitOptions,
+    SmallExtractor,
+    fit_extractor,
+    training_flop,
+)
+from unite.evaluation.images.sources import image_shape, small_name
+from unite.evaluation.instruments import Instruments, Rows
+from unite.evaluation.task import Task
+from unite.storage import Store
+from unite.words import count, duration
+
+FOLDER = "extractors"
+MOST_BYTES = 2 * 2**30
+"""Largest memory for images in fitting; of a larger set, ranges spread over it are used."""
+MOST_PASSES = 20
+"""Largest number of passes over a small set: more cost minutes and gain nothing."""
+MOST_SECONDS = 240.0
+"""Longest fitting on one CPU thread, unless the number of images is given."""
+THREAD_FLOPS = 33e9
+"""Rate of one thread at it, FLOP/s (measured on CIFAR-10: 370 images/s)."""
+RANGES = 1000
+"""Ranges that such a set is divided into."""
+
+
+def default_options(num_rows: int, images: ImagesConfig) -> FitOptions:
+    """The extractor's own defaults, with fewer images where the set is small or they are large.
+
+    The number follows from the images alone, never from who fits: the extractor is the same for
+    everybody.
+    """
+    options = FitOptions()
+    affordable = int(MOST_SECONDS * THREAD_FLOPS / training_flop(image_shape(images), options))
+    least = 2 * options.batch_size
+    most = max(least, affordable)
+    return replace(options, images=min(options.images, MOST_PASSES * num_rows, most))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitTask(Task):
+    """One chunk: load, fit, keep. Finished when the extractor's card is there."""
+
+    suite: ClassVar[str] = "fit-extractor"
+
+    data: Dataset
+    images: ImagesConfig
+    name: str
+    seed: int = 0
+    options: FitOptions = field(default_factory=FitOptions)
+    out: str = field(compare=False)
+    """Folder of the extractor."""
+
+    @classmethod
+    def of(
+        cls,
+        data: Dataset,
+        images: ImagesConfig,
+        storage: str,
+        *,
+        name: str = "",
+        out: str = "",
+        seed: int = 0,
+        options: FitOptions | None = None,
+    ) -> FitTask:
+        """The task for a data set's extractor, in the storage unless `out` names a folder."""
+        name = check_name(name, "--name") if name else small_name(data.uri)
+        folder = f"{name}-{data.digest[:12]}-{images.size}px-{images.channels}"
+        return cls(
+            total=data.num_rows,
+            home=(Store.open(storage) / FOLDER).uri,
+            data=data,
+            images=images,
+            name=name,
+            seed=seed,
+            options=options or default_options(data.num_rows, images),
+            out=Store.open(out).uri if out else (Store.open(storage) / FOLDER / folder).uri,
+        )
+
+    def chunks(self) -> tuple[Chunk, ...]:
+        """Fitting is one piece of work."""
+        return partition(self.suite, self.total, 1)
+
+    @property
+    def title(self) -> str:
+        """Title of the task: its work and its expected time."""
+        flop = training_flop(image_shape(self.images), self.options)
+        seconds = self.options.images * flop / THREAD_FLOPS
+        return (
+            f"fitting the extractor {self.name} on {count(self.options.images, 'image')}, about "
+            f"{duration(max(seconds, 1.0))} on one CPU thread"
+        )
+
+    @property
+    def cost(self) -> float:
+        """Training images per image of the set, each forwards and backwards."""
+        return 3.0 * self.options.images / self.total
+
+    def is_finished(self, chunk: Chunk) -> bool:
+        """True if the extractor is there."""
+        return Store.open(self.out).is_file(CARD_FILE)
+
+    def run(self, instruments: Instruments, chunk: Chunk) -> None:
+        """Fit and keep the extractor."""
+        self.fit(instruments).save(self.out)
+
+    def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
+        """Fit and keep the extractor; there are no other results."""
+        return {}
+
+    def fit(self, instruments: Instruments) -> SmallExtractor:
+        """Train on the images and labels of the set."""
+        batches = list(self._rows(instruments))
+        return fit_extractor(
+            torch.cat([rows.pixels_BCHW.cpu() for rows in batches]),
+            torch.cat([rows.labels_B.cpu() for rows in batches]),
+            name=self.name,
+            seed=self.seed,
+            options=self.options,
+            device=instruments.device,
+            data_digest=self.data.digest,
+        )
+
+    def _rows(self, instruments: Instruments) -> Iterator[Rows]:
+        """All rows, or every k-th of RANGES ranges when they would not fit into memory."""
+        size = self.total * self.images.channels * self.images.size**2
+        stride = math.ceil(size / MOST_BYTES)
+        ranges = 1 if stride == 1 else min(RANGES, self.total)
+        for chunk in partition(self.suite, self.total, ranges)[::stride]:
+            yield from instruments.rows(self.data, self.images, chunk)

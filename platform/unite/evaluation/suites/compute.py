@@ -1,0 +1,110 @@
+"""Costs of the run: parameters, FLOPs, throughput (METHOD 5; paper Section 5.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from unite.evaluation.chunks import Arrays, Chunk
+from unite.evaluation.instruments import Instruments
+from unite.evaluation.results import Outcome, Row
+from unite.evaluation.task import Suite
+from unite.metrics.costs import ComputeInputs, compute_table
+from unite.paper import model_counterpart
+from unite.training.flops import training_flops
+
+UNITS = {
+    "_m": "million",
+    "device_hours": "of all devices together",
+    "images_per_s": "all workers, training",
+    "mfu": "share of the matmul rate, training",
+}
+MEASURED = ("images_per_s", "device_hours", "mfu")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Speed of a training run, as it measured it; None where it did not."""
+
+    images_per_s: float | None = None
+    mfu: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeSuite(Suite):
+    """Costs that are counted from the config; one chunk."""
+
+    suite: ClassVar[str] = "compute"
+
+    images_per_epoch: int | None = None
+    """Size of the training set; None for a recipe, whose rows of a run's length are absent."""
+    rates: Rates = field(default_factory=Rates, compare=False)
+    """Rates of the training run, as it logged them."""
+
+    def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
+        """Trained parameters of each part."""
+        model = self.model(instruments)
+        counts = {
+            name: sum(tensor.numel() for tensor in module.parameters())
+            for name, module in model.named_children()
+        }
+        return {name: np.array(count) for name, count in counts.items() if count}
+
+    def combine(self, chunks: Sequence[Arrays]) -> Outcome:
+        """The paper's table."""
+        flops = training_flops(self.subject.config)
+        table = compute_table(
+            ComputeInputs(
+                parameters={name: int(count) for name, count in chunks[0].items()},
+                flop_per_sample={name: term.total for name, term in flops.terms.items()},
+                samples_seen=self.subject.images if self.images_per_epoch else None,
+                epochs=self.subject.images / (self.images_per_epoch or 1),
+                images_per_s=self.rates.images_per_s,
+                num_devices=self.subject.config.cluster.num_workers,
+                mfu=self.rates.mfu,
+            )
+        )
+        rows = tuple(
+            Row(
+                card=self.card(
+                    name,
+                    value,
+                    precision="",
+                    num_samples=0,
+                    details=self._machine if name in MEASURED else {},
+                ),
+                paper=model_counterpart(name, suite=self.suite, config=self.subject.config),
+                note=next((unit for end, unit in UNITS.items() if name.endswith(end)), ""),
+            )
+            for name, value in table.items()
+        )
+        untrained = "An untrained model: no length, throughput, device hours and MFU"
+        remark = (
+            untrained
+            if not self.subject.uri
+            else (
+                "No training throughput, device hours and MFU: neither the run's folder nor MLflow "
+                "holds any that can be read from here"
+            )
+        )
+        return Outcome(
+            suite=self.suite,
+            protocol="training, forward, backward and recompute",
+            rows=rows,
+            remarks=() if self.rates.images_per_s else (remark,),
+        )
+
+    @property
+    def _machine(self) -> dict[str, Any]:
+        """Settings behind the measured rates, as far as the run's config tells."""
+        cluster, training = self.subject.config.cluster, self.subject.config.training
+        return {
+            "workers": cluster.num_workers,
+            "device": "GPU" if cluster.use_gpu else "CPU",
+            "threads_per_worker": cluster.threads_per_worker,
+            "batch": training.batch_size,
+            "precision": training.precision,
+        }

@@ -1,0 +1,127 @@
+"""Weight entropy against an untrained model of the same architecture (METHOD 5; Section 4)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from unite.domains import build_domain
+from unite.evaluation.chunks import Arrays, Chunk
+from unite.evaluation.instruments import Instruments
+from unite.evaluation.results import Outcome, Row
+from unite.evaluation.task import Suite
+from unite.metrics.weight_entropy import (
+    BASELINE,
+    DEFAULT_BINS,
+    PAPER_BINS,
+    TensorEntropy,
+    WeightEntropy,
+    random_state,
+    weight_entropy,
+)
+from unite.models.unite import UNITE
+from unite.paper import counterpart
+
+ENCODERS = {"tokenizer": "", "separate_denoiser": "denoiser_"}
+"""Measured part -> prefix of its metrics' names."""
+PAPER_ROWS = {
+    ("shared", "trained"): "shared trained",
+    ("shared", "random"): "separate encoder at random init",
+    ("separate", "trained"): "separate encoder trained",
+    ("separate", "random"): "separate encoder at random init",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntropySuite(Suite):
+    """The encoder's weights, trained and at random; one chunk. Of a recipe at random alone."""
+
+    suite: ClassVar[str] = "entropy"
+
+    bins: int = DEFAULT_BINS
+    seed: int = 0
+    """Seed of the untrained model."""
+
+    def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
+        """Entropy of every tensor of each state."""
+        config = self.subject.config
+
+        def build() -> UNITE:
+            return UNITE(config.model, build_domain(config.domain), config.flow)
+
+        states = {"random": random_state(build, self.seed)}
+        if "trained" in self._states:
+            states["trained"] = dict(self.model(instruments).named_parameters())
+        return {name: np.array(self._dump(state)) for name, state in states.items()}
+
+    def combine(self, chunks: Sequence[Arrays]) -> Outcome:
+        """Megabytes by group, and the bars."""
+        # Here, because matplotlib takes a second to import and workers do not need it.
+        from unite.metrics.plots import plot_entropy
+
+        (dumped,) = chunks
+        states = {name: self._parse(str(dumped[name])) for name in self._states}
+        parts = [p for p in ENCODERS if any(t.name.startswith(p) for t in states["random"].tensors)]
+        rows = [
+            row for part in parts for name in states for row in self._rows(part, name, states[name])
+        ]
+        bars = {
+            f"{part} {name}": states[name].part(part)
+            for part in parts
+            for name in reversed(self._states)
+        }
+        picture = plot_entropy(bars)
+        tensors = {name: json.loads(str(dumped[name])) for name in states}
+        content = {"bins": self.bins, **tensors, "card": rows[0].card.of_many()}
+        return Outcome(
+            suite=self.suite,
+            protocol=f"MB, {self.bins} bins over each tensor's range (the paper gives no bins; "
+            f"{PAPER_BINS} meet its figures). random: {BASELINE}",
+            rows=tuple(rows),
+            files={
+                "entropy.png": picture.png,
+                "entropy.svg": picture.svg,
+                "entropy.json": json.dumps(content).encode(),
+            },
+        )
+
+    @property
+    def _states(self) -> tuple[str, ...]:
+        """States that are measured: a recipe has no trained weights."""
+        return ("trained", "random") if self.subject.uri else ("random",)
+
+    def _rows(self, part: str, name: str, entropy: WeightEntropy) -> list[Row]:
+        sharing = self.subject.config.model.sharing
+        prefix = ENCODERS[part] + ("random_" if name == "random" else "")
+        paper_row = PAPER_ROWS[sharing, name]
+        if part == "separate_denoiser" and name == "trained":
+            paper_row = "separate denoiser trained"
+        details = {"bins": self.bins, "baseline": BASELINE}
+        rows = []
+        for group, value in entropy.part(part).megabytes().items():
+            card = self.card(f"{prefix}{group}_mb", value, seed=self.seed, details=details)
+            paper = counterpart(group, suite="entropy_mb", row=paper_row)
+            rows.append(Row(card=card, paper=paper, note=self._note(group) if paper else ""))
+        return rows
+
+    def _note(self, group: str) -> str:
+        """Note on the difference between the paper's figure and ours."""
+        bins = "" if self.bins == PAPER_BINS else f"paper: bins not given, {PAPER_BINS} fit"
+        whole = "its figure holds our other too" if group == "functional" else ""
+        return "; ".join(part for part in (bins, whole) if part)
+
+    def _dump(self, state: Mapping[str, Tensor]) -> str:
+        entropy = weight_entropy(state, bins=self.bins)
+        return json.dumps([[t.name, t.group, t.num_elements, t.bits] for t in entropy.tensors])
+
+    def _parse(self, text: str) -> WeightEntropy:
+        tensors = tuple(
+            TensorEntropy(name=name, group=group, num_elements=num, bits=bits)
+            for name, group, num, bits in json.loads(text)
+        )
+        return WeightEntropy(bins=self.bins, tensors=tensors)

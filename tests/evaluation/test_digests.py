@@ -1,0 +1,78 @@
+"""Digests of tasks that earlier versions left behind: the same request finds its finished work."""
+
+import pytest
+
+from unite.config.recipes import recipe
+from unite.evaluation import task
+from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.dataset import Dataset
+from unite.evaluation.images.fitting import FitTask
+from unite.evaluation.images.sources import ExtractorSource
+from unite.evaluation.images.statistics import ReferenceTask
+from unite.scheduling.pairs import Pair
+from unite.evaluation.plan import Ingredients, suites_of
+from unite.evaluation.target import Target
+from unite.evaluation.task import Subject
+
+SUITES = {
+    "generation": "e544fd27ed8ce163",
+    "reconstruction": "02b5759f4ad0c73c",
+    "alignment": "48deff368aa5ffaf",
+    "trajectory": "53d9b661e3af8a0b",
+    "entropy": "09b0abf22685abe5",
+    "probe": "2cd59f2c8424fc15",
+    "compute": "53bf4c458c38c93b",
+}
+"""Of 2026-11-26, on one made-up version of the libraries."""
+ASKED = EvaluateArguments(num_samples=100, extractor=("pixels",), seed=3)
+
+
+@pytest.fixture(autouse=True)
+def _versions(monkeypatch):
+    monkeypatch.setattr(task, "library_versions", lambda: {"library": "1"})
+
+
+@pytest.fixture
+def target():
+    place = {"uri": "/runs/a/checkpoints/1", "home": "/runs/a/evaluations/c"}
+    train = Dataset(split="train", digest="d" * 16, num_rows=1500, uri="/data")
+    held_out = Dataset(split="eval", digest="d" * 16, num_rows=297, uri="/data")
+    subject = Subject(digest="c" * 16, config=recipe("smoke"), **place)
+    return Target(subject=subject, run=None, storage="/runs", train=train, held_out=held_out)
+
+
+@pytest.fixture
+def source(target):
+    return ExtractorSource.open("pixels", target.subject.config.domain)
+
+
+def test_suites_keep_their_digests(target, source):
+    suites = suites_of(
+        Ingredients(target=target, arguments=ASKED, sources=(source,), references=("r",))
+    )
+    assert {suite.suite: suite.digest for suite in suites} == SUITES
+
+
+def test_preparations_keep_their_digests(target, source):
+    images = target.subject.config.domain
+    reference = ReferenceTask(
+        total=1500, home="/runs/x", data=target.train, images=images, source=source
+    )
+    assert reference.digest == "f482786bcfe5f71f"
+    assert FitTask.of(target.train, images, "/runs").digest == "f29e5e4f65f9678a"
+
+
+@pytest.mark.parametrize(
+    ("suite", "asked", "digest"),
+    [
+        ("generation", ASKED, "f33064b55975f149"),
+        ("probe", ASKED, "5c51eaffd9376f54"),
+        (
+            "generation",
+            EvaluateArguments(num_samples=100, extractor=("pixels",), cfg_adaptive=True),
+            "3a5abd45979d2fb4",
+        ),
+    ],
+)
+def test_scheduled_work_keeps_its_digest(target, suite, asked, digest):
+    assert Pair.of(suite, target, asked, ("pixels",)).digest == digest

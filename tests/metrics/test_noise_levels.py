@@ -1,0 +1,132 @@
+"""Decoded predictions by noise level: means over samples that do not depend on the split."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from unite.config.recipes import recipe
+from unite.domains import build_domain
+from unite.metrics.noise_levels import (
+    TrajectoryConfig,
+    TrajectorySums,
+    decode_trajectory,
+    trajectory_grid,
+)
+from unite.metrics.passes import tokenize_rows
+from unite.models.unite import UNITE
+
+CONFIG = TrajectoryConfig(levels=(0.3, 1.0))
+
+
+@pytest.fixture(scope="module")
+def model():
+    config = recipe("smoke")
+    torch.manual_seed(0)
+    model = UNITE(config.model, build_domain(config.domain), config.flow)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+@pytest.fixture(scope="module")
+def data():
+    images = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    return images, torch.arange(6) + 100, torch.arange(6)
+
+
+def measure(model, data, *batches):
+    images, rows, labels = data
+    sums = TrajectorySums(CONFIG)
+    for batch in batches:
+        sums.add(model, images[batch], rows[batch], labels[batch])
+    return sums
+
+
+class IdealModel:
+    """Latent = the image's own pixels; the prediction is z_t itself, so errors are known."""
+
+    class Config:
+        class encoder:  # noqa: N801
+            tokenize_t_max = 0.01
+
+    config, noise_shape = Config, (16, 4)
+
+    def __init__(self, domain):
+        self.domain = domain
+
+    def tokenize(self, sample, noise, t, activations=None):
+        return sample.reshape(-1, 16, 4)
+
+    def denoise(self, z, t, labels, mask_BK=None, activations=None):
+        return z
+
+    def decode(self, z, mask=None):
+        return z.reshape(-1, 1, 8, 8)
+
+
+def test_levels_are_what_they_say(model, data):
+    """At t = 1 the model sees clean data; PSNR follows from the known error at t = 0.9."""
+    images, rows, _ = data
+    config = TrajectoryConfig(levels=(0.0, 0.9, 1.0), condition="null")
+    ideal = IdealModel(model.domain)
+    noise, near, clean, direct = decode_trajectory(config, ideal, images, rows)
+    assert torch.equal(clean, images) and torch.equal(direct, images)
+    eps = noise.flatten()
+    assert abs(float(eps.mean())) < 0.2 and float(eps.std()) == pytest.approx(1.0, abs=0.15)
+    torch.testing.assert_close(near, 0.9 * images + 0.1 * noise)
+    sums = TrajectorySums(config)
+    sums.add(ideal, images, rows)
+    errors = (near.clamp(0, 1) - images).square().mean(dim=(1, 2, 3))
+    expected = np.mean([-10 * math.log10(e) for e in errors.tolist()])
+    assert sums.result().metrics["psnr"][1] == pytest.approx(expected, abs=1e-4)
+
+
+def test_last_column_decodes_the_clean_latent(model, data):
+    images, rows, labels = data
+    result = measure(model, data, slice(0, 6)).result()
+    assert result.metrics["psnr"].shape == (3,)
+    with torch.inference_mode():
+        direct = model.decode(tokenize_rows(model, images, rows, seed=0))
+    psnr = model.domain.reconstruction_metrics(direct, images)["psnr"].mean()
+    assert result.metrics["psnr"][-1] == pytest.approx(float(psnr), abs=1e-5)
+
+
+def test_batches_and_workers_do_not_change_the_result(model, data):
+    whole = measure(model, data, slice(0, 6)).result()
+    merged = measure(model, data, slice(4, 6))
+    part = measure(model, data, slice(0, 1), slice(1, 4))
+    merged.merge(TrajectorySums.from_state(CONFIG, part.state()))
+    merged.merge(TrajectorySums(CONFIG))
+    assert merged.result().num_samples == whole.num_samples == 6
+    for name, values in whole.metrics.items():
+        np.testing.assert_allclose(merged.result().metrics[name], values, rtol=1e-4)
+    json.dumps(merged.result().to_dict())
+
+
+def test_grid_has_inputs_on_top(model, data):
+    images, rows, labels = data
+    pictures = decode_trajectory(CONFIG, model, images, rows, labels)
+    grid = trajectory_grid(model.domain, images, pictures)
+    assert grid.dtype == np.uint8 and grid.ndim == 3
+    # 8 x 8 pixels are enlarged eightfold, with two pixels of white between the pictures.
+    assert grid.shape == (4 * 66 - 2, 6 * 66 - 2, 1)
+    for row, batch in enumerate([images, *pictures]):
+        for column in (0, 5):
+            corner = grid[row * 66 : row * 66 + 64 : 8, column * 66 : column * 66 + 64 : 8]
+            np.testing.assert_array_equal(corner, model.domain.render(batch)[column].numpy())
+
+
+def test_what_cannot_be_measured_is_refused(model, data):
+    images, rows, _ = data
+    with pytest.raises(ValueError, match="'label' needs labels_B"):
+        TrajectorySums(CONFIG).add(model, images, rows)
+    with pytest.raises(ValueError, match="no samples"):
+        TrajectorySums(CONFIG).result()
+    with pytest.raises(ValueError, match="levels"):
+        TrajectoryConfig(levels=())
+    with pytest.raises(ValueError, match="cannot be added"):
+        TrajectorySums(CONFIG).merge(TrajectorySums(TrajectoryConfig(seed=1)))

@@ -9,10 +9,10 @@ from unite.evaluation.dataset import Dataset
 from unite.evaluation.images.fitting import FitTask
 from unite.evaluation.images.sources import ExtractorSource
 from unite.evaluation.images.statistics import ReferenceTask
-from unite.scheduling.pairs import Pair
 from unite.evaluation.plan import Ingredients, suites_of
 from unite.evaluation.target import Target
 from unite.evaluation.task import Subject
+from unite.scheduling.pairs import Pair
 
 SUITES = {
     "generation": "e544fd27ed8ce163",

@@ -42,7 +42,6 @@ from torch import Tensor
 from torchdiffeq import odeint
 
 from unite.checkpoints.load import load
-from unite.checkpoints.resolve import read_run_config, resolve_run
 from unite.config.recipes import recipe
 from unite.config.schema import SamplingConfig
 from unite.data.loader import sequential_batches
@@ -53,9 +52,9 @@ from unite.evaluation.images.extractors import Pixels
 from unite.metrics.frechet import Gaussian
 from unite.metrics.moments import Moments
 from unite.models.unite import UNITE
+from unite.runs import data_uri, default_storage, read_run_config, resolve_run
 from unite.sampling.generator import draw
 from unite.sampling.seeds import sample_noise, sample_seeds
-from unite.training.runs import data_uri, default_storage
 
 OUTPUT_TIMES = 50
 REFERENCE_IMAGES = 2000

@@ -30,7 +30,7 @@ def main() -> None:
     options = parse(ReportOptions, description=__doc__)
     # Imported here so that help and typing errors answer at once.
     from unite.reporting.build import build
-    from unite.training.runs import default_storage
+    from unite.runs import default_storage
 
     print("\n".join(build(options, default_storage(), Path(__file__).parent)))
 

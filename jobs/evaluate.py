@@ -28,7 +28,7 @@ def main() -> int:
     from unite.config.flags import parse
     from unite.evaluation import arguments as kinds
     from unite.evaluation.finished import record_of, settle
-    from unite.training.runs import default_storage
+    from unite.runs import default_storage
 
     commands = {
         "fit-extractor": kinds.FitArguments,

@@ -24,7 +24,7 @@ def main() -> None:
 
     from unite.commands.export import ExportArguments, export
     from unite.config.flags import parse
-    from unite.training.runs import default_storage
+    from unite.runs import default_storage
 
     arguments = parse(ExportArguments, description=__doc__)
     export(arguments, default_storage(), Console(highlight=False))

@@ -19,8 +19,8 @@ from unite.entry import run
 def main() -> None:
     """Parse and generate; the exit code is 0 on success, 2 for bad input, 130 on Ctrl-C."""
     from unite.config.flags import parse
+    from unite.runs import default_storage
     from unite.sampling.generate_job import GenerateArguments, generate
-    from unite.training.runs import default_storage
 
     generate(parse(GenerateArguments, description=__doc__), default_storage())
 

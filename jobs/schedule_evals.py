@@ -30,7 +30,7 @@ def main() -> int:
     arguments = parse(ScheduleArguments, description=__doc__)
     # Imported here so that help and typing errors answer at once.
     from unite.drivers import schedule
-    from unite.training.runs import default_storage
+    from unite.runs import default_storage
 
     return schedule.main(arguments, default_storage(), Console(highlight=False))
 

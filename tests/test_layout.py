@@ -39,6 +39,7 @@ LEVELS = {
     "metrics": 3,
     "data": 3,
     "checkpoints": 3,
+    "runs": 3,
     "training": 4,
     "evaluation": 4,
     "ablation": 5,

@@ -68,7 +68,7 @@ def inspect(checkpoint: Path = "latest", storage: str = "") -> None:
         storage: Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs.
     """
     from unite.commands.checkpoints import inspect as show
-    from unite.training.runs import default_storage
+    from unite.runs import default_storage
 
     show(checkpoint, storage or default_storage())
 

@@ -18,7 +18,6 @@ from torch import Tensor
 import unite
 from unite.checkpoints.export import write_export
 from unite.checkpoints.metadata import config_metadata
-from unite.checkpoints.resolve import read_run_config
 from unite.checkpoints.store import CheckpointError, CheckpointWriter, read_marker
 from unite.config.schema import (
     CheckpointConfig,
@@ -31,6 +30,7 @@ from unite.config.schema import (
 from unite.config.serialise import to_dict
 from unite.domains import build_domain
 from unite.models import UNITE
+from unite.runs import read_run_config
 from unite.storage import Store
 
 FIXTURE = Path(__file__).parents[1] / "parity" / "authors_tiny"

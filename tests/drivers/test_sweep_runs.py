@@ -21,7 +21,8 @@ from unite.drivers import sweep as driver
 from unite.drivers.sweep import run_sweep
 from unite.drivers.sweep_runs import publish, start_parent, training_run
 from unite.drivers.trial import Context, run_trial
-from unite.training.runs import RUN_FILE, open_run
+from unite.runs import RUN_FILE
+from unite.training.runs import open_run
 
 FD = "eval/generation/fd-pixels"
 

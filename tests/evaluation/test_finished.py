@@ -15,7 +15,6 @@ from rich.console import Console
 
 from unite import tracking
 from unite.checkpoints.layout import MARKER, checkpoint_digest, folder_of
-from unite.checkpoints.resolve import EVALUATIONS, RESULTS_FILE
 from unite.drivers import evaluate as driver
 from unite.evaluation import finished
 from unite.evaluation.arguments import EvaluateArguments
@@ -23,6 +22,7 @@ from unite.evaluation.card import MetricCard
 from unite.evaluation.finished import FOLDER, record_of, settle
 from unite.evaluation.report import print_table, table_lines
 from unite.evaluation.results import Outcome, Row
+from unite.runs import EVALUATIONS, RESULTS_FILE
 from unite.storage import Store
 
 LINES = ["metric  value", "norm_mb  0.5"]

@@ -4,11 +4,11 @@ import pytest
 
 from unite.checkpoints.export import write_export
 from unite.checkpoints.load import load
-from unite.checkpoints.resolve import read_run_config
 from unite.checkpoints.store import CheckpointError, checkpoint_digest, latest
 from unite.config.serialise import to_dict
 from unite.data.manifest import ShardError
 from unite.evaluation.target import open_subject, open_target
+from unite.runs import read_run_config
 from unite.storage import Store
 
 

@@ -17,10 +17,11 @@ from unite.checkpoints.store import (
 )
 from unite.config.schema import RunConfig
 from unite.config.serialise import replace
+from unite.runs import STOP_FILE
 from unite.storage import StorageError, Store
 from unite.training.loop import Plan
 from unite.training.readout import NonFiniteError
-from unite.training.runs import STOP_FILE, open_run, request_stop
+from unite.training.runs import open_run, request_stop
 
 
 def final_parts(config: RunConfig) -> dict[str, dict[str, torch.Tensor]]:

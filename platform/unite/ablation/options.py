@@ -12,8 +12,8 @@ from unite.config.effects import refuse_changed
 from unite.config.recipes import recipe
 from unite.config.scales import SCALES, ScaleName
 from unite.config.schema import TrackingConfig
+from unite.runs import DIGITS, default_storage
 from unite.storage import Store
-from unite.training.runs import DIGITS, default_storage
 
 Equal = Literal["images", "compute"]
 NAMED = ("values", "seeds", "equal", "epochs", "data", "samples", "extractor")

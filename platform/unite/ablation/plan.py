@@ -21,6 +21,7 @@ from unite.config.schema import FlowConfig, RunConfig, SamplingConfig
 from unite.domains import build_domain
 from unite.models import UNITE, optimizer_group
 from unite.paper import DOPRI5_EVALUATIONS
+from unite.runs import DIGITS
 from unite.training.flops import (
     compute_dtype,
     measure_matmul_rate,
@@ -30,7 +31,6 @@ from unite.training.flops import (
 from unite.training.loop import Plan
 from unite.training.muon import build_optimizers
 from unite.training.parallelize import parallelize
-from unite.training.runs import DIGITS
 from unite.training.setup import build_model, open_split
 from unite.training.step import Address, TrainingStep
 from unite.words import count, duration

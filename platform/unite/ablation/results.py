@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unite.ablation.trials import Trial, Work
-from unite.checkpoints.resolve import TRIAL_FOLDER
 from unite.checkpoints.store import checkpoint_digest, latest
+from unite.runs import TRIAL_FOLDER
 from unite.storage import StorageError, Store
 from unite.training.loop import Plan
 from unite.training.runs import Run, open_run

@@ -27,8 +27,7 @@ from unite.checkpoints.authors import (
     to_ours,
 )
 from unite.checkpoints.infer import ROTARY_KEY, Hints, hints_from_config, infer_configs
-from unite.checkpoints.metadata import read_config
-from unite.checkpoints.resolve import is_run_config, parse_config
+from unite.checkpoints.metadata import is_run_config, parse_config, read_config
 from unite.checkpoints.store import (
     MARKER,
     STATE_FILE,

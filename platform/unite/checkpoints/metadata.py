@@ -1,4 +1,4 @@
-"""The config inside a weights file: it makes a single safetensors file of ours complete.
+"""The config in and beside weights: it makes a single safetensors file of ours complete.
 
 Shapes do not tell where the in-context tokens join, the time shift or the largest tokenization
 time. The format's header has room for text, so our files say it there.
@@ -10,6 +10,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from unite.checkpoints.layout import CheckpointError
+from unite.config.schema import RunConfig
+from unite.config.serialise import from_dict
 from unite.storage import Store
 
 CONFIG_KEY = "unite_config"
@@ -37,3 +40,19 @@ def read_config(file: Store) -> dict[str, Any]:
         return json.loads(json.loads(header)["__metadata__"][CONFIG_KEY])
     except (ValueError, KeyError, TypeError):
         return {}
+
+
+def is_run_config(config: Mapping[str, Any]) -> bool:
+    """True if a config.json is a run's; the authors' checkpoints have one of another kind."""
+    return any(part in config for part in ("recipe", *PARTS))
+
+
+def parse_config(config: Any, where: str) -> RunConfig:
+    """The config of a run from its JSON form; CheckpointError names the file and the field."""
+    missing = [part for part in PARTS if not isinstance(config, dict) or part not in config]
+    try:
+        if missing:
+            raise ValueError(f"the config has no field {', '.join(map(repr, missing))}")
+        return from_dict(RunConfig, config)
+    except ValueError as error:
+        raise CheckpointError(f"{where} is damaged or of another version: {error}") from error

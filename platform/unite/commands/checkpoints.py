@@ -14,7 +14,7 @@ from torch import Tensor
 from unite.checkpoints.authors import find_state, is_authors, is_average, state_dicts, to_ours
 from unite.checkpoints.export import write_export
 from unite.checkpoints.load import AUTHORS_WEIGHTS, EXPORT_WEIGHTS, load, read_tensors
-from unite.checkpoints.resolve import parse_config, resolve_run
+from unite.checkpoints.metadata import parse_config
 from unite.checkpoints.store import (
     PARTS,
     STATE_FIELDS,
@@ -29,6 +29,7 @@ from unite.commands.render import print_table
 from unite.config.schema import ImagesConfig, ModelConfig, RunConfig
 from unite.config.serialise import to_dict
 from unite.models import UNITE
+from unite.runs import resolve_run
 from unite.storage import Store
 from unite.words import command, count
 

@@ -10,7 +10,6 @@ from rich.console import Console
 from unite import tracking
 from unite.checkpoints.export import CARDS_FILE, write_export
 from unite.checkpoints.load import EXPORT_WEIGHTS, load
-from unite.checkpoints.resolve import read_record, run_of
 from unite.commands.model_card import cards_content, find_card, measured, model_card, title
 from unite.config.effects import refuse_changed
 from unite.config.names import check_name
@@ -23,6 +22,7 @@ from unite.evaluation.target import open_subject
 from unite.evaluation.task import Subject
 from unite.metrics.better import DIRECTIONS, direction
 from unite.models.unite import UNITE
+from unite.runs import read_record, run_of
 from unite.sampling import serving
 from unite.storage import Store
 from unite.tracking import registry

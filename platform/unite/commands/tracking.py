@@ -7,6 +7,7 @@ import time
 from importlib.metadata import version
 
 from unite.config.schema import TrackingConfig
+from unite.runs import default_storage
 from unite.tracking import (
     TrackingError,
     describe,
@@ -17,7 +18,6 @@ from unite.tracking import (
     resolve_uri,
     start_run,
 )
-from unite.training.runs import default_storage
 from unite.words import count
 
 EXPERIMENT = "unite-doctor"

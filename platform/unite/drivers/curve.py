@@ -8,7 +8,6 @@ from dataclasses import replace
 from rich.console import Console
 
 from unite import tracking
-from unite.checkpoints.resolve import resolve_run, run_of
 from unite.config.effects import refuse_changed
 from unite.config.schema import CheckpointConfig
 from unite.drivers.delivery import run_handle, untracked
@@ -35,6 +34,7 @@ from unite.evaluation.curve import (
 )
 from unite.evaluation.report import number, shown_name
 from unite.evaluation.results import Outcome, Row
+from unite.runs import resolve_run, run_of
 from unite.storage import Store
 from unite.words import count
 

@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.table import Table
 
 from unite import tracking
-from unite.checkpoints.resolve import CONFIG_FILE, read_record, resolve_run, runs_under
 from unite.checkpoints.store import MARKER, CheckpointError, committed, folder_of
 from unite.cluster.connect import REPOSITORY
 from unite.cluster.jobs import ADDRESS_VARIABLES, JobServerError, RayJobs
@@ -25,6 +24,7 @@ from unite.config.schema import TrackingConfig
 from unite.drivers.evaluate import prepare
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.target import open_subject
+from unite.runs import CONFIG_FILE, read_record, resolve_run, runs_under
 from unite.scheduling.attempts import read_attempts
 from unite.scheduling.pairs import Pair
 from unite.scheduling.rounds import (

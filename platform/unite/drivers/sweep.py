@@ -35,8 +35,9 @@ from unite.evaluation.arguments import WorkerArguments
 from unite.evaluation.dataset import Dataset
 from unite.evaluation.images.preparation import prepare_references, prepare_sources
 from unite.evaluation.images.sources import choose
+from unite.runs import CONFIG_FILE, DIGITS, STOP_FILE
 from unite.storage import Store
-from unite.training.runs import CONFIG_FILE, DIGITS, STOP_FILE, open_run, request_stop
+from unite.training.runs import open_run, request_stop
 from unite.training.setup import open_split
 from unite.words import count
 

@@ -15,9 +15,10 @@ from unite.ablation.trials import Sweep, Trial, Work
 from unite.ablation.verdict import Measured
 from unite.config.serialise import flatten, to_dict
 from unite.drivers.inputs import data_inputs
+from unite.runs import RUN_FILE
 from unite.storage import Store
 from unite.tracking.spool import POINTS_FILE, TARGET_FILE, Spool, Target
-from unite.training.runs import RUN_FILE, Run, open_run
+from unite.training.runs import Run, open_run
 from unite.training.setup import open_split
 
 logger = logging.getLogger(__name__)

@@ -33,8 +33,9 @@ from unite.data.classes import count_classes
 from unite.data.overlap import describe_shared
 from unite.data.shards import ShardSet, require_same_classes
 from unite.drivers.inputs import data_inputs
+from unite.runs import DIGITS, RUN_FILE, data_uri
 from unite.storage import Store
-from unite.training.runs import DIGITS, RUN_FILE, Run, begin, data_uri, open_run, request_stop
+from unite.training.runs import Run, begin, open_run, request_stop
 from unite.training.setup import Job, open_split
 from unite.training.timings import RAY, Timings, note_training
 

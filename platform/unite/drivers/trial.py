@@ -40,10 +40,11 @@ from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.results import Outcome
 from unite.logs import show_worker_warnings
 from unite.metrics.moments import MetricError
+from unite.runs import STOP_FILE
 from unite.storage import Store
 from unite.training.flops import training_flops
 from unite.training.parallelize import World
-from unite.training.runs import STOP_FILE, Run, begin, open_run
+from unite.training.runs import Run, begin, open_run
 from unite.training.setup import Job
 
 logger = logging.getLogger(__name__)

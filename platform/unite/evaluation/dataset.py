@@ -13,8 +13,8 @@ from unite.data.shards import ShardSet
 from unite.domains import build_domain
 from unite.domains.columns import IMAGES, Columns
 from unite.domains.image_files import open_image
+from unite.runs import DIGITS
 from unite.storage import Store
-from unite.training.runs import DIGITS
 
 Split = Literal["train", "eval"]
 FIRST_IMAGES = 16

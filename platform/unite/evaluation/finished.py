@@ -18,7 +18,14 @@ from importlib.util import find_spec
 from typing import Any
 
 from unite.checkpoints.layout import MARKER, checkpoint_digest, latest
-from unite.checkpoints.resolve import (
+from unite.config.schema import RunConfig
+from unite.data.folder import ParquetFolder
+from unite.data.manifest import MANIFEST
+from unite.entry import PACKAGE
+from unite.evaluation.arguments import READERS, EvaluateArguments, check, chosen_suites
+from unite.metrics.versions import library_versions
+from unite.runs import (
+    DIGITS,
     EVALUATIONS,
     RESULTS_FILE,
     parent_of,
@@ -27,14 +34,7 @@ from unite.checkpoints.resolve import (
     resolve_run,
     run_of,
 )
-from unite.config.schema import RunConfig
-from unite.data.folder import ParquetFolder
-from unite.data.manifest import MANIFEST
-from unite.entry import PACKAGE
-from unite.evaluation.arguments import READERS, EvaluateArguments, check, chosen_suites
-from unite.metrics.versions import library_versions
 from unite.storage import StorageError, Store, database_path
-from unite.training.runs import DIGITS
 from unite.weights import weights_folders, weights_in
 
 FOLDER = "finished"

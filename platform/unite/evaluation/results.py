@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from unite.checkpoints.resolve import RESULTS_FILE
 from unite.evaluation.card import MetricCard
 from unite.metrics.moments import MetricError
 from unite.paper import PaperFigure
+from unite.runs import RESULTS_FILE
 from unite.storage import Store
 
 

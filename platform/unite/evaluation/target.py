@@ -12,13 +12,6 @@ from typing import Any, Literal
 
 from unite.checkpoints.export import CARDS_FILE
 from unite.checkpoints.load import AUTHORS_WEIGHTS, EXPORT_WEIGHTS, load
-from unite.checkpoints.resolve import (
-    EVALUATIONS,
-    read_record,
-    read_run_config,
-    resolve_run,
-    run_of,
-)
 from unite.checkpoints.store import (
     MARKER,
     CheckpointError,
@@ -32,6 +25,7 @@ from unite.data.shards import ShardSet
 from unite.domains import build_domain
 from unite.evaluation.dataset import Dataset, data_folder
 from unite.evaluation.task import Subject
+from unite.runs import EVALUATIONS, read_record, read_run_config, resolve_run, run_of
 from unite.storage import Store
 
 DIGEST_DIGITS = 16

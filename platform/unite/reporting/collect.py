@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from unite import tracking
-from unite.checkpoints.resolve import CONFIG_FILE, RUN_FILE
 from unite.reporting.curves import ALIGNMENT_FILE, AlignmentCurves, parse_alignment
 from unite.reporting.evaluations import (
     UNREADABLE,
@@ -25,6 +24,7 @@ from unite.reporting.evaluations import (
     with_problem,
 )
 from unite.reporting.pictures import Thumbnail, thumbnail
+from unite.runs import CONFIG_FILE, RUN_FILE
 from unite.storage import StorageError, Store
 from unite.training.progress import read_progress
 

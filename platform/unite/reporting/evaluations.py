@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from unite.checkpoints.resolve import EVALUATIONS
 from unite.evaluation.arguments import SUITES
 from unite.evaluation.results import RESULTS_FILE, Outcome, Row, read_outcomes
 from unite.metrics.moments import MetricError
+from unite.runs import EVALUATIONS
 from unite.storage import StorageError, Store
 from unite.tracking import RunFiles, TrackingError
 

@@ -15,13 +15,13 @@ from unite import tracking
 from unite.ablation.results import Result
 from unite.ablation.trials import Protocol, Trial
 from unite.ablation.verdict import Measured
-from unite.checkpoints.resolve import TRIAL_FOLDER
 from unite.config.axes import Axis
 from unite.config.schema import RunConfig
 from unite.config.serialise import replace
 from unite.reporting.catalogue import Catalogue, Entry
 from unite.reporting.collect import PARENT_TAG, Collected, ReportRun
 from unite.reporting.evaluations import UNREADABLE, first_line
+from unite.runs import TRIAL_FOLDER
 from unite.storage import Store
 
 MEASURED_TAG = "measured"

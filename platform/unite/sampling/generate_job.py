@@ -15,12 +15,12 @@ from rich.progress import BarColumn, TextColumn
 
 from unite import terminal
 from unite.checkpoints.load import load
-from unite.checkpoints.resolve import read_run_config, resolve_run
 from unite.config.effects import override
 from unite.config.schema import SamplingConfig, Solver
 from unite.config.serialise import to_dict
 from unite.domains.base import Domain
 from unite.models.unite import UNITE
+from unite.runs import read_run_config, resolve_run
 from unite.sampling.generator import generate_batches
 from unite.sampling.grid import image_grid, save_png, save_samples
 from unite.sampling.sample_folder import (

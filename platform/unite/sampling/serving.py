@@ -20,11 +20,11 @@ import torch
 from torch import Tensor
 
 from unite.checkpoints.load import load
-from unite.checkpoints.resolve import read_run_config
 from unite.config.effects import override
 from unite.config.schema import SamplingConfig
 from unite.flow.random import Purpose, normal, stream_keys, uniform
 from unite.models.unite import UNITE
+from unite.runs import read_run_config
 from unite.sampling.generator import generate_batches
 from unite.sampling.seeds import sample_seeds
 

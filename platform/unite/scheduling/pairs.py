@@ -13,7 +13,6 @@ import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from unite.checkpoints.resolve import committed_at
 from unite.config.schema import SamplingConfig
 from unite.evaluation.arguments import EvaluateArguments, without_effect
 from unite.evaluation.guidance import SUITE as SWEEP
@@ -27,8 +26,8 @@ from unite.evaluation.suites.generation import Generation
 from unite.evaluation.sweep import SCALES
 from unite.evaluation.target import Target
 from unite.evaluation.task import Suite
+from unite.runs import DIGITS, committed_at
 from unite.storage import Store
-from unite.training.runs import DIGITS
 
 FOLDER = "schedule"
 DIGEST_DIGITS = 16

@@ -18,11 +18,12 @@ from unite.checkpoints.store import latest, read_state
 from unite.data.loader import sequential_batches
 from unite.data.shards import ShardSet
 from unite.domains import Domain, build_domain
+from unite.runs import DIGITS, data_uri
 from unite.storage import Store
 from unite.training.curves import draw_curves
 from unite.training.evaluation import GRID_FILE, GRID_SEED, sample_images
 from unite.training.finished import Report
-from unite.training.runs import DIGITS, Run, data_uri
+from unite.training.runs import Run
 from unite.words import command
 
 CURVES_FILE = "curves.png"

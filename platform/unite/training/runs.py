@@ -1,33 +1,29 @@
-"""Place and state of a run: new, to be continued, or finished.
+"""A run to train: new, to be continued, or finished.
 
-<storage>/<name>/ holds config.json (what is computed), run.json (the MLflow run),
-progress.json, checkpoints/ and samples. The name defaults to recipe and config digest, so the
-same command finds the same run again.
+The name defaults to recipe and config digest, so the same command finds the same run again.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from dataclasses import replace as replace_dataclass
 from typing import Any
 
 from unite.checkpoints.layout import MARKER, CheckpointError, committed, folder_of
-from unite.checkpoints.resolve import (
+from unite.checkpoints.metadata import parse_config
+from unite.config.schema import DataConfig, RunConfig
+from unite.config.serialise import PLACE_FIELDS, diff, digest, to_dict
+from unite.runs import (
+    CONFIG_FILE,
+    DIGITS,
+    STOP_FILE,
     at_home,
+    default_storage,
     parent_of,
-    parse_config,
     read_record,
     shares_its_record,
 )
-from unite.config.schema import DataConfig, RunConfig
-from unite.config.serialise import PLACE_FIELDS, diff, digest, to_dict
 from unite.storage import Store
-
-CONFIG_FILE = "config.json"
-RUN_FILE = "run.json"
-STOP_FILE = "STOP"
-DIGITS = "builtin:digits"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +43,6 @@ class Run:
     def mlflow_run_id(self) -> str | None:
         """The MLflow run that training goes on with; None for a new run, and for a copy of one."""
         return None if shares_its_record(self.folder) else self.record.get("mlflow_run_id")
-
-
-def default_storage() -> str:
-    """UNITE_STORAGE, else ~/unite-runs inside a Ray job (its folder is temporary), else ./runs."""
-    if os.environ.get("UNITE_STORAGE"):
-        return os.environ["UNITE_STORAGE"]
-    in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
-    return os.path.expanduser("~/unite-runs") if in_job else "runs"
 
 
 def open_run(config: RunConfig, *, resume: str = "auto", allow_changes: bool = False) -> Run:
@@ -80,12 +68,6 @@ def run_flags(run: Run) -> list[str]:
     usual = Store.open(default_storage()).uri
     storage = [] if run.config.storage == usual else ["--storage", run.config.storage]
     return ["--run", run.folder.name, *storage]
-
-
-def data_uri(config: RunConfig, split: str) -> str:
-    """Folder or URI of the shards of a split ("train" or "eval") of a resolved config."""
-    chosen = config.data.eval if split == "eval" and config.data.eval else config.data.train
-    return f"{config.storage}/data/digits" if chosen == DIGITS else chosen
 
 
 def _absolute(data: DataConfig) -> DataConfig:

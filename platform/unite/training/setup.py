@@ -20,6 +20,7 @@ from unite.data.loader import BatchStream, sequential_batches
 from unite.data.shards import ShardSet, Split
 from unite.domains import build_domain
 from unite.models.unite import UNITE
+from unite.runs import STOP_FILE, data_uri
 from unite.storage import StorageError, Store
 from unite.training.ema import Ema
 from unite.training.flops import DeviceRate, compute_dtype, training_flops
@@ -28,7 +29,7 @@ from unite.training.losses import Perceptual, require_perceptual
 from unite.training.muon import build_optimizers
 from unite.training.parallelize import World, check_replicas, parallelize
 from unite.training.progress import ProgressWriter
-from unite.training.runs import STOP_FILE, Run, data_uri
+from unite.training.runs import Run
 from unite.training.step import TrainingStep
 
 TOKEN_FILE = "token"

@@ -1,8 +1,18 @@
-"""Resolution of a reference to a run (`latest`, name, MLflow id, path) to the model's place."""
+"""The run folder: its names, its config and record, and the references that lead to it.
+
+    <storage>/<name>/config.json    what is computed
+                     run.json       the MLflow run
+                     progress.json  state of the training (training/progress.py)
+                     checkpoints/   checkpoints/layout.py
+                     evaluations/   results, by checkpoint
+                     ablation/      results of sweeps
+
+A run may be copied, moved or renamed: it lives in the folder that it was opened from.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
 from dataclasses import replace
 from typing import Any
 
@@ -14,13 +24,15 @@ from unite.checkpoints.layout import (
     folder_of,
     read_state,
 )
-from unite.checkpoints.metadata import PARTS
+from unite.checkpoints.metadata import is_run_config, parse_config
 from unite.config.schema import RunConfig
-from unite.config.serialise import from_dict
 from unite.storage import Store, moved
 
 CONFIG_FILE = "config.json"
 RUN_FILE = "run.json"
+STOP_FILE = "STOP"
+DIGITS = "builtin:digits"
+"""Name of the data that are made in the storage."""
 LATEST = "latest"
 TRIAL_FOLDER = "ablation"
 """Folder in a run's folder with the results of sweeps."""
@@ -30,6 +42,20 @@ RESULTS_FILE = "results.json"
 """File in these with the numbers."""
 LISTED_RUNS = 8
 """Largest number of runs that an error message names."""
+
+
+def default_storage() -> str:
+    """UNITE_STORAGE, else ~/unite-runs inside a Ray job (its folder is temporary), else ./runs."""
+    if os.environ.get("UNITE_STORAGE"):
+        return os.environ["UNITE_STORAGE"]
+    in_job = "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    return os.path.expanduser("~/unite-runs") if in_job else "runs"
+
+
+def data_uri(config: RunConfig, split: str) -> str:
+    """Folder or URI of the shards of a split ("train" or "eval") of a resolved config."""
+    chosen = config.data.eval if split == "eval" and config.data.eval else config.data.train
+    return f"{config.storage}/data/digits" if chosen == DIGITS else chosen
 
 
 def resolve_run(reference: str, storage: str) -> str:
@@ -116,22 +142,6 @@ def run_of(checkpoint: Store) -> Store | None:
     folder, found, _ = checkpoint.uri.rpartition("/checkpoints/")
     run = Store(folder) if found else None
     return run if run is not None and run.is_file(CONFIG_FILE) else None
-
-
-def is_run_config(config: Mapping[str, Any]) -> bool:
-    """True if a config.json is a run's; the authors' checkpoints have one of another kind."""
-    return any(part in config for part in ("recipe", *PARTS))
-
-
-def parse_config(config: Any, where: str) -> RunConfig:
-    """The config of a run from its JSON form; CheckpointError names the file and the field."""
-    missing = [part for part in PARTS if not isinstance(config, dict) or part not in config]
-    try:
-        if missing:
-            raise ValueError(f"the config has no field {', '.join(map(repr, missing))}")
-        return from_dict(RunConfig, config)
-    except ValueError as error:
-        raise CheckpointError(f"{where} is damaged or of another version: {error}") from error
 
 
 def read_record(run: Store) -> dict[str, Any]:

@@ -5,16 +5,11 @@ import shutil
 
 import pytest
 
-from unite.checkpoints.resolve import (
-    read_record,
-    read_run_config,
-    resolve_run,
-    shares_its_record,
-)
 from unite.checkpoints.store import MARKER, CheckpointError
 from unite.config.recipes import recipe
 from unite.config.schema import RunConfig, SamplingConfig
 from unite.config.serialise import replace, to_dict
+from unite.runs import read_record, read_run_config, resolve_run, shares_its_record
 from unite.storage import Store
 
 CONFIG = RunConfig(recipe="smoke", sampling=SamplingConfig(solver="euler", num_steps=3))

@@ -9,7 +9,7 @@ import pytest
 
 from unite.commands.recipes import list_recipes
 from unite.config.recipes import recipe
-from unite.evaluation.report import number
+from unite.metrics.specs import number
 from unite.training.flops import training_flops
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "exact.md").read_text()

@@ -24,7 +24,7 @@ import pytest
 
 from unite.ablation.verdict import findings
 from unite.config.axes import AXES
-from unite.evaluation.report import number
+from unite.metrics.specs import number
 from unite.paper import TABLES
 
 ROOT = Path(__file__).resolve().parents[1]

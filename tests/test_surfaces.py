@@ -18,8 +18,7 @@ from unite.config import domains, schema
 from unite.config.recipes import names, recipe
 from unite.config.schema import RunConfig
 from unite.config.serialise import flatten
-from unite.config.vocabulary import METRICS
-from unite.metrics.better import DIRECTIONS
+from unite.metrics.specs import directions, logged
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -45,8 +44,8 @@ def checkpoint_keys() -> list[str]:
 SURFACES: dict[str, Callable[[], list[str]]] = {
     "flags.txt": flags,
     "recipes.txt": names,
-    "metrics.txt": lambda: list(METRICS),
-    "directions.txt": lambda: [f"{name} {better}" for name, better in DIRECTIONS.items()],
+    "metrics.txt": lambda: list(logged()),
+    "directions.txt": lambda: [f"{name} {better}" for name, better in directions().items()],
     "checkpoint_keys.txt": checkpoint_keys,
 }
 

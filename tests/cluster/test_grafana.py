@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from unite.cluster.gauges import IMAGES_SEEN, GaugedTracker, gauge_name, with_gauges
-from unite.config.vocabulary import METRICS
+from unite.metrics.specs import logged
 
 # What this cluster need not export, and why. Ray's own dashboards must know each name.
 ELSEWHERE = {
     "ray_node_gram_used": "needs a GPU",
     "ray_node_gpus_utilization": "needs a GPU",
 }
-OURS = {f"ray_{gauge_name(name)}" for name in [*METRICS, IMAGES_SEEN]}
+OURS = {f"ray_{gauge_name(name)}" for name in [*logged(), IMAGES_SEEN]}
 PATIENCE_S = 60
 GRID_WIDTH = 24
 
@@ -129,7 +129,7 @@ def test_every_metric_of_the_dashboard_is_exported_by_a_live_ray(ray_cluster, da
     deadline = time.monotonic() + PATIENCE_S
     while problems := sorted(OURS - set(live)) + strays(dashboard, live):
         assert time.monotonic() < deadline, problems
-        ray_cluster.get(rank.log.remote(list(METRICS)))
+        ray_cluster.get(rank.log.remote(list(logged())))
         time.sleep(1)
         live |= scrape(port)
 
@@ -200,7 +200,7 @@ class Kept:
 
 
 def test_metrics_have_gauges_of_their_own():
-    assert len(OURS) == len(METRICS) + 1
+    assert len(OURS) == len(logged()) + 1
     assert all(re.fullmatch(r"ray_unite_[a-z0-9_]+", name) for name in OURS)
 
 

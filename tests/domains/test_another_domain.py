@@ -23,10 +23,10 @@ from unite.config.recipes import recipe
 from unite.config.schema import ImagesConfig, RunConfig
 from unite.config.serialise import replace as change
 from unite.config.validate import validate
-from unite.config.vocabulary import METRICS
 from unite.data.bad_rows import read_bad_rows
 from unite.data.loader import local_reader
 from unite.domains import Domain, build_domain
+from unite.metrics.specs import SPECS, Spec
 from unite.models import UNITE
 from unite.storage import Store
 from unite.tracking import NullTracker
@@ -38,6 +38,13 @@ from unite.training.setup import Job, build_trainer
 
 MOST = 6
 BATCH = 8
+CLOSENESS = Spec(
+    family="reconstruction",
+    key="closeness",
+    meaning="minus the mean distance of points",
+    better="higher",
+    logged=True,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +148,7 @@ def registered():
     build_domain.register(PointsConfig, PointsDomain)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(schema, "DomainConfig", ImagesConfig | PointsConfig)
-        patch.setitem(METRICS, "eval/closeness", "minus the mean distance of points")
+        patch.setitem(SPECS, (CLOSENESS.family, CLOSENESS.key), CLOSENESS)
         yield
 
 

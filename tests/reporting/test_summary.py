@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from unite.metrics.specs import better_words
 from unite.reporting.catalogue import Catalogue
-from unite.reporting.summary import better_words, summarise
+from unite.reporting.summary import summarise
 
 
 def cell(seen, index, name, title):

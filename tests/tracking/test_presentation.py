@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from unite.config.schema import TrackingConfig
-from unite.config.vocabulary import METRICS
+from unite.metrics.specs import logged
 from unite.tracking import (
     DataInput,
     RunFiles,
@@ -116,7 +116,7 @@ def test_a_worker_has_no_command_of_its_own(monkeypatch, storage):
     assert COMMAND_TAG not in run_of(start(storage)).data.tags
 
 
-@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("name", logged())
 def test_what_is_about_the_machine_stands_on_a_page_of_its_own(name):
     group = name.partition("/")[0]
     about_the_machine = group in ("checkpoint", "data", "memory", "throughput", "epoch")
@@ -126,8 +126,8 @@ def test_what_is_about_the_machine_stands_on_a_page_of_its_own(name):
 
 
 def test_names_are_not_mixed_up_and_evaluation_comes_first():
-    shown = [shown_name(name) for name in METRICS]
-    assert len(set(shown)) == len(METRICS)
+    shown = [shown_name(name) for name in logged()]
+    assert len(set(shown)) == len(logged())
     assert sorted(shown)[0].startswith("eval/")
 
 

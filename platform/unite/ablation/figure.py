@@ -27,9 +27,8 @@ from unite.ablation.verdict import (
     shown_metrics,
 )
 from unite.config.axes import Axis, Cell, Point
-from unite.evaluation.report import shown_name
-from unite.metrics.better import higher_is_better
 from unite.metrics.plots import COLORS, DPI, MARKERS, STYLE, Picture
+from unite.metrics.specs import higher_is_better, shown_name
 from unite.paper import TABLES
 
 PANEL_INCHES = (3.7, 3.1)

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from unite.ablation.results import Result
 from unite.ablation.trials import Trial
 from unite.config.axes import Axis, Cell, Claim, Point, Role
-from unite.evaluation.report import shown_name
-from unite.metrics.better import higher_is_better
+from unite.metrics.specs import higher_is_better, shown_name, spec_of
 from unite.paper import TABLES
 from unite.training.monitors import has_learned
 
@@ -28,8 +27,6 @@ DECISIVE = 2.0
 """Number of standard errors beyond which a difference decides."""
 PSNR = "eval/reconstruction/psnr"
 LATENT_STD = "eval/latent/std"
-PAPER_NAMES = {"fid": "gFID", "gfid": "gFID", "rfid": "rFID", "is": "IS"}
-"""Metric of `unite.paper.TABLES` -> name in figures and tables."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +140,12 @@ def _logged(measured: Iterable[Measured], suite: str, heads: Sequence[str]) -> l
     ]
 
 
+def paper_name(cell: Cell) -> str:
+    """Name of a figure's metric in the paper: gFID, rFID, IS."""
+    row = spec_of(cell.metric)
+    return row.paper if row else cell.metric
+
+
 def paper_value(cell: Cell) -> float:
     """A figure of the paper."""
     return TABLES[cell.table].rows[cell.row][cell.metric]
@@ -177,7 +180,7 @@ def findings(axis: Axis) -> list[str]:
 def finding(axis: Axis, claim: Claim) -> str:
     """One claim with its figures, such as gFID 2.71 (sigma = 0.7) against 6.58 (...)."""
     cells = axis.paper[claim.role]
-    name = PAPER_NAMES[cells[claim.better].metric]
+    name = paper_name(cells[claim.better])
     better, worse = (
         f"{paper_value(cells[point]):g} ({name_of(axis, point)})"
         for point in (claim.better, claim.worse)
@@ -217,7 +220,7 @@ def decide(better: Estimate, worse: Estimate, sign: float) -> str:
 
 def _paper_words(axis: Axis, claim: Claim) -> str:
     cells = axis.paper[claim.role]
-    name = PAPER_NAMES[cells[claim.better].metric]
+    name = paper_name(cells[claim.better])
     better, worse = (f"{paper_value(cells[point]):g}" for point in (claim.better, claim.worse))
     return f"Paper ({_sources(axis, claim)}): {name} {better} against {worse}, lower is better."
 
@@ -244,7 +247,7 @@ def _best_by(axis: Axis, measured: Sequence[Measured], role: Role, metric: str) 
     cells = axis.paper.get(role, {})
     if cells:
         theirs = min(cells, key=lambda point: paper_value(cells[point]))
-        best = f"{PAPER_NAMES[cells[theirs].metric]} {paper_value(cells[theirs]):g}"
+        best = f"{paper_name(cells[theirs])} {paper_value(cells[theirs]):g}"
         line += f" The paper's: {best} at {name_of(axis, theirs)}."
     return [line]
 

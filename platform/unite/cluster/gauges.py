@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unite.config.vocabulary import METRICS
+from unite.metrics.specs import logged
 from unite.training.loop import Tracker
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class GaugedTracker:
         if name not in self._gauges:
             from ray.util.metrics import Gauge
 
-            meaning = METRICS.get(name, "training samples seen")
+            meaning = logged().get(name, "training samples seen")
             gauge = Gauge(gauge_name(name), description=meaning, tag_keys=("run",))
             self._gauges[name] = gauge.set_default_tags({"run": self._run})
         return self._gauges[name]

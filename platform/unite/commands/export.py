@@ -20,7 +20,7 @@ from unite.evaluation.compare import why_not_better
 from unite.evaluation.results import Outcome
 from unite.evaluation.target import open_subject
 from unite.evaluation.task import Subject
-from unite.metrics.better import DIRECTIONS, direction
+from unite.metrics.specs import direction, directions
 from unite.models.unite import UNITE
 from unite.runs import read_record, run_of
 from unite.sampling import serving
@@ -132,7 +132,7 @@ def _check(arguments: ExportArguments) -> None:
     if arguments.champion and direction(arguments.champion) is None:
         raise ValueError(
             f"--champion {arguments.champion!r}: neither higher nor lower is better; use one of "
-            f"{', '.join(DIRECTIONS)} (distances with their extractor, as fd-digits-cnn)"
+            f"{', '.join(directions())} (distances with their extractor, as fd-digits-cnn)"
         )
 
 

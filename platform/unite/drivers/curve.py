@@ -32,8 +32,8 @@ from unite.evaluation.curve import (
     history_of,
     points_of,
 )
-from unite.evaluation.report import number, shown_name
 from unite.evaluation.results import Outcome, Row
+from unite.metrics.specs import number, shown_name
 from unite.runs import resolve_run, run_of
 from unite.storage import Store
 from unite.words import count

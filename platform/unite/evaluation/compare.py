@@ -11,10 +11,9 @@ from rich.console import Console
 
 from unite.evaluation.card import CardMismatchError, MetricCard, differences
 from unite.evaluation.columns import print_columns
-from unite.evaluation.report import number, shown_name
 from unite.evaluation.results import Row, read_outcomes
-from unite.metrics.better import DIRECTIONS, direction
 from unite.metrics.moments import MetricError
+from unite.metrics.specs import direction, directions, number, shown_name
 from unite.storage import Store
 
 Differences = dict[str, tuple[Any, Any]]
@@ -80,7 +79,7 @@ def why_not_better(new: MetricCard, old: MetricCard) -> str:
     if better is None:
         raise MetricError(
             f"{new.metric}: neither higher nor lower is better; compare one of: "
-            f"{', '.join(DIRECTIONS)} (distances with their extractor, as fd-digits-cnn)"
+            f"{', '.join(directions())} (distances with their extractor, as fd-digits-cnn)"
         )
     found = differences(new, old)
     if found:

@@ -14,10 +14,9 @@ from matplotlib.figure import Figure
 
 from unite.checkpoints.store import STATE_FILE, committed, folder_of, latest
 from unite.evaluation.card import comparable
-from unite.evaluation.report import shown_name
 from unite.evaluation.results import RESULTS_FILE, Row, read_outcomes
-from unite.metrics.better import higher_is_better
 from unite.metrics.plots import DPI, STYLE
+from unite.metrics.specs import higher_is_better, shown_name
 from unite.runs import EVALUATIONS
 from unite.storage import Store
 from unite.training.curves import FLOW_NOTE, History, draw_lines

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from unite.evaluation.columns import print_columns
 from unite.evaluation.results import Outcome, Row
+from unite.metrics.specs import number, shown_name, shown_value
 
 HEADINGS = ("metric", "value", "N", "paper", "note")
 PAPER_NOTE = (
@@ -22,20 +23,8 @@ def cells(row: Row) -> tuple[str, str, str, str, str]:
     """Cells of a line of the table."""
     paper = f"{number(row.paper.value)} ({row.paper.source.split(',')[0]})" if row.paper else ""
     count = f"{row.card.num_samples:,}" if row.card.num_samples > 1 else ""
-    return shown_name(row.card.metric), number(row.card.value), count, paper, row.note
-
-
-def shown_name(metric: str) -> str:
-    """Name of a metric in the literature: FID, FD-digits-cnn, PSNR."""
-    head, dash, rest = metric.partition("-")
-    short = head in ("fid", "rfid", "fd", "rfd", "kid", "kd", "is", "cs", "psnr", "ssim", "lpips")
-    known = {"rfid": "rFID", "rfd": "rFD"}
-    return (known.get(head, head.upper()) if short else head) + dash + rest
-
-
-def number(value: float) -> str:
-    """A number in four significant digits; whole numbers in full."""
-    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e9 else f"{value:.4g}"
+    value = shown_value(row.card.metric, row.card.value)
+    return shown_name(row.card.metric), value, count, paper, row.note
 
 
 def print_table(outcomes: Sequence[Outcome], console: Console) -> None:

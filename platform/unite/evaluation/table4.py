@@ -11,8 +11,8 @@ from typing import Literal
 
 from unite.config.schema import Solver
 from unite.evaluation.arguments import EvaluateArguments, SampleArguments, Table4Arguments
-from unite.evaluation.report import number, shown_name
 from unite.evaluation.results import Outcome, Row
+from unite.metrics.specs import number, shown_name
 from unite.paper import TABLES, PaperFigure
 
 FOLDER = "table4"

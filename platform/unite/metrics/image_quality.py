@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from unite.domains.images import SMALLEST_ERROR
-from unite.metrics.better import higher_is_better
 from unite.metrics.moments import MetricError
+from unite.metrics.specs import higher_is_better
 
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 
 from unite.metrics.noise_levels import Trajectory
 from unite.metrics.pathways import Alignment
+from unite.metrics.specs import spec_of
 from unite.metrics.weight_entropy import GROUPS, PAPER_BINS, WeightEntropy
 from unite.paper import TABLES
 
@@ -29,7 +30,6 @@ GROUP_STYLES = {
     "functional": ("#E69F00", "//", "attention, MLP"),
     "other": ("#C8C8C8", "..", "embeddings, heads"),
 }
-METRIC_LABELS = {"psnr": "PSNR to the input (dB)", "l1": "L1 to the input (0 to 1)"}
 CLEAN = 1.12
 """Place of D(z0) on the axis of t: apart from t = 1, since it is no prediction."""
 STYLE: dict[Any, object] = {
@@ -107,12 +107,19 @@ def plot_trajectory(results: Mapping[str, Trajectory], metric: str = "psnr") -> 
         axes.set(
             title="Decoded predictions along the trajectory",
             xlabel="t (0 = noise, 1 = clean)",
-            ylabel=METRIC_LABELS.get(metric, metric),
+            ylabel=to_the_input(metric),
             xlim=(-0.03, CLEAN + 0.06),
         )
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1, CLEAN], ["0", "0.25", "0.5", "0.75", "1", "D(z0)"])
         axes.legend(loc="lower right")
         return _render(figure)
+
+
+def to_the_input(metric: str) -> str:
+    """Label of a metric between a reconstruction and its input."""
+    row = spec_of(metric, "reconstruction")
+    unit = f" ({row.unit})" if row and row.unit else ""
+    return f"{row.name if row else metric} to the input{unit}"
 
 
 def plot_entropy(results: Mapping[str, WeightEntropy]) -> Picture:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from unite.evaluation.card import MetricCard
-from unite.evaluation.report import number, shown_name
 from unite.evaluation.results import Row
+from unite.metrics.specs import number, shown_name
 from unite.reporting.collect import ReportRun
 
 Metric = tuple[str, str]

@@ -6,22 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unite.evaluation.report import number
-from unite.metrics.better import direction
+from unite.metrics.specs import direction, judges, number, spec_of
 from unite.reporting.catalogue import Catalogue, Entry, index_of, title
 from unite.reporting.collect import ReportRun
 from unite.reporting.figures import Panel
 from unite.reporting.pictures import Thumbnail
 from unite.reporting.summary import Cell, Column, Summary
 
-RANKED_BY = (
-    ("generation", ("fid", "fd")),
-    ("reconstruction", ("rfid", "rfd")),
-    ("reconstruction", ("psnr",)),
-)
-"""Metrics that may rank runs, the first one first: suite, and first words of metric names."""
-LOGGED_RANK = "eval/psnr"
-"""Logged metric that ranks runs without an evaluation."""
+FAMILIES = ("generation", "reconstruction")
+"""Families whose metrics may rank runs, the first one first."""
 MOST_NUMBERS = 6
 
 
@@ -45,7 +38,7 @@ def headline(
     """The best training run, or trial where there is no other run; None without any run.
 
     Runs are ranked by one metric among numbers of one protocol only: that of most runs. Without
-    evaluations the PSNR of the training ranks them, and without that the newest run stands.
+    evaluations the metric of the training ranks them, and without that the newest run stands.
     """
     chosen = [i for i, run in enumerate(runs) if not run.trials] or list(range(len(runs)))
     if not chosen:
@@ -64,8 +57,8 @@ def headline(
 
 def _by_card(chosen: Sequence[int], catalogue: Catalogue) -> tuple[int, str] | None:
     newest = [entry for entry in catalogue.entries if entry.newest and entry.run in chosen]
-    for suite, heads in RANKED_BY:
-        fitting = [e for e in newest if e.card.suite == suite and _head(e) in heads]
+    for row in (row for family in FAMILIES for row in judges(family)):
+        fitting = [e for e in newest if spec_of(e.card.metric, e.card.suite) is row]
         if not fitting:
             continue
         metric = Counter(entry.card.metric for entry in fitting).most_common(1)[0][0]
@@ -73,10 +66,6 @@ def _by_card(chosen: Sequence[int], catalogue: Catalogue) -> tuple[int, str] | N
         alike = _alike(of_metric)
         return _best(alike).run, _rule(metric, len(alike), len(of_metric))
     return None
-
-
-def _head(entry: Entry) -> str:
-    return entry.card.metric.partition("-")[0]
 
 
 def _alike(entries: Sequence[Entry]) -> list[Entry]:
@@ -101,9 +90,12 @@ def _rule(metric: str, alike: int, measured: int) -> str:
 
 
 def _by_logged(chosen: Sequence[int], runs: Sequence[ReportRun]) -> tuple[int, str] | None:
-    metrics = {index: runs[index].info.metrics for index in chosen}
-    logged = {i: found[LOGGED_RANK] for i, found in metrics.items() if LOGGED_RANK in found}
-    if not logged:
-        return None
-    best = max(logged, key=lambda index: logged[index])
-    return best, f"highest PSNR in training, {number(logged[best])} dB; no run has been evaluated"
+    for row in (row for family in FAMILIES for row in judges(family) if row.logged_name):
+        name, metrics = row.logged_name, {index: runs[index].info.metrics for index in chosen}
+        logged = {index: found[name] for index, found in metrics.items() if name in found}
+        if logged:
+            choose, rank = (max, "highest") if row.better == "higher" else (min, "lowest")
+            best = choose(logged, key=lambda index: logged[index])
+            value = f"{number(logged[best], row.digits)} {row.unit}".strip()
+            return best, f"{rank} {row.name} in training, {value}; no run has been evaluated"
+    return None

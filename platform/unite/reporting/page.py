@@ -19,14 +19,13 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from unite.ablation.verdict import RULE
-from unite.config.vocabulary import METRICS
 from unite.evaluation.card import OUTCOMES
-from unite.evaluation.report import number
+from unite.metrics.specs import better_words, logged, number
 from unite.reporting import charts
 from unite.reporting.catalogue import Catalogue, Entry, letter, shown, title
 from unite.reporting.collect import Collected, ReportRun
 from unite.reporting.figures import marker
-from unite.reporting.summary import LOGGED, better_words
+from unite.reporting.summary import logged_columns
 from unite.reporting.view import View
 
 TEMPLATE, STYLE, SCRIPT = "report.html.j2", "report.css", "report.js"
@@ -132,7 +131,7 @@ def blob(data: Collected, catalogue: Catalogue) -> dict[str, Any]:
             }
             for (suite, metric), found in catalogue.protocols.items()
         },
-        "logged": {name: METRICS[name] for name in LOGGED},
+        "logged": {name: logged()[name] for name in logged_columns()},
     }
 
 

@@ -5,29 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unite.evaluation.report import number
-from unite.metrics.better import direction
+from unite.metrics.specs import SPECS, TRAINING, number, shown_value, spec_of
+from unite.metrics.specs.spec import Spec
 from unite.paper import TABLES
 from unite.reporting.catalogue import Catalogue, Entry, Metric, in_words, index_of, title
 from unite.reporting.collect import ReportRun
 
-LOGGED = {"latent/std": "latent std", "eval/psnr": "PSNR in training"}
-"""Metrics that training logs by itself; they have no card."""
-LOGGED_UNITS = {"latent/std": "0 = collapsed", "eval/psnr": "dB, higher is better"}
-COSTS = {
-    ("compute", "params_m"): ("parameters", "10^6, trained"),
-    ("compute", "tflop_per_sample"): ("TFLOP", "per image, training"),
-}
-UNITS = {"psnr": "dB, "}
-MEASURED = (
-    ("reconstruction", ("psnr",)),
-    ("generation", ("fid", "fd")),
-    ("generation", ("is", "cs")),
-    ("reconstruction", ("rfid", "rfd")),
-)
-"""Columns in their order: suite, and first words of metric names."""
-PAPER_COLUMNS: tuple[Metric, ...] = (("generation", "fid"), ("reconstruction", "rfid"))
-"""Columns that are always shown, so that nobody takes another distance for them."""
 PAPER_MODELS = ("UNITE-B", "UNITE-L", "UNITE-XL")
 
 
@@ -95,40 +78,47 @@ def summarise(runs: Sequence[ReportRun], catalogue: Catalogue) -> Summary:
     )
 
 
-def better_words(metric: str) -> str:
-    """Direction of a metric in words; empty for a metric without one."""
-    better = direction(metric)
-    return f"{better} is better" if better else ""
+def logged_columns() -> dict[str, str]:
+    """Columns of what training logs by itself, which has no card: logged name -> heading."""
+    rows = [row for row in SPECS.values() if row.column == "runs" and row.logged_name]
+    return {
+        row.logged_name: row.heading if row.family == TRAINING else f"{row.name} in training"
+        for row in rows
+    }
 
 
 def _columns(runs: Sequence[ReportRun], catalogue: Catalogue) -> list[Column]:
-    newest = {(e.card.suite, e.card.metric) for e in catalogue.entries if e.newest}
-    measured = [
-        metric
-        for suite, heads in MEASURED
-        for metric in sorted(
-            {m for m in (*newest, *PAPER_COLUMNS) if m[0] == suite and _head(m[1]) in heads},
-            key=lambda m: (heads.index(_head(m[1])), m[1]),
-        )
-    ]
+    """Columns in the order of the metrics' rows; the costs, which every run has, are last."""
+    newest = sorted({(e.card.suite, e.card.metric) for e in catalogue.entries if e.newest})
+    rows = [row for row in SPECS.values() if row.column == "runs" and row.family != TRAINING]
     columns = [
-        Column(metric=(suite, name), title=title(name), unit=_unit(name))
-        for suite, name in measured
+        Column(metric=(row.family, name), title=title(name), unit=unit(row))
+        for row in rows
+        if row.better
+        for name in _measured(row, newest)
     ]
-    for name, words in LOGGED.items():
+    for name, words in logged_columns().items():
         if any(name in run.info.metrics for run in runs):
-            columns.append(Column(metric=("", name), title=words, unit=LOGGED_UNITS[name]))
-    for metric, (words, unit) in COSTS.items():
-        columns.append(Column(metric=metric, title=words, unit=unit))
-    return columns
+            columns.append(Column(metric=("", name), title=words, unit=unit(spec_of(name))))
+    return columns + [
+        Column(metric=(row.family, row.key), title=row.heading, unit=unit(row))
+        for row in rows
+        if not row.better
+    ]
 
 
-def _head(name: str) -> str:
-    return name.partition("-")[0]
+def unit(row: Spec | None) -> str:
+    """Unit and direction of a metric in words."""
+    return ", ".join(filter(None, (row.unit, row.better_words))) if row else ""
 
 
-def _unit(name: str) -> str:
-    return f"{UNITS.get(name, '')}{better_words(name)}"
+def _measured(row: Spec, metrics: Sequence[Metric]) -> list[str]:
+    """A metric's names, one for each extractor that measured it.
+
+    The paper's extractor has its column always, so that no other distance is taken for it.
+    """
+    found = [name for suite, name in metrics if suite == row.family and spec_of(name) is row]
+    return list(dict.fromkeys([row.key, *found] if row.elsewhere and row.judges else found))
 
 
 def _with_letters(column: Column, catalogue: Catalogue) -> Column:
@@ -145,7 +135,7 @@ def _cell(run: ReportRun, index: int, column: Column, catalogue: Catalogue) -> C
     suite, name = column.metric
     if not suite:
         value = run.info.metrics.get(name)
-        return Cell() if value is None else Cell(text=number(value), value=value)
+        return Cell() if value is None else Cell(text=shown_value(name, value), value=value)
     entry = catalogue.newest(index, column.metric)
     if entry is None:
         return Cell()

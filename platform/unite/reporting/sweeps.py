@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from unite import tracking
 from unite.ablation.figure import metric_name
 from unite.ablation.verdict import (
-    PAPER_NAMES,
     RULE,
     Estimate,
     counterparts,
     distances,
     estimate,
     name_of,
+    paper_name,
     paper_value,
     shown_metrics,
     verdict,
 )
 from unite.config.axes import AXES, Axis, Cell, Point
-from unite.evaluation.report import number
+from unite.metrics.specs import number
 from unite.reporting.catalogue import Catalogue, Entry, differing, in_words, letter
 from unite.reporting.collect import Collected
 from unite.reporting.figures import Figure
@@ -224,7 +224,7 @@ def _value(trials: Sequence[SweepTrial], point: Point, metric: str, cell: Cell |
 
 
 def _paper_words(cell: Cell) -> str:
-    return f"{PAPER_NAMES[cell.metric]} {paper_value(cell):g}"
+    return f"{paper_name(cell)} {paper_value(cell):g}"
 
 
 def _split(line: str) -> tuple[str, str]:

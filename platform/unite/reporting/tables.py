@@ -10,20 +10,16 @@ from dataclasses import dataclass
 
 from unite.ablation.verdict import paper_cells, paper_value
 from unite.config.axes import NOISE, SHIFT, Axis
-from unite.evaluation.report import number
+from unite.metrics.specs import better_words, number, of_family, spec_of
 from unite.paper import TABLES, Table
 from unite.reporting.catalogue import Catalogue, Entry, title
 from unite.reporting.collect import ReportRun
-from unite.reporting.summary import better_words
 from unite.reporting.sweeps import SweepView, Value
 
 PARAMETERS = "parameters (M)"
 PAPER_HEADS = {"params_m_true": PARAMETERS, "params_m": PARAMETERS}
 """Columns of the paper's figures; others are metrics. Reported counts are not the code's."""
 LEFT_OUT = ("params_m_reported",)
-GENERATION = ("fid", "fd", "is", "cs")
-RECONSTRUCTION = ("rfid", "rfd", "psnr", "psnr_8bit")
-GFID = "gFID"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +78,7 @@ class PaperTable:
     @property
     def better(self) -> dict[str, str]:
         """Column -> direction in words."""
-        return {
-            name: better_words("fid" if name == GFID else name.lower()) for name in self.columns
-        }
+        return {name: better_words(name) for name in self.columns}
 
 
 def paper_tables(
@@ -96,13 +90,13 @@ def paper_tables(
         _of_runs(
             "Class-conditional generation",
             models,
-            _rows(runs, catalogue, "generation", GENERATION),
+            _rows(runs, catalogue, "generation"),
             [(f"Paper: others, {baselines.protocol}", baselines)],
         ),
         _of_runs(
             "Reconstruction",
             TABLES["imagenet256_reconstruction"],
-            _rows(runs, catalogue, "reconstruction", RECONSTRUCTION),
+            _rows(runs, catalogue, "reconstruction"),
         ),
         *(_of_axis(axis, sweeps) for axis in (NOISE, SHIFT)),
     ]
@@ -181,18 +175,16 @@ def _decimals(value: float) -> int:
     return len(f"{value:g}".partition(".")[2])
 
 
-def _rows(
-    runs: Sequence[ReportRun], catalogue: Catalogue, suite: str, heads: Sequence[str]
-) -> list[TableRow]:
+def _rows(runs: Sequence[ReportRun], catalogue: Catalogue, suite: str) -> list[TableRow]:
     """A row for each training run that has numbers of a suite; trials stand with their sweeps."""
     found = []
     for index, run in enumerate(runs):
         newest = [e for e in catalogue.of_run(index) if e.newest]
         ours = [
             entry
-            for head in heads
+            for row in of_family(suite)
             for entry in newest
-            if entry.card.suite == suite and entry.card.metric.partition("-")[0] == head
+            if row.column and entry.card.suite == suite and spec_of(entry.card.metric, suite) is row
         ]
         if not ours or run.trials:
             continue

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unite.config.vocabulary import METRICS
+from unite.metrics.specs import logged
 from unite.tracking.delivery import Connect, Delivery
 from unite.tracking.gateway import MlflowGateway
 from unite.tracking.images import check_image, encode_image
@@ -78,12 +78,13 @@ class Tracker:
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Keep metric values at `step` images seen; ValueError for a name outside the tables."""
+        vocabulary = logged()
         for name in metrics:
-            if name not in METRICS and name not in SYSTEM_METRICS:
+            if name not in vocabulary and name not in SYSTEM_METRICS:
                 raise ValueError(
-                    f"metric '{name}' is not in unite.config.vocabulary.METRICS: names are frozen "
-                    "so that runs can be compared. Add it there with unit and meaning, or log one "
-                    f"of: {', '.join(METRICS)}"
+                    f"metric '{name}' has no row in unite.metrics.specs: names are frozen so that "
+                    "runs can be compared. Add a row there with unit and meaning, or log one of: "
+                    f"{', '.join(vocabulary)}"
                 )
         self._last_step = int(step)
         self._append({name: float(value) for name, value in metrics.items()}, int(step))

@@ -1,0 +1,42 @@
+"""Metrics that are logged over training. MLflow's step is the number of images seen.
+
+Hyper-parameters never enter a name; what varies is the run's parameters.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from unite.metrics.specs.spec import TRAINING, Spec
+
+logged = partial(Spec, family=TRAINING)
+
+# fmt: off
+ROWS = (
+    logged(key="loss/total", meaning="what is minimised"),
+    logged(key="loss/reconstruction", meaning="weighted sum of the reconstruction's terms"),
+    logged(key="loss/l1", meaning="mean absolute error, images in [0, 1]"),
+    logged(key="loss/lpips", meaning="LPIPS (VGG) distance"),
+    logged(key="loss/types", unit="nat", meaning="cross entropy of element types"),
+    logged(key="loss/positions", meaning="position term of the reconstruction loss"),
+    logged(key="loss/lattice", meaning="lattice term of the reconstruction loss"),
+    logged(key="loss/flow", meaning="flow loss per noising, before weight and warm-up"),
+    logged(key="loss/flow_weight", meaning="weight of the flow term after warm-up"),
+    logged(key="grad/norm", meaning="global gradient norm before clipping"),
+    logged(key="lr", meaning="learning rate"),
+    logged(key="epoch", meaning="passes over the training set"),
+    logged(key="throughput/images_per_s", unit="1/s",
+           meaning="training samples per second, all workers"),
+    logged(key="throughput/mfu", meaning="share of the device's matmul rate, 0..1"),
+    logged(key="data/wait_fraction", meaning="share of the time spent waiting for data, 0..1"),
+    logged(key="data/bad_fraction", meaning="share of unreadable rows so far, 0..1"),
+    logged(key="latent/std", heading="latent std", unit="0 = collapsed", column="runs",
+           meaning="std of the latent over the batch, mean over channels"),
+    logged(key="latent/effective_rank",
+           meaning="exp of the entropy of the latent covariance spectrum"),
+    logged(key="checkpoint/lag_s", unit="s", meaning="time from a snapshot to its commit"),
+    logged(key="checkpoint/lag_images",
+           meaning="training samples since the last committed checkpoint"),
+    logged(key="memory/device_peak_gib", unit="GiB", meaning="peak device memory"),
+)
+# fmt: on

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 import tyro
 
-from unite.data.ingest.write import Encoding, Format
+from unite.data.ingest.images import Encoding, Format
 from unite.domains.transforms import decode_image
 from unite.evaluation.images.extractors import FeatureExtractor, Pixels, metric_name
 from unite.evaluation.images.small import SmallExtractor

@@ -42,7 +42,8 @@ from torchvision.transforms import Compose, PILToTensor
 
 from unite.cluster.connect import connect
 from unite.config.schema import DataConfig, ImagesConfig
-from unite.data.ingest.prepare import PrepareConfig, begin, finish, plan, run_job
+from unite.data.ingest.images import ImagesIngest
+from unite.data.ingest.prepare import begin, finish, plan, run_job
 from unite.data.loader import BatchStream
 from unite.data.shards import ShardSet
 from unite.domains import build_domain
@@ -115,7 +116,7 @@ def repeat_tree(source: Path, target: Path, num_images: int) -> Path:
 
 def prepare(tree: Path, out: Path, *, original: bool) -> ShardSet:
     """Shards of the tree, written by this process."""
-    planned = plan(PrepareConfig(source=str(tree), out=str(out), size=SIZE, original=original))
+    planned = plan(ImagesIngest(source=str(tree), out=str(out), size=SIZE, original=original))
     begin(planned)
     finish(planned, [run_job(job) for job in planned.jobs])
     return ShardSet.open(str(out), "train", IMAGES)

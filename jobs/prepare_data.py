@@ -1,4 +1,5 @@
-"""Prepare images: parquet shards of crops (JPEG to train on, lossless to measure on), a manifest.
+"""Prepare data: parquet shards of images (crops; JPEG to train on, lossless to measure on) or of
+atoms, and a manifest. The first word names the kind of source; without one it is images.
 
     python jobs/prepare_data.py DIR --out shards             a tree of class folders (ImageNet)
     python jobs/prepare_data.py train.tar --out shards       a tar of one, or of a tar per class
@@ -20,24 +21,24 @@ from unite.entry import run
 
 def main() -> None:
     """Parse, plan, write, show; the exit code is 0 on success, 2 for bad input, 130 on Ctrl-C."""
-    from unite.config.flags import parse
-    from unite.data.ingest.arguments import PrepareArguments, check_digits
+    from unite.data.ingest.arguments import check_digits, parse_arguments
     from unite.data.ingest.digits import BUILTIN_DIGITS, prepare_digits
     from unite.data.ingest.finished import describe_manifest, is_complete
     from unite.data.ingest.prepare import describe_plan, plan
     from unite.storage import Store
     from unite.terminal import tell
 
-    arguments = parse(PrepareArguments, description=__doc__)
-    if arguments.source == BUILTIN_DIGITS:
+    arguments = parse_arguments(sys.argv[1:], __doc__)
+    ingest = arguments.ingest
+    if ingest.source == BUILTIN_DIGITS:
         check_digits(arguments)
         if arguments.dry_run:
             print("1,797 digits: 1,500 to train on, 297 held out, under 1 MiB")
             return
-        prepare_digits(store := Store.open(arguments.out))
+        prepare_digits(store := Store.open(ingest.out))
         print(describe_manifest(store))
         return
-    planned = plan(arguments)
+    planned = plan(ingest)
     print(describe_plan(planned, every=arguments.dry_run, tell=tell))
     if arguments.dry_run:
         return

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from unite.data.ingest.prepare import PrepareConfig, plan
+from unite.data.ingest.images import ImagesIngest
+from unite.data.ingest.prepare import plan
 from unite.data.shards import MISSING, ShardError, ShardSet
 from unite.domains.columns import IMAGES
 
@@ -79,7 +80,7 @@ def test_labels_of_another_type_are_refused_in_one_line(tmp_path, kind) -> None:
     with pytest.raises(ShardError) as training:
         ShardSet.open(tmp_path, "train", IMAGES)
     with pytest.raises(ShardError) as preparing:
-        plan(PrepareConfig(source=str(tmp_path), out=str(tmp_path / "out"), size=8))
+        plan(ImagesIngest(source=str(tmp_path), out=str(tmp_path / "out"), size=8))
     message = str(training.value)
     assert message == str(preparing.value) and "\n" not in message
     assert f"{FILE}: the column label is of type {kind}, but must hold whole numbers" in message

@@ -17,8 +17,8 @@ from PIL import Image
 
 from unite.data.ingest.digits import load_digits, prepare_digits
 from unite.data.ingest.finished import describe_manifest, is_complete
+from unite.data.ingest.images import ImagesIngest
 from unite.data.ingest.prepare import (
-    PrepareConfig,
     begin,
     describe_plan,
     finish,
@@ -34,7 +34,7 @@ from unite.data.manifest import (
     encoding_name,
     read_manifest,
 )
-from unite.data.shards import ShardSet, require_same_classes
+from unite.data.shards import ShardSet, require_domain, require_same_classes
 from unite.domains.columns import IMAGES
 from unite.domains.transforms import center_crop_adm, decode_image
 from unite.storage import Store
@@ -66,12 +66,12 @@ def tree(tmp_path) -> Path:
     return root
 
 
-def config(source: Path | str, out: Path | str, **changes) -> PrepareConfig:
+def config(source: Path | str, out: Path | str, **changes) -> ImagesIngest:
     settings = {"size": 16, "rows_per_group": 3, "rows_per_shard": 8}
-    return PrepareConfig(source=str(source), out=str(out), **{**settings, **changes})
+    return ImagesIngest(source=str(source), out=str(out), **{**settings, **changes})
 
 
-def prepare(chosen: PrepareConfig) -> ShardSet:
+def prepare(chosen: ImagesIngest) -> ShardSet:
     """The whole job in this process."""
     planned = plan(chosen)
     begin(planned)
@@ -100,6 +100,47 @@ def test_tree_of_class_folders(tree, tmp_path):
         assert np.abs(stored.astype(int) - expected).mean() < 4
     shards.verify()
     assert not (tmp_path / "out" / UNFINISHED).exists()
+
+
+def test_bytes_of_shards_are_those_of_plain_parquet(tree, tmp_path):
+    """Data sets that users have keep their digests: rows and options written out once more."""
+    shards = prepare(config(tree, tmp_path / "out"))
+    kinds = pa.schema([("image", pa.binary()), ("label", pa.int64()), ("path", pa.string())])
+    compression = {"image": "NONE", "label": "ZSTD", "path": "ZSTD"}
+    for file in shards.files:
+        place, again = tmp_path / "out" / file, tmp_path / "again.parquet"
+        with pq.ParquetWriter(
+            again,
+            kinds,
+            compression=compression,
+            use_dictionary=False,
+            write_statistics=["label"],
+        ) as writer:
+            stored = pq.ParquetFile(place)
+            for group in range(stored.num_row_groups):
+                rows = stored.read_row_group(group).to_pylist()
+                writer.write_table(pa.Table.from_pylist(rows, schema=kinds), row_group_size=3)
+        assert again.read_bytes() == place.read_bytes()
+
+
+def test_places_of_skipped_rows_are_kept(tree, tmp_path):
+    shards = prepare(config(tree, tmp_path / "out"))
+    found = [shard.examples for shard in shards.manifest.shards if shard.examples]
+    assert found == [{"not a readable image": ["bird/3.JPEG"]}]
+
+
+def test_a_manifest_names_its_domain_and_an_older_one_is_of_images(tree, tmp_path):
+    out = Store.open(tmp_path / "out")
+    shards = prepare(config(tree, out.uri))
+    assert shards.manifest.domain == "images"
+    value = out.read_json("manifest.json", {})
+    del value["splits"]["train"]["domain"]
+    out.write_json("manifest.json", value)
+    older = ShardSet.open(out.uri, "train", IMAGES)
+    assert older.digest == shards.digest and older.manifest.domain == "images"
+    require_domain(out, "images", "recipe digits")
+    with pytest.raises(ShardError, match="out holds images; recipe mp20 reads crystals"):
+        require_domain(out, "crystals", "recipe mp20")
 
 
 def test_crop_is_that_of_adm_at_full_decoding(tree):
@@ -168,7 +209,8 @@ def test_folders_of_before_the_flag_go_on(tree, tmp_path):
     planned = plan(chosen)
     names = ("original", "quality", "rows_per_group", "rows_per_shard", "size", "split")
     before = {name: getattr(chosen, name) for name in names}
-    assert planned.fingerprint == content_digest([SCHEMA_VERSION, planned.source.digest, before])
+    (part,) = planned.splits
+    assert part.fingerprint == content_digest([SCHEMA_VERSION, part.source.digest, before])
     prepare(chosen)
     assert len(plan(replace(chosen, encoding="jpeg")).jobs) == len(planned.jobs)
     with pytest.raises(ShardError, match="before there was --encoding it was --encoding jpeg"):
@@ -297,7 +339,8 @@ def test_interrupted_job_keeps_finished_shards(tree, tmp_path):
 KILLED = """
 import os, signal, sys
 from unite.data.ingest import prepare as module
-from unite.data.ingest.prepare import PrepareConfig, begin, plan, run_job
+from unite.data.ingest.images import ImagesIngest
+from unite.data.ingest.prepare import begin, plan, run_job
 from unite.storage import Store
 
 source, out, fatal = sys.argv[1:]
@@ -311,7 +354,7 @@ def write(self, name, pieces):
     real(self, name, until_the_end())
 
 Store._write = write
-chosen = PrepareConfig(source=source, out=out, size=16, rows_per_group=3, rows_per_shard=8)
+chosen = ImagesIngest(source=source, out=out, size=16, rows_per_group=3, rows_per_shard=8)
 planned = plan(chosen)
 begin(planned)
 shards = [run_job(job) for job in planned.jobs]
@@ -378,8 +421,8 @@ def test_estimate_is_near_the_real_size(tree, tmp_path):
     shards = prepare(chosen)
     images = sum(len(row["image"]) for row in rows_of(shards))
     parts = [job.part for job in planned.jobs]
-    trial = try_parts("tree", parts, chosen.stored_as, every=False)
-    assert trial.bytes_per_row * planned.source.num_rows == pytest.approx(images, rel=0.2)
+    trial = try_parts("tree", parts, chosen, every=False)
+    assert trial.bytes_per_row * planned.num_rows == pytest.approx(images, rel=0.2)
 
 
 def test_sources_that_cannot_be_used(tmp_path):

@@ -10,7 +10,7 @@ import pytest
 from PIL import EpsImagePlugin, Image
 
 from unite.config.schema import ImagesConfig
-from unite.data.ingest.write import Encoding
+from unite.data.ingest.images import Encoding
 from unite.domains import build_domain
 from unite.domains.image_files import MAX_PIXELS, open_image, read_pixels
 from unite.domains.transforms import LONG, center_crop_adm, decode_image

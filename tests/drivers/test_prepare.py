@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unite.data.ingest.prepare import PrepareConfig, plan
+from unite.data.ingest.images import ImagesIngest
+from unite.data.ingest.prepare import plan
 from unite.data.shards import ShardSet
 from unite.domains.columns import IMAGES
 from unite.storage import StorageError
@@ -30,20 +31,20 @@ def tree(tmp_path) -> Path:
 def test_job_writes_all_shards_and_repairs_them(ray_cluster, tree, tmp_path):
     from unite.drivers.prepare import prepare
 
-    chosen = PrepareConfig(source=str(tree), out=str(tmp_path / "out"), size=16, rows_per_shard=5)
-    manifest = prepare(plan(chosen), num_cpus=2)
+    chosen = ImagesIngest(source=str(tree), out=str(tmp_path / "out"), size=16, rows_per_shard=5)
+    manifests = prepare(plan(chosen), num_cpus=2)
     shards = ShardSet.open(chosen.out, "train", IMAGES)
     assert (shards.num_rows, len(shards.files)) == (18, 4)
-    assert shards.manifest == manifest
+    assert {"train": shards.manifest} == manifests
     (tmp_path / "out" / shards.files[0]).unlink()
-    assert prepare(plan(chosen)).digest == manifest.digest
+    assert prepare(plan(chosen))["train"].digest == manifests["train"].digest
     shards.verify()
 
 
 def test_error_of_a_task_reaches_the_caller_as_itself(ray_cluster, tree, tmp_path):
     from unite.drivers.prepare import prepare
 
-    chosen = PrepareConfig(source=str(tree), out=str(tmp_path / "out"), size=16)
+    chosen = ImagesIngest(source=str(tree), out=str(tmp_path / "out"), size=16)
     planned = plan(chosen)
     for path in tree.rglob("*.png"):
         path.unlink()

@@ -1,8 +1,8 @@
 """`manifest.json`: the content of a prepared data folder, by split.
 
 Schema version 1: {"schema_version": 1, "splits": {"train": {...}, "eval": {...}}}. A split lists
-its shards (file, rows of each row group, bytes, SHA-256), its columns and class names, the source
-rows that were skipped per reason, and the settings of its preparation.
+its shards (file, rows of each row group, bytes, SHA-256), its domain, columns and class names, the
+source rows that were skipped per reason, and the settings of its preparation.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ class Shard:
     sha256: str = ""
     skipped: dict[str, int] = field(default_factory=dict)
     """Source rows that were left out of this shard, per reason."""
+    examples: dict[str, list[str]] = field(default_factory=dict)
+    """Places of the first of them in the source, per reason."""
 
     @property
     def num_rows(self) -> int:
@@ -53,7 +55,9 @@ class SplitManifest:
     skipped: dict[str, int]
     """Source rows that were left out, per reason, of all shards and while listing the source."""
     preparation: dict[str, Any]
-    """Settings of the preparation: source, size in pixels, encoding, quality."""
+    """Settings of the preparation, such as source, size in pixels, encoding, quality."""
+    domain: str = "images"
+    """Name of the domain whose samples the rows are; a manifest that names none is of images."""
 
     @property
     def digest(self) -> str:
@@ -63,7 +67,7 @@ class SplitManifest:
 
 
 def encoding_name(preparation: Mapping[str, Any]) -> str:
-    """Format of a split's images: jpeg-95, webp-lossless, png, original bytes; else unknown.
+    """Format of a split's rows: jpeg-95, webp-lossless, png, original bytes, ...; else unknown.
 
     Images that had the size already kept their bytes, whatever the format.
     """
@@ -112,6 +116,7 @@ def _parse_split(section: dict[str, Any]) -> SplitManifest:
         class_names=None if names is None else tuple(names),
         skipped=section["skipped"],
         preparation=section["preparation"],
+        domain=section.get("domain", SplitManifest.domain),
     )
 
 

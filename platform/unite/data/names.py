@@ -35,6 +35,8 @@ SPLITS: Mapping[str, tuple[str, ...]] = {
     "train": ("train",),
     # In order of preference: ImageNet's test split, for one, has no labels.
     "eval": ("validation", "eval", "test"),
+    # Of prepared folders alone, where it is measured on and `eval` watches the training.
+    "test": ("test",),
 }
 """The names that files of each split may have; prepared shards take the first."""
 SPLIT_WORDS = {

@@ -274,6 +274,19 @@ def _warn_of_large_row_groups(store: Store, footers: dict[str, pq.FileMetaData])
             return
 
 
+def require_domain(store: Store, domain: str, reader: str) -> None:
+    """ShardError when the manifest of a folder names another domain than `domain`, in words.
+
+    `reader` stands for what reads it, such as "recipe qm9". A folder without a manifest is judged
+    by its columns.
+    """
+    for manifest in (read_manifest(store) or {}).values():
+        if manifest.domain != domain:
+            raise ShardError(
+                f"{store} holds {manifest.domain}; {reader} reads {domain}. Name another folder"
+            )
+
+
 def require_same_classes(train: ShardSet, held_out: ShardSet) -> None:
     """ShardError when two splits number their classes differently; labels would be shifted.
 

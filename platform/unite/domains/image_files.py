@@ -22,6 +22,8 @@ MAX_PIXELS = 2**27
 """Largest width times height: 134 million, 400 MB of RGB. Cameras reach 100 million."""
 MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 """Pillow's modes of 8 bits or fewer; their conversion to RGB loses nothing but alpha."""
+IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+"""Endings of the names of image files, in lower case."""
 JPEG_START = b"\xff\xd8"
 """First two bytes of every JPEG file."""
 # Tags of TIFF files.

@@ -16,8 +16,8 @@ from unite.words import clock, count
 PLAIN_SECONDS = 10.0
 
 
-def prepare(plan: Plan, *, num_cpus: float = 0) -> SplitManifest:
-    """Write the shards of a plan on the cluster, then the manifest.
+def prepare(plan: Plan, *, num_cpus: float = 0) -> dict[str, SplitManifest]:
+    """Write the shards of a plan on the cluster, then the manifest of its splits.
 
     `num_cpus` bounds the CPUs at work, 0 = all. Whatever ends it early, the shards that are
     finished are kept and the same call continues. Raises ShardError or StorageError.
@@ -49,8 +49,9 @@ def _shown(shards: Iterator[Shard], plan: Plan) -> Iterator[Shard]:
 
 def _describe(done: int, rows: int, plan: Plan, seconds: float) -> str:
     rate = rows / max(seconds, 1e-9)
-    left = (plan.source.num_rows - rows) / max(rate, 1e-9)
+    left = (plan.num_rows - rows) / max(rate, 1e-9)
+    noun = plan.ingest.noun
     return (
-        f"{done:,}/{count(len(plan.jobs), 'shard')}  {count(rows, 'image')}  {rate:,.0f} images/s  "
+        f"{done:,}/{count(len(plan.jobs), 'shard')}  {count(rows, noun)}  {rate:,.0f} {noun}s/s  "
         f"ETA {clock(left)}"
     )

@@ -21,7 +21,7 @@ from unite.checkpoints.store import (
 )
 from unite.config.schema import RunConfig
 from unite.data.overlap import describe_shared
-from unite.data.shards import ShardSet
+from unite.data.shards import ShardSet, require_domain
 from unite.domains import build_domain
 from unite.evaluation.dataset import Dataset, data_folder
 from unite.evaluation.task import Subject
@@ -65,8 +65,10 @@ def open_target(
     checkpoint = Store.open(subject.uri)
     run = run_of(checkpoint)
     chosen = _data_uris(subject.config, run, storage, data, eval_data, reference)
-    columns = build_domain(subject.config.domain).columns
-    sets = {part: ShardSet.open(chosen[part], part, columns) for part in PARTS}
+    domain = build_domain(subject.config.domain)
+    for uri in chosen.values():
+        require_domain(Store.open(uri), domain.name, "the model")
+    sets = {part: ShardSet.open(chosen[part], part, domain.columns) for part in PARTS}
     train, held_out = (Dataset.of(sets[part], part) for part in PARTS)
     _check_data(checkpoint, train)
     if shared := describe_shared(sets["train"], sets["eval"]):

@@ -17,7 +17,7 @@ from unite.checkpoints.store import CheckpointError, CheckpointWriter, read_chec
 from unite.config.schema import RunConfig
 from unite.data.bad_rows import BadRowList
 from unite.data.loader import BatchStream, sequential_batches
-from unite.data.shards import ShardSet, Split
+from unite.data.shards import ShardSet, Split, require_domain
 from unite.domains import build_domain
 from unite.models.unite import UNITE
 from unite.runs import STOP_FILE, data_uri
@@ -136,9 +136,13 @@ class StopWatch:
 
 
 def open_split(config: RunConfig, split: Split) -> ShardSet:
-    """The shards of a split of a resolved config, with the columns that its domain reads."""
-    columns = build_domain(config.domain).columns
-    return ShardSet.open(data_uri(config, split), split, columns)
+    """The shards of a split of a resolved config, with the columns that its domain reads.
+
+    ShardError when the folder holds samples of another domain.
+    """
+    domain, uri = build_domain(config.domain), data_uri(config, split)
+    require_domain(Store.open(uri), domain.name, f"recipe {config.recipe}")
+    return ShardSet.open(uri, split, domain.columns)
 
 
 def _stream(

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from unite.data.ingest.prepare import PrepareConfig, begin, finish, plan, run_job
+from unite.data.ingest.images import ImagesIngest
+from unite.data.ingest.prepare import begin, finish, plan, run_job
 from unite.data.shards import ShardSet
 
 
@@ -33,7 +34,7 @@ def prepare(tmp_path: Path) -> Callable[..., ShardSet]:
 
     def run(source: Path, **changes) -> ShardSet:
         out = str(tmp_path / f"out-{next(numbers)}")
-        chosen = PrepareConfig(**{"source": str(source), "out": out, "original": True, **changes})
+        chosen = ImagesIngest(**{"source": str(source), "out": out, "original": True, **changes})
         planned = plan(chosen)
         begin(planned)
         finish(planned, [run_job(job) for job in planned.jobs])

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from unite.data.ingest.classes import Naming
-from unite.data.ingest.prepare import PrepareConfig, describe_plan, plan
-from unite.data.ingest.source import Source, open_source
+from unite.data.ingest.images import ImagesIngest, open_source
+from unite.data.ingest.prepare import describe_plan, plan
+from unite.data.ingest.source import Source
 from unite.data.manifest import ShardError
 
 
@@ -221,10 +222,10 @@ def test_held_out_of_the_same_files_is_said(forms, prepare, tmp_path):
     tree, out = forms.tree(), str(tmp_path / "out")
     forms.tree("val")
     prepare(tree, out=out)
-    again = PrepareConfig(source=str(tree), out=out, split="eval", original=True)
+    again = ImagesIngest(source=str(tree), out=out, split="eval", original=True)
     assert f"{out} has split train of the same files" in describe_plan(plan(again))
     assert "warning" not in describe_plan(plan(replace(again, split="train")))
-    other = PrepareConfig(source=str(tree.parent), out=out, split="eval", original=True)
+    other = ImagesIngest(source=str(tree.parent), out=out, split="eval", original=True)
     assert "warning" not in describe_plan(plan(other))
     assert "3 classes (ant, bee, cow)" in describe_plan(plan(other))
     root_of_both = replace(other, out=str(tmp_path / "both"))

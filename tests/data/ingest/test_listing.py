@@ -7,8 +7,8 @@ import tarfile
 import pytest
 
 from unite.data.ingest.classes import Naming
+from unite.data.ingest.images import open_source
 from unite.data.ingest.listing import list_tree
-from unite.data.ingest.source import open_source
 from unite.storage import Store
 
 
@@ -29,7 +29,11 @@ def pack(root):
 def rows(place):
     source = open_source(str(place), "train", 100, Naming())
     records = [record for part in source.parts for record in part.records()]
-    return sorted((r.path, r.image, r.label) for r in records), source.class_names, source.skipped
+    return (
+        sorted((r.path, r.cells["image"], r.cells["label"]) for r in records),
+        source.class_names,
+        source.skipped,
+    )
 
 
 def test_links_are_followed_in_a_tree_and_in_its_tar(root):

@@ -1,33 +1,55 @@
-"""Options of `jobs/prepare_data.py`."""
+"""Command line of `jobs/prepare_data.py`: the kind of source, then the options of that kind."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated
+from typing import Any, Generic, TypeVar
 
 import tyro
 
 from unite.config.effects import refuse_changed
+from unite.config.flags import parse
 from unite.data.ingest.digits import BUILTIN_DIGITS
-from unite.data.ingest.prepare import PrepareConfig
+from unite.data.ingest.kind import KINDS, Ingest, kind_of
+
+Kind = TypeVar("Kind", bound=Ingest)
+USUAL = "images"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PrepareArguments(PrepareConfig):
-    """Prepare images for training."""
+class PrepareArguments(Generic[Kind]):
+    """A preparation and its running."""
 
-    source: Annotated[str, tyro.conf.Positional]
-    """Tree of class folders, .tar, folder of parquet, or builtin:digits. Of folders or files that
-    are named for splits (train, val, test, in any place of the name) those of --split are taken.
-    What is hidden or left by a system (.DS_Store, __MACOSX) is counted, not read."""
+    ingest: tyro.conf.OmitArgPrefixes[Kind]
     num_cpus: float = 0
     """CPUs at work at once; 0 = all of the cluster."""
     dry_run: bool = False
     """Encode a row of every shard, print counts and the estimated size, write nothing."""
 
 
-def check_digits(arguments: PrepareArguments) -> None:
+def parse_arguments(words: Sequence[str], description: str | None) -> PrepareArguments[Any]:
+    """The preparation that the words of a command line ask for.
+
+    The first word is a kind of source where another word follows that is no option; so a folder
+    can have the name of a kind, as it could before there were kinds.
+    """
+    name, rest = USUAL, list(words)
+    if rest and rest[0] in KINDS and _is_kind(rest):
+        name, rest = rest[0], rest[1:]
+    kind: Any = PrepareArguments[kind_of(name)]  # type: ignore[misc]
+    return parse(kind, description=description, args=rest)
+
+
+def _is_kind(words: list[str]) -> bool:
+    follows_source = len(words) > 1 and not words[1].startswith("-")
+    return follows_source or not os.path.exists(words[0])
+
+
+def check_digits(arguments: PrepareArguments[Any]) -> None:
     """ValueError for options that do nothing to the built-in digits."""
-    acting = ("source", "out", "dry_run")
-    others = [item.name for item in fields(arguments) if item.name not in acting]
-    refuse_changed(arguments, others, f"on {BUILTIN_DIGITS}, which are as they are")
+    acting, why = ("source", "out"), f"on {BUILTIN_DIGITS}, which are as they are"
+    others = [item.name for item in fields(arguments.ingest) if item.name not in acting]
+    refuse_changed(arguments.ingest, others, why)
+    refuse_changed(arguments, ("num_cpus",), why)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from unite.data.ingest.write import SCHEMA, write_shard
+from unite.data.ingest.images import PARQUET, SCHEMA
+from unite.data.ingest.write import write_shard
 from unite.data.manifest import SplitManifest, read_manifest, write_manifest
 from unite.data.names import shard_name
 from unite.storage import Store
@@ -67,7 +68,14 @@ def _write_split(
         {"image": _png(images[row]), "label": int(labels[row]), "path": f"digits/{row}"}
         for row in rows
     )
-    shard = write_shard(store, shard_name(split, 0, 1), cells, rows_per_group=ROWS_PER_GROUP)
+    shard = write_shard(
+        store,
+        shard_name(split, 0, 1),
+        cells,
+        schema=SCHEMA,
+        parquet=PARQUET,
+        rows_per_group=ROWS_PER_GROUP,
+    )
     return SplitManifest(
         shards=(shard,),
         columns=tuple(SCHEMA.names),

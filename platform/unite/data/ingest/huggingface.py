@@ -41,7 +41,8 @@ class ParquetPart:
             table = read_rows(self.uri, self.columns, group, start, stop)
             for row, cell in enumerate(table.to_pylist(), start):
                 path = f"{group.file}#{group.index}.{row}"
-                yield Record(image=cell["image"], label=self._label(cell["label"]), path=path)
+                cells = {"image": cell["image"], "label": self._label(cell["label"])}
+                yield Record(cells=cells, path=path)
 
     def _label(self, value: Any) -> int | None:
         if value is None or value < 0:

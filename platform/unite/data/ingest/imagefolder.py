@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from unite.data.ingest.classes import Naming, classify
 from unite.data.ingest.listing import list_tree
-from unite.data.ingest.source import IMAGE_SUFFIXES, Part, Record, Source, shuffled_ranges
+from unite.data.ingest.source import Part, Record, Source, shuffled_ranges
 from unite.data.manifest import content_digest
+from unite.domains.image_files import IMAGE_SUFFIXES
 from unite.storage import Store
 
 
@@ -28,7 +29,7 @@ class FolderPart:
         """Read the files one by one."""
         store = Store.open(self.uri)
         for name, label in self.entries:
-            yield Record(image=store.read(name), label=label, path=name)
+            yield Record(cells={"image": store.read(name), "label": label}, path=name)
 
 
 def open_folder(store: Store, split: str, rows_per_part: int, naming: Naming) -> Source:

@@ -8,23 +8,14 @@ manifest is written last and the records are removed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
-from unite.config.effects import refuse_changed
-from unite.data.ingest.classes import Naming
-from unite.data.ingest.source import Part, Source, open_source
+from unite.data.ingest.kind import Ingest
+from unite.data.ingest.source import Part, Source
 from unite.data.ingest.trial import try_parts
-from unite.data.ingest.write import (
-    LARGEST_WEBP,
-    SCHEMA,
-    SUBSAMPLING,
-    Encoding,
-    Format,
-    encode_part,
-    write_shard,
-)
+from unite.data.ingest.write import Skipped, encode_records, write_shard
 from unite.data.manifest import (
     SCHEMA_VERSION,
     UNFINISHED,
@@ -38,47 +29,9 @@ from unite.data.manifest import (
     write_manifest,
 )
 from unite.data.names import SPLITS, is_foreign, shard_name, shown, split_of
+from unite.data.shards import require_domain
 from unite.storage import Store
 from unite.words import count
-
-
-@dataclass(frozen=True, kw_only=True)
-class PrepareConfig:
-    """Settings of a preparation: source, split, and format of the stored images."""
-
-    source: str
-    """Tree of class folders, .tar, or folder of parquet; local path or s3:// URI."""
-    out: str
-    """Folder or s3:// URI for the shards; both splits of a data set may share one."""
-    split: Literal["train", "eval"] = "train"
-    """Use of the shards; it also selects the split of a source that holds several."""
-    labels: str = ""
-    """File of lines `image, class` for images that lie flat, as ImageNet's validation set does as
-    distributed (its LOC_val_solution.csv can be named as it is): CSV by comma, tab, semicolon or
-    space, with or without a head, in UTF-8 or UTF-16; local path or s3:// URI."""
-    size: int = 256
-    """Side of the square images in pixels (centre crop as in ADM)."""
-    encoding: Literal["auto", Format] = "auto"
-    """jpeg: small, 41 dB. webp: lossless, 2.2 times as large. original: every file's own bytes,
-    cropped at each reading, slower. auto: jpeg to train on, webp to measure on. Images that have
-    the size already always keep their bytes."""
-    quality: int = 95
-    """JPEG quality, 1..100."""
-    original: bool = False
-    """Alias of --encoding original."""
-    rows_per_group: int = 256
-    """Images per row group, the unit that is read and shuffled."""
-    rows_per_shard: int = 2048
-    """Images per file; a task holds one file in memory."""
-
-    @property
-    def stored_as(self) -> Encoding:
-        """Encoding of each image."""
-        automatic: Format = "jpeg" if self.split == "train" else "webp"
-        chosen = automatic if self.encoding == "auto" else self.encoding
-        return Encoding(
-            size=self.size, format="original" if self.original else chosen, quality=self.quality
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,104 +41,93 @@ class ShardJob:
     store_uri: str
     name: str
     part: Part
-    encoding: Encoding
-    rows_per_group: int
+    ingest: Ingest
     fingerprint: str
     finished: Shard | None
     """Record of an earlier run; None when there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A preparation: its jobs, and the content of its manifest beside their results."""
+class SplitPlan:
+    """A split to be written: its jobs, and the content of its manifest beside their results."""
 
-    config: PrepareConfig
-    store: Store
+    split: str
     source: Source
     fingerprint: str
+    """Digest of source and settings, by which an interrupted preparation is known again."""
     jobs: list[ShardJob]
 
 
-def plan(config: PrepareConfig) -> Plan:
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A preparation."""
+
+    ingest: Ingest
+    store: Store
+    splits: tuple[SplitPlan, ...]
+
+    @property
+    def jobs(self) -> list[ShardJob]:
+        """The shards of all splits."""
+        return [job for part in self.splits for job in part.jobs]
+
+    @property
+    def num_rows(self) -> int:
+        """Source rows of all splits."""
+        return sum(part.source.num_rows for part in self.splits)
+
+
+def plan(ingest: Ingest) -> Plan:
     """List the source and compare the output folder with it.
 
     Raises ValueError when a setting is out of range, ShardError when the source has nothing to
     offer or the folder holds other shards.
     """
-    _validate(config)
-    store = Store.open(config.out)
-    naming = Naming(labels_file=config.labels, class_names=_training_classes(store, config.split))
-    source = open_source(config.source, config.split, config.rows_per_shard, naming)
-    fingerprint = content_digest([SCHEMA_VERSION, source.digest, _stored(config)])
-    finished = _finished(store, config.split, fingerprint)
-    count = len(source.parts)
-    files = [shard_name(config.split, index, count) for index in range(count)]
+    ingest.check()
+    store = Store.open(ingest.out)
+    require_domain(store, ingest.domain, "the source")
+    splits = [_plan_split(ingest, store, *found) for found in ingest.sources(store).items()]
+    return Plan(ingest=ingest, store=store, splits=tuple(splits))
+
+
+def _plan_split(ingest: Ingest, store: Store, split: str, source: Source) -> SplitPlan:
+    fingerprint = content_digest([SCHEMA_VERSION, source.digest, ingest.settings()])
+    finished = _finished(ingest, store, split, fingerprint)
+    files = [shard_name(split, index, len(source.parts)) for index in range(len(source.parts))]
     jobs = [
         ShardJob(
             store_uri=store.uri,
             name=file,
             part=part,
-            encoding=config.stored_as,
-            rows_per_group=config.rows_per_group,
+            ingest=ingest,
             fingerprint=fingerprint,
             finished=finished.get(file),
         )
         for file, part in zip(files, source.parts, strict=True)
     ]
-    return Plan(config=config, store=store, source=source, fingerprint=fingerprint, jobs=jobs)
-
-
-def _training_classes(store: Store, split: str) -> tuple[str, ...] | None:
-    """Class names of the training set in the folder, which its held-out set must share."""
-    train = (read_manifest(store) or {}).get("train") if split == "eval" else None
-    return train.class_names if train else None
-
-
-def _stored(config: PrepareConfig) -> dict[str, Any]:
-    """The settings that shards depend on, beside the source: JPEG and original bytes as they were
-    written down before there was --encoding, so that such folders go on."""
-    names = {field.name for field in fields(PrepareConfig)} - {"source", "out", "labels"}
-    stored = {name: getattr(config, name) for name in sorted(names - {"encoding"})}
-    encoding = config.stored_as
-    stored["original"] = encoding.format == "original"
-    return stored | ({"encoding": "webp"} if encoding.format == "webp" else {})
-
-
-def _validate(config: PrepareConfig) -> None:
-    encoding = config.stored_as
-    if config.original and config.encoding not in ("auto", "original"):
-        raise ValueError(f"--original and --encoding {config.encoding} exclude each other")
-    if encoding.format != "jpeg":
-        why = (
-            f"on split '{config.split}', stored as {encoding.format} (it acts with --encoding jpeg)"
-        )
-        refuse_changed(config, ("quality",), why)
-    if encoding.format == "webp" and config.size > LARGEST_WEBP:
-        raise ValueError(f"--size {config.size}: WebP has at most {LARGEST_WEBP} pixels a side")
-    if not 1 <= config.quality <= 100:
-        raise ValueError(f"quality = {config.quality} must lie in 1..100")
-    for name in ("size", "rows_per_group", "rows_per_shard"):
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} = {getattr(config, name)} must be at least 1")
+    return SplitPlan(split=split, source=source, fingerprint=fingerprint, jobs=jobs)
 
 
 def begin(plan: Plan) -> None:
     """Mark the folder as unfinished: StorageError when it is not writable."""
-    plan.store.write_json(_marker(plan.config.split), {"fingerprint": plan.fingerprint})
+    for part in plan.splits:
+        plan.store.write_json(_marker(part.split), {"fingerprint": part.fingerprint})
 
 
 def run_job(job: ShardJob) -> Shard:
     """Write a shard and its record, or keep it when it is there with the recorded digest."""
-    store = Store.open(job.store_uri)
+    store, ingest = Store.open(job.store_uri), job.ingest
     done = job.finished
     if done is not None and store.is_file(job.name) and store.digest(job.name) == done.sha256:
         return done
-    skipped: Counter[str] = Counter()
+    skipped = Skipped()
     shard = write_shard(
         store,
         job.name,
-        encode_part(job.part, job.encoding, skipped),
-        rows_per_group=job.rows_per_group,
+        encode_records(job.part.records(), ingest, skipped),
+        schema=ingest.schema,
+        parquet=ingest.parquet,
+        rows_per_group=ingest.rows_per_group,
         skipped=skipped,
     )
     record = {"fingerprint": job.fingerprint, "shard": asdict(shard)}
@@ -193,76 +135,120 @@ def run_job(job: ShardJob) -> Shard:
     return shard
 
 
-def finish(plan: Plan, shards: list[Shard]) -> SplitManifest:
-    """Write the manifest and remove the records; ShardError when no row could be used."""
-    skipped = Counter(plan.source.skipped)
-    for shard in shards:
-        skipped.update(shard.skipped)
-    if not any(shard.num_rows for shard in shards):
-        raise ShardError(f"no row of {plan.source.uri} could be used: {dict(skipped)}")
-    manifest = SplitManifest(
-        shards=tuple(sorted(shards, key=lambda shard: shard.file)),
-        columns=tuple(SCHEMA.names),
-        class_names=plan.source.class_names,
-        skipped=dict(skipped),
-        preparation={**_describe(plan), "fingerprint": plan.fingerprint},
-    )
-    others = read_manifest(plan.store) or {}
-    write_manifest(plan.store, {**others, plan.config.split: manifest})
-    for shard in shards:
-        plan.store.delete(f"{UNFINISHED}/{shard.file}.json")
-    plan.store.delete(_marker(plan.config.split))
+def finish(plan: Plan, shards: Sequence[Shard]) -> dict[str, SplitManifest]:
+    """Write the manifest and remove the records; returns the splits that were prepared.
+
+    ShardError when no row of a split could be used, or more than its kind of source may lose.
+    """
+    made = {shard.file: shard for shard in shards}
+    manifests = {
+        part.split: _manifest(plan, part, [made[job.name] for job in part.jobs])
+        for part in plan.splits
+    }
+    write_manifest(plan.store, {**(read_manifest(plan.store) or {}), **manifests})
+    for job in plan.jobs:
+        plan.store.delete(f"{UNFINISHED}/{job.name}.json")
+    for part in plan.splits:
+        plan.store.delete(_marker(part.split))
     if not _records(plan.store):
         plan.store.delete(UNFINISHED)
-    return manifest
+    return manifests
+
+
+def _manifest(plan: Plan, part: SplitPlan, shards: list[Shard]) -> SplitManifest:
+    source, ingest = part.source, plan.ingest
+    bad: Counter[str] = Counter()
+    for shard in shards:
+        bad.update(shard.skipped)
+    skipped = dict(Counter(source.skipped) + bad)
+    if not any(shard.num_rows for shard in shards):
+        raise ShardError(f"no row of {source.uri} could be used: {skipped}")
+    if bad.total() > ingest.most_bad * source.num_rows:
+        raise ShardError(
+            f"{bad.total():,} of {count(source.num_rows, ingest.noun)} of {source.uri}, split "
+            f"{part.split}, cannot be used, more than {ingest.most_bad:.1%}: "
+            f"{_reasons(bad, shards)}. Repair the source, or raise --max-bad-fraction"
+        )
+    return SplitManifest(
+        shards=tuple(sorted(shards, key=lambda shard: shard.file)),
+        columns=tuple(ingest.schema.names),
+        class_names=source.class_names,
+        skipped=skipped,
+        preparation={**_origin(source), **ingest.describe(), "fingerprint": part.fingerprint},
+        domain=ingest.domain,
+    )
+
+
+def _reasons(bad: Counter[str], shards: list[Shard]) -> str:
+    """Counts by reason, each with the places of the first few rows."""
+    places = {
+        reason: [place for shard in shards for place in shard.examples.get(reason, ())]
+        for reason in bad
+    }
+    return ", ".join(
+        f"{number} x {reason} ({shown(places[reason])})" for reason, number in bad.most_common()
+    )
 
 
 def describe_plan(
     plan: Plan, *, every: bool = False, tell: Callable[[str], None] = lambda line: None
 ) -> str:
     """Description of the shards to write; ShardError as in `try_parts`, of some parts or all."""
-    parts = [job.part for job in plan.jobs]
-    trial = try_parts(plan.source.uri, parts, plan.config.stored_as, every=every, tell=tell)
-    size = trial.bytes_per_row * plan.source.num_rows / 2**20
-    source, kept = plan.source, sum(job.finished is not None for job in plan.jobs)
+    lines = [line for part in plan.splits for line in _describe_split(plan, part, every, tell)]
+    return "\n".join([*lines, *_warnings(plan)])
+
+
+def _describe_split(
+    plan: Plan, part: SplitPlan, every: bool, tell: Callable[[str], None]
+) -> list[str]:
+    source, ingest = part.source, plan.ingest
+    parts = [job.part for job in part.jobs]
+    trial = try_parts(source.uri, parts, ingest, every=every, tell=tell)
+    size = trial.bytes_per_row * source.num_rows / 2**20
+    shards = count(len(part.jobs), "shard")
+    kept = sum(job.finished is not None for job in part.jobs)
+    return [
+        f"source   {source.uri}: {count(source.num_rows, ingest.noun)}{_classes(ingest, source)}",
+        *(f"skipped  {rows:,}: {why}" for why, rows in source.skipped.items()),
+        *(f"note     {note}" for note in (*source.notes, *trial.lines())),
+        f"output   {plan.store}, split {part.split}: {shards}, about {size:,.0f} MiB, "
+        f"{encoding_name(ingest.describe())}",
+        f"finished {kept:,} of {shards} by an earlier run",
+    ]
+
+
+def _classes(ingest: Ingest, source: Source) -> str:
     names = source.class_names
-    classes = "" if names is None else f" ({shown(names)})"
-    number = "without class names" if names is None else f"{count(len(names), 'class', 'classes')}"
-    shards = count(len(plan.jobs), "shard")
-    return "\n".join(
-        [
-            f"source   {source.uri}: {count(source.num_rows, 'image')}, {number}{classes}",
-            *(f"skipped  {rows:,}: {why}" for why, rows in source.skipped.items()),
-            *(f"note     {note}" for note in (*source.notes, *trial.lines())),
-            f"output   {plan.store}, split {plan.config.split}: {shards}, about {size:,.0f} MiB, "
-            f"{encoding_name(_describe(plan))}",
-            f"finished {kept:,} of {shards} by an earlier run",
-            *_warnings(plan),
-        ]
-    )
+    if "label" not in ingest.schema.names:
+        return ""
+    if names is None:
+        return ", without class names"
+    return f", {count(len(names), 'class', 'classes')} ({shown(names)})"
 
 
-def _finished(store: Store, split: str, fingerprint: str) -> dict[str, Shard]:
+def _finished(ingest: Ingest, store: Store, split: str, fingerprint: str) -> dict[str, Shard]:
     """Shards of earlier runs of the same preparation; ShardError when the folder has others."""
     manifest = (read_manifest(store) or {}).get(split)
+    hint = ingest.hint(split)
     if manifest is not None:
-        _require_same(store, split, manifest.preparation.get("fingerprint"), fingerprint)
+        found = manifest.preparation.get("fingerprint")
+        _require_same(store, split, found, fingerprint, hint)
         return {shard.file: shard for shard in manifest.shards}
     if not store.is_file(_marker(split)):
         _require_empty(store, split)
         return {}
-    _require_same(store, split, store.read_json(_marker(split), {}).get("fingerprint"), fingerprint)
+    found = store.read_json(_marker(split), {}).get("fingerprint")
+    _require_same(store, split, found, fingerprint, hint)
     records = [store.read_json(f"{UNFINISHED}/{name}", {}, ShardError) for name in _records(store)]
     shards = [parse_shard(record["shard"]) for record in records if "shard" in record]
     return {shard.file: shard for shard in shards}
 
 
-def _require_same(store: Store, split: str, found: str | None, wanted: str) -> None:
+def _require_same(store: Store, split: str, found: str | None, wanted: str, hint: str) -> None:
     if found != wanted:
-        older = " (before there was --encoding it was --encoding jpeg)" if split == "eval" else ""
         raise ShardError(
             f"{store} already holds split '{split}' of another source or with other settings"
-            f"{older}; choose another --out, or delete that folder"
+            f"{hint}; choose another --out, or delete that folder"
         )
 
 
@@ -290,30 +276,20 @@ def _marker(split: str) -> str:
     return f"{UNFINISHED}/{split}.json"
 
 
-def _describe(plan: Plan) -> dict[str, Any]:
+def _origin(source: Source) -> dict[str, Any]:
     """Origin of the shards, for the manifest."""
-    encoding = plan.config.stored_as
-    source = {"source": plan.source.uri, "source_digest": plan.source.digest}
-    if encoding.format == "original":
-        return {**source, "encoding": "original bytes"}
-    kind = "webp lossless" if encoding.format == "webp" else "jpeg"
-    jpeg = {"quality": encoding.quality, "subsampling": SUBSAMPLING}
-    return {
-        **source,
-        "encoding": f"{kind}, except images that had the size already",
-        "crop": "ADM centre crop",
-        "size": encoding.size,
-        **(jpeg if encoding.format == "jpeg" else {}),
-    }
+    return {"source": source.uri, "source_digest": source.digest}
 
 
 def _warnings(plan: Plan) -> list[str]:
-    """A line for each other split in the folder that was made of the same files."""
-    described = _describe(plan)
+    """A line for each other split in the folder that was made of the same rows."""
+    prepared = {part.split for part in plan.splits}
+    origins = [_origin(part.source) for part in plan.splits]
     return [
         f"warning  {plan.store} has split {split} of the same files: what is measured on held-out "
-        "images would be measured on those of training. Name the held-out ones as SOURCE"
+        f"{plan.ingest.noun}s would be measured on those of training. Name the held-out ones as "
+        "SOURCE"
         for split, manifest in (read_manifest(plan.store) or {}).items()
-        if split != plan.config.split
-        and all(manifest.preparation.get(k) == described[k] for k in ("source", "source_digest"))
+        if split not in prepared
+        and {name: manifest.preparation.get(name) for name in origins[0]} in origins
     ]

@@ -1,20 +1,14 @@
-"""A source of images: its rows in parts, and the kind of source at a path."""
+"""A source: its rows in parts, one for each shard to be."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from unite.data.folder import holds_parquet
-from unite.data.ingest.classes import Naming
-from unite.data.manifest import ShardError
 from unite.data.order import permutation
-from unite.storage import Store
-
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 _SHUFFLE = 3
 """First word of the address of the shuffle; `unite.data.order` uses the lower ones."""
@@ -22,10 +16,9 @@ _SHUFFLE = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """A source row: the bytes of an image file, its class and where it came from."""
+    """A source row: its cells by name, as the source has them, and where it came from."""
 
-    image: bytes | None
-    label: int | None
+    cells: Mapping[str, Any]
     path: str
 
 
@@ -66,25 +59,3 @@ def shuffled_ranges(num_rows: int, rows_per_part: int) -> list[np.ndarray]:
     """
     order = permutation(num_rows, _SHUFFLE, num_rows)
     return [order[start : start + rows_per_part] for start in range(0, num_rows, rows_per_part)]
-
-
-def open_source(uri: str, split: str, rows_per_part: int, naming: Naming) -> Source:
-    """List the source at `uri`: a tar, a folder of parquet or a tree of class folders.
-
-    Raises ShardError when nothing usable is there.
-    """
-    from unite.data.ingest import huggingface, imagefolder, tar
-
-    store = Store.open(uri)
-    if store.is_file():
-        if not uri.lower().endswith(".tar"):
-            raise ShardError(
-                f"{uri} is a file but no .tar; name an uncompressed tar, a tree of class folders "
-                "or a folder of parquet"
-            )
-        return tar.open_tar(store, split, rows_per_part, naming)
-    if not store.exists():
-        raise ShardError(f"the source {uri} does not exist")
-    if holds_parquet(store):
-        return huggingface.open_parquet(store, split, rows_per_part, naming)
-    return imagefolder.open_folder(store, split, rows_per_part, naming)

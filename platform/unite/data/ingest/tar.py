@@ -15,9 +15,10 @@ from typing import IO, NamedTuple
 
 from unite.data.ingest.classes import Naming, classify, parts_of
 from unite.data.ingest.listing import NO_FILE, Archive
-from unite.data.ingest.source import IMAGE_SUFFIXES, Part, Record, Source, shuffled_ranges
+from unite.data.ingest.source import Part, Record, Source, shuffled_ranges
 from unite.data.manifest import ShardError, content_digest
 from unite.data.names import foreign_part
+from unite.domains.image_files import IMAGE_SUFFIXES
 from unite.storage import Store
 
 REPLACED = "replaced by a later file of its name in the tar"
@@ -50,7 +51,8 @@ class TarPart:
         store = Store.open(self.uri)
         with store.filesystem.open_input_file(store.path()) as file:
             for path, offset, size, label in self.entries:
-                yield Record(image=file.read_at(size, offset), label=label, path=path)
+                cells = {"image": file.read_at(size, offset), "label": label}
+                yield Record(cells=cells, path=path)
 
 
 def open_tar(store: Store, split: str, rows_per_part: int, naming: Naming) -> Source:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
+from unite.data.ingest.kind import Ingest
 from unite.data.ingest.source import Part, Record
-from unite.data.ingest.write import Encoding, encode_records
+from unite.data.ingest.write import Skipped, encode_records
 from unite.data.manifest import ShardError
 from unite.data.probe import ROWS_TRIED, with_progress
 from unite.words import count
@@ -48,7 +50,7 @@ class Trial:
 def try_parts(
     uri: str,
     parts: Sequence[Part],
-    encoding: Encoding,
+    ingest: Ingest,
     *,
     every: bool,
     tell: Callable[[str], None] = lambda line: None,
@@ -62,7 +64,7 @@ def try_parts(
     sizes: list[int] = []
     skipped: Counter[str] = Counter()
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="trial") as pool:
-        results = pool.map(lambda part: _try(uri, part, encoding, wanted), chosen)
+        results = pool.map(lambda part: _try(uri, part, ingest, wanted), chosen)
         try:
             for found, why in with_progress(results, len(chosen), "shards", tell):
                 sizes += found
@@ -72,9 +74,9 @@ def try_parts(
     return Trial(num_parts=len(chosen), sizes=sizes, skipped=skipped)
 
 
-def _try(uri: str, part: Part, encoding: Encoding, wanted: int) -> tuple[list[int], Counter[str]]:
+def _try(uri: str, part: Part, ingest: Ingest, wanted: int) -> tuple[list[int], Counter[str]]:
     """Sizes of the first `wanted` rows that can be used, and the reasons of those before them."""
-    skipped: Counter[str] = Counter()
+    skipped = Skipped()
     paths: list[str] = []
 
     def records() -> Iterator[Record]:
@@ -82,12 +84,17 @@ def _try(uri: str, part: Part, encoding: Encoding, wanted: int) -> tuple[list[in
             paths.append(record.path)
             yield record
 
-    rows = encode_records(records(), encoding, skipped)
-    sizes = [len(row["image"]) for row in islice(rows, wanted)]
+    rows = encode_records(records(), ingest, skipped)
+    sizes = [_bytes(row.values()) for row in islice(rows, wanted)]
     if not sizes:
-        why = ", ".join(f"{number} x {reason}" for reason, number in skipped.items())
+        why = ", ".join(f"{number} x {reason}" for reason, number in skipped.counts.items())
         raise ShardError(
             f"{uri}: none of {count(len(paths), 'row')} from {paths[0]} on can be used ({why}); "
             "repair them, or leave them out"
         )
-    return sizes, skipped
+    return sizes, skipped.counts
+
+
+def _bytes(cells: Iterable[Any]) -> int:
+    """Bytes of cells as they are before compression; a number has 8."""
+    return sum(len(cell) if isinstance(cell, bytes | str) else 8 for cell in cells)

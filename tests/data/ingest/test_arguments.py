@@ -1,0 +1,71 @@
+"""The first word of the command chooses the kind of source; commands without one keep working."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pytest
+
+from unite.data.ingest.arguments import check_digits, parse_arguments
+from unite.data.ingest.images import ImagesIngest
+from unite.data.ingest.kind import KINDS, Ingest
+
+
+@dataclass(frozen=True, kw_only=True)
+class WordsIngest(Ingest):
+    """Words, as an example."""
+
+    most: int = 3
+    """Most letters."""
+
+    schema: ClassVar[pa.Schema] = pa.schema([("word", pa.string())])
+
+    def sources(self, out):
+        return {}
+
+    def encode(self, record):
+        return {}
+
+    def settings(self):
+        return {"most": self.most}
+
+
+@pytest.fixture
+def words(monkeypatch):
+    monkeypatch.setitem(KINDS, "words", WordsIngest)
+
+
+def parsed(text: str) -> Any:
+    return parse_arguments(text.split(), None)
+
+
+def test_images_are_the_usual_kind():
+    for text in ("tree --out shards --size 64", "images tree --out shards --size 64"):
+        assert parsed(text).ingest == ImagesIngest(source="tree", out="shards", size=64)
+    assert parsed("--out shards tree --dry-run").dry_run
+    assert parsed("tree --out shards --num-cpus 2").num_cpus == 2
+
+
+def test_the_first_word_chooses_a_kind_and_its_options(words, capsys):
+    assert parsed("words list --out shards --most 5").ingest == WordsIngest(
+        source="list", out="shards", most=5
+    )
+    with pytest.raises(SystemExit):
+        parsed("words --help")
+    assert "Most letters" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        parsed("words list --out shards --size 64")
+
+
+def test_a_folder_may_have_the_name_of_a_kind(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words").mkdir()
+    assert parsed("words --out shards").ingest == ImagesIngest(source="words", out="shards")
+    assert parsed("words words --out shards").ingest == WordsIngest(source="words", out="shards")
+
+
+def test_options_that_do_nothing_to_the_digits_are_refused():
+    check_digits(parsed("builtin:digits --out digits --dry-run"))
+    for option in ("--size 64", "--num-cpus 2"):
+        with pytest.raises(ValueError, match=f"{option}.* has no effect on builtin:digits"):
+            check_digits(parsed(f"builtin:digits --out digits {option}"))

@@ -13,7 +13,7 @@ import torch
 
 from unite.checkpoints.store import latest, read_checkpoint
 from unite.cluster.connect import Allotment, CapacityError, allot
-from unite.cluster.train import TrainingError, fit, set_threads
+from unite.cluster.train import TrainingError, fit, set_threads, train_rank
 from unite.config.recipes import recipe
 from unite.config.schema import ClusterConfig
 from unite.config.serialise import replace
@@ -69,6 +69,28 @@ def kill_a_worker_at(folder, images, killed):
                 os.kill(process.pid, signal.SIGKILL)
                 killed.append(progress["images"])
                 return
+
+
+def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(smoke, caplog):
+    """To the bit as if the damaged one had never been written."""
+    set_threads(1, 1)
+    config = replace(smoke, {"training.epochs": 128 / 1500, "checkpoint.every_images": 64})
+
+    def train():
+        job = job_of(config)
+        train_rank(job, World(), no_tracker(), local_reader)
+        return job.folder
+
+    folder = train()
+    undisturbed = read_checkpoint(latest(folder))
+    marker = f"{latest(folder).uri.removeprefix(folder.uri + '/')}/COMMITTED"
+    folder.write(marker, b"")
+    train()
+    assert "is damaged" in caplog.text
+    again = read_checkpoint(latest(folder))
+    assert again.images == undisturbed.images == 128
+    for part, tensors in undisturbed.parts.items():
+        assert all(torch.equal(again.parts[part][name], value) for name, value in tensors.items())
 
 
 @pytest.mark.ray

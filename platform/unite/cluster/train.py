@@ -17,7 +17,8 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-from unite.checkpoints.store import CheckpointError, latest
+from unite.checkpoints.repair import latest_whole
+from unite.checkpoints.store import CheckpointError
 from unite.cluster.connect import (
     ENVIRONMENT,
     START_SECONDS,
@@ -161,9 +162,9 @@ def train_rank(
     with sole_writer(job.folder) if world.is_main else nullcontext():
         # A restarted group continues from what was saved since the driver looked: as rank 0 sees
         # it, once it has the run to itself, so that all ranks take the same.
-        newest = latest(job.folder) if world.is_main else None
-        newest, *_ = world.gather(newest and newest.uri)
-        job = replace(job, resume_from=Store(newest) if newest else job.resume_from)
+        found = _continued(job) if world.is_main else None
+        place, *_ = world.gather(found and found.uri)
+        job = replace(job, resume_from=Store(place) if place else None)
         images = int(job.resume_from.name) if job.resume_from else 0
         tracker = tracker_factory(world.is_main, images)
         if world.is_main:
@@ -174,6 +175,14 @@ def train_rank(
         finally:
             trainer.stream.close()
             tracker.close()
+
+
+def _continued(job: Job) -> Store | None:
+    """The checkpoint to go on from: the run's newest whole one, else that of the run it branches
+    off from."""
+    newest = latest_whole(job.folder, thorough=True)
+    other = job.resume_from is not None and not job.resume_from.is_below(job.folder)
+    return newest or (job.resume_from if other else None)
 
 
 def set_threads(threads: int, workers: int) -> None:

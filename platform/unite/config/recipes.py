@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from unite.config.schema import (
     CheckpointConfig,
@@ -210,49 +210,62 @@ def small_model(
     )
 
 
-# base name -> (builder, what it reproduces, variant that the plain name means)
-BASES: dict[str, tuple[Callable[[], RunConfig], str, str | None]] = {
-    "digits": (digits, "8x8 digits on a laptop (METHOD 8, small-scale setting)", None),
-    "cifar10": (cifar10, "CIFAR-10 32x32 on one GPU (small-scale setting)", None),
-    "cifar10-small": (cifar10_small, "CIFAR-10 32x32 in an hour on one CPU core (METHOD 8)", None),
-    "unite-b": (lambda: imagenet("B"), "ImageNet-256, UNITE-B (Table 1: FID 2.12)", "checkpoints"),
-    "unite-l": (lambda: imagenet("L"), "ImageNet-256, UNITE-L (Table 1: FID 1.73)", "checkpoints"),
-    "unite-xl": (
-        lambda: imagenet("XL"),
-        "ImageNet-256, UNITE-XL (Table 1: FID 1.75)",
-        "checkpoints",
+@dataclass(frozen=True)
+class Base:
+    """A recipe by itself, of which variants are made."""
+
+    build: Callable[[], RunConfig]
+    text: str
+    """The result that it reproduces."""
+    plain: str | None = None
+    """The variant that the plain name means; None = the small-scale setting."""
+    variants: tuple[str, ...] = tuple(VARIANTS)
+    """The variants that its sources have: a paper alone, for one, leaves no released settings."""
+
+
+BASES: dict[str, Base] = {
+    "digits": Base(digits, "8x8 digits on a laptop (METHOD 8, small-scale setting)"),
+    "cifar10": Base(cifar10, "CIFAR-10 32x32 on one GPU (small-scale setting)"),
+    "cifar10-small": Base(cifar10_small, "CIFAR-10 32x32 in an hour on one CPU core (METHOD 8)"),
+    "unite-b": Base(
+        lambda: imagenet("B"), "ImageNet-256, UNITE-B (Table 1: FID 2.12)", "checkpoints"
     ),
-    "smoke": (smoke, "nothing: seconds of training, for tests", None),
+    "unite-l": Base(
+        lambda: imagenet("L"), "ImageNet-256, UNITE-L (Table 1: FID 1.73)", "checkpoints"
+    ),
+    "unite-xl": Base(
+        lambda: imagenet("XL"), "ImageNet-256, UNITE-XL (Table 1: FID 1.75)", "checkpoints"
+    ),
+    "smoke": Base(smoke, "nothing: seconds of training, for tests", variants=()),
 }
 
 
 def names() -> list[str]:
-    """Names of all recipes: bases, then each base in each variant."""
-    variants = [f"{base}-{variant}" for base in BASES if base != "smoke" for variant in VARIANTS]
-    return [*BASES, *variants]
+    """Names of all recipes: bases, then each base in each of its variants."""
+    return [*BASES, *(f"{name}-{each}" for name, base in BASES.items() for each in base.variants)]
 
 
 def describe(name: str) -> str:
     """Line of text that says what the recipe reproduces."""
-    text, chosen = BASES[_split(name)[0]][1], variant_of(name)
+    text, chosen = BASES[_split(name)[0]].text, variant_of(name)
     return text if chosen is None else f"{text}, settings of the {chosen} variant"
 
 
 def variant_of(name: str) -> str | None:
     """The variant that a recipe's name means; None for the small-scale setting."""
     base, variant = _split(name)
-    return variant or BASES[base][2]
+    return variant or BASES[base].plain
 
 
 def is_laptop(name: str) -> bool:
     """True if the recipe's own length and learning rate hold in every variant."""
-    return BASES[_split(name)[0]][2] is None
+    return BASES[_split(name)[0]].plain is None
 
 
 def recipe(name: str) -> RunConfig:
     """The full config of a named recipe; ValueError suggests the nearest names."""
     base, variant = _split(name)[0], variant_of(name)
-    config = replace_fields(BASES[base][0](), {"recipe": name})
+    config = replace_fields(BASES[base].build(), {"recipe": name})
     if variant is None:
         return config
     changes = VARIANTS[variant] | EXCEPTIONS.get(f"{base}-{variant}", {})

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from unite.cluster.pool import Fleet, Wish
 from unite.config.recipes import recipe
@@ -191,7 +190,7 @@ def test_a_driver_that_is_ended_loses_the_chunks_in_flight_alone(ray_cluster, st
     total = len(partition("generation", SAMPLES))
     assert 3 <= len(kept) < total
     times = {path: path.stat().st_mtime_ns for path in kept}
-    (outcome,) = evaluate(prepare(arguments(storage, seed=seed), ""), Console(quiet=True))
+    (outcome,) = evaluate(prepare(arguments(storage, seed=seed), ""))
     assert {path: path.stat().st_mtime_ns for path in kept} == times
     (folder,) = {path.parent for path in kept}
     assert len(list(folder.glob("*.npz"))) == total

@@ -197,3 +197,79 @@ def ray_cluster(s3_server):
     )
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def textbook_molecules() -> dict[str, tuple[list[int], list[list[float]]]]:
+    """Atomic numbers and positions in A of small molecules, from textbook lengths and angles."""
+    s = 1.087 / 3**0.5
+    return {
+        "methane": ([6, 1, 1, 1, 1], [[0, 0, 0], [s, s, s], [s, -s, -s], [-s, s, -s], [-s, -s, s]]),
+        "water": ([8, 1, 1], [[0, 0, 0.1173], [0, 0.7572, -0.4692], [0, -0.7572, -0.4692]]),
+        "ammonia": (
+            [7, 1, 1, 1],
+            [
+                [0, 0, 0.116],
+                [0, 0.9397, -0.271],
+                [0.8138, -0.4699, -0.271],
+                [-0.8138, -0.4699, -0.271],
+            ],
+        ),
+        "hydrogen fluoride": ([9, 1], [[0, 0, 0], [0, 0, 0.917]]),
+        "carbon dioxide": ([6, 8, 8], [[0, 0, 0], [0, 0, 1.162], [0, 0, -1.162]]),
+        "hydrogen cyanide": ([6, 7, 1], [[0, 0, 0], [0, 0, 1.156], [0, 0, -1.064]]),
+        "formaldehyde": (
+            [6, 8, 1, 1],
+            [[0, 0, 0], [0, 0, 1.205], [0, 0.9429, -0.5876], [0, -0.9429, -0.5876]],
+        ),
+        "ethene": (
+            [6, 6, 1, 1, 1, 1],
+            [
+                *([0, 0, 0.6695], [0, 0, -0.6695], [0, 0.9289, 1.2321], [0, -0.9289, 1.2321]),
+                *([0, 0.9289, -1.2321], [0, -0.9289, -1.2321]),
+            ],
+        ),
+    }
+
+
+@pytest.fixture(scope="session")
+def textbook_crystals() -> dict[str, dict[str, list]]:
+    """Cells of textbook crystals: `numbers`, `frac`, `lengths` in A and `angles` in degrees."""
+    right = [90.0, 90.0, 90.0]
+    face = [[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]]
+    moved = [[x + 0.25, y + 0.25, z + 0.25] for x, y, z in face]
+    u = 0.3053
+    cells = {
+        "CsCl": ([55, 17], [[0, 0, 0], [0.5, 0.5, 0.5]], [4.123] * 3, right),
+        "NaCl": (
+            [11] * 4 + [17] * 4,
+            face + [[x + 0.5, y, z] for x, y, z in face],
+            [5.6402] * 3,
+            right,
+        ),
+        "Si": ([14] * 8, face + moved, [5.4310] * 3, right),
+        "Si primitive": ([14, 14], [[0, 0, 0], [0.25, 0.25, 0.25]], [3.8403] * 3, [60.0] * 3),
+        "rutile": (
+            [22, 22, 8, 8, 8, 8],
+            [
+                *([0, 0, 0], [0.5, 0.5, 0.5], [u, u, 0], [-u, -u, 0]),
+                *([0.5 + u, 0.5 - u, 0.5], [0.5 - u, 0.5 + u, 0.5]),
+            ],
+            [4.5937, 4.5937, 2.9587],
+            right,
+        ),
+        "perovskite": (
+            [38, 22, 8, 8, 8],
+            [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]],
+            [3.905] * 3,
+            right,
+        ),
+        "magnesium": (
+            [12, 12],
+            [[1 / 3, 2 / 3, 0.25], [2 / 3, 1 / 3, 0.75]],
+            [3.2094, 3.2094, 5.2108],
+            [90.0, 90.0, 120.0],
+        ),
+    }
+    names = ("numbers", "frac", "lengths", "angles")
+    return {name: dict(zip(names, cell, strict=True)) for name, cell in cells.items()}

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from unite.config.decisions import DECISIONS, decisions
+from unite.config.decisions import ATOMS, DECISIONS, decisions
 from unite.config.recipes import recipe
 from unite.config.serialise import flatten
 
@@ -18,6 +18,15 @@ def test_the_reason_begins_with_the_value_that_the_variants_have(field):
     for variant in decision.variants:
         value = flatten(recipe(f"unite-b-{variant}"))[field]
         assert decision.why.startswith(f"{value:g}" if isinstance(value, float) else str(value))
+
+
+@pytest.mark.parametrize("field", ATOMS)
+def test_reasons_of_atoms_begin_with_the_value(field):
+    value = flatten(recipe("qm9"))[field]
+    if field != "flow.warmup_fraction":  # told in steps
+        assert ATOMS[field].startswith(f"{value:g}" if isinstance(value, float) else str(value))
+    assert re.search(r"METHOD \d", ATOMS[field])
+    assert decisions("mp20") == decisions("qm9") == ATOMS
 
 
 def test_a_recipe_rests_on_the_decisions_of_its_variant():

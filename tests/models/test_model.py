@@ -254,3 +254,57 @@ def test_more_tokens_than_registers_are_refused() -> None:
 def test_registers_must_match_the_patches() -> None:
     with pytest.raises(ValueError, match="num_registers = 15.*16"):
         UNITE(replace(MODEL, num_registers=15), build_domain(IMAGES), FlowConfig())
+
+
+def biased_encoder(bias: float, **changes) -> GenerativeEncoder:
+    """An encoder with all its pair biases at one value."""
+    encoder = build_encoder(pair_bias=1.0, **changes)
+    torch.nn.init.constant_(encoder.pair_bias, bias)
+    return encoder
+
+
+@torch.no_grad()
+def test_a_large_pair_bias_shows_a_register_its_own_token_alone() -> None:
+    """Beyond one block, or with mixing otherwise, others reach it too."""
+    latent, t_B, labels_B = inputs(registers=12)
+    tokens = torch.randn(3, 12, 32)
+    changed = tokens.clone()
+    changed[:, 5] += 1.0
+    one = {"depth": 1, "in_context_tokens": 0, "in_context_start": 0}
+    moved = {}
+    for bias in (0.0, 60.0):
+        encoder = biased_encoder(bias, **one)
+        z, other = (encoder(latent, t_B, labels_B, each) for each in (tokens, changed))
+        moved[bias] = (z - other).abs().amax((0, 2)) > 1e-6
+    assert moved[0.0].all()
+    assert moved[60.0].nonzero().flatten().tolist() == [5]
+
+
+@torch.no_grad()
+def test_pair_bias_of_zero_computes_as_without_it() -> None:
+    latent, t_B, labels_B = inputs(registers=12)
+    tokens = torch.randn(3, 12, 32)
+    mask = torch.arange(12) < torch.tensor([[12], [7], [3]])
+    plain, biased = build_encoder(), biased_encoder(0.0)
+    biased.load_state_dict(plain.state_dict(), strict=False)
+    for masks in ({}, {"mask_BK": mask, "token_mask_BN": mask}):
+        expected = plain(latent, t_B, labels_B, tokens, **masks)
+        torch.testing.assert_close(biased(latent, t_B, labels_B, tokens, **masks), expected)
+
+
+def test_pair_bias_acts_and_learns_in_the_tokenization_pass_alone() -> None:
+    encoder = biased_encoder(4.0)
+    assert encoder.pair_bias.shape == (3, 4)
+    encoder(*inputs(registers=12), torch.randn(3, 12, 32)).sum().backward()
+    assert (encoder.pair_bias.grad != 0).all()
+    encoder.zero_grad()
+    encoder(*inputs(registers=12)).sum().backward()
+    assert encoder.pair_bias.grad is None
+    assert build_encoder().pair_bias is None
+
+
+def test_a_separate_denoiser_has_no_pair_bias() -> None:
+    config = replace(MODEL, sharing="separate", encoder=replace(ENCODER, pair_bias=4.0))
+    model = build_unite(config)
+    assert model.tokenizer.pair_bias is not None
+    assert model.denoiser.pair_bias is None

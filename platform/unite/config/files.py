@@ -139,6 +139,8 @@ def _value(name: str, kind: Any, value: Any) -> Any:
     """The value as the field's type; ValueError says what it must be."""
     if typing.get_origin(kind) is tuple:
         parts = typing.get_args(kind)
+        if parts[1:] == (...,) and isinstance(value, list):
+            parts = parts[:1] * len(value)
         if not isinstance(value, list) or len(value) != len(parts):
             raise ValueError(f"{name} = {value!r} must be a list of {len(parts)} numbers")
         return tuple(_value(name, part, each) for part, each in zip(parts, value, strict=True))

@@ -51,4 +51,8 @@ def parse(
     `default` holds the values of what is not given; None takes those of the class.
     """
     given: dict[str, Any] = {} if default is None else {"default": default}
-    return tyro.cli(kind, description=description, args=args, registry=RULES, **given)
+    # Of a union (RunConfig.domain) the flags are those of the default's class.
+    unions = (tyro.conf.AvoidSubcommands,)
+    return tyro.cli(
+        kind, description=description, args=args, registry=RULES, config=unions, **given
+    )

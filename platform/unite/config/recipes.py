@@ -13,6 +13,7 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from unite.config import atoms
 from unite.config.schema import (
     CheckpointConfig,
     ClusterConfig,
@@ -212,15 +213,14 @@ def small_model(
 
 @dataclass(frozen=True)
 class Base:
-    """A recipe by itself, of which variants are made."""
+    """A recipe's builder, a line on what it reproduces, and its variants."""
 
     build: Callable[[], RunConfig]
     text: str
-    """The result that it reproduces."""
     plain: str | None = None
-    """The variant that the plain name means; None = the small-scale setting."""
+    """Variant that the plain name means; None for settings of its own."""
     variants: tuple[str, ...] = tuple(VARIANTS)
-    """The variants that its sources have: a paper alone, for one, leaves no released settings."""
+    """Variants that the base has."""
 
 
 BASES: dict[str, Base] = {
@@ -237,12 +237,19 @@ BASES: dict[str, Base] = {
         lambda: imagenet("XL"), "ImageNet-256, UNITE-XL (Table 1: FID 1.75)", "checkpoints"
     ),
     "smoke": Base(smoke, "nothing: seconds of training, for tests", variants=()),
+    # The authors released no code for molecules and crystals: there are no variants.
+    "qm9": Base(atoms.qm9, "QM9, UNITE-S (Table 3)", variants=()),
+    "mp20": Base(atoms.mp20, "MP20, UNITE-S (Table 5)", variants=()),
+    "qm9-tiny": Base(atoms.qm9_tiny, "QM9 in 20 minutes on two CPU cores", variants=()),
+    "mp20-tiny": Base(atoms.mp20_tiny, "MP20 on two CPU cores", variants=()),
+    "perov-tiny": Base(atoms.perov_tiny, "Perov-5 in minutes on two CPU cores", variants=()),
 }
 
 
 def names() -> list[str]:
-    """Names of all recipes: bases, then each base in each of its variants."""
-    return [*BASES, *(f"{name}-{each}" for name, base in BASES.items() for each in base.variants)]
+    """Names of all recipes: bases, then each base in its variants."""
+    variants = [f"{name}-{variant}" for name, base in BASES.items() for variant in base.variants]
+    return [*BASES, *variants]
 
 
 def describe(name: str) -> str:

@@ -8,18 +8,13 @@ Counts are in images (samples) unless a field says otherwise. t = 1 is clean dat
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal
 
-from unite.config.domains import ImagesConfig
+from unite.config.domains import DomainConfig, ImagesConfig
 from unite.config.serialise import LATER
 
 Sharing = Literal["shared", "separate"]
 Solver = Literal["dopri5", "heun", "midpoint", "euler"]
-
-
-# What RunConfig.domain may hold: a union, once there is a second domain. `from_dict` takes the
-# member of a stored config's `kind`, and `unite.domains.build_domain` builds its domain.
-DomainConfig: TypeAlias = ImagesConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +39,9 @@ class EncoderConfig:
     """Index of the first block that sees the in-context class tokens."""
     patch_positions: Literal["zeros", "sincos2d"] = "zeros"
     """Frozen position table of the patches: zeros as released (rotary only), or 2-D sin-cos."""
+    pair_bias: float = field(default=0.0, metadata=LATER)
+    """Initial value of a learned bias, one for each block and head, on the attention between
+    register i and token i in the tokenization pass; 0 = none and no parameter."""
     tokenize_t_max: float = 0.01
     """Largest t of tokenization, t ~ U[0, tokenize_t_max]: almost the maximum noise level."""
 

@@ -137,7 +137,7 @@ def _ranges(config: RunConfig) -> Iterator[str]:
         if not all(math.isfinite(part) for part in parts if isinstance(part, float)):
             yield f"{name} = {value} must be finite"
     for name in POSITIVE:
-        if not values[name] > 0:
+        if name in values and not values[name] > 0:
             yield f"{name} = {values[name]} must be above 0"
     for name in NOT_NEGATIVE:
         if not values[name] >= 0:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import singledispatch
 
-from unite.config.schema import DomainConfig, ImagesConfig
+from unite.config.domains import CrystalsConfig, DomainConfig, ImagesConfig, MoleculesConfig
+from unite.domains.atoms.domain import CrystalsDomain, MoleculesDomain
 from unite.domains.base import Domain
 from unite.domains.images import ImagesDomain
 
@@ -19,3 +20,5 @@ def build_domain(config: DomainConfig) -> Domain:
 
 
 build_domain.register(ImagesConfig, ImagesDomain)
+build_domain.register(MoleculesConfig, MoleculesDomain)
+build_domain.register(CrystalsConfig, CrystalsDomain)

@@ -116,6 +116,8 @@ class Attention(nn.Module):
         q, k = self.q_norm(q), self.k_norm(k)
         if rotary is not None:
             q, k = rotate(q, rotary), rotate(k, rotary)
+        if mask is not None and mask.is_floating_point():
+            mask = mask.to(v.dtype)
         mixed = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, attn_mask=mask)
         return self.proj(mixed.transpose(1, 2).flatten(2))
 

@@ -102,6 +102,7 @@ class GenerativeEncoder(nn.Module):
         table = normal_values(num_classes + 2, width)
         self.classes = nn.Embedding.from_pretrained(table, freeze=False)
         self.in_context = self._in_context_table()
+        self.pair_bias = self._pair_bias_table()
         hidden = swiglu_hidden(width, config.mlp_ratio)
         self.blocks = nn.ModuleList(
             GenerativeBlock(width, config.num_heads, hidden, qk_norm=config.qk_norm)
@@ -115,6 +116,13 @@ class GenerativeEncoder(nn.Module):
         if not self.config.in_context_tokens:
             return None
         return nn.Parameter(normal_values(1, self.config.in_context_tokens, self.config.width))
+
+    def _pair_bias_table(self) -> nn.Parameter | None:
+        """Biases between register i and token i, (depth, heads), all of one initial value."""
+        config = self.config
+        if not config.pair_bias:
+            return None
+        return nn.Parameter(torch.full((config.depth, config.num_heads), config.pair_bias))
 
     def _rotary_table(self, num_registers: int) -> Tensor | None:
         # A sample has at most as many tokens as there are registers.
@@ -172,10 +180,29 @@ class GenerativeEncoder(nn.Module):
                 x_BSH = torch.cat([class_BH[:, None] + self.in_context, x_BSH], dim=1)
                 start = self.config.in_context_tokens
                 rotary, mask = self._rotary_rows(x_BSH, start), _attention_mask(mask_BS, start)
-            x_BSH = run_block(block, self.checkpoint_blocks, x_BSH, condition_BH, rotary, mask)
+            biased = self._with_pair_bias(mask, index, x_BSH.shape[1], start, num_registers)
+            x_BSH = run_block(block, self.checkpoint_blocks, x_BSH, condition_BH, rotary, biased)
             if activations is not None:
                 activations.append(x_BSH[:, start:])
         return x_BSH[:, start : start + num_registers]
+
+    def _with_pair_bias(
+        self, mask: Tensor | None, index: int, length: int, start: int, num_registers: int
+    ) -> Tensor | None:
+        """The key mask of block `index` with its pair bias, (B or 1, heads, S, S).
+
+        The mask alone where there is no bias, or no token beside the registers.
+        """
+        num_tokens = length - start - num_registers
+        if self.pair_bias is None or not num_tokens:
+            return mask
+        bias_h = self.pair_bias[index]
+        pair = torch.arange(start, start + min(num_tokens, num_registers), device=bias_h.device)
+        pattern_SS = bias_h.new_zeros(length, length)
+        pattern_SS[pair, pair + num_registers] = 1.0
+        pattern_SS[pair + num_registers, pair] = 1.0
+        bias_1hSS = (bias_h[:, None, None] * pattern_SS)[None]
+        return bias_1hSS if mask is None else bias_1hSS.masked_fill(~mask, -torch.inf)
 
     def _rotary_rows(self, x_BSH: Tensor, num_in_context: int) -> Tensor | None:
         """The rotary table's rows for a sequence that begins with so many in-context tokens."""

@@ -11,8 +11,9 @@ from unite.models.unite import UNITE
 
 OptimizerGroup = Literal["muon", "adamw"]
 
-ADAMW_MODULES = frozenset({"embedder", "final"})
-"""Modules that AdamW trains whatever their shape: the sample's embedding, the final layer."""
+ADAMW_MODULES = frozenset({"embedder", "final", "pair_bias"})
+"""Parts that AdamW trains whatever their shape: the sample's embedding, the final layer, and the
+table of pair biases, which is no matrix."""
 
 
 def optimizer_group(name: str, parameter: nn.Parameter) -> OptimizerGroup:

@@ -6,6 +6,7 @@ Shapes: B batch, K registers, D latent channels, N tokens, H width. t = 1 is cle
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -55,9 +56,11 @@ class UNITE(nn.Module):
         self.config, self.flow = config, flow
         self.domain: Any = domain  # the rooms above ask more of it than the model does
         self.embedder = domain.build_embedder(config.encoder.width, config.encoder)
-        self.tokenizer = self._build_encoder()
+        self.tokenizer = self._build_encoder(config.encoder)
         separate = config.sharing == "separate"
-        self.separate_denoiser = self._build_encoder() if separate else None
+        # It sees no tokens: pair biases would be parameters without a use.
+        alone = replace(config.encoder, pair_bias=0.0)
+        self.separate_denoiser = self._build_encoder(alone) if separate else None
         self.decoder = Decoder(
             config.decoder,
             latent_dim=config.latent_dim,
@@ -67,9 +70,9 @@ class UNITE(nn.Module):
         if config.init == "released":
             initialise_as_released(self.embedder, self.decoder)
 
-    def _build_encoder(self) -> GenerativeEncoder:
+    def _build_encoder(self, config: EncoderConfig) -> GenerativeEncoder:
         return GenerativeEncoder(
-            self.config.encoder,
+            config,
             num_registers=self.config.num_registers,
             latent_dim=self.config.latent_dim,
             num_classes=self.domain.num_classes,

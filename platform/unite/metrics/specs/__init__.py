@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
-from unite.metrics.specs import images, shared, training
+from unite.metrics.specs import atoms, images, shared, training
 from unite.metrics.specs.spec import TRAINING, Direction, Spec
 
 SPECS: dict[tuple[str, str], Spec] = {}
@@ -122,7 +122,7 @@ def _in_words(row: Spec) -> str:
 
 
 def _all_rows() -> Iterator[Spec]:
-    for module in (training, images, shared):
+    for module in (training, images, atoms, shared):
         yield from module.ROWS
 
 

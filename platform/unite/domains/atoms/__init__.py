@@ -1,0 +1,1 @@
+"""Molecules and crystals: samples that are sets of atoms (METHOD 7)."""

@@ -1,0 +1,117 @@
+"""Atoms to tokens and tokens to atoms: one token for each atom, in the order of the file.
+
+Shapes: B batch, N atoms, K = N registers, H width, E element types.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unite.config.domains import AtomsConfig
+from unite.domains.atoms.elements import MAX_ELEMENTS
+from unite.domains.atoms.geometry import center
+from unite.models.blocks import normal_values
+from unite.models.positions import sincos_1d
+
+POSITION_UNIT = 1.4
+"""Unit of the network's positions in A: their standard deviation per axis in QM9."""
+LENGTH_UNIT = 4.0
+"""Unit of the network's cell lengths / N^(1/3) in A: about their mean in MP20."""
+RIGHT_ANGLE = 90.0
+"""Angle in degrees that the network's angles are counted from, in rad."""
+
+
+class CoordinateMLP(nn.Module):
+    """Linear without bias, SiLU, Linear: coordinates (..., 3) to width H."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(3, width, bias=False)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., 3) -> (..., H)."""
+        return self.out(F.silu(self.hidden(x)))
+
+
+class AtomEmbedder(nn.Module):
+    """Type, coordinates, index and role of each atom, summed; of a crystal also its cell.
+
+    The index table is the one that registers start from, so that attention can tell which register
+    belongs to which atom.
+    """
+
+    index: Tensor
+
+    def __init__(self, config: AtomsConfig, width: int) -> None:
+        super().__init__()
+        self.types = nn.Embedding.from_pretrained(
+            normal_values(MAX_ELEMENTS, width, std=1.0), freeze=False
+        )
+        self.positions = CoordinateMLP(width)
+        self.frac = CoordinateMLP(width) if config.periodic else None
+        self.cell = nn.Linear(6, width) if config.periodic else None
+        self.role = nn.Parameter(normal_values(width))
+        self.register_buffer("index", sincos_1d(config.max_atoms, width), persistent=False)
+
+    def forward(self, sample: dict[str, Tensor]) -> Tensor:
+        """A sample to tokens (B, N, H)."""
+        pos_BN3 = sample["pos"] / POSITION_UNIT
+        x_BNH = self.types(sample["types"]) + self.positions(pos_BN3) + self.role
+        x_BNH = x_BNH + self.index[: pos_BN3.shape[1]]
+        if self.frac is not None and self.cell is not None:
+            num_atoms_B = sample["mask"].sum(1)
+            cell_B6 = scaled_cell(sample["lengths"], sample["angles"], num_atoms_B)
+            x_BNH = x_BNH + self.frac(sample["frac"]) + self.cell(cell_B6)[:, None]
+        return x_BNH
+
+
+class AtomHead(nn.Module):
+    """Types, and positions or fractional coordinates and the cell, from the decoder's tokens."""
+
+    allowed: Tensor
+
+    def __init__(self, config: AtomsConfig, width: int) -> None:
+        super().__init__()
+        self.types = nn.Linear(width, MAX_ELEMENTS)
+        self.coordinates = nn.Linear(width, 3)
+        self.cell = nn.Linear(width, 6) if config.periodic else None
+        allowed = torch.zeros(MAX_ELEMENTS, dtype=torch.bool)
+        allowed[list(config.elements) or slice(1, None)] = True
+        self.register_buffer("allowed", allowed, persistent=False)
+
+    def forward(self, x_BKH: Tensor, mask_BK: Tensor | None = None) -> dict[str, Any]:
+        """Decoded atoms: `logits` (B, K, E), `mask` (B, K), and `pos` in A or `frac` and the cell.
+
+        Logits of elements that the model does not know are the lowest number.
+        """
+        if mask_BK is None:
+            mask_BK = torch.ones(x_BKH.shape[:2], dtype=torch.bool, device=x_BKH.device)
+        logits = self.types(x_BKH)
+        lowest = torch.finfo(logits.dtype).min
+        atoms = {"logits": logits.masked_fill(~self.allowed, lowest), "mask": mask_BK}
+        coordinates_BK3 = self.coordinates(x_BKH)
+        if self.cell is None:
+            return {**atoms, "pos": POSITION_UNIT * center(coordinates_BK3, mask_BK)}
+        weights_BK1 = mask_BK[..., None].to(x_BKH.dtype)
+        pooled_BH = (x_BKH * weights_BK1).sum(1) / weights_BK1.sum(1)
+        lengths_B3, angles_B3 = unscaled_cell(self.cell(pooled_BH), mask_BK.sum(1))
+        return {**atoms, "frac": coordinates_BK3, "lengths": lengths_B3, "angles": angles_B3}
+
+
+def scaled_cell(lengths_B3: Tensor, angles_B3: Tensor, num_atoms_B: Tensor) -> Tensor:
+    """Cells as the network sees them, (B, 6): lengths / N^(1/3) in units, angles from 90 in rad."""
+    root_B1 = num_atoms_B[:, None].to(lengths_B3.dtype) ** (1 / 3)
+    scaled_B3 = lengths_B3 / (root_B1 * LENGTH_UNIT)
+    return torch.cat([scaled_B3, torch.deg2rad(angles_B3 - RIGHT_ANGLE)], dim=1)
+
+
+def unscaled_cell(scaled_B6: Tensor, num_atoms_B: Tensor) -> tuple[Tensor, Tensor]:
+    """Lengths in A and angles in degrees (B, 3) each: the inverse of `scaled_cell`."""
+    root_B1 = num_atoms_B[:, None].to(scaled_B6.dtype) ** (1 / 3)
+    lengths_B3, angles_B3 = scaled_B6.split(3, dim=1)
+    return lengths_B3 * (root_B1 * LENGTH_UNIT), torch.rad2deg(angles_B3) + RIGHT_ANGLE

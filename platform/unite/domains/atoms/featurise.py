@@ -1,0 +1,189 @@
+"""Stored rows of atoms to padded arrays, and the reasons for which a row is refused (MOLECULES 8).
+
+A cell of a column is a list of numbers or little-endian bytes (uint8 atomic numbers, float32
+positions, float64 of crystals). A reason reads "name: explanation"; refused rows are counted by the
+name. Shapes: B rows, N atoms, padded to the config's most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from unite.config.domains import AtomsConfig
+from unite.domains.atoms.elements import MAX_ELEMENTS, SYMBOLS
+from unite.domains.atoms.geometry import cell_matrix, distances, periodic_distances, volume
+from unite.domains.base import BadRows
+
+OVERLAP = 0.5
+"""Distance in A under which two atoms overlap."""
+SMALLEST_LENGTH = 0.5
+"""Smallest length of a cell in A."""
+SMALLEST_VOLUME = 0.1
+"""Smallest volume of a cell in A^3."""
+ANGLES = (10.0, 170.0)
+"""Range of a cell's angles in degrees, both ends allowed."""
+LARGEST_COORDINATE = 1e3
+"""Largest coordinate, in A or in cells: beyond it a number is no position."""
+
+
+def decode(
+    rows: Mapping[str, Sequence[Any]], config: AtomsConfig
+) -> tuple[dict[str, np.ndarray], BadRows]:
+    """Columns to arrays, zeros at bad rows, and the bad rows with their reasons.
+
+    `numbers` uint8 (B, N) and `num_atoms` int64 (B,), and for molecules `positions` float32
+    (B, N, 3) with their mean at the origin, for crystals `frac` float32 in [0, 1), `lengths` and
+    `angles` float32 (B, 3).
+    """
+    fields = _empty(len(rows["numbers"]), config)
+    bad: dict[int, str] = {}
+    for row in range(len(rows["numbers"])):
+        try:
+            _fill(fields, row, {name: cells[row] for name, cells in rows.items()}, config)
+        except ValueError as error:
+            bad[row] = str(error)
+    for row, reason in (_bad_cells if config.periodic else _bad_molecules)(fields):
+        bad.setdefault(row, reason)
+    for values in fields.values():
+        values[list(bad)] = 0
+    return fields, sorted(bad.items())
+
+
+def smallest_distances(fields: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Smallest distance in A between two atoms of each decoded row, (B,); infinite for one atom."""
+    mask_BN = torch.from_numpy(fields["numbers"] > 0)
+    if "frac" not in fields:
+        apart_BNN = distances(torch.from_numpy(fields["positions"]), mask_BN)
+    else:
+        lengths, angles = torch.from_numpy(fields["lengths"]), torch.from_numpy(fields["angles"])
+        cell_B33 = cell_matrix(lengths, angles)
+        apart_BNN = periodic_distances(torch.from_numpy(fields["frac"]), cell_B33, mask_BN)
+    return apart_BNN.amin((1, 2)).numpy()
+
+
+def _empty(count: int, config: AtomsConfig) -> dict[str, np.ndarray]:
+    most = config.max_atoms
+    fields = {
+        "numbers": np.zeros((count, most), np.uint8),
+        "num_atoms": np.zeros(count, np.int64),
+    }
+    if not config.periodic:
+        return fields | {"positions": np.zeros((count, most, 3), np.float32)}
+    fields["frac"] = np.zeros((count, most, 3), np.float32)
+    return fields | {name: np.zeros((count, 3), np.float32) for name in ("lengths", "angles")}
+
+
+def _fill(
+    fields: dict[str, np.ndarray], row: int, cells: Mapping[str, Any], config: AtomsConfig
+) -> None:
+    """Write one row's cells into the arrays; ValueError with the reason when they do not fit."""
+    numbers = _numbers(cells["numbers"], config)
+    num_atoms = len(numbers)
+    if not config.periodic:
+        positions = _floats(cells["positions"], np.float32, 3 * num_atoms, "positions")
+        positions = positions.astype(np.float64).reshape(num_atoms, 3)
+        fields["positions"][row, :num_atoms] = positions - positions.mean(0)
+    else:
+        frac = _floats(cells["frac"], np.float64, 3 * num_atoms, "frac")
+        # Rounding to float32 after the wrap can make a 1 of it.
+        fields["frac"][row, :num_atoms] = (frac % 1.0).astype(np.float32).reshape(-1, 3) % 1.0
+        for name in ("lengths", "angles"):
+            fields[name][row] = _floats(cells[name], np.float64, 3, name)
+    fields["numbers"][row, :num_atoms] = numbers
+    fields["num_atoms"][row] = num_atoms
+
+
+def _numbers(cell: Any, config: AtomsConfig) -> np.ndarray:
+    """Atomic numbers (N,) of a cell; ValueError when there are none, too many or unknown ones."""
+    numbers = _values(cell, np.uint8, "numbers")
+    if not len(numbers):
+        raise ValueError("empty: the row has no atoms")
+    if len(numbers) > config.max_atoms:
+        raise ValueError(
+            f"too_many_atoms: {len(numbers)} atoms, but domain.max_atoms = {config.max_atoms}"
+        )
+    known = (
+        np.isin(numbers, config.elements)
+        if config.elements
+        else (numbers > 0) & (numbers < MAX_ELEMENTS)
+    )
+    if not known.all():
+        first = numbers[~known][0]
+        raise ValueError(f"unknown_element: {_element(first)}; known: {known_elements(config)}")
+    return numbers
+
+
+def known_elements(config: AtomsConfig) -> str:
+    """Symbols of the elements that a config allows, in words."""
+    listed = " ".join(SYMBOLS[number] for number in config.elements)
+    return listed or f"atomic numbers 1..{MAX_ELEMENTS - 1}"
+
+
+def _element(number: Any) -> str:
+    if number == int(number) and 0 < number < MAX_ELEMENTS:
+        return SYMBOLS[int(number)]
+    return f"atomic number {number}"
+
+
+def _floats(cell: Any, stored: type, count: int, name: str) -> np.ndarray:
+    """Coordinates of a cell, (count,); ValueError for another count and for no finite numbers."""
+    values = _values(cell, stored, name)
+    if len(values) != count:
+        raise ValueError(f"shape: {name} holds {len(values)} numbers, not {count}")
+    if not np.isfinite(values).all() or np.abs(values).max() > LARGEST_COORDINATE:
+        raise ValueError(f"nonfinite: {name} holds a number that is not finite or above 1000")
+    return values
+
+
+def _values(cell: Any, stored: type, name: str) -> np.ndarray:
+    """A cell's numbers, flat: bytes hold the little-endian `stored` type, lists any numbers."""
+    if isinstance(cell, bytes):
+        itemsize = np.dtype(stored).itemsize
+        if len(cell) % itemsize:
+            raise ValueError(f"shape: {name} holds {len(cell)} bytes, no multiple of {itemsize}")
+        return np.frombuffer(cell, np.dtype(stored).newbyteorder("<"))
+    try:
+        values = np.asarray(cell, dtype=None if stored is np.uint8 else np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"shape: {name} is no list of numbers") from error
+    if values.dtype.kind not in "iuf" or values.ndim != 1:
+        if values.size:
+            raise ValueError(f"shape: {name} is no flat list of numbers")
+        return np.zeros(0, stored)
+    return values
+
+
+def _bad_molecules(fields: Mapping[str, np.ndarray]) -> BadRows:
+    return _overlaps(fields)
+
+
+def _bad_cells(fields: Mapping[str, np.ndarray]) -> BadRows:
+    """Rows whose cell is none, and those with atoms on top of each other."""
+    lengths, angles = fields["lengths"].astype(np.float64), fields["angles"].astype(np.float64)
+    size = volume(torch.from_numpy(lengths), torch.from_numpy(angles)).numpy()
+    found: dict[int, str] = {}
+    for row in np.flatnonzero(fields["num_atoms"]).tolist():
+        a_b_c, (low, high) = _words(lengths[row]), ANGLES
+        if not (lengths[row] > SMALLEST_LENGTH).all():
+            found[row] = f"bad_cell: lengths {a_b_c} A must be above {SMALLEST_LENGTH}"
+        elif not ((angles[row] >= low) & (angles[row] <= high)).all():
+            found[row] = f"bad_cell: angles {_words(angles[row])} must lie in {low:g}..{high:g}"
+        elif not size[row] >= SMALLEST_VOLUME:  # also NaN
+            found[row] = f"bad_cell: angles {_words(angles[row])} span no volume"
+    return sorted((dict(_overlaps(fields)) | found).items())
+
+
+def _overlaps(fields: Mapping[str, np.ndarray]) -> BadRows:
+    nearest = smallest_distances(fields)
+    return [
+        (int(row), f"overlap: two atoms are {nearest[row]:.2f} A apart, at least {OVERLAP} needed")
+        for row in np.flatnonzero(nearest < OVERLAP)
+    ]
+
+
+def _words(values: np.ndarray) -> str:
+    return " ".join(f"{value:g}" for value in values)

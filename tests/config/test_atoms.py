@@ -1,0 +1,41 @@
+"""Recipes of molecules and crystals: sound, and of the sizes that the paper's tables mean."""
+
+import pytest
+import torch
+
+from unite.config.recipes import recipe
+from unite.config.validate import validate
+from unite.domains import build_domain
+from unite.models import UNITE
+from unite.models.groups import parameter_counts
+
+NAMES = ("qm9", "mp20", "qm9-tiny", "mp20-tiny", "perov-tiny")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_recipes_are_sound_and_have_a_register_for_each_atom(name):
+    config = validate(recipe(name))
+    assert config.model.num_registers == config.domain.max_atoms
+    assert config.model.latent_dim == 16
+    assert (config.flow.class_dropout, config.sampling.cfg_scale) == (0, 1)
+
+
+def test_unite_s_has_the_papers_33_million_in_its_encoder():
+    config = recipe("qm9")
+    with torch.device("meta"):
+        model = UNITE(config.model, build_domain(config.domain), config.flow)
+    counts = parameter_counts(model)
+    decoder = counts["decoder"] + counts["decoder_stem"]
+    assert round(counts["generative_encoder"] / 1e6, 1) == 32.6
+    assert round(decoder / 1e6, 1) == 21.5
+
+
+@pytest.mark.parametrize(("name", "steps"), [("qm9", 1.56e6), ("mp20", 5.3e5)])
+def test_the_papers_runs_have_its_batch_rate_and_length(name, steps):
+    config = recipe(name)
+    assert (config.optim.lr, config.optim.muon, config.training.batch_size) == (1e-4, False, 512)
+    train = 100_000 if name == "qm9" else 27_136
+    total = config.training.epochs * train / 512
+    assert total == pytest.approx(steps, rel=0.01)
+    assert config.flow.warmup_fraction * total == pytest.approx(2_000)
+    assert config.optim.warmup_epochs * train / 512 == pytest.approx(1_000)

@@ -5,9 +5,12 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from unite.flow.random import (
+    BLOCK_WORDS,
     GOLDEN_GAMMA,
     STAFFORD_1,
     STAFFORD_2,
@@ -27,14 +30,14 @@ SIGMAS = 4.5
 # Values of the address (0, 3, row, FLOW_NOISE); uniforms in units of 2^-24.
 GOLDEN_KEYS = [688681632720732823, 2079156761338777083, -1591231445279058550]
 GOLDEN_UNIFORM = [
-    [8867542, 1652676, 15428889],
-    [15512604, 1389534, 5747659],
-    [5461779, 8242059, 9136188],
+    [8867542, 15428889, 1652676],
+    [15512604, 5747659, 1389534],
+    [5461779, 9136188, 8242059],
 ]
 GOLDEN_NORMAL = [
-    [0.98833013, 0.32576945, -0.54630709],
-    [-0.21754016, -0.24367625, 0.33077803],
-    [-1.43982899, 1.06929386, -0.41398865],
+    [0.98833013, -0.54630709, 0.32576945],
+    [-0.21754016, 0.33077803, -0.24367625],
+    [-1.43982899, -0.41398865, 1.06929386],
 ]
 
 
@@ -145,6 +148,22 @@ def test_a_row_does_not_depend_on_its_batch(draw, shape):
     alone = torch.cat([draw(key[None], shape) for key in keys])
     assert torch.equal(batch, alone)
     assert torch.equal(draw(keys.flip(0)[:3], shape), batch.flip(0)[:3])
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(1, 5))
+@pytest.mark.parametrize("draw", [normal, uniform])
+def test_a_shorter_draw_is_the_beginning_of_a_longer_one(draw, fewer, more, channels):
+    keys = stream_keys(8, 2, torch.arange(3), Purpose.FLOW_NOISE)
+    longer = draw(keys, (fewer + more, channels))
+    assert torch.equal(draw(keys, (fewer, channels)), longer[:, :fewer])
+
+
+def test_a_draw_in_blocks_is_that_of_one_block(monkeypatch):
+    keys = stream_keys(8, 2, torch.arange(9), Purpose.FLOW_NOISE)
+    whole = normal(keys, (5, 7))
+    for words in (1, 4, 20, 40):
+        monkeypatch.setitem(BLOCK_WORDS, "cpu", words)
+        assert torch.equal(normal(keys, (5, 7)), whole)
 
 
 def test_extreme_words_give_finite_values(monkeypatch):

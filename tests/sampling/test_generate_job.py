@@ -1,5 +1,6 @@
 """`jobs/generate.py` from the command line to the files."""
 
+import json
 import subprocess
 import sys
 
@@ -160,6 +161,16 @@ def test_samples_of_an_earlier_version_are_not_mixed_with(run_folder, tmp_path):
         generate(arguments(run_folder, out), str(tmp_path))
     generate(arguments(run_folder, out, replace=True), str(tmp_path))
     assert len(pngs_in(out)) == 6
+
+
+def test_samples_of_other_noise_are_not_continued(run_folder, tmp_path):
+    out = tmp_path / "out"
+    generate(arguments(run_folder, out), str(tmp_path))
+    record = json.loads((out / "samples.json").read_text())
+    del record["noise"]  # as of the first version, which did not write it
+    (out / "samples.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="of another call .* which differs in noise"):
+        generate(arguments(run_folder, out), str(tmp_path))
 
 
 def test_images_of_others_are_neither_mixed_with_nor_deleted(run_folder, tmp_path):

@@ -295,3 +295,19 @@ def test_a_collapsed_latent_is_named_with_its_cure(smoke, make_trainer, caplog, 
     warnings = [r.message for r in caplog.records if "latent/std" in r.message]
     assert len(warnings) == 1
     assert "flow.reduction mean" in warnings[0]
+
+
+def test_a_checkpoint_of_other_noise_is_continued_with_a_warning(smoke, make_trainer, caplog):
+    trainer = make_trainer(smoke)
+    trainer.should_stop = lambda: trainer.images >= 64
+    trainer.run()
+    make_trainer(smoke)
+    assert "noise" not in caplog.text
+    folder = latest(trainer.writer.run)
+    state, marker = folder.read_json("state.json"), folder.read_json("COMMITTED")
+    del state["noise"]  # as of the first version, which did not write it
+    folder.write_json("state.json", state)
+    marker["sha256"]["state.json"] = folder.digest("state.json")
+    folder.write_json("COMMITTED", marker)
+    assert make_trainer(smoke).images == 96
+    assert "after 96 images was trained on noise of another version" in caplog.text

@@ -38,7 +38,7 @@ from unite.training import muon, setup
 from unite.training.parallelize import World
 from unite.training.runs import begin, open_run
 
-FLOAT32, BFLOAT16 = 1e-4, 5e-2
+FLOAT32, BFLOAT16 = 3e-4, 5e-2
 GROUPS = (26, 34)  # rows per row group: 60 images, none of them symmetric
 HELD_OUT = 20
 USUAL = {

@@ -31,6 +31,7 @@ from unite.evaluation.chunks import (
 from unite.evaluation.images.extractors import exact_convolutions
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome
+from unite.flow.random import NOISE_VERSION
 from unite.metrics.versions import library_versions
 from unite.models.unite import UNITE
 from unite.storage import Store
@@ -89,10 +90,15 @@ class Task(ABC):
         """Compute a chunk and keep its result."""
         write_chunk(self.folder, chunk, self.measure(instruments, chunk))
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of what the numbers are computed with."""
+        return library_versions()
+
     @cached_property
     def digest(self) -> str:
-        """16 digits that name everything the numbers depend on, library versions included."""
-        content = {"suite": self.suite, **identity(self), "versions": library_versions()}
+        """16 digits that name everything the numbers depend on, versions included."""
+        content = {"suite": self.suite, **identity(self), "versions": self.versions}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -105,8 +111,16 @@ class Task(ABC):
 class Suite(Task):
     """A task about a checkpoint that ends in numbers."""
 
+    draws: ClassVar[bool] = True
+    """True if its numbers depend on drawn noise."""
+
     subject: Subject
     precision: Precision = "float32"
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of the libraries, and of the noise if any is drawn."""
+        return library_versions() | ({"noise": NOISE_VERSION} if self.draws else {})
 
     @abstractmethod
     def combine(self, chunks: Sequence[Arrays]) -> Outcome:
@@ -133,7 +147,7 @@ class Suite(Task):
             "weights": "ema" if self.subject.ema else "raw",
             "num_samples": self.total,
             "precision": self.precision,
-            "versions": library_versions(),
+            "versions": self.versions,
         }
         return MetricCard(metric=metric, value=float(value), **{**known, **fields})
 

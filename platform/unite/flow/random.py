@@ -2,7 +2,8 @@
 
 A key is a 64-bit hash of an address, such as (seed, epoch, row, purpose) in training or the seed of
 one sample in generation. Values are hashes of (key, position), so a draw depends neither on the
-batch, worker or device that makes it, nor on what was drawn before. Mixing is that of splitmix64
+batch, worker or device that makes it, nor on what was drawn before. A draw of fewer values is the
+beginning of one of more, so that noise does not depend on padding. Mixing is that of splitmix64
 (Steele, Lea, Flood, OOPSLA 2014) with the finaliser of Stafford ("variant 13"), on int64 tensors:
 multiplication wraps alike on every device, logical shifts are arithmetic ones with a mask. The
 integers are bit-equal everywhere; normals on different devices differ by a rounding of log and cos.
@@ -23,6 +24,10 @@ STAFFORD_1 = 0xBF58476D1CE4E5B9
 STAFFORD_2 = 0x94D049BB133111EB
 LOW_32 = (1 << 32) - 1
 
+NOISE_VERSION = "2"
+"""Version of the values that keys give: what drew by another one is not continued unnoticed. In 1
+the second halves of the words followed all the first ones, so that values depended on their number;
+a single value per key is the same in both."""
 # Words hashed at once. The temporaries of a block stay in a CPU's cache, and bounded on a GPU.
 BLOCK_WORDS = {"cpu": 1 << 14}
 DEFAULT_BLOCK_WORDS = 1 << 22
@@ -90,7 +95,7 @@ def _draw(
     shape: tuple[int, ...],
     from_halves: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
 ) -> Tensor:
-    """Hash (key, position) for every pair of values and convert the two halves of each word."""
+    """Hash (key, position) for every pair of neighbouring values, the two halves of a word."""
     if keys_B.dtype != torch.int64 or keys_B.dim() != 1:
         raise ValueError(
             f"keys must be an int64 tensor of shape (B,), not {keys_B.dtype} of shape "
@@ -98,7 +103,7 @@ def _draw(
         )
     count = math.prod(shape)
     num_words = (count + 1) // 2
-    out = torch.empty(keys_B.shape[0], 2 * num_words, device=keys_B.device)
+    out = torch.empty(keys_B.shape[0], num_words, 2, device=keys_B.device)
     increments_B = _mix(keys_B) | 1
     block = BLOCK_WORDS.get(keys_B.device.type, DEFAULT_BLOCK_WORDS)
     columns = max(1, min(num_words, block))
@@ -110,9 +115,9 @@ def _draw(
             positions = torch.arange(left + 1, right + 1, device=out.device)
             words = _mix(keys_B[band, None] + increments_B[band, None] * positions)
             first, second = from_halves(_shift_right(words, 32), words & LOW_32)
-            out[band, left:right] = first
-            out[band, num_words + left : num_words + right] = second
-    return out[:, :count].reshape(keys_B.shape[0], *shape)
+            out[band, left:right, 0] = first
+            out[band, left:right, 1] = second
+    return out.flatten(1)[:, :count].reshape(keys_B.shape[0], *shape)
 
 
 def _mix(word: Word) -> Word:

@@ -19,6 +19,7 @@ from unite.config.effects import override
 from unite.config.schema import SamplingConfig, Solver
 from unite.config.serialise import to_dict
 from unite.domains.base import Domain
+from unite.flow.random import NOISE_VERSION
 from unite.models.unite import UNITE
 from unite.runs import read_run_config, resolve_run
 from unite.sampling.generator import generate_batches
@@ -120,6 +121,7 @@ def _request(
         "num": arguments.num,
         "seed": arguments.seed,
         "sampling": to_dict(settings),
+        "noise": NOISE_VERSION,
     }
 
 

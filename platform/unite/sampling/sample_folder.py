@@ -93,7 +93,7 @@ def read_sample(out: Store, name: str) -> np.ndarray:
 
 def _why(before: Mapping[str, Any], request: Mapping[str, Any]) -> str:
     """Fields in which two requests differ, in words; empty for a folder without a record."""
-    changed = [name for name in request if name in before and before[name] != request[name]]
+    changed = [name for name in request if before and before.get(name) != request[name]]
     return f", which differs in {', '.join(changed)}" if changed else ""
 
 

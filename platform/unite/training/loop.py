@@ -23,6 +23,7 @@ from unite.checkpoints.load import check_keys
 from unite.checkpoints.store import Checkpoint, CheckpointWriter, folder_of
 from unite.config.schema import RunConfig
 from unite.config.serialise import to_dict
+from unite.flow.random import NOISE_VERSION
 from unite.models.unite import UNITE
 from unite.sampling.grid import save_png
 from unite.storage import StorageError
@@ -320,6 +321,7 @@ class Trainer:
             "history": list(self.history),
             "score": self._score(),
             "bad_rows": self.bad_rows,
+            "noise": NOISE_VERSION,
         }
         self.writer.save(parts, state)
 

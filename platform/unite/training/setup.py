@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -19,6 +20,7 @@ from unite.data.bad_rows import BadRowList
 from unite.data.loader import BatchStream, sequential_batches
 from unite.data.shards import ShardSet, Split, require_domain
 from unite.domains import build_domain
+from unite.flow.random import NOISE_VERSION
 from unite.models.unite import UNITE
 from unite.runs import STOP_FILE, data_uri
 from unite.storage import StorageError, Store
@@ -31,6 +33,8 @@ from unite.training.parallelize import World, check_replicas, parallelize
 from unite.training.progress import ProgressWriter
 from unite.training.runs import Run
 from unite.training.step import TrainingStep
+
+logger = logging.getLogger(__name__)
 
 TOKEN_FILE = "token"
 STOP_POLL_SECONDS = 1.0
@@ -112,6 +116,8 @@ def build_trainer(job: Job, world: World, tracker: Tracker, reader: Callable[...
     )
     if checkpoint is not None:
         _check_data(checkpoint.state, train)
+        if world.is_main:
+            _tell_other_noise(checkpoint.state)
         trainer.restore(checkpoint)
     check_replicas(model, world)
     return trainer
@@ -200,4 +206,15 @@ def _check_data(state: dict[str, Any], shards: ShardSet) -> None:
             f"the checkpoint was trained on data {state['manifest_digest']}, but data.train now "
             f"holds {shards.digest}: rows would repeat or go missing. Restore the data, or start "
             "with --resume never."
+        )
+
+
+def _tell_other_noise(state: dict[str, Any]) -> None:
+    """Warn that a checkpoint was trained on another version of the noise; it is continued."""
+    if state.get("noise") != NOISE_VERSION:
+        logger.warning(
+            "the checkpoint after %d images was trained on noise of another version of unite. "
+            "Training goes on with this version's: as good, but not to the bit what a run without "
+            "interruption would have given",
+            state["images"],
         )

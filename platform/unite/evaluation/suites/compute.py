@@ -38,6 +38,7 @@ class ComputeSuite(Suite):
     """Costs that are counted from the config; one chunk."""
 
     suite: ClassVar[str] = "compute"
+    draws: ClassVar[bool] = False
 
     images_per_epoch: int | None = None
     """Size of the training set; None for a recipe, whose rows of a run's length are absent."""

@@ -42,6 +42,7 @@ class EntropySuite(Suite):
     """The encoder's weights, trained and at random; one chunk. Of a recipe at random alone."""
 
     suite: ClassVar[str] = "entropy"
+    draws: ClassVar[bool] = False
 
     bins: int = DEFAULT_BINS
     seed: int = 0

@@ -192,6 +192,9 @@ class TrainingConfig:
     """Recompute the encoder's blocks in the backward pass: less memory, more FLOPs."""
     compile: bool = False
     """torch.compile each transformer block (full graph)."""
+    kernels: Literal["auto", "plain"] = field(default="auto", metadata=LATER)
+    """auto = fused Triton kernels for the encoder where a GPU passes their probe, which computes
+    the same to rounding; plain = torch's own operations everywhere."""
     seed: int = 0
     """Address of all randomness: order, noise, flips, initial weights."""
     log_every_steps: int = 50

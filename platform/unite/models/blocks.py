@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from unite.models.kernels import Pair, gate_norm, qk_norm_rope, swiglu
+from unite.models.kernels.plain import rms_norm
 from unite.models.positions import rotate
 
 INIT_STD = 0.02
@@ -57,11 +59,6 @@ def normal_values(*shape: int, std: float = INIT_STD) -> Tensor:
     return values if values.is_meta else values.normal_(std=std)
 
 
-def modulate(x_BSH: Tensor, shift_B1H: Tensor, scale_B1H: Tensor) -> Tensor:
-    """adaLN: x * (1 + scale) + shift."""
-    return x_BSH * (1 + scale_B1H) + shift_B1H
-
-
 class RMSNorm(nn.Module):
     """Root-mean-square norm over the last axis, learned weight, computed in at least float32."""
 
@@ -72,8 +69,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise (..., H); the result is float32 (float64 for float64 input)."""
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return rms_norm(x, self.weight, self.eps)
 
 
 class SwiGLU(nn.Module):
@@ -83,11 +79,11 @@ class SwiGLU(nn.Module):
         super().__init__()
         self.gate_value = nn.Linear(width, 2 * hidden)
         self.out = nn.Linear(hidden, width)
+        self.fused = False
 
     def forward(self, x_BSH: Tensor) -> Tensor:
         """(B, S, H) -> (B, S, H)."""
-        gate, value = self.gate_value(x_BSH).chunk(2, dim=-1)
-        return self.out(F.silu(gate) * value)
+        return self.out(swiglu(self.gate_value(x_BSH), fused=self.fused))
 
 
 class Attention(nn.Module):
@@ -102,6 +98,7 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(self.head_width) if qk_norm else nn.Identity()
         self.k_norm = RMSNorm(self.head_width) if qk_norm else nn.Identity()
         self.proj = nn.Linear(width, width)
+        self.fused = False
 
     def forward(
         self, x_BSH: Tensor, rotary: Tensor | None = None, mask: Tensor | None = None
@@ -112,10 +109,14 @@ class Attention(nn.Module):
         attended to) or a float bias of the logits.
         """
         qkv = self.qkv(x_BSH).unflatten(-1, (3, -1, self.head_width))
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        q, k = self.q_norm(q), self.k_norm(k)
-        if rotary is not None:
-            q, k = rotate(q, rotary), rotate(k, rotary)
+        if rotary is not None and isinstance(self.q_norm, RMSNorm):
+            weight = torch.stack([self.q_norm.weight, self.k_norm.weight])
+            q, k, v = qk_norm_rope(qkv, weight, rotary, self.q_norm.eps, fused=self.fused)
+        else:
+            q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+            q, k = self.q_norm(q), self.k_norm(k)
+            if rotary is not None:
+                q, k = rotate(q, rotary), rotate(k, rotary)
         if mask is not None and mask.is_floating_point():
             mask = mask.to(v.dtype)
         mixed = F.scaled_dot_product_attention(q.to(v.dtype), k.to(v.dtype), v, attn_mask=mask)
@@ -133,6 +134,7 @@ class GenerativeBlock(nn.Module):
         self.mlp = SwiGLU(width, mlp_hidden)
         self.norm3 = RMSNorm(width)
         self.modulation = nn.Linear(width, 6 * width)
+        self.fused = False
         self.apply(initialise_linear)
         zero_linear(self.modulation)
 
@@ -140,12 +142,25 @@ class GenerativeBlock(nn.Module):
         self, x_BSH: Tensor, condition_BH: Tensor, rotary: Tensor | None, mask: Tensor | None
     ) -> Tensor:
         """(B, S, H) -> (B, S, H); `condition_BH` is SiLU(c), which all blocks share."""
-        modulation = self.modulation(condition_BH).unsqueeze(1)
-        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.chunk(6, dim=-1)
-        attended = self.attention(modulate(self.norm1(x_BSH), shift1, scale1), rotary, mask)
-        x_BSH = x_BSH + gate1 * attended
-        x_BSH = x_BSH + gate2 * self.mlp(modulate(self.norm2(x_BSH), shift2, scale2))
-        return self.norm3(x_BSH)
+        modulation = self.modulation(condition_BH).chunk(6, dim=-1)
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation
+        _, h_BSH = self._norm(x_BSH, None, self.norm1, (shift1, scale1))
+        branch = gate1, self.attention(h_BSH, rotary, mask)
+        x_BSH, h_BSH = self._norm(x_BSH, branch, self.norm2, (shift2, scale2))
+        return self._norm(x_BSH, (gate2, self.mlp(h_BSH)), self.norm3, None)[1]
+
+    def _norm(
+        self, x_BSH: Tensor, branch: Pair | None, norm: RMSNorm, modulation: Pair | None
+    ) -> Pair:
+        return gate_norm(
+            x_BSH,
+            branch,
+            norm.weight,
+            modulation,
+            norm.eps,
+            fused=self.fused,
+            final=modulation is None,
+        )
 
 
 class DecoderBlock(nn.Module):

@@ -19,11 +19,11 @@ from unite.models.blocks import (
     RMSNorm,
     float32_island,
     initialise_linear,
-    modulate,
     normal_values,
     run_block,
     zero_linear,
 )
+from unite.models.kernels.plain import modulate
 from unite.models.positions import rotary_table, sincos_1d
 
 NUM_FREQUENCIES = 256
@@ -68,7 +68,7 @@ class FinalLayer(nn.Module):
 
     def forward(self, x_BKH: Tensor, condition_BH: Tensor) -> Tensor:
         """(B, K, H) -> (B, K, D)."""
-        shift, scale = self.modulation(condition_BH).unsqueeze(1).chunk(2, dim=-1)
+        shift, scale = self.modulation(condition_BH).chunk(2, dim=-1)
         return self.out(modulate(self.norm(x_BKH), shift, scale))
 
 

@@ -1,4 +1,4 @@
-"""Placement of a model on devices and ranks: recompute, compile, gradient averaging, in order.
+"""Placement of a model on devices and ranks: kernels, recompute, compile, gradient averaging, in order.
 
 Data parallelism is one all-reduce of the summed gradients per optimiser step, after the last
 micro-batch, instead of torch's DistributedDataParallel: the step runs several backward passes (one
@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from unite.config.schema import TrainingConfig
+from unite.models.kernels.choose import use_kernels
 from unite.models.unite import UNITE
 
 T = TypeVar("T")
@@ -69,8 +70,11 @@ class World:
 
 
 def parallelize(model: UNITE, config: TrainingConfig, device: torch.device) -> UNITE:
-    """Place the model, then recompute encoder blocks, then compile all blocks, as configured."""
+    """Place the model, then kernels, recompute and compile of its blocks, as configured."""
     model.to(device)
+    if config.kernels == "auto" and device.type == "cuda":
+        shape = model.tokenizer.config
+        use_kernels(model, device, width=shape.width, num_heads=shape.num_heads)
     for encoder in {model.tokenizer, model.denoiser}:
         encoder.checkpoint_blocks = config.gradient_checkpointing
     if config.compile:

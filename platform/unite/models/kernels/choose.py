@@ -1,0 +1,85 @@
+"""The choice of kernels or plain torch on a device, after a probe at the widths of the model."""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib.util import find_spec
+
+import torch
+from torch import Tensor, nn
+
+from unite.models.kernels import gate_norm, qk_norm_rope, swiglu
+
+MIN_CAPABILITY = (8, 0)
+"""Oldest CUDA architecture that has bfloat16 matrix products."""
+PROBE_TOKENS = 19
+log = logging.getLogger(__name__)
+
+
+def use_kernels(module: nn.Module, device: torch.device, *, width: int, num_heads: int) -> bool:
+    """Let the blocks of `module` take the kernels where the device passes the probe.
+
+    Returns whether they do; a GPU that cannot take them is told with the reason, once.
+    """
+    reason = unusable(device) or probe(device, width=width, num_heads=num_heads)
+    if reason and device.type == "cuda":
+        log.warning("The fused kernels are not used: %s. Plain torch computes the same.", reason)
+    for part in module.modules():
+        if hasattr(part, "fused"):
+            part.fused = not reason
+    return not reason
+
+
+def unusable(device: torch.device) -> str:
+    """Reason why a kind of device takes no kernels; empty when it may."""
+    if find_spec("triton") is None:
+        return "the package triton is not installed"
+    if device.type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1":
+        return ""
+    if device.type != "cuda" or torch.version.hip is not None:
+        return f"they are written for CUDA, and this device is {device.type}"
+    capability = torch.cuda.get_device_capability(device)
+    if capability < MIN_CAPABILITY:
+        name = torch.cuda.get_device_name(device)
+        return f"{name} has compute capability {capability[0]}.{capability[1]}, they need 8.0"
+    return ""
+
+
+def probe(device: torch.device, *, width: int, num_heads: int) -> str:
+    """Reason why the kernels fail on a device at these widths; empty when they agree with torch.
+
+    Values and gradients of one small batch in float32 are compared with those of the plain forms.
+    """
+    try:
+        plain, fused = (_numbers(device, width, width // num_heads, use) for use in (False, True))
+    except Exception as error:  # a compiler's, driver's or launcher's: any of them means no
+        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    for one, other in zip(plain, fused, strict=True):
+        limit = 256 * torch.finfo(torch.float32).eps * max(1.0, float(one.abs().max()))
+        difference = float((one - other).abs().max())
+        if not difference <= limit:
+            return f"they differ from plain torch by {difference:.2g}, rounding allows {limit:.2g}"
+    return ""
+
+
+def _numbers(device: torch.device, width: int, head_width: int, fused: bool) -> list[Tensor]:
+    """Outputs of all kernels, chained, and the gradients of their inputs."""
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).to(device).requires_grad_()
+
+    x, branch = draw(2, PROBE_TOKENS, width), draw(2, PROBE_TOKENS, width)
+    gate, shift, scale, weight = draw(2, width), draw(2, width), draw(2, width), draw(width)
+    qkv, norms = draw(2, PROBE_TOKENS, 3, 2, head_width), draw(2, head_width)
+    rotary = draw(2, PROBE_TOKENS, head_width // 2).detach()
+    residual, result = gate_norm(x, (gate, branch), weight, (shift, scale), 1e-6, fused=fused)
+    outputs = [residual, result, swiglu(result[..., : width // 2 * 2], fused=fused)]
+    outputs += qk_norm_rope(qkv, norms, rotary, 1e-6, fused=fused)
+    sum((output.square().mean() for output in outputs), torch.zeros((), device=device)).backward()
+    leaves = (x, branch, gate, shift, scale, weight, qkv, norms)
+    return [
+        *(o.detach() for o in outputs),
+        *(leaf.grad for leaf in leaves if leaf.grad is not None),
+    ]

@@ -68,7 +68,7 @@ def test_bfloat16_is_in_the_products_and_nowhere_else():
     block.attention.qkv.register_forward_hook(watch("products"))
     block.mlp.out.register_forward_hook(watch("products"))
     model.decoder.blocks[0].up.register_forward_hook(watch("products"))
-    block.norm3.register_forward_hook(watch("norms"))
+    block.register_forward_hook(watch("norms"))
     model.tokenizer.register_forward_hook(watch("latents"))
     low, gradients = step(model, settings)
     assert seen == {

@@ -1,4 +1,4 @@
-"""Placement of a model on devices and ranks: kernels, recompute, compile, gradient averaging, in order.
+"""Placement of a model on devices and ranks: kernels, recompute, compile, gradient averaging.
 
 Data parallelism is one all-reduce of the summed gradients per optimiser step, after the last
 micro-batch, instead of torch's DistributedDataParallel: the step runs several backward passes (one

@@ -14,6 +14,8 @@ from unite.models.kernels import gate_norm, qk_norm_rope, swiglu
 MIN_CAPABILITY = (8, 0)
 """Oldest CUDA architecture that has bfloat16 matrix products."""
 PROBE_TOKENS = 19
+SWITCH = "fused"
+"""Attribute of the layers that can take a kernel."""
 log = logging.getLogger(__name__)
 
 
@@ -26,8 +28,8 @@ def use_kernels(module: nn.Module, device: torch.device, *, width: int, num_head
     if reason and device.type == "cuda":
         log.warning("The fused kernels are not used: %s. Plain torch computes the same.", reason)
     for part in module.modules():
-        if hasattr(part, "fused"):
-            part.fused = not reason
+        if hasattr(part, SWITCH):
+            setattr(part, SWITCH, not reason)
     return not reason
 
 

@@ -9,6 +9,8 @@ are (B, H), one row for all tokens of a sample.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -136,7 +138,8 @@ def _gate_norm(
     has_branch, modulated = branch is not None, scale is not None
     given = _given(x, gate, branch, weight, shift, scale)
     _, length, width = x.shape
-    _forward[(x.shape[0] * length,)](
+    kernel: Any = _forward[(x.shape[0] * length,)]
+    kernel(
         *given,
         residual,
         out,
@@ -174,7 +177,8 @@ def _gate_norm_backward(
     blocks = triton.cdiv(length, ROWS)
     parts = sums.new_zeros(4, batch, blocks, width)
     given = _given(x, gate, branch, weight, None, scale)
-    _backward[(batch, blocks)](
+    kernel: Any = _backward[(batch, blocks)]
+    kernel(
         *given[:4],
         given[5],
         x if grad_residual is None else grad_residual,

@@ -1,4 +1,4 @@
-"""What stands between the matrix products of a block, in one pass over memory where a GPU can.
+"""Operations between the matrix products of a block, in one pass over memory where a GPU can.
 
 Each operation has a plain torch form (`plain.py`) and a Triton kernel with a backward of its own
 (`norms.py`, `rotary.py`, `gates.py`); `fused` chooses. Both agree to rounding: kernels

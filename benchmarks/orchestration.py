@@ -14,12 +14,14 @@ import os
 import statistics
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 
-from unite.cluster.connect import ENVIRONMENT, admit, connect
+from unite.cluster.connect import ENVIRONMENT, connect
+from unite.cluster.resources import train_workers, wait_for
 from unite.cluster.train import fit, set_threads
 from unite.config.recipes import recipe
 from unite.config.schema import RunConfig
@@ -76,7 +78,9 @@ def run_plain(job: Job) -> None:
 def run_ray(job: Job) -> None:
     """The Trainer in a Ray Train worker."""
     folder = job.folder
-    fit(job, admit(job.config.cluster), lambda is_main, images: Recorder(folder))
+    cluster = job.config.cluster
+    group = wait_for(partial(train_workers, cluster), cluster)
+    fit(job, group, lambda is_main, images: Recorder(folder))
 
 
 def warm_rate(job: Job) -> float:

@@ -18,8 +18,8 @@ from unite.domains import build_domain
 from unite.models.groups import optimizer_group
 from unite.models.unite import UNITE
 from unite.training.ema import Ema
+from unite.training.joint import JointObjective
 from unite.training.loop import Plan, Trainer
-from unite.training.muon import build_optimizers
 from unite.training.parallelize import World, parallelize
 from unite.training.schedule import learning_rate
 from unite.training.step import Address, TrainingStep
@@ -57,8 +57,7 @@ class Ours:
             world=World(device=setting.device),
             model=model,
             ema=Ema(model, config.optim.ema_decay),
-            optimizers=build_optimizers(model, config.optim),
-            step=setting.step(model, setting.perceptual),
+            objective=JointObjective(model, config, setting.perceptual, setting.plan.total_images),
             stream=SimpleNamespace(bad=SimpleNamespace(total=0)),
             eval_batches=unused,
             writer=cast(CheckpointWriter, SimpleNamespace(settle=lambda: None)),

@@ -109,9 +109,13 @@ def test_the_trainer_is_measured_under_ray_and_without(benchmark, ray_cluster, c
 
 
 @pytest.mark.ray
-def test_one_worker_and_two_find_the_same(benchmark, ray_cluster, capsys):
+def test_both_pools_find_the_same_with_killed_workers_too(benchmark, ray_cluster, capsys):
     script = benchmark("fanout")
-    script.main(script.Options(samples=128, steps=2, rounds=1))
+    ray_cluster.cloudpickle.register_pickle_by_value(script)
+    try:
+        script.main(script.Options(samples=128, steps=2, rounds=1))
+    finally:
+        ray_cluster.cloudpickle.unregister_pickle_by_value(script)
     assert "results bit-equal" in capsys.readouterr().out
 
 

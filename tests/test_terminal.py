@@ -111,6 +111,27 @@ def test_ray_still_prints_workers_lines_where_we_take_over():
     assert f'add_handler(\n                "{HANDLER}"' in inspect.getsource(worker.connect)
 
 
+def test_errors_of_the_raylet_are_logged_and_not_printed(log, capsys, monkeypatch):
+    import inspect
+
+    from ray._private import ray_logging, worker
+
+    from unite.cluster.output import listen
+
+    dispatcher = ray_logging.WorkerStandardStreamDispatcher()
+    dispatcher.add_handler("ray_print_logs", lambda batch: None)
+    monkeypatch.setattr(ray_logging, "global_worker_stdstream_dispatcher", dispatcher)
+    monkeypatch.setattr(worker, "print_to_stdstream", worker.print_to_stdstream)
+    listen()
+    error = {"lines": ["A worker died or was killed"], "pid": "raylet", "is_err": False}
+    worker.print_to_stdstream(error, ignore_prefix=False)
+    assert capsys.readouterr() == ("", "")
+    (file,) = log.iterdir()
+    assert file.read_text() == "(pid=raylet) A worker died or was killed\n"
+    said = inspect.getsource(worker.listen_error_messages)
+    assert "print_to_stdstream(" in said, "Ray calls the function that is replaced"
+
+
 def test_a_folder_that_cannot_be_used_is_replaced(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(logs.FOLDER_VARIABLE, str(tmp_path / "file"))

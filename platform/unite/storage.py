@@ -105,6 +105,10 @@ class Store:
     def __str__(self) -> str:
         return self.uri
 
+    def is_below(self, other: Store) -> bool:
+        """True if this place lies in the folder `other`."""
+        return self.uri.startswith(f"{other.uri}/")
+
     @property
     def is_local(self) -> bool:
         return "://" not in self.uri or self.uri.startswith("file://")
@@ -240,6 +244,20 @@ class Store:
                 self.filesystem.delete_dir(self.path(name))
             elif kind == pafs.FileType.File:
                 self.filesystem.delete_file(self.path(name))
+
+    def move(self, target: Store) -> None:
+        """Give this file or folder the name of `target`, which must be free, in the same place.
+
+        An object store has no folders to rename: objects are copied one by one.
+        """
+        with self._naming("move", ""):
+            if self.is_local or self.is_file():
+                self.filesystem.move(self.path(), target.path())
+                return
+            for name in self.list(recursive=True):
+                if self.is_file(name):
+                    self.filesystem.move(self.path(name), target.path(name))
+            self.delete()
 
     def tidy(self, name: str = "") -> None:
         """Remove unfinished files of killed writers directly in a folder that is complete now."""

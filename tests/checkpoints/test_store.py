@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import threading
 
+import pytest
 import torch
 
-from unite.checkpoints.store import CheckpointWriter, committed, folder_of, read_checkpoint
+from unite.checkpoints.store import (
+    CheckpointError,
+    CheckpointWriter,
+    committed,
+    folder_of,
+    read_checkpoint,
+)
 from unite.config.schema import CheckpointConfig
 from unite.storage import Store
 
@@ -71,3 +78,19 @@ def test_the_next_save_clears_what_a_killed_one_left(tmp_path):
     assert committed(writer.run) == [2, 3]
     names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert names == {f"{2:012d}", f"{3:012d}", "mine"}, "folders of other names are the user's"
+
+
+def test_any_named_parts_go_in_and_the_same_come_out(tmp_path):
+    writer = writer_in(tmp_path, asynchronous=False)
+    names = ("decoder", "decoder_optimizer", "critic", "critic_optimizer")
+    parts = {name: {"w": torch.full((2,), float(i))} for i, name in enumerate(names)}
+    writer.save(parts, {"images": 1})
+    folder = folder_of(writer.run, 1)
+    found = read_checkpoint(folder).parts
+    assert found.keys() == parts.keys()
+    assert all(torch.equal(found[name]["w"], parts[name]["w"]) for name in names)
+    assert read_checkpoint(folder, ("critic",)).parts.keys() == {"critic"}
+    with pytest.raises(CheckpointError, match="holds no ema: it has critic, "):
+        read_checkpoint(folder, ("ema",))
+    with pytest.raises(ValueError, match=r"part '\.\./x'"):
+        writer.save({"../x": {}}, {"images": 2})

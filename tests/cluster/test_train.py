@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from unite.checkpoints.store import latest, read_checkpoint
-from unite.cluster.connect import Allotment, CapacityError, allot
-from unite.cluster.train import TrainingError, fit, set_threads
+from unite.cluster.connect import CapacityError
+from unite.cluster.resources import WorkerGroup
+from unite.cluster.train import TrainingError, fit, set_threads, train_rank
 from unite.config.recipes import recipe
-from unite.config.schema import ClusterConfig
 from unite.config.serialise import replace
 from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
@@ -52,8 +52,8 @@ def no_tracker():
     return lambda is_main, images: NullTracker()
 
 
-def allotment(workers):
-    return Allotment(num_workers=workers, cpus_per_worker=1.0, use_gpu=False)
+def group(workers):
+    return WorkerGroup(num_workers=workers, cpus_per_worker=1.0, use_gpu=False)
 
 
 def kill_a_worker_at(folder, images, killed):
@@ -69,6 +69,28 @@ def kill_a_worker_at(folder, images, killed):
                 os.kill(process.pid, signal.SIGKILL)
                 killed.append(progress["images"])
                 return
+
+
+def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(smoke, caplog):
+    """To the bit as if the damaged one had never been written."""
+    set_threads(1, 1)
+    config = replace(smoke, {"training.epochs": 128 / 1500, "checkpoint.every_images": 64})
+
+    def train():
+        job = job_of(config)
+        train_rank(job, World(), no_tracker(), local_reader)
+        return job.folder
+
+    folder = train()
+    undisturbed = read_checkpoint(latest(folder))
+    marker = f"{latest(folder).uri.removeprefix(folder.uri + '/')}/COMMITTED"
+    folder.write(marker, b"")
+    train()
+    assert "is damaged" in caplog.text
+    again = read_checkpoint(latest(folder))
+    assert again.images == undisturbed.images == 128
+    for part, tensors in undisturbed.parts.items():
+        assert all(torch.equal(again.parts[part][name], value) for name, value in tensors.items())
 
 
 @pytest.mark.ray
@@ -90,7 +112,7 @@ def test_a_worker_killed_in_the_middle_changes_no_bit(ray_cluster, smoke):
         target=kill_a_worker_at, args=(broken.folder, 700, killed), daemon=True
     )
     killer.start()
-    summary = fit(broken, allotment(1), no_tracker())
+    summary = fit(broken, group(1), no_tracker())
     killer.join()
     assert killed and killed[0] < 2048
     assert summary["images"] == 2048
@@ -110,7 +132,7 @@ def test_two_workers_compute_what_one_computes_over_a_few_steps(ray_cluster, smo
     trainer.run()
     trainer.stream.close()
     two = job_of(replace(smoke, {"name": "two", "cluster.num_workers": 2}))
-    fit(two, allotment(2), no_tracker())
+    fit(two, group(2), no_tracker())
 
     left, right = (read_checkpoint(latest(job.folder)) for job in (one, two))
     for name, value in left.parts["ema"].items():
@@ -129,33 +151,7 @@ def test_an_error_of_the_run_itself_is_raised_at_once(ray_cluster, smoke):
     name = next(name for name in shard.list() if name.startswith("train"))
     shard.write(name, shard.read(name)[:-100])
     with pytest.raises(TrainingError, match=name):
-        fit(job, allotment(1), no_tracker())
-
-
-@pytest.mark.parametrize(
-    ("workers", "cpus", "have", "message"),
-    [
-        (4, 0.0, [2.0], r"4 workers .*the cluster has 2 CPUs.*--cluster.num-workers"),
-        (2, 1.0, [2.0], r"At most 1 worker can start"),
-        (1, 3.0, [2.0, 2.0], r"a worker lives on one node, and these hold 0 of them: 2 CPUs and"),
-        (3, 2.0, [3.0, 3.0, 1.0], r"these hold 2 of them"),
-    ],
-)
-def test_more_than_the_cluster_has_is_refused_with_what_it_has(workers, cpus, have, message):
-    nodes = [{"CPU": each, "GPU": 0.0} for each in have]
-    with pytest.raises(CapacityError, match=message):
-        allot(ClusterConfig(num_workers=workers, cpus_per_worker=cpus), nodes)
-
-
-def test_missing_gpus_are_refused():
-    with pytest.raises(CapacityError, match="the cluster has 1 GPU\\."):
-        allot(ClusterConfig(num_workers=2, use_gpu=True), [{"CPU": 64.0, "GPU": 1.0}])
-
-
-def test_gpus_without_cpus_beside_them_are_refused():
-    nodes = [{"CPU": 0.0, "GPU": 2.0}, {"CPU": 64.0, "GPU": 0.0}]
-    with pytest.raises(CapacityError, match="these hold 0 of them"):
-        allot(ClusterConfig(num_workers=2, use_gpu=True), nodes)
+        fit(job, group(1), no_tracker())
 
 
 @pytest.mark.ray
@@ -175,13 +171,6 @@ def test_workers_that_others_leave_no_room_for_end_with_what_is_free(
     ray_cluster.get(hog.ready.remote())
     try:
         with pytest.raises(CapacityError, match=r"did not start within 6 s.* 0\.5 CPUs .* free"):
-            fit(job_of(smoke), allotment(1), no_tracker())
+            fit(job_of(smoke), group(1), no_tracker())
     finally:
         ray_cluster.kill(hog)
-
-
-@pytest.mark.parametrize(("workers", "each"), [(1, 1.0), (2, 0.75)])
-def test_two_cores_hold_workers_and_ray_data(workers, each):
-    given = allot(ClusterConfig(num_workers=workers), [{"CPU": 2.0, "GPU": 0.0}])
-    assert given.cpus_per_worker == each
-    assert workers * each <= 1.5

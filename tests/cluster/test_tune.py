@@ -19,18 +19,12 @@ from unite.ablation.options import SweepOptions
 from unite.ablation.results import is_finished, read_result, result_file
 from unite.ablation.trials import expand
 from unite.checkpoints.store import committed
-from unite.cluster.connect import Allotment, CapacityError
-from unite.cluster.tune import (
-    NO_ROOM,
-    Item,
-    check_capacity,
-    lay_out,
-    run_grid,
-    trains_inside,
-)
+from unite.cluster.connect import CapacityError
+from unite.cluster.resources import TrialLayout
+from unite.cluster.tune import NO_ROOM, Item, run_grid
 from unite.commands.sweep import main
 from unite.config.axes import find_axis
-from unite.config.schema import ClusterConfig, TrackingConfig
+from unite.config.schema import TrackingConfig
 from unite.drivers.sweep import run_sweep
 from unite.entry import run
 from unite.storage import Store
@@ -94,47 +88,6 @@ def images_seen(folder: Store) -> int:
     return (read_progress(folder) or {}).get("images", 0)
 
 
-@pytest.mark.parametrize(
-    ("cluster", "inside"),
-    [({}, True), ({"num_workers": 2}, False), ({"use_gpu": True}, False)],
-)
-def test_the_rule_of_where_a_trial_trains(cluster, inside):
-    assert trains_inside(ClusterConfig(**cluster)) is inside
-
-
-def test_trials_of_one_worker_take_every_cpu():
-    nodes = [{"CPU": 2.0, "GPU": 0.0}, {"CPU": 1.5, "GPU": 0.0}]
-    admission = check_capacity(ClusterConfig(), nodes)
-    assert (admission.concurrent, admission.trial_cpus, admission.allotment) == (3, 1.0, None)
-
-
-@pytest.mark.parametrize(
-    ("workers", "cpus", "have", "concurrent"),
-    [
-        (2, 0.75, [(2.0, 0.0)], 1),
-        (2, 1.0, [(16.0, 0.0)], 6),
-        (2, 1.0, [(64.0, 8.0)], 4),
-        (2, 1.0, [(32.0, 4.0), (2.0, 4.0)], 3),  # the GPUs of two cannot be fed
-    ],
-)
-def test_worker_groups_fit_beside_each_other_and_ray_data(workers, cpus, have, concurrent):
-    nodes = [{"CPU": cpu, "GPU": gpu} for cpu, gpu in have]
-    use_gpu = have[0][1] > 0
-    config = ClusterConfig(num_workers=workers, use_gpu=use_gpu)
-    given = Allotment(num_workers=workers, cpus_per_worker=cpus, use_gpu=use_gpu)
-    admission = lay_out(config, nodes, given)
-    assert admission.concurrent == concurrent
-    total = sum(cpu for cpu, _ in have)
-    assert admission.concurrent * (workers * cpus + admission.trial_cpus) <= total
-
-
-def test_a_cluster_without_cpus_is_refused():
-    with pytest.raises(CapacityError, match="the cluster has 0.5.*set --wait-s"):
-        check_capacity(ClusterConfig(), [{"CPU": 0.5, "GPU": 0.0}])
-    with pytest.raises(CapacityError, match="no node of the cluster has one"):
-        check_capacity(ClusterConfig(), [{"CPU": 0.5, "GPU": 0.0}] * 2)
-
-
 def type_in(flags: list[str]) -> int:
     """The exit code of a sweep's script."""
     return run(lambda: main("noise", "", flags))
@@ -145,7 +98,7 @@ def test_a_sweep_that_is_too_large_ends_with_2_and_the_reason(tmp_path, capsys, 
     nodes = [{"CPU": 2.0, "GPU": 0.0}]
     monkeypatch.setattr("unite.drivers.sweep.reachable_nodes", lambda: nodes)
     monkeypatch.setattr("unite.drivers.sweep.connect", lambda: None)
-    monkeypatch.setattr("unite.cluster.connect.nodes", lambda: nodes)
+    monkeypatch.setattr("unite.cluster.resources.nodes", lambda: nodes)
     monkeypatch.setattr("unite.drivers.sweep._prepare_features", pytest.fail)
     flags = ["--scale", "smoke", "--storage", str(tmp_path), "--tracking.no-enabled"]
     flags += ["--workers", "4", *(["--dry-run"] if dry else [])]
@@ -223,17 +176,12 @@ def test_a_trial_without_room_ends_the_sweep_and_is_not_tried_again(ray_cluster,
 
     items = [Item(key=key, label=key, folder="/nowhere") for key in "abc"]
     watcher = Watcher(items, pytest.fail, quiet())
-    admission = lay_out(
-        ClusterConfig(num_workers=2),
-        [{"CPU": 4.0, "GPU": 0.0}],
-        Allotment(num_workers=2, cpus_per_worker=1.0, use_gpu=False),
-    )
     with pytest.raises(CapacityError, match="0.5 CPUs free"):
         run_grid(
             items,
             lambda config: {"state": NO_ROOM, "error": "0.5 CPUs free"},
             {},
-            admission,
+            TrialLayout(concurrent=1, trial_cpus=0.01),
             watcher,
             folder=str(tmp_path),
             max_failures=3,

@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 
 from unite.config.domains import ImagesConfig
-from unite.config.recipes import BASES, VARIANTS, names, recipe, variant_of
+from unite.config.recipes import (
+    BASES,
+    ENCODER_SIZES,
+    PAPER,
+    VARIANTS,
+    Base,
+    encoder,
+    names,
+    recipe,
+    smoke,
+    variant_of,
+)
 from unite.config.serialise import diff, flatten
 
 # METHOD 3: field -> (paper, released, checkpoints).
@@ -101,5 +112,20 @@ def test_recipes_of_images_but_smoke_have_every_variant_and_those_of_atoms_none(
     images = {name for name in BASES if isinstance(recipe(name).domain, ImagesConfig)}
     wanted = {f"{name}-{variant}" for name in images - {"smoke"} for variant in VARIANTS}
     assert wanted == set(names()) - set(BASES)
-    with pytest.raises(ValueError, match="unknown recipe 'qm9-released'"):
-        recipe("qm9-released")
+
+
+def test_a_base_has_the_variants_that_its_sources_have(monkeypatch):
+    monkeypatch.setitem(BASES, "atoms", Base(smoke, "a table", "paper", ("paper",)))
+    assert recipe("atoms-paper").flow.steps == recipe("atoms").flow.steps == PAPER["flow.steps"]
+    assert "atoms-released" not in names()
+    with pytest.raises(ValueError, match="unknown recipe 'atoms-released'; did you mean .*atoms-p"):
+        recipe("atoms-released")
+    with pytest.raises(ValueError, match="unknown recipe 'smoke-paper'"):
+        recipe("smoke-paper")
+
+
+@pytest.mark.parametrize("size", ENCODER_SIZES)
+def test_every_size_of_the_encoder_can_be_built(size):
+    depth, width, heads = ENCODER_SIZES[size]
+    config = encoder(size)
+    assert (config.depth, config.width, config.num_heads) == (depth, width, heads)

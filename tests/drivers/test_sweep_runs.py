@@ -13,8 +13,9 @@ from unite import tracking
 from unite.ablation.options import SweepOptions
 from unite.ablation.trials import expand
 from unite.cluster.connect import CapacityError
+from unite.cluster.resources import TrialLayout
 from unite.cluster.train import TrainingError
-from unite.cluster.tune import NO_ROOM, Admission
+from unite.cluster.tune import NO_ROOM
 from unite.config.axes import find_axis
 from unite.config.schema import TrackingConfig
 from unite.drivers import sweep as driver
@@ -65,10 +66,10 @@ def run_here(sweep, *, dies_after: int | None = None):
     """`run_sweep` with the trials in this process; MLflow dies after so many of them."""
 
     def run(sweep, left, parent, console):
-        driver._prepare_features(sweep, console)
-        admission = Admission(concurrent=1, trial_cpus=1.0)
+        driver._prepare_features(sweep)
+        layout = TrialLayout(concurrent=1, trial_cpus=1.0)
         context = Context(
-            sweep=sweep, parent=parent, admission=admission, login=tracking.Login.of_this_process()
+            sweep=sweep, parent=parent, layout=layout, login=tracking.Login.of_this_process()
         )
         for number, work in enumerate(left):
             if number == dies_after:
@@ -164,7 +165,7 @@ def test_what_would_only_repeat_is_returned_and_not_tried_again(
     context = Context(
         sweep=sweep,
         parent=None,
-        admission=Admission(concurrent=1, trial_cpus=1.0),
+        layout=TrialLayout(concurrent=1, trial_cpus=1.0),
         login=tracking.Login.of_this_process(),
     )
     works = {"a": sweep.works[0]}

@@ -96,7 +96,7 @@ def test_a_start_that_mlflow_refuses_leaves_no_folder(crowd, monkeypatch):
 
     monkeypatch.setattr("unite.drivers.train.is_private", lambda: False)
     monkeypatch.setattr("unite.drivers.train.connect", lambda: 0.0)
-    monkeypatch.setattr("unite.drivers.train.admit", lambda cluster: None)
+    monkeypatch.setattr("unite.drivers.train.wait_for", lambda rule, cluster: None)
     monkeypatch.setattr("unite.drivers.train._warn_of_idle_gpus", lambda cluster: None)
     monkeypatch.setattr("unite.drivers.train._start_tracking", away)
     with pytest.raises(TrackingError):

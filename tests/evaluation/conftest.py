@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from rich.console import Console
 
 from unite.checkpoints.export import write_export
 from unite.config.recipes import recipe
@@ -69,7 +68,7 @@ def run_suites(request_of: Callable[..., Evaluation]) -> Evaluate:
     """Evaluates and returns the outcomes."""
 
     def run(*suites: str, **changes: object) -> list[Outcome]:
-        return evaluate(request_of(suite=suites, **changes), Console(quiet=True))
+        return evaluate(request_of(suite=suites, **changes))
 
     return run
 

@@ -7,7 +7,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from unite.drivers.evaluate import evaluate
 from unite.evaluation.chunks import MOST_SAMPLES
@@ -42,7 +41,7 @@ def test_no_batch_is_smaller_than_rounding_allows(num, cap):
 def suites(request_of):
     """On pixel features, so that equal features are equal images."""
     evaluation = request_of(suite=SUITES, num_samples=200)
-    evaluate(replace(evaluation, suites=("generation",)), Console(quiet=True))  # the reference
+    evaluate(replace(evaluation, suites=("generation",)))  # the reference
     target, domain = evaluation.target, evaluation.target.subject.config.domain
     source = ExtractorSource.open("pixels", domain)
     files = prepare_references((source,), target.train, domain, target.storage, lambda *_: None)

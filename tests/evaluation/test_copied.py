@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
@@ -57,7 +56,7 @@ def test_it_is_evaluated_where_it_stands(copy, monkeypatch):
         run=str(copy), suite=("generation", "reconstruction"), num_samples=60, num_workers=0
     )
     evaluation = prepare(replace(arguments, {"extractor": ("pixels",)}), str(copy.parent))
-    outcomes = evaluate(evaluation, Console(quiet=True))
+    outcomes = evaluate(evaluation)
     assert evaluation.home.uri.startswith(str(copy))
     assert evaluation.target.storage == str(copy.parent)
     assert evaluation.target.train.uri.startswith(str(copy.parent))

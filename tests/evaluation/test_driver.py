@@ -70,7 +70,7 @@ def test_bad_input_is_told_before_anything_starts(request_of, changes, message):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_gpu_that_is_not_there_is_refused():
     arguments = WorkerArguments(num_workers=0, use_gpu=True)
-    with pytest.raises(CapacityError, match="no CUDA device"), session(arguments, QUIET):
+    with pytest.raises(CapacityError, match="no CUDA device"), session(arguments):
         pytest.fail("started")
 
 
@@ -111,7 +111,7 @@ def test_results_stand_in_the_training_run_at_the_checkpoints_step(storage, tmp_
         num_workers=0, suite=("reconstruction", "compute"), extractor=("pixels",)
     )
     evaluation = prepare(arguments, str(storage))
-    outcomes = evaluate(evaluation, QUIET)
+    outcomes = evaluate(evaluation)
     assert "results in the training run" in track(evaluation, outcomes)
     psnr = next(row.card.value for row in outcomes[0].rows if row.card.metric == "psnr")
     assert tracking.metric_history(handle, "eval/reconstruction/psnr") == [(256, psnr)]
@@ -155,7 +155,9 @@ def test_numbers_of_two_evaluations_are_compared(run_suites, request_of, tmp_pat
 
 
 @pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])
-def test_an_interruption_says_that_finished_work_is_kept(request_of, monkeypatch, interruption):
+def test_an_interruption_says_that_finished_work_is_kept(
+    request_of, monkeypatch, capsys, interruption
+):
     evaluation = request_of(suite=("reconstruction",))
     ingredients = Ingredients(target=evaluation.target, arguments=evaluation.arguments)
     (suite,) = suites_of(ingredients)
@@ -169,12 +171,11 @@ def test_an_interruption_says_that_finished_work_is_kept(request_of, monkeypatch
         return measure(self, instruments, chunk)
 
     monkeypatch.setattr(type(suite), "measure", measured)
-    console = Console(record=True, file=io.StringIO())
-    with pytest.raises(KeyboardInterrupt), session(WorkerArguments(num_workers=0), console) as run:
+    with pytest.raises(KeyboardInterrupt), session(WorkerArguments(num_workers=0)) as run:
         run("reconstruction", work_of(suite))
     finished = [work for work in work_of(suite) if work.finished]
     assert [work.chunk for work in finished] == begun[:2]
-    text = console.export_text()
+    text = capsys.readouterr().err
     assert f"{len(suite.chunks()) - 2} pieces of work unfinished" in text
     assert "the same command goes on from there" in text.replace("\n", " ")
 

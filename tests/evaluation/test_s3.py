@@ -1,7 +1,6 @@
 """The same evaluation on an object store."""
 
 import pytest
-from rich.console import Console
 
 from unite.drivers.evaluate import evaluate, prepare
 from unite.evaluation.arguments import EvaluateArguments
@@ -25,7 +24,7 @@ def test_a_run_on_s3_is_evaluated_like_a_local_one(storage, s3, run_suites, monk
     evaluation = prepare(arguments, s3)
     lost, begun = killed_at_the_third_chunk(evaluation, monkeypatch), []
     monkeypatch.setattr(Generation, "measure", noting(Generation.measure, begun))
-    there = evaluate(evaluation, Console(quiet=True))
+    there = evaluate(evaluation)
     assert begun[0] == lost, "what was finished on S3 is not computed again"
     assert len(begun) == len(partition("generation", 100)) - 2
     here = run_suites(*SUITES)
@@ -54,7 +53,7 @@ def killed_at_the_third_chunk(evaluation, monkeypatch):
         measure = Generation.measure
         patch.setattr(Generation, "measure", measured)
         with pytest.raises(KilledError):
-            evaluate(evaluation, Console(quiet=True))
+            evaluate(evaluation)
     return begun[-1]
 
 

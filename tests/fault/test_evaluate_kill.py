@@ -11,16 +11,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from rich.console import Console
 
-from unite.cluster.pool import Fleet, Wish
+from unite.cluster.pool import Pool
 from unite.config.recipes import recipe
 from unite.config.serialise import replace as replace_fields
 from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
 from unite.drivers.evaluate import evaluate, prepare
 from unite.drivers.session import make_worker
-from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.arguments import EvaluateArguments, WorkerArguments
 from unite.evaluation.chunks import partition
 from unite.evaluation.images.preparation import prepare_references
 from unite.evaluation.images.sources import ExtractorSource
@@ -127,11 +126,11 @@ def test_killed_workers_change_nothing(ray_cluster, generation, tmp_path):
             os.kill(alive[0], signal.SIGKILL)
             (pids / str(alive[0])).unlink()
 
-    fleet = Fleet(partial(make, str(pids)), Wish(num_workers=2))
+    pool = Pool(partial(make, str(pids)), WorkerArguments(num_workers=2))
     try:
-        fleet.run(work_of(suite), kill_now_and_then)
+        pool.run(work_of(suite), kill_now_and_then)
     finally:
-        fleet.close()
+        pool.close()
     assert sorted(done) == sorted(suite.chunks())
     chunks = read_chunks(suite)
     indices = np.concatenate([chunk["fake/0/indices"] for chunk in chunks])
@@ -144,11 +143,11 @@ def test_killed_workers_change_nothing(ray_cluster, generation, tmp_path):
 def test_three_workers_give_the_bits_of_one(ray_cluster, generation, tmp_path):
     """One is this process, two are those of the test above."""
     suite = generation()
-    fleet = Fleet(partial(make_worker, False, 250), Wish(num_workers=3))
+    pool = Pool(partial(make_worker, False, 250), WorkerArguments(num_workers=3))
     try:
-        fleet.run(work_of(suite), lambda work: None)
+        pool.run(work_of(suite), lambda work: None)
     finally:
-        fleet.close()
+        pool.close()
     assert_same(read_chunks(suite), in_this_process(suite, tmp_path / "alone"))
 
 
@@ -191,7 +190,7 @@ def test_a_driver_that_is_ended_loses_the_chunks_in_flight_alone(ray_cluster, st
     total = len(partition("generation", SAMPLES))
     assert 3 <= len(kept) < total
     times = {path: path.stat().st_mtime_ns for path in kept}
-    (outcome,) = evaluate(prepare(arguments(storage, seed=seed), ""), Console(quiet=True))
+    (outcome,) = evaluate(prepare(arguments(storage, seed=seed), ""))
     assert {path: path.stat().st_mtime_ns for path in kept} == times
     (folder,) = {path.parent for path in kept}
     assert len(list(folder.glob("*.npz"))) == total

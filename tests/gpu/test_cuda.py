@@ -71,15 +71,15 @@ def test_a_step_that_is_not_finite_is_named_though_it_is_read_later(trainer: Tra
         trainer.train_step(next(trainer.stream))
         trainer.images += trainer.plan.batch_size
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    good = trainer.step.reconstruction
-    trainer.step.reconstruction = lambda *_: {
+    good = trainer.objective.step.reconstruction
+    trainer.objective.step.reconstruction = lambda *_: {
         "l1": torch.tensor(math.nan, device=CUDA, requires_grad=True)
     }
     trainer.train_step(next(trainer.stream))
     trainer.images += trainer.plan.batch_size
     for name, value in trainer.model.state_dict().items():
         assert torch.equal(value, before[name]), name
-    trainer.step.reconstruction = good
+    trainer.objective.step.reconstruction = good
     with pytest.raises(NonFiniteError, match=r"step 2 .*loss/l1 nan"):
         trainer.train_step(next(trainer.stream))
 

@@ -33,7 +33,7 @@ from unite.checkpoints.store import CheckpointWriter, checkpoint_digest, latest
 from unite.config.axes import find_axis
 from unite.config.schema import TrackingConfig
 from unite.data.ingest.digits import prepare_digits
-from unite.drivers.sweep import Ended, run_sweep
+from unite.drivers.sweep import SweepResult, run_sweep
 from unite.drivers.sweep_runs import publish, start_parent, training_run
 from unite.storage import Store
 from unite.tracking.server import connect, page_of
@@ -226,7 +226,7 @@ def test_the_experiment_page_filters_by_our_metrics_below_a_sweep(tracked, serve
 
 
 @pytest.fixture(scope="module")
-def smoke(ray_cluster, tracked) -> Ended:
+def smoke(ray_cluster, tracked) -> SweepResult:
     """A real sweep in the same MLflow: two trials, trained and measured."""
     options = SweepOptions(
         scale="smoke",

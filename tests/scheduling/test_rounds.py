@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import tyro
-from rich.console import Console
 
 from unite.checkpoints.store import CheckpointError
 from unite.drivers.evaluate import evaluate, prepare
@@ -145,7 +144,7 @@ def test_a_round_brings_everything_to_a_result_and_the_next_finds_nothing(storag
 
 def test_what_was_evaluated_by_hand_counts(storage, run):
     arguments = EvaluateArguments(run="tiny", suite=("entropy",), num_workers=0, track=False)
-    evaluate(prepare(arguments, str(storage)), Console(quiet=True))
+    evaluate(prepare(arguments, str(storage)))
     assert missing(storage) == []
     assert len(missing(storage, entropy_bins=64)) == 1, "another card is another pair"
     assert len(missing(storage, ema=False)) == 1
@@ -154,7 +153,7 @@ def test_what_was_evaluated_by_hand_counts(storage, run):
 def test_samples_on_a_fitted_extractor_count_too(storage, run):
     arguments = {"run": "tiny", "suite": ("generation",), "num_samples": 20}
     by_hand = EvaluateArguments(**arguments, extractor=("pixels",), num_workers=0, track=False)
-    evaluate(prepare(by_hand, str(storage)), Console(quiet=True))
+    evaluate(prepare(by_hand, str(storage)))
     assert missing(storage, **arguments, extractor=("pixels",)) == []
     assert len(missing(storage, **arguments, extractor=("small",))) == 1, "it is not fitted yet"
     assert len(missing(storage, **arguments, extractor=("pixels",), cfg_adaptive=True)) == 1
@@ -165,7 +164,7 @@ def test_a_sweep_counts_at_whatever_scale_it_ended(storage, run):
     by_hand = EvaluateArguments(
         **arguments, extractor=("pixels",), cfg_adaptive=True, num_workers=0, track=False
     )
-    evaluate(prepare(by_hand, str(storage)), Console(quiet=True))
+    evaluate(prepare(by_hand, str(storage)))
     assert missing(storage, **arguments, extractor=("pixels",), cfg_adaptive=True) == []
     assert len(missing(storage, **arguments, extractor=("pixels",), cfg_sweep=True)) == 1
 

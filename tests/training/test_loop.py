@@ -145,14 +145,16 @@ def test_a_non_finite_step_changes_nothing_and_names_the_last_good_checkpoint(sm
     trainer._save()
     trainer.images += 32
     before = {name: value.clone() for name, value in trainer.model.state_dict().items()}
-    momentum = {k: v.clone() for k, v in trainer.optimizers.state_tensors().items()}
+    momentum = {k: v.clone() for k, v in trainer.objective.members.state_tensors().items()}
     batch = next(trainer.stream)
-    trainer.step.reconstruction = lambda *_: {"l1": torch.tensor(math.nan, requires_grad=True)}
+    trainer.objective.step.reconstruction = lambda *_: {
+        "l1": torch.tensor(math.nan, requires_grad=True)
+    }
     with pytest.raises(NonFiniteError, match=r"step 2 .*loss/l1 nan.*000000000032\."):
         trainer.train_step(batch)
     for name, value in trainer.model.state_dict().items():
         assert torch.equal(value, before[name])
-    for name, value in trainer.optimizers.state_tensors().items():
+    for name, value in trainer.objective.members.state_tensors().items():
         assert torch.equal(value, momentum[name])
 
 

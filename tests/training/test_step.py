@@ -113,7 +113,7 @@ def test_reconstruction_noise_has_its_two_forms(form, sigma, clean):
     }
     step = make(**changes)
     latent = torch.randn(BATCH, 16, 4, dtype=torch.float64)
-    noised = step._decoder_noise(latent, inputs()[2])
+    noised = step.decoder_noise(latent, inputs()[2])
     assert torch.allclose(noised, latent) is clean
 
 
@@ -122,7 +122,7 @@ def test_about_the_configured_share_of_latents_is_noised():
     rows = torch.arange(2000)
     address = Address(seed=0, epochs_B=torch.zeros_like(rows), rows_B=rows)
     latent = torch.ones(2000, 16, 4)
-    changed = (step._decoder_noise(latent, address) != latent).flatten(1).any(1)
+    changed = (step.decoder_noise(latent, address) != latent).flatten(1).any(1)
     assert 0.45 < changed.float().mean() < 0.55
 
 

@@ -10,7 +10,6 @@ from unite.storage import Store
 
 MARKER = "COMMITTED"
 STATE_FILE = "state.json"
-PARTS = ("model", "ema", "optimizer")
 STATE_FIELDS: dict[str, type] = {
     "images": int,
     "step": int,

@@ -1,8 +1,10 @@
 """Checkpoints: written to a numbered folder, valid once COMMITTED exists, never half-read.
 
-Layout: <run>/checkpoints/<images seen>/{model,ema,optimizer}.safetensors, state.json, COMMITTED.
-COMMITTED holds the SHA-256 of every file and is written last; folders without it are ignored
-and overwritten. Everything is data: safetensors and JSON, no pickles.
+Layout: <run>/checkpoints/<images seen>/PART.safetensors..., state.json, COMMITTED. A part is any
+named set of tensors: a training gives what its next step needs (model, ema, optimizer, and others
+where it has more players) and gets the same back. COMMITTED holds the SHA-256 of every file and is
+written last; folders without it are ignored and overwritten. Everything is data: safetensors and
+JSON, no pickles.
 """
 
 from __future__ import annotations
@@ -10,9 +12,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,7 +26,6 @@ from torch import Tensor
 
 from unite.checkpoints.layout import (
     MARKER,
-    PARTS,
     STATE_FIELDS,
     STATE_FILE,
     CheckpointError,
@@ -44,7 +46,6 @@ logger = logging.getLogger(__name__)
 
 __all__ = [
     "MARKER",
-    "PARTS",
     "STATE_FIELDS",
     "STATE_FILE",
     "Checkpoint",
@@ -54,14 +55,18 @@ __all__ = [
     "committed",
     "folder_of",
     "latest",
+    "part_names",
     "read_checkpoint",
     "read_marker",
     "read_state",
 ]
+SUFFIX = ".safetensors"
+PART_NAME = re.compile("[a-z0-9_]+")
 WRITE_ATTEMPTS = 3
 RETRY_SECONDS = 1.0
 
 Parts = dict[str, dict[str, Tensor]]
+"""Tensors by the name of a part, a file's stem, and by their own."""
 Piece = bytes | memoryview
 
 
@@ -78,9 +83,17 @@ class Checkpoint:
         return int(self.state["images"])
 
 
-def read_checkpoint(folder: Store, parts: tuple[str, ...] = PARTS) -> Checkpoint:
-    """Read and verify a committed checkpoint; CheckpointError names a missing or altered file."""
+def read_checkpoint(folder: Store, parts: Sequence[str] | None = None) -> Checkpoint:
+    """Read and verify a committed checkpoint; CheckpointError names a missing or altered file.
+
+    `parts` are the ones that are wanted; None = all that were saved.
+    """
     digests = read_marker(folder)
+    parts = part_names(digests) if parts is None else parts
+    if absent := [part for part in parts if _file(part) not in digests]:
+        raise CheckpointError(
+            f"{folder} holds no {', '.join(absent)}: it has {', '.join(part_names(digests))}"
+        )
     files = {name: folder.read(name) for name in (STATE_FILE, *(_file(part) for part in parts))}
     for name, data in files.items():
         if hashlib.sha256(data).hexdigest() != digests.get(name):
@@ -117,6 +130,9 @@ class CheckpointWriter:
         anything changes them. A failed background save leaves earlier checkpoints intact, is
         logged, and is raised by `close` when no later save succeeded.
         """
+        for part in parts:
+            if not PART_NAME.fullmatch(part):
+                raise ValueError(f"a checkpoint's part {part!r} may only hold a-z, 0-9 and _")
         self.wait()
         if not self.config.asynchronous:
             on_host = {
@@ -266,4 +282,9 @@ def _discard(folder: Store) -> None:
 
 
 def _file(part: str) -> str:
-    return f"{part}.safetensors"
+    return f"{part}{SUFFIX}"
+
+
+def part_names(digests: Mapping[str, str]) -> list[str]:
+    """Names of the parts of a checkpoint, from its marker."""
+    return [name.removesuffix(SUFFIX) for name in digests if name.endswith(SUFFIX)]

@@ -1,4 +1,4 @@
-"""Connection to Ray: environment, address, runtime environment, and the cluster's capacity.
+"""Connection to Ray: environment, address, runtime environment, and what the cluster has.
 
 Inside a Ray job the driver joins that job's cluster. Elsewhere a private one is started on this
 machine, unless RAY_ADDRESS names a cluster (`RAY_ADDRESS=auto` means the one running here).
@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from unite.cluster.address import (
     named_address,
     too_late,
 )
-from unite.config.schema import ClusterConfig
 from unite.network import DEADLINE_S, DeadlineError, spare_loopback, within
 from unite.words import count
 
@@ -69,30 +67,12 @@ FORWARDED = (
     "UNITE_WEIGHTS",
 )
 OBJECT_STORE_BYTES = 1 * 2**30
-# Ray Data needs CPU beside the workers, or its tasks wait for ever.
-DATA_CPUS = 0.5
-MIN_WORKER_CPUS = 0.5
-START_SECONDS = 300.0
-"""Seconds of waiting for resources that others hold; `cluster.wait_s` is added."""
-TRAIN_CURE = (
-    "Lower --cluster.num-workers or --cluster.cpus-per-worker, give --cluster.no-use-gpu, or set "
-    "--cluster.wait-s for an autoscaling cluster."
-)
 Node = Mapping[str, float]
 """CPU and GPU of one machine."""
 
 
 class CapacityError(RuntimeError):
-    """The cluster cannot give the resources of the config."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Allotment:
-    """Resources that each Ray Train worker reserves."""
-
-    num_workers: int
-    cpus_per_worker: float
-    use_gpu: bool
+    """The cluster cannot be joined, or cannot give the resources that are asked of it."""
 
 
 def in_job() -> bool:
@@ -168,13 +148,19 @@ def runtime_env() -> dict[str, Any]:
     return {"env_vars": env_vars | {"PYTHONPATH": os.pathsep.join(paths)}, **hook}
 
 
-def describe_cluster() -> dict[str, float]:
-    """Total CPUs, GPUs and nodes of the joined cluster."""
+def nodes() -> list[Node]:
+    """Resources of each living node of the joined cluster, free or not."""
     import ray
 
-    total = ray.cluster_resources()
-    nodes = sum(1 for node in ray.nodes() if node["Alive"])
-    return {"CPU": total.get("CPU", 0.0), "GPU": total.get("GPU", 0.0), "nodes": float(nodes)}
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [{kind: each.get(kind, 0.0) for kind in ("CPU", "GPU")} for each in found]
+
+
+def describe_cluster() -> dict[str, float]:
+    """Total CPUs, GPUs and nodes of the joined cluster."""
+    have = nodes()
+    totals = {kind: sum(node[kind] for node in have) for kind in ("CPU", "GPU")}
+    return {**totals, "nodes": float(len(have))}
 
 
 def describe_size() -> str:
@@ -184,98 +170,3 @@ def describe_size() -> str:
     words += [count(int(have["GPU"]), "GPU")] if have["GPU"] else []
     words += [count(int(have["nodes"]), "node")] if have["nodes"] > 1 else []
     return ", ".join(words)
-
-
-def nodes() -> list[Node]:
-    """Resources of each living node of the joined cluster, free or not."""
-    import ray
-
-    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [{kind: each.get(kind, 0.0) for kind in ("CPU", "GPU")} for each in found]
-
-
-def reachable_nodes() -> list[Node]:
-    """The nodes of the cluster that `connect` joins, or of the one that it would start."""
-    import ray
-    import torch
-
-    if ray.is_initialized() or not is_private():
-        connect()
-        return nodes()
-    return [{"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}]
-
-
-def free_resources() -> str:
-    """Free resources in words, for messages."""
-    import ray
-
-    free = ray.available_resources()
-    return f"{count(free.get('CPU', 0), 'CPU')} and {count(free.get('GPU', 0), 'GPU')} free"
-
-
-def admit(config: ClusterConfig, cure: str = TRAIN_CURE) -> Allotment:
-    """Resources per worker such that Ray Data keeps CPUs, or CapacityError naming the shortage.
-
-    Waits up to `cluster.wait_s` for an autoscaling cluster to bring what is missing. `cure` says
-    which flags help.
-    """
-    deadline = time.monotonic() + config.wait_s
-    if config.wait_s:
-        _request(config)
-    while True:
-        try:
-            return allot(config, nodes(), cure)
-        except CapacityError:
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(2.0)
-
-
-def allot(config: ClusterConfig, have: Sequence[Node], cure: str = TRAIN_CURE) -> Allotment:
-    """The pure rule behind `admit`: `have` holds the total resources of each node."""
-    workers = config.num_workers
-    cpus, gpus = (sum(node[kind] for node in have) for kind in ("CPU", "GPU"))
-    wanted_workers = count(workers, "worker")
-    if config.use_gpu and gpus < workers:
-        raise CapacityError(
-            f"{wanted_workers} with one GPU each, but the cluster has {count(gpus, 'GPU')}. {cure}"
-        )
-    free = cpus - DATA_CPUS
-    wanted = config.cpus_per_worker or min(1.0, free / workers)
-    each = count(float(f"{wanted:.2g}"), "CPU")
-    if wanted < MIN_WORKER_CPUS and not config.cpus_per_worker or wanted * workers > free:
-        most = max(int(free / (config.cpus_per_worker or MIN_WORKER_CPUS)), 0)
-        raise CapacityError(
-            f"{wanted_workers} at {each} each and {DATA_CPUS} for Ray Data, but the cluster has "
-            f"{count(cpus, 'CPU')}: it would wait for ever. At most {count(most, 'worker')} can "
-            f"start. {cure}"
-        )
-    given = Allotment(num_workers=workers, cpus_per_worker=wanted, use_gpu=config.use_gpu)
-    if places(given, have) < workers:
-        sizes = ", ".join(
-            f"{count(node['CPU'], 'CPU')} and {count(node['GPU'], 'GPU')}" for node in have
-        )
-        raise CapacityError(
-            f"{wanted_workers} at {each}{' and a GPU' if config.use_gpu else ''} each: a worker "
-            f"lives on one node, and these hold {places(given, have)} of them: {sizes}. {cure}"
-        )
-    return given
-
-
-def places(allotment: Allotment, have: Sequence[Node]) -> int:
-    """Number of workers that fit on the nodes, each worker on one node."""
-    return sum(
-        min(int(node["CPU"] / allotment.cpus_per_worker), int(node["GPU"]))
-        if allotment.use_gpu
-        else int(node["CPU"] / allotment.cpus_per_worker)
-        for node in have
-    )
-
-
-def _request(config: ClusterConfig) -> None:
-    from ray.autoscaler.sdk import request_resources
-
-    bundle: dict[str, float] = {"CPU": config.cpus_per_worker or 1}
-    if config.use_gpu:
-        bundle["GPU"] = 1
-    request_resources(bundles=[bundle] * config.num_workers + [{"CPU": 1}])

@@ -20,10 +20,14 @@ EVENT = ":event_summary:"
 def listen() -> None:
     """Take over from Ray the printing of lines from workers, autoscaler and nodes."""
     # Ray has no public way to do so; the pin on one Ray version is what makes it safe.
+    from ray._private import worker
     from ray._private.ray_logging import global_worker_stdstream_dispatcher as lines
 
+    listener = Listener()
     lines.remove_handler(HANDLER)
-    lines.add_handler(HANDLER, Listener().hear)
+    lines.add_handler(HANDLER, listener.hear)
+    # Errors of the raylet, such as a killed worker, do not pass the dispatcher.
+    worker.print_to_stdstream = lambda batch, ignore_prefix=False: listener.hear(batch)
 
 
 class Listener:

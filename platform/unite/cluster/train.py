@@ -17,15 +17,11 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
-from unite.checkpoints.store import CheckpointError, latest
-from unite.cluster.connect import (
-    ENVIRONMENT,
-    START_SECONDS,
-    Allotment,
-    CapacityError,
-    free_resources,
-)
+from unite.checkpoints.repair import latest_whole
+from unite.checkpoints.store import CheckpointError
+from unite.cluster.connect import ENVIRONMENT, CapacityError
 from unite.cluster.gauges import with_gauges
+from unite.cluster.resources import START_SECONDS, WorkerGroup, free_resources
 from unite.flow.solvers import IntegrationError
 from unite.storage import StorageError, Store
 from unite.training.loop import Tracker
@@ -51,7 +47,7 @@ TrackerFactory = Callable[[bool, int], Tracker]
 """Maker of a rank's tracker: (True for rank 0, images seen at the start) -> tracker."""
 
 
-def fit(job: Job, allotment: Allotment, tracker_factory: TrackerFactory) -> dict[str, Any]:
+def fit(job: Job, group: WorkerGroup, tracker_factory: TrackerFactory) -> dict[str, Any]:
     """Run a job on the joined cluster and return rank 0's summary.
 
     A lost worker (killed, out of memory, node gone) restarts the group up to
@@ -63,11 +59,11 @@ def fit(job: Job, allotment: Allotment, tracker_factory: TrackerFactory) -> dict
     restarts = job.config.cluster.max_failures
     for attempt in range(restarts + 1):
         try:
-            return _trainer(job, allotment, tracker_factory).fit().return_value
+            return _trainer(job, group, tracker_factory).fit().return_value
         except ControllerError as error:
             if not type(error.controller_failure).__name__.startswith("WorkerGroupStartup"):
                 raise TrainingError(f"Ray Train gave up: {error.controller_failure}") from error
-            raise _no_room(job, allotment, error.controller_failure) from error
+            raise _no_room(job, group, error.controller_failure) from error
         except WorkerGroupError as error:
             reason = _own_error(error.worker_failures.values())
             if reason is not None:
@@ -86,7 +82,7 @@ def fit(job: Job, allotment: Allotment, tracker_factory: TrackerFactory) -> dict
     raise AssertionError("unreachable")
 
 
-def _trainer(job: Job, allotment: Allotment, tracker_factory: TrackerFactory) -> Any:
+def _trainer(job: Job, group: WorkerGroup, tracker_factory: TrackerFactory) -> Any:
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
@@ -94,10 +90,9 @@ def _trainer(job: Job, allotment: Allotment, tracker_factory: TrackerFactory) ->
         _worker,
         train_loop_config={"job": job, "tracker_factory": tracker_factory},
         scaling_config=ScalingConfig(
-            num_workers=allotment.num_workers,
-            use_gpu=allotment.use_gpu,
-            resources_per_worker={"CPU": allotment.cpus_per_worker}
-            | ({"GPU": 1} if allotment.use_gpu else {}),
+            num_workers=group.num_workers,
+            use_gpu=group.use_gpu,
+            resources_per_worker=group.bundle,
         ),
         run_config=RunConfig(
             name="ray-train",
@@ -120,12 +115,11 @@ def _more_starts(job: Job) -> int:
     return math.ceil(_patience(job) / each) - 1
 
 
-def _no_room(job: Job, allotment: Allotment, reason: Exception) -> CapacityError:
+def _no_room(job: Job, group: WorkerGroup, reason: Exception) -> CapacityError:
     """Error for workers that did not get their resources."""
-    each = f"{count(allotment.cpus_per_worker, 'CPU')}{' and a GPU' if allotment.use_gpu else ''}"
     return CapacityError(
-        f"the {count(allotment.num_workers, 'worker')} of {job.folder.name} did not start within "
-        f"{_patience(job):.0f} s: each needs {each} on one node, and the cluster has "
+        f"the {count(group.num_workers, 'worker')} of {job.folder.name} did not start within "
+        f"{_patience(job):.0f} s: each needs {group.each} on one node, and the cluster has "
         f"{free_resources()} ({' '.join(str(reason).split())[:200]}). Wait for other jobs, or for "
         "lost nodes to come back; the same command goes on from here."
     )
@@ -161,9 +155,9 @@ def train_rank(
     with sole_writer(job.folder) if world.is_main else nullcontext():
         # A restarted group continues from what was saved since the driver looked: as rank 0 sees
         # it, once it has the run to itself, so that all ranks take the same.
-        newest = latest(job.folder) if world.is_main else None
-        newest, *_ = world.gather(newest and newest.uri)
-        job = replace(job, resume_from=Store(newest) if newest else job.resume_from)
+        found = _continued(job) if world.is_main else None
+        place, *_ = world.gather(found and found.uri)
+        job = replace(job, resume_from=Store(place) if place else None)
         images = int(job.resume_from.name) if job.resume_from else 0
         tracker = tracker_factory(world.is_main, images)
         if world.is_main:
@@ -174,6 +168,14 @@ def train_rank(
         finally:
             trainer.stream.close()
             tracker.close()
+
+
+def _continued(job: Job) -> Store | None:
+    """The checkpoint to go on from: the run's newest whole one, else that of the run it branches
+    off from."""
+    newest = latest_whole(job.folder, thorough=True)
+    other = job.resume_from is not None and not job.resume_from.is_below(job.folder)
+    return newest or (job.resume_from if other else None)
 
 
 def set_threads(threads: int, workers: int) -> None:

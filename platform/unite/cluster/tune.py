@@ -1,9 +1,4 @@
-"""The grid of a sweep under Ray Tune: capacity, placement, and a guard against endless waiting.
-
-One rule decides where a trial trains. A run of one worker without a GPU trains inside its trial,
-which reserves one CPU: it starts in seconds, and as many trials run at once as there are CPUs.
-Every other run trains in a Ray Train worker group beside its trial, which then reserves next to
-nothing, so that trials never hold what their own workers need.
+"""The grid of a sweep under Ray Tune.
 
 Tune only schedules. Finished work is known from the storage, so a killed driver, or another one,
 starts the grid afresh and finds the rest.
@@ -17,42 +12,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from unite.cluster.connect import (
-    DATA_CPUS,
-    Allotment,
-    CapacityError,
-    Node,
-    admit,
-    allot,
-    nodes,
-    places,
-)
-from unite.config.schema import ClusterConfig
+from unite.cluster.resources import TrialLayout
 
 T = TypeVar("T")
 
-TRIAL_CPUS = 0.01
-"""CPUs of a trial that only watches its workers; Ray refuses 0."""
 NO_ROOM = "no room"
 """State of a trial whose workers did not get their resources."""
-SWEEP_CURE = "Lower --workers, choose another --scale, or set --wait-s for an autoscaling cluster."
-"""Advice on a sweep's flags when the cluster is too small."""
 
 
 class GridError(RuntimeError):
     """Ray ended the grid by itself; the results of finished trials are kept."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Admission:
-    """Placement of a sweep on the cluster."""
-
-    concurrent: int
-    """Number of trials that run at once."""
-    trial_cpus: float
-    """CPUs that each trial reserves for itself."""
-    allotment: Allotment | None = None
-    """Resources of the worker group beside each trial; None = the trial itself trains."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,47 +35,11 @@ class Item:
     """Folder of the run."""
 
 
-def trains_inside(config: ClusterConfig) -> bool:
-    """True if the run trains inside its trial: one worker, no GPU."""
-    return config.num_workers == 1 and not config.use_gpu
-
-
-def admit_trials(config: ClusterConfig) -> Admission:
-    """Lay trials over the joined cluster; CapacityError when not even one fits.
-
-    Waits up to `cluster.wait_s` for an autoscaling cluster to grow.
-    """
-    allotment = admit(config, SWEEP_CURE)
-    return lay_out(config, nodes(), allotment)
-
-
-def check_capacity(config: ClusterConfig, have: Sequence[Node]) -> Admission:
-    """The same without waiting, on nodes that are known."""
-    return lay_out(config, have, allot(config, have, SWEEP_CURE))
-
-
-def lay_out(config: ClusterConfig, have: Sequence[Node], allotment: Allotment) -> Admission:
-    """The pure rule of placement: `have` holds the total resources of each node."""
-    if trains_inside(config):
-        concurrent = sum(int(node["CPU"]) for node in have)
-        if concurrent < 1:
-            raise CapacityError(
-                "a trial of one worker needs a whole CPU, and no node of the cluster has one: it "
-                f"would wait for ever. {SWEEP_CURE}"
-            )
-        return Admission(concurrent=concurrent, trial_cpus=1.0)
-    # The allotment already left room for Ray Data, once; every trial has readers of its own.
-    each = allotment.num_workers * allotment.cpus_per_worker + DATA_CPUS + TRIAL_CPUS
-    by_cpus = int(sum(node["CPU"] for node in have) / each)
-    concurrent = max(1, min(by_cpus, places(allotment, have) // allotment.num_workers))
-    return Admission(concurrent=concurrent, trial_cpus=TRIAL_CPUS, allotment=allotment)
-
-
 def run_grid(
     items: Sequence[Item],
     trainable: Callable[..., dict[str, Any]],
     arguments: dict[str, Any],
-    admission: Admission,
+    layout: TrialLayout,
     watcher: Any,
     *,
     folder: str,
@@ -129,11 +62,11 @@ def run_grid(
 
     tuner = tune.Tuner(
         tune.with_resources(
-            tune.with_parameters(trainable, **arguments), {"cpu": admission.trial_cpus}
+            tune.with_parameters(trainable, **arguments), {"cpu": layout.trial_cpus}
         ),
         param_space={"work": tune.grid_search([item.key for item in items])},
         tune_config=tune.TuneConfig(
-            max_concurrent_trials=admission.concurrent,
+            max_concurrent_trials=layout.concurrent,
             # The next trial finds torch imported already.
             reuse_actors=True,
             trial_name_creator=_trial_name,

@@ -9,7 +9,8 @@ from typing import Any
 from ray.tune import Callback
 from rich.console import Console
 
-from unite.cluster.connect import START_SECONDS, CapacityError, free_resources
+from unite.cluster.connect import CapacityError
+from unite.cluster.resources import START_SECONDS, free_resources
 from unite.cluster.tune import NO_ROOM, Item
 from unite.storage import Store
 from unite.training.progress import describe_progress, read_progress

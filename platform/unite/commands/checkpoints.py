@@ -16,12 +16,12 @@ from unite.checkpoints.export import write_export
 from unite.checkpoints.load import AUTHORS_WEIGHTS, EXPORT_WEIGHTS, load, read_tensors
 from unite.checkpoints.metadata import parse_config
 from unite.checkpoints.store import (
-    PARTS,
     STATE_FIELDS,
     STATE_FILE,
     CheckpointError,
     committed,
     folder_of,
+    part_names,
     read_marker,
     read_state,
 )
@@ -88,7 +88,7 @@ def _print_checkpoint(folder: Store) -> None:
     print_table(("file", "bytes", "tensors", "numbers", "digest"), rows)
     state = read_state(folder, *STATE_FIELDS)
     config = parse_config(state["config"], f"{folder}/{STATE_FILE}")
-    have = {part: f"{part}.safetensors" in digests for part in PARTS}
+    parts = part_names(digests)
     _print_facts(
         {
             "images seen": f"{state['images']:,}",
@@ -99,8 +99,8 @@ def _print_checkpoint(folder: Store) -> None:
             "flow": f"F = {config.flow.steps}, {config.flow.timesteps} t, {config.flow.loss_space} "
             f"loss, shift {config.flow.shift:g}",
             "data manifest": state["manifest_digest"],
-            "EMA weights": _yes(have["ema"]),
-            "optimiser state": _yes(have["optimizer"]),
+            "EMA weights": _yes("ema" in parts),
+            "optimiser state": _yes(any("optimizer" in part for part in parts)),
         }
     )
     if any(row[-1] != "ok" for row in rows):

@@ -213,14 +213,15 @@ def small_model(
 
 @dataclass(frozen=True)
 class Base:
-    """A recipe's builder, a line on what it reproduces, and its variants."""
+    """A recipe by itself, of which variants are made."""
 
     build: Callable[[], RunConfig]
     text: str
+    """The result that it reproduces."""
     plain: str | None = None
-    """Variant that the plain name means; None for settings of its own."""
+    """The variant that the plain name means; None = the small-scale setting."""
     variants: tuple[str, ...] = tuple(VARIANTS)
-    """Variants that the base has."""
+    """The variants that its sources have: a paper alone, for one, leaves no released settings."""
 
 
 BASES: dict[str, Base] = {
@@ -247,9 +248,8 @@ BASES: dict[str, Base] = {
 
 
 def names() -> list[str]:
-    """Names of all recipes: bases, then each base in its variants."""
-    variants = [f"{name}-{variant}" for name, base in BASES.items() for variant in base.variants]
-    return [*BASES, *variants]
+    """Names of all recipes: bases, then each base in each of its variants."""
+    return [*BASES, *(f"{name}-{each}" for name, base in BASES.items() for each in base.variants)]
 
 
 def describe(name: str) -> str:

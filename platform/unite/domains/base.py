@@ -44,6 +44,9 @@ class Domain(ABC):
     """Entry of `reconstruction_metrics` that chooses the best checkpoint: higher is better."""
     columns: Columns
     """Stored columns that `decode_rows` reads; a string is a column of that name and any type."""
+    adversarial: bool = False
+    """True if a discriminator can judge its reconstructions: images that it can pass gradients
+    through to the decoder."""
     perceptual_side: int = 0
     """Side in pixels of the square pictures that the loss hands to LPIPS; 0 = it hands none."""
 

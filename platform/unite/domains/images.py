@@ -69,6 +69,7 @@ class ImagesDomain(Domain):
     noun = "image"
     best_metric = "psnr"
     columns = IMAGES
+    adversarial = True
 
     def __init__(self, config: ImagesConfig) -> None:
         if config.size % config.patch:

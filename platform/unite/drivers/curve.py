@@ -49,7 +49,7 @@ def main(arguments: CurveArguments, storage: str, console: Console) -> int:
         console.print(line, soft_wrap=True, markup=False)
     newest: list[Row] = []
     try:
-        with session(evaluations[0].arguments, console) as work:
+        with session(evaluations[0].arguments) as work:
             for each in evaluations:
                 outcomes = conclude(each, *compute(each, work))
                 newest = drawn([row for outcome in outcomes for row in outcome.rows])

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from unite import terminal, tracking
+from unite import tracking
 from unite.drivers.delivery import nothing_to_send, run_handle, send, untracked
 from unite.drivers.rates import training_rates
 from unite.drivers.session import session
@@ -94,7 +94,7 @@ def _evaluate_run(evaluation: Evaluation, console: Console) -> None:
     record = record_of(replace(evaluation.arguments, run=target.subject.uri))
     subject = describe(evaluation)
     _print([subject, *notices(evaluation)], console)
-    outcomes = evaluate(evaluation, terminal.console())
+    outcomes = evaluate(evaluation)
     print_table(outcomes, console)
     where = f"cards, pictures and this table: {evaluation.home}"
     _print([where], console)
@@ -240,12 +240,12 @@ def notices(evaluation: Evaluation) -> list[str]:
     return [line for line in told if line]
 
 
-def evaluate(evaluation: Evaluation, console: Console) -> list[Outcome]:
+def evaluate(evaluation: Evaluation) -> list[Outcome]:
     """Compute the unfinished chunks and combine all.
 
     results.json and report.md keep earlier results of other suites on this checkpoint.
     """
-    with session(evaluation.arguments, console) as run:
+    with session(evaluation.arguments) as run:
         suites, found = compute(evaluation, run)
     return conclude(evaluation, suites, found)
 

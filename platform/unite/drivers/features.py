@@ -40,7 +40,7 @@ def fit_extractor(arguments: FitArguments, storage: str, console: Console) -> Sm
     )
     _check_place(task.out)
     console.print(task.title, soft_wrap=True)
-    with session(arguments, console) as run:
+    with session(arguments) as run:
         run(task.title, work_of(task))
     extractor = SmallExtractor.load(task.out)
     card = extractor.card
@@ -73,7 +73,7 @@ def make_reference(arguments: ReferenceArguments, storage: str, console: Console
         console.print(remark, soft_wrap=True, markup=False)
     if arguments.out:
         _check_place(arguments.out)
-    with session(arguments, console) as run:
+    with session(arguments) as run:
         sources = prepare_sources(choice, data, images, storage, arguments.weights, run)
         try_extractors(sources[:1], data, images)
         file = build_reference(data, images, sources[0], storage, run, out=arguments.out)

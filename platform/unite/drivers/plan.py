@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from unite import terminal
 from unite.ablation.plan import measure_rate, run_cost
-from unite.cluster.connect import CapacityError, allot, is_private, reachable_nodes
+from unite.cluster.connect import CapacityError, is_private
+from unite.cluster.resources import reachable_nodes, train_workers
 from unite.config.schema import RunConfig
 from unite.config.validate import warnings_of
 from unite.data.classes import count_classes
@@ -172,7 +173,7 @@ def _workers(config: RunConfig) -> str:
     where = "this machine" if is_private() else count(len(have), "node")
     kinds = ", ".join(count(round(sum(n[k] for n in have)), k) for k in ("CPU", "GPU"))
     try:
-        given = allot(cluster, have)
+        given = train_workers(cluster, have)
     except CapacityError as error:
         if not cluster.wait_s:
             raise

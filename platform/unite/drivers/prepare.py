@@ -5,15 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
-
-from unite import terminal
 from unite.cluster.connect import connect
 from unite.data.ingest.prepare import Plan, begin, finish
 from unite.data.manifest import Shard, SplitManifest
+from unite.drivers.progress import progress_line
 from unite.words import clock, count
-
-PLAIN_SECONDS = 10.0
 
 
 def prepare(plan: Plan, *, num_cpus: float = 0) -> dict[str, SplitManifest]:
@@ -31,19 +27,12 @@ def prepare(plan: Plan, *, num_cpus: float = 0) -> dict[str, SplitManifest]:
 
 
 def _shown(shards: Iterator[Shard], plan: Plan) -> Iterator[Shard]:
-    """Pass shards on; a live line in a terminal, else a line every 10 s."""
-    columns = (BarColumn(bar_width=24), TextColumn("{task.description}"), TimeElapsedColumn())
-    started = shown = time.monotonic()
-    with terminal.progress(*columns) as bar:
-        task = bar.add_task("starting", total=len(plan.jobs))
-        rows = 0
+    """Pass shards on, and show the progress."""
+    started, rows = time.monotonic(), 0
+    with progress_line("starting", len(plan.jobs)) as show:
         for done, shard in enumerate(shards, start=1):
             rows += shard.num_rows + sum(shard.skipped.values())
-            line = _describe(done, rows, plan, time.monotonic() - started)
-            bar.update(task, completed=done, description=line)
-            if bar.disable and time.monotonic() - shown >= PLAIN_SECONDS:
-                shown = time.monotonic()
-                terminal.tell(line)
+            show(_describe(done, rows, plan, time.monotonic() - started), done)
             yield shard
 
 

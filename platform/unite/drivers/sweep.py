@@ -8,12 +8,10 @@ and ends the sweep; a second one ends it at once.
 from __future__ import annotations
 
 import logging
-import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from rich.console import Console
 
@@ -24,10 +22,12 @@ from unite.ablation.report import report_files, write_report
 from unite.ablation.results import Result, has_results, is_finished, read_result
 from unite.ablation.trials import Sweep, Work
 from unite.ablation.verdict import Measured
-from unite.cluster.connect import CapacityError, connect, reachable_nodes
-from unite.cluster.tune import Item, admit_trials, check_capacity, run_grid, trains_inside
+from unite.cluster.connect import CapacityError, connect
+from unite.cluster.resources import reachable_nodes, trains_inside, trial_layout, wait_for
+from unite.cluster.tune import Item, run_grid
 from unite.config.serialise import digest
 from unite.drivers.session import session
+from unite.drivers.signals import stop_on_signals
 from unite.drivers.sweep_runs import publish, send, start_parent
 from unite.drivers.train import check_inputs, prepare
 from unite.drivers.trial import Context, run_trial
@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class SweepResult:
     """Result of a sweep."""
 
     measured: tuple[Measured, ...]
@@ -71,7 +71,7 @@ def show_plan(sweep: Sweep) -> None:
         check_inputs(open_run(config).config)
     slots, shortage = 1, None
     try:
-        slots = check_capacity(config.cluster, reachable_nodes()).concurrent
+        slots = trial_layout(config.cluster, reachable_nodes()).concurrent
     except CapacityError as error:
         shortage = error
     rate = sweep.options.rate
@@ -92,12 +92,12 @@ def _require_data(sweep: Sweep) -> None:
         )
 
 
-def run_sweep(sweep: Sweep, console: Console) -> Ended:
+def run_sweep(sweep: Sweep, console: Console) -> SweepResult:
     """Finish a sweep and draw it. Finished trials do not run again."""
     _require_data(sweep)
     cluster = sweep.trials[0].config.cluster
     if not cluster.wait_s and not all(has_results(work) for work in sweep.works):
-        check_capacity(cluster, reachable_nodes())  # before anything is written
+        trial_layout(cluster, reachable_nodes())  # before anything is written
     for work in sweep.works:
         prepare(work.config, resume="auto", allow_changes=False)
     left = [work for work in sweep.works if not is_finished(work)]
@@ -126,36 +126,37 @@ def _run(
     from unite.cluster.watch import Watcher
 
     cluster = sweep.trials[0].config.cluster
-    admission = admit_trials(cluster)  # before anything is computed
-    _prepare_features(sweep, console)
-    console.print(f"{count(admission.concurrent, 'trial')} at once")
+    layout = wait_for(partial(trial_layout, cluster), cluster)  # before anything is computed
+    _prepare_features(sweep)
+    console.print(f"{count(layout.concurrent, 'trial')} at once")
     works = {work.digest: work for work in left}
     items = [_item(sweep, work) for work in left]
     watcher = Watcher(items, lambda key: publish(sweep, parent, works[key]), console)
     watcher.patience_s += cluster.wait_s
     context = Context(
-        sweep=sweep, parent=parent, admission=admission, login=tracking.Login.of_this_process()
+        sweep=sweep, parent=parent, layout=layout, login=tracking.Login.of_this_process()
     )
     tune_folder = sweep.folder / "tune"
     tune_folder.delete()  # an earlier driver's; what counts is in the runs
     ready_s, grid_began = time.monotonic() - began, time.monotonic()
-    with _stop_on_signals(sweep, items):
+    told = "running trials save and stop, no other starts"
+    with stop_on_signals(partial(_request_stop, sweep, items), told):
         run_grid(
             items,
             run_trial,
             {"works": works, "context": context},
-            admission,
+            layout,
             watcher,
             folder=tune_folder.uri,
             max_failures=cluster.max_failures,
         )
     if not watcher.errors and not sweep.folder.exists(STOP_FILE):
         grid_s, results = time.monotonic() - grid_began, [_results(work) for work in left]
-        note_sweep(sweep, left, results, admission.concurrent, ready_s, grid_s)
+        note_sweep(sweep, left, results, layout.concurrent, ready_s, grid_s)
     return watcher.errors
 
 
-def _prepare_features(sweep: Sweep, console: Console) -> None:
+def _prepare_features(sweep: Sweep) -> None:
     """Make extractors and statistics of real images, once for the evaluations of all trials."""
     config = sweep.trials[0].config
     run = open_run(config)
@@ -168,7 +169,7 @@ def _prepare_features(sweep: Sweep, console: Console) -> None:
     data = Dataset.of(open_split(run.config, "train"), "train")
     images = config.domain
     choice = choose(sweep.options.extractor, images, config.weights)
-    with session(workers, console) as compute:
+    with session(workers) as compute:
         sources = prepare_sources(choice, data, images, config.storage, config.weights, compute)
         prepare_references(sources, data, images, config.storage, compute)
 
@@ -184,7 +185,7 @@ def _results(work: Work) -> list[Result]:
     return [found for trial in work.trials if (found := read_result(run, trial))]
 
 
-def _finish(sweep: Sweep, parent: tracking.RunHandle | None, errors: dict[str, str]) -> Ended:
+def _finish(sweep: Sweep, parent: tracking.RunHandle | None, errors: dict[str, str]) -> SweepResult:
     """Publish results that are not in MLflow yet, and draw."""
     measured = [each for work in sweep.works for each in publish(sweep, parent, work)]
     order = {trial.digest: number for number, trial in enumerate(sweep.trials)}
@@ -202,7 +203,7 @@ def _finish(sweep: Sweep, parent: tracking.RunHandle | None, errors: dict[str, s
         _send_report(sweep, parent, files) and all(each.run_id for each in measured)
     )
     stopped = sweep.folder.exists(STOP_FILE)
-    return Ended(
+    return SweepResult(
         measured=tuple(measured),
         errors=errors,
         lines=tuple(lines),
@@ -222,26 +223,9 @@ def _send_report(sweep: Sweep, parent: tracking.RunHandle, files: dict[str, byte
     return True
 
 
-@contextmanager
-def _stop_on_signals(sweep: Sweep, items: Sequence[Item]) -> Iterator[None]:
-    """First SIGINT or SIGTERM: running trials save and end, no other starts. Second: at once."""
-
-    def handle(number: int, frame: Any) -> None:
-        """Ask every run to stop; at the second signal, end."""
-        if sweep.folder.exists(STOP_FILE):
-            raise KeyboardInterrupt
-        logger.warning(
-            "running trials save and stop, no other starts (Ctrl-C once more ends them at once)"
-        )
-        request_stop(sweep.folder)
-        for item in items:
-            if Store(item.folder).exists(CONFIG_FILE):
-                request_stop(Store(item.folder))
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.signal(number, handle) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def _request_stop(sweep: Sweep, items: Sequence[Item]) -> None:
+    """Ask the sweep and every run that has begun to stop."""
+    request_stop(sweep.folder)
+    for item in items:
+        if Store(item.folder).exists(CONFIG_FILE):
+            request_stop(Store(item.folder))

@@ -41,7 +41,7 @@ def main(arguments: Table4Arguments, storage: str, console: Console) -> int:
     first = requests[PROTOCOLS[0]]
     for line in (describe(first), *notices(first)):
         console.print(line, soft_wrap=True, markup=False)
-    outcomes = measure(requests, console)
+    outcomes = measure(requests)
     headings, rows = table(outcomes)
     print_columns(console, headings, rows, right=range(1, len(headings) - 1))
     console.print(NOTE, soft_wrap=True, markup=False)
@@ -58,10 +58,10 @@ def main(arguments: Table4Arguments, storage: str, console: Console) -> int:
     return 0
 
 
-def measure(requests: Mapping[Protocol, Evaluation], console: Console) -> dict[Protocol, Outcome]:
+def measure(requests: Mapping[Protocol, Evaluation]) -> dict[Protocol, Outcome]:
     """Measure the table's rows. Chunks are the generation suite's: finished ones are used."""
     first = next(iter(requests.values()))
-    with session(first.arguments, console) as run:
+    with session(first.arguments) as run:
         made = ingredients(first, run)
         suites = {
             protocol: generation(made.under(request.arguments))

@@ -8,23 +8,15 @@ from __future__ import annotations
 
 import functools
 import logging
-import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from unite import terminal, tracking
 from unite.ablation.results import is_trained, total_images
-from unite.cluster.connect import (
-    admit,
-    allot,
-    connect,
-    describe_cluster,
-    is_private,
-    reachable_nodes,
-)
+from unite.cluster.connect import connect, describe_cluster, is_private
+from unite.cluster.resources import reachable_nodes, train_workers, wait_for
 from unite.cluster.train import fit
 from unite.config.schema import ClusterConfig, RunConfig
 from unite.config.serialise import flatten, to_dict
@@ -33,8 +25,11 @@ from unite.data.classes import count_classes
 from unite.data.overlap import describe_shared
 from unite.data.shards import ShardSet, require_same_classes
 from unite.drivers.inputs import data_inputs
+from unite.drivers.progress import follow_run
+from unite.drivers.signals import stop_on_signals
 from unite.runs import DIGITS, RUN_FILE, data_uri
 from unite.storage import Store
+from unite.training.finished import Report, keep_report, report_lines
 from unite.training.runs import Run, begin, open_run, request_stop
 from unite.training.setup import Job, open_split
 from unite.training.timings import RAY, Timings, note_training
@@ -98,10 +93,10 @@ def launch(run: Run) -> dict[str, Any]:
         return _end_trained(run)
     cluster = run.config.cluster
     if is_private() and not cluster.wait_s:
-        allot(cluster, reachable_nodes())  # known before Ray starts
+        train_workers(cluster, reachable_nodes())  # known before Ray starts
     run.folder.check_writable()
     took = connect()
-    allotment = admit(cluster)
+    group = wait_for(functools.partial(train_workers, cluster), cluster)
     _warn_of_idle_gpus(run.config.cluster)
     handle = _start_tracking(run)
     if handle is not None:
@@ -114,8 +109,10 @@ def launch(run: Run) -> dict[str, Any]:
     job = Job.of(run)
     status = "FAILED"
     try:
-        with _stop_on_signals(run.folder):
-            summary = _in_thread(functools.partial(fit, job, allotment, factory), run)
+        with stop_on_signals(
+            lambda: request_stop(run.folder), "the run saves a checkpoint and stops"
+        ):
+            summary = _in_thread(functools.partial(fit, job, group, factory), run)
         status = "KILLED" if summary["stopped"] else "FINISHED"
         seconds = summary["seconds"]
         note_training(run.config, round(summary["images_per_s"] * seconds), seconds)
@@ -181,8 +178,6 @@ def _warn_of_idle_gpus(config: ClusterConfig) -> None:
 
 def _in_thread(work: Any, run: Run) -> dict[str, Any]:
     """Run `work` beside the main thread, which shows progress and keeps the signal handlers."""
-    from unite.drivers.console import follow
-
     outcome: dict[str, Any] = {}
 
     def target() -> None:
@@ -193,27 +188,16 @@ def _in_thread(work: Any, run: Run) -> dict[str, Any]:
 
     thread = threading.Thread(target=target, name="fit", daemon=True)
     thread.start()
-    follow(run, thread)
+    follow_run(run, thread)
     if "error" in outcome:
         raise outcome["error"]
     return outcome["value"]
 
 
-@contextmanager
-def _stop_on_signals(folder: Store) -> Iterator[None]:
-    """First SIGINT or SIGTERM: ask the run to save and end. Second: KeyboardInterrupt."""
-    asked = threading.Event()
-
-    def handle(number: int, frame: Any) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-        logger.warning("the run saves a checkpoint and stops (Ctrl-C once more ends it at once)")
-        request_stop(folder)
-
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def print_report(run: Run, report: Report, seconds: float) -> None:
+    """Print the figures of a finished run and what to do next, and keep them in its folder."""
+    uri = run.record.get("mlflow_uri")
+    browse = tracking.describe(uri) if run.config.tracking.enabled and uri else ""
+    report = replace(report, seconds=seconds, browse=browse)
+    keep_report(run, report)
+    print("\n".join(report_lines(run, report)))

@@ -12,8 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
-
 from unite import tracking
 from unite.ablation.results import Result, is_trained, mark_trial, read_result, write_result
 from unite.ablation.trials import Sweep, Trial, Work
@@ -21,6 +19,7 @@ from unite.ablation.verdict import LATENT_STD, PSNR
 from unite.checkpoints.store import checkpoint_digest, latest, read_state
 from unite.cluster.connect import CapacityError, describe_cluster
 from unite.cluster.pool import WorkError
+from unite.cluster.resources import TrialLayout
 from unite.cluster.train import (
     OWN_ERRORS,
     TrackerFactory,
@@ -29,7 +28,7 @@ from unite.cluster.train import (
     set_threads,
     train_rank,
 )
-from unite.cluster.tune import NO_ROOM, Admission, beside_trial
+from unite.cluster.tune import NO_ROOM, beside_trial
 from unite.config.serialise import diff
 from unite.data.loader import local_reader
 from unite.drivers.evaluate import evaluate
@@ -60,7 +59,7 @@ class Context:
     sweep: Sweep
     parent: tracking.RunHandle | None
     """The sweep's run in MLflow; None = nothing is tracked."""
-    admission: Admission
+    layout: TrialLayout
     login: tracking.Login
 
 
@@ -94,7 +93,7 @@ def _run(work: Work, context: Context) -> str:
         if _stop_asked(context):
             return STOPPED
         if read_result(run, trial) is None:
-            write_result(run, trial, _measure_somewhere(run, trial, context.admission, seconds))
+            write_result(run, trial, _measure_somewhere(run, trial, context.layout, seconds))
     return FINISHED
 
 
@@ -113,7 +112,7 @@ def _train(run: Run, work: Work, context: Context) -> dict[str, Any]:
     job = Job.of(run)
     status = "FAILED"
     try:
-        summary = _fit(job, context.admission, factory)
+        summary = _fit(job, context.layout, factory)
         status = "KILLED" if summary["stopped"] else "FINISHED"
         return summary
     finally:
@@ -121,20 +120,20 @@ def _train(run: Run, work: Work, context: Context) -> dict[str, Any]:
             tracking.finish_run(handle, status, spool=spool)
 
 
-def _fit(job: Job, admission: Admission, factory: TrackerFactory) -> dict[str, Any]:
-    if admission.allotment is not None:
-        return fit(job, admission.allotment, factory)
+def _fit(job: Job, layout: TrialLayout, factory: TrackerFactory) -> dict[str, Any]:
+    if layout.group is not None:
+        return fit(job, layout.group, factory)
     set_threads(1, 1)  # what the trial reserves
     return train_rank(job, World(), factory, local_reader)
 
 
 def _measure_somewhere(
-    run: Run, trial: Trial, admission: Admission, seconds: Mapping[str, float]
+    run: Run, trial: Trial, layout: TrialLayout, seconds: Mapping[str, float]
 ) -> Result:
     """`measure` here, or where its workers may take more than the trial has reserved."""
-    if admission.allotment is None:
+    if layout.group is None:
         return measure(run, trial, 0, seconds)
-    return beside_trial(measure, run, trial, admission.allotment.num_workers, seconds)
+    return beside_trial(measure, run, trial, layout.group.num_workers, seconds)
 
 
 def measure(run: Run, trial: Trial, workers: int, seconds: Mapping[str, float]) -> Result:
@@ -184,7 +183,7 @@ def _evaluate(run: Run, trial: Trial, folder: Store, workers: int) -> list[Outco
         use_gpu=run.config.cluster.use_gpu,
         weights=run.config.weights,
     )
-    return evaluate(prepare_evaluation(arguments, run.config.storage), Console(quiet=True))
+    return evaluate(prepare_evaluation(arguments, run.config.storage))
 
 
 def _start_tracking(work: Work, context: Context) -> tracking.RunHandle | None:

@@ -173,7 +173,7 @@ class Work:
         return self.task.cost * len(self.chunk)
 
 
-def do(work: Work, instruments: Instruments) -> None:
+def compute(work: Work, instruments: Instruments) -> None:
     """Compute a chunk and keep it, unless it is kept already.
 
     Convolutions are exact, the model's too: cuDNN would round to TF32 under a float32 card.

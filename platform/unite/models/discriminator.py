@@ -50,11 +50,17 @@ class SpectralLinear(nn.Linear):
         self.normalise(FIRST_ITERATIONS)
 
     @torch.no_grad()
-    def normalise(self, iterations: int = 1) -> None:
-        """Move the singular vectors towards those of the present weights."""
+    def normalise(self, iterations: int = 1, *, skip: Tensor | None = None) -> None:
+        """Move the singular vectors towards those of the present weights.
+
+        Nothing moves where `skip`, bool () on the device, is true.
+        """
+        left, right = self.left, self.right
         for _ in range(iterations):
-            self.right.copy_(F.normalize(self.weight.mT @ self.left, dim=0, eps=NORM_EPS))
-            self.left.copy_(F.normalize(self.weight @ self.right, dim=0, eps=NORM_EPS))
+            right = F.normalize(self.weight.mT @ left, dim=0, eps=NORM_EPS)
+            left = F.normalize(self.weight @ right, dim=0, eps=NORM_EPS)
+        for held, moved in ((self.left, left), (self.right, right)):
+            held.copy_(moved if skip is None else torch.where(skip, held, moved))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)."""
@@ -147,11 +153,11 @@ class Discriminator(nn.Module):
             ]
             return torch.cat(verdicts, dim=1)
 
-    def normalise(self) -> None:
+    def normalise(self, *, skip: Tensor | None = None) -> None:
         """Follow an update of the weights: one power iteration of every head's layer."""
         for module in self.heads.modules():
             if isinstance(module, SpectralLinear):
-                module.normalise()
+                module.normalise(skip=skip)
 
 
 def _trunk(model: UNITE, config: DiscriminatorConfig) -> Trunk:

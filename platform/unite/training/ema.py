@@ -40,9 +40,13 @@ class Ema:
         return self._module
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Take one step towards the model's present weights."""
-        torch._foreach_lerp_(self._averages, self._weights, 1.0 - self.decay)
+    def update(self, skip: Tensor | None = None) -> None:
+        """Take one step towards the present weights; none where `skip`, bool (), is true."""
+        weights = self._weights
+        if skip is not None:
+            pairs = zip(self._averages, weights, strict=True)
+            weights = [torch.where(skip, average, weight) for average, weight in pairs]
+        torch._foreach_lerp_(self._averages, weights, 1.0 - self.decay)
         if self._buffers:
             torch._foreach_copy_(self._buffer_copies, self._buffers)
 

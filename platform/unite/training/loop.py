@@ -9,7 +9,6 @@ continues to the bit.
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -30,20 +29,14 @@ from unite.storage import StorageError
 from unite.training.ema import Ema
 from unite.training.evaluation import GRID_FILE, evaluate_reconstruction, sample_grid
 from unite.training.flops import DeviceRate
-from unite.training.monitors import (
-    CollapseWatch,
-    effective_rank,
-    latent_std,
-    non_finite,
-    samples_differ,
-)
-from unite.training.muon import Optimizers
+from unite.training.monitors import non_finite
+from unite.training.objective import MicroBatch, Objective, Player, Undo
 from unite.training.parallelize import World
 from unite.training.progress import ProgressWriter
 from unite.training.rates import Window
 from unite.training.readout import Readout
-from unite.training.schedule import flow_weight, learning_rate
-from unite.training.step import Address, TrainingStep
+from unite.training.schedule import Plan, learning_rate
+from unite.training.step import Address
 
 logger = logging.getLogger(__name__)
 
@@ -72,33 +65,17 @@ class Stream(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """Length of a run in images, from the size of the training set."""
-
-    images_per_epoch: int
-    batch_size: int
-    total_images: int
-
-    @classmethod
-    def of(cls, config: RunConfig, images_per_epoch: int) -> Plan:
-        """Whole optimiser steps covering `training.epochs` passes."""
-        batch = config.training.batch_size
-        steps = math.ceil(config.training.epochs * images_per_epoch / batch)
-        return cls(images_per_epoch=images_per_epoch, batch_size=batch, total_images=steps * batch)
-
-
 @dataclass(kw_only=True)
 class Trainer:
     """Everything that one rank trains with; `run` is the loop."""
 
     config: RunConfig
+    """Settings of this training (`as_trained`)."""
     plan: Plan
     world: World
     model: UNITE
     ema: Ema
-    optimizers: Optimizers
-    step: TrainingStep
+    objective: Objective
     stream: Stream
     eval_batches: Callable[[], Iterator[Any]]
     writer: CheckpointWriter
@@ -117,22 +94,28 @@ class Trainer:
     """Unreadable rows so far, of all ranks."""
     bad_rows_before: int = 0
     """Unreadable rows that the checkpoint had counted from which this process continues."""
+    stored_config: RunConfig | None = None
+    """Config that checkpoints hold, where it is not `config`."""
 
     def __post_init__(self) -> None:
-        limit = self.config.training.collapse_std
-        self.collapse = CollapseWatch(limit, self.plan.total_images, self.plan.batch_size)
-        self.readout = Readout(self.writer, self.plan.batch_size)
+        self.readout = Readout(
+            self.writer,
+            self.plan.batch_size,
+            patience=self.objective.patience,
+            advice=self.objective.advice,
+        )
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue exactly after `checkpoint`; CheckpointError for one of another architecture."""
         check_keys(self.model.state_dict(), checkpoint.parts["model"])
         self.model.load_state_dict(checkpoint.parts["model"])
         self.ema.load_state_tensors(checkpoint.parts["ema"])
-        self.optimizers.load_state_tensors(checkpoint.parts["optimizer"])
+        self.objective.load_state(checkpoint.parts)
         self.images = self.writer.committed_images = checkpoint.images
         self.history = list(checkpoint.state["history"])
         self.metrics = dict(checkpoint.state["metrics"])
         self.bad_rows = self.bad_rows_before = checkpoint.state.get("bad_rows", 0)
+        self.readout.skipped = checkpoint.state.get("skipped_steps", 0)
 
     def run(self) -> dict[str, Any]:
         """Train to the end or until asked to stop; returns a JSON-able summary.
@@ -173,24 +156,52 @@ class Trainer:
         device. A GPU is waited for only where the numbers are needed (`_reads_now`); in between
         the values returned, and checked, are those of the step before.
         """
-        names, control = self._accumulate(batch)
-        grads = [p.grad for p in self.model.parameters() if p.grad is not None]
-        self.world.average_([*grads, control])
+        self.batch = batch
+        turns = self.objective.turns(self.images)
+        undo = Undo(turns[:-1]) if len(turns) > 1 else None
+        # As float32, which counts to 16 million exactly; averaged over ranks like the rest.
+        flags = [float(self.should_stop()), float(self.stream.bad.total)]
+        shared = torch.tensor(flags, device=self.world.device)
+        names, control = [*FLAGS], None
+        for player in turns:
+            more, values = self._turn(player, shared if control is None else None, control)
+            names = [*names, *more]
+            control = values if control is None else torch.cat([control, values])
+        assert control is not None
+        if undo is None:
+            self.ema.update()
+        else:
+            undo.where(non_finite(control))
+            self.ema.update(skip=non_finite(control))
+        values = self.readout.read(names, control, self.images, now=self._reads_now())
+        stopped, bad = (values.pop(flag, 0.0) for flag in FLAGS)
+        self.bad_rows = self.bad_rows_before + round(bad * self.world.size)
+        return values | {"lr": self._learning_rate()}, stopped > 0
+
+    def _turn(
+        self, player: Player, shared: Tensor | None, before: Tensor | None
+    ) -> tuple[list[str], Tensor]:
+        """Train one player; returns names and values: those `shared` by ranks first, its terms.
+
+        It is not trained where any of its numbers, or of those `before`, is not finite.
+        """
+        names, terms = self._accumulate(player)
+        control = terms if shared is None else torch.cat([shared, terms])
+        self.world.average_([*player.averaged(), control])
+        grads, further = player.combine()
         norm = torch.nn.utils.get_total_norm(grads)
         if self.config.optim.grad_clip:
             limit = self.config.optim.grad_clip
             torch._foreach_mul_(grads, (limit / (norm + 1e-6)).clamp(max=1.0))
-        lr = self._learning_rate()
-        self.optimizers.set_lr(lr)
-        control = torch.cat([control, norm[None].to(control)])
+        ends = torch.stack([norm, *further.values()])
+        control = torch.cat([control, ends.to(control)])
         self.writer.settle()  # a checkpoint's copy may still be reading the weights
-        self.optimizers.step(skip=non_finite(control))
-        self.ema.update()
-        names = [*names, *FLAGS, "grad/norm"]
-        values = self.readout.read(names, control, self.images, now=self._reads_now())
-        stopped, bad = (values.pop(flag, 0.0) for flag in FLAGS)
-        self.bad_rows = self.bad_rows_before + round(bad * self.world.size)
-        return values | {"lr": lr}, stopped > 0
+        skip = non_finite(control if before is None else torch.cat([before, control]))
+        for optimizers, factor in player.optimizers:
+            optimizers.set_lr(factor * self._learning_rate())
+            optimizers.step(skip=skip)
+        player.stepped(skip)
+        return [*names, player.norm, *further], control
 
     def _reads_now(self) -> bool:
         """True if this step logs, evaluates, saves or ends, and so must know its own numbers."""
@@ -203,25 +214,17 @@ class Trainer:
         crossed = any(after // every > self.images // every for every in periods)
         return crossed or after >= self.plan.total_images
 
-    def _accumulate(self, batch: Any) -> tuple[list[str], Tensor]:
-        """Gradients of all micro-batches; names and (mean terms..., *FLAGS) as one tensor."""
-        self.optimizers.zero_grad()
-        self.batch = batch
+    def _accumulate(self, player: Player) -> tuple[list[str], Tensor]:
+        """Gradients of all micro-batches; names and means of the terms, as one tensor."""
+        player.zero_grad()
         count = self.config.training.accumulation
         terms: dict[str, Tensor] = {}
-        for sample, labels_B, address in self._micro_batches(batch, count):
-            losses = self.step.backward(
-                sample, labels_B, address, flow_weight=self._flow_weight(), scale=1 / count
-            )
-            for name, value in losses.terms.items():
+        for part in self._micro_batches(self.batch, count):
+            for name, value in player.backward(part, self.images, 1 / count).items():
                 terms[name] = terms.get(name, torch.zeros_like(value)) + value / count
-        self.last = losses
-        # As float32, which counts to 16 million exactly; averaged over ranks like the rest.
-        flags = [float(self.should_stop()), float(self.stream.bad.total)]
-        shared = torch.tensor(flags, device=self.world.device)
-        return list(terms), torch.cat([torch.stack(list(terms.values())), shared])
+        return list(terms), torch.stack(list(terms.values()))
 
-    def _micro_batches(self, batch: Any, count: int) -> Iterator[tuple[Any, Tensor, Address]]:
+    def _micro_batches(self, batch: Any, count: int) -> Iterator[MicroBatch]:
         device = self.world.device
         size = len(batch.rows_B) // count
         for start in range(0, size * count, size):
@@ -236,7 +239,7 @@ class Trainer:
                 epochs_B=torch.from_numpy(batch.epochs_B[part]).to(device),
                 rows_B=torch.from_numpy(batch.rows_B[part]).to(device),
             )
-            yield sample, labels_B, address
+            yield MicroBatch(sample, labels_B, address)
 
     def _learning_rate(self) -> float:
         return learning_rate(
@@ -246,9 +249,6 @@ class Trainer:
             images_per_epoch=self.plan.images_per_epoch,
             total_images=self.plan.total_images,
         )
-
-    def _flow_weight(self) -> float:
-        return flow_weight(self.images, self.config.flow, total_images=self.plan.total_images)
 
     def _due(self, every: int) -> bool:
         return self.images // every > (self.images - self.plan.batch_size) // every
@@ -261,16 +261,15 @@ class Trainer:
             return
         values = {
             **values,
-            "loss/flow_weight": self._flow_weight(),
+            **self.objective.values(self.images),
             "epoch": self.images / self.plan.images_per_epoch,
-            "latent/std": float(latent_std(self.last.latent_BKD, self.last.mask_BK)),
-            "latent/effective_rank": float(effective_rank(self.last.latent_BKD, self.last.mask_BK)),
             "data/bad_fraction": self.bad_rows / self.images,
         }
+        if self.objective.patience > 1:
+            values["grad/skipped"] = float(self.readout.skipped)
         if self.world.device.type == "cuda":
             values["memory/device_peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
-        pressed = self._flow_weight() > 0 and samples_differ(self.batch.fields)
-        if warning := self.collapse.look(values["latent/std"], self.images, pressed=pressed):
+        if warning := self.objective.warning(values, self.images, self.batch.fields):
             logger.warning(warning)
         self.history.append({"images": self.images, **values})
         self.metrics |= values
@@ -310,12 +309,12 @@ class Trainer:
         parts = {
             "model": self.model.state_dict(),
             "ema": self.ema.state_tensors(),
-            "optimizer": self.optimizers.state_tensors(),
+            **self.objective.state(),
         }
         state = {
             "images": self.images,
             "step": self.images // self.plan.batch_size,
-            "config": to_dict(self.config),
+            "config": to_dict(self.stored_config or self.config),
             "manifest_digest": self.manifest_digest,
             "metrics": dict(self.metrics),
             "history": list(self.history),
@@ -323,6 +322,8 @@ class Trainer:
             "bad_rows": self.bad_rows,
             "noise": NOISE_VERSION,
         }
+        if self.objective.patience > 1:
+            state["skipped_steps"] = self.readout.skipped
         self.writer.save(parts, state)
 
     def _score(self) -> float | None:

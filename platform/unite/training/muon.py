@@ -184,6 +184,14 @@ class Optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = lr
 
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """Trained parameters by name."""
+        return {
+            name: parameter
+            for member in self.members
+            for name, parameter in self._parameters(member).items()
+        }
+
     def state_tensors(self) -> dict[str, Tensor]:
         """Everything the next step needs beside weights: "<member>.<entry>.<parameter name>".
 

@@ -5,20 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
-from unite.training.flops import mfu
-
-if TYPE_CHECKING:
-    from unite.training.loop import Trainer
+from unite.training.flops import DeviceRate, mfu
+from unite.training.parallelize import World
 
 WINDOW_SECONDS = 10.0
+
+
+class Steps(Protocol):
+    """Attributes of a trainer that rates are made of."""
+
+    images: int
+    """Training images seen."""
+    flops_per_image: float
+    world: World
+    device_rate: DeviceRate
+    stream: Any
+    """Stream of batches, which counts `wait_seconds`."""
 
 
 class Window:
     """Images per second, MFU and the share of waiting for data, over the last seconds of steps."""
 
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Steps) -> None:
         self.trainer = trainer
         self._reset()
 

@@ -16,15 +16,23 @@ class NonFiniteError(RuntimeError):
 
 
 class Readout:
-    """Brings (names, values) of a step from the device; NonFiniteError when one is not finite.
+    """Brings (names, values) of a step from the device; NonFiniteError when `patience` steps in a
+    row have one that is not finite.
 
-    A GPU is waited for only where the numbers are needed at once. In between, what is returned and
-    checked is of the step before.
+    Fewer are counted (`skipped`) and their other numbers are returned. `advice` ends the error's
+    message, with {run} for the run's folder. A GPU is waited for only where the numbers are needed
+    at once. In between, what is returned and checked is of the step before.
     """
 
-    def __init__(self, writer: CheckpointWriter, batch_size: int) -> None:
+    def __init__(
+        self, writer: CheckpointWriter, batch_size: int, *, patience: int, advice: str
+    ) -> None:
         self.writer = writer
         self.batch_size = batch_size
+        self.patience = patience
+        self.advice = advice
+        self.skipped = 0
+        self._in_a_row = 0
         self._pending: tuple[list[str], Tensor, Any, int] | None = None
 
     def read(self, names: list[str], values: Tensor, images: int, *, now: bool) -> dict[str, float]:
@@ -51,14 +59,19 @@ class Readout:
     def _checked(self, names: list[str], numbers: list[float], images: int) -> dict[str, float]:
         values = dict(zip(names, numbers, strict=True))
         if all(math.isfinite(value) for value in numbers):
+            self._in_a_row = 0
             return values
+        self.skipped += 1
+        self._in_a_row += 1
+        if self._in_a_row < self.patience:
+            return {name: value for name, value in values.items() if math.isfinite(value)}
         terms = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         self.writer.wait()
         found = committed(self.writer.run)
         good = folder_of(self.writer.run, found[-1]) if found else "none yet"
+        before = f", as {self.patience - 1} before it" if self.patience > 1 else ""
         raise NonFiniteError(
-            f"step {images // self.batch_size} (after {images} images) is not finite: {terms}. "
-            f"The optimiser did not run. Last good checkpoint: {good}. Continue from it with a "
-            "lower --optim.lr or --optim.grad-clip, or --training.precision float32, and "
-            f"--resume {self.writer.run} --allow-changes."
+            f"step {images // self.batch_size} (after {images} images) is not finite{before}: "
+            f"{terms}. The optimiser did not run. Last good checkpoint: {good}. "
+            + self.advice.format(run=self.writer.run)
         )

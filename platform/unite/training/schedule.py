@@ -1,4 +1,5 @@
-"""Learning rate and flow weight as pure functions of the images seen (METHOD 3; paper Table 8).
+"""Length of a run; learning rate and flow weight as pure functions of the images seen (METHOD 3;
+paper Table 8).
 
 `images_seen` is the loop's counter before the step. The learning rate is that of the step's end, so
 that the first step is not lost to a rate of 0 and the last one has the final rate; the flow ramp
@@ -8,8 +9,27 @@ starts at 0. Nothing here has state, so a resumed run continues on the same curv
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
-from unite.config.schema import FlowConfig, OptimConfig
+from unite.config.finetune import as_trained
+from unite.config.schema import FlowConfig, OptimConfig, RunConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Length of a run in images, from the size of the training set."""
+
+    images_per_epoch: int
+    batch_size: int
+    total_images: int
+
+    @classmethod
+    def of(cls, config: RunConfig, images_per_epoch: int) -> Plan:
+        """Whole optimiser steps covering `training.epochs` (fine-tuning: its own) passes."""
+        training = as_trained(config).training
+        batch = training.batch_size
+        steps = math.ceil(training.epochs * images_per_epoch / batch)
+        return cls(images_per_epoch=images_per_epoch, batch_size=batch, total_images=steps * batch)
 
 
 def peak_learning_rate(config: OptimConfig, *, batch_size: int) -> float:

@@ -26,13 +26,12 @@ from unite.runs import STOP_FILE, data_uri
 from unite.storage import StorageError, Store
 from unite.training.ema import Ema
 from unite.training.flops import DeviceRate, compute_dtype, training_flops
+from unite.training.joint import JointObjective
 from unite.training.loop import Plan, Tracker, Trainer
 from unite.training.losses import Perceptual, require_perceptual
-from unite.training.muon import build_optimizers
 from unite.training.parallelize import World, check_replicas, parallelize
 from unite.training.progress import ProgressWriter
 from unite.training.runs import Run
-from unite.training.step import TrainingStep
 
 logger = logging.getLogger(__name__)
 
@@ -100,8 +99,9 @@ def build_trainer(job: Job, world: World, tracker: Tracker, reader: Callable[...
         world=world,
         model=model,
         ema=Ema(model, config.optim.ema_decay),
-        optimizers=build_optimizers(model, config.optim),
-        step=TrainingStep(model, config, load_perceptual(config, world.device)),
+        objective=JointObjective(
+            model, config, load_perceptual(config, world.device), plan.total_images
+        ),
         stream=stream,
         eval_batches=_eval_batches(config, world),
         writer=CheckpointWriter(run=job.folder, config=config.checkpoint),

@@ -96,13 +96,13 @@ class TrainingStep:
         flow = self.config.flow
         sample = self.model.domain.augment(sample, address.keys(Purpose.FLIP))
         mask_BK = self.model.domain.register_mask(sample)
-        with self._autocast():
+        with self.autocast():
             latent_BKD = self.tokenize(sample, address)
         leaf_BKD = latent_BKD.detach().requires_grad_(not flow.stop_gradient)
         flow_loss = self._flow_backward(
             leaf_BKD, labels_B, address, mask_BK, weight=flow_weight * scale
         )
-        with self._autocast():
+        with self.autocast():
             terms = self.reconstruction(sample, latent_BKD, address, mask_BK)
         reconstruction = self.model.domain.reconstruction_loss(terms, self.config.loss)
         roots: list[Tensor] = [scale * reconstruction]
@@ -119,7 +119,7 @@ class TrainingStep:
     ) -> dict[str, Tensor]:
         """The loss terms with their graph, in one piece (no chunks); for tests and benchmarks."""
         mask_BK = self.model.domain.register_mask(sample)
-        with self._autocast():
+        with self.autocast():
             latent_BKD = self.tokenize(sample, address)
             terms = self.reconstruction(sample, latent_BKD, address, mask_BK)
         target_BKD = latent_BKD.detach() if self.config.flow.stop_gradient else latent_BKD
@@ -142,7 +142,7 @@ class TrainingStep:
         self, sample: Any, latent_BKD: Tensor, address: Address, mask_BK: Tensor | None
     ) -> dict[str, Tensor]:
         """Unweighted terms of the reconstruction from the noised latent (steps 2 and 3)."""
-        noised_BKD = self._decoder_noise(latent_BKD, address)
+        noised_BKD = self.decoder_noise(latent_BKD, address)
         reconstructed = self.model.decode(noised_BKD, mask_BK)
         return self.model.domain.reconstruction_terms(
             reconstructed, sample, self.config.loss, self.perceptual
@@ -166,7 +166,7 @@ class TrainingStep:
         dropped_B = uniform(tiled.keys(Purpose.CLASS_DROP, index_B)) < config.class_dropout
         labels_B = labels_B.repeat(count).masked_fill(dropped_B, self.model.null_label)
         mask_BK = None if mask_BK is None else mask_BK.repeat(count, 1)
-        with self._autocast():
+        with self.autocast():
             predicted_BKD = self.model.denoise(z_BKD, t_B, labels_B, mask_BK=mask_BK)
         error_B = flow_error(
             predicted_BKD, target_BKD, t_B, config.loss_space, config.t_clamp, mask_BK=mask_BK
@@ -191,7 +191,8 @@ class TrainingStep:
             total += part.detach()
         return total
 
-    def _decoder_noise(self, latent_BKD: Tensor, address: Address) -> Tensor:
+    def decoder_noise(self, latent_BKD: Tensor, address: Address) -> Tensor:
+        """The latent as the decoder gets it in training, (B, K, D) (METHOD 3, step 2)."""
         noise = self.config.reconstruction_noise
         if noise.probability == 0:
             return latent_BKD
@@ -207,7 +208,8 @@ class TrainingStep:
     def _flow_scale(self) -> float:
         return 1.0 / self.config.flow.steps if self.config.flow.reduction == "mean" else 1.0
 
-    def _autocast(self) -> Any:
+    def autocast(self) -> Any:
+        """Context in which the model runs in the training's precision."""
         if self.config.training.precision == "float32":
             return nullcontext()
         device = next(self.model.parameters()).device.type

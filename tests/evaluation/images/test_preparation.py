@@ -55,14 +55,14 @@ def test_a_reference_holds_every_row_once(storage):
 
 def test_the_evaluation_finds_the_reference_that_was_built(storage, request_of):
     built = refer(storage)
-    (outcome,) = evaluate(request_of(suite=("generation",)), QUIET)
+    (outcome,) = evaluate(request_of(suite=("generation",)))
     assert outcome.rows[0].card.reference == built.digest
 
 
 def test_a_reference_can_be_given(storage, tmp_path, request_of):
     built = refer(storage, out=str(tmp_path / "mine.npz"))
     request = request_of(suite=("generation",), reference=str(tmp_path / "mine.npz"))
-    (outcome,) = evaluate(request, QUIET)
+    (outcome,) = evaluate(request)
     assert outcome.rows[0].card.reference == built.digest
 
 
@@ -70,7 +70,7 @@ def test_mu_and_sigma_alone_give_the_distance_alone(storage, tmp_path, request_o
     built = refer(storage)
     np.savez(tmp_path / "bare.npz", mu=built.mu_F, sigma=built.sigma_FF)
     request = request_of(suite=("generation",), reference=str(tmp_path / "bare.npz"))
-    (outcome,) = evaluate(request, QUIET)
+    (outcome,) = evaluate(request)
     names = [row.card.metric for row in outcome.rows]
     assert "fd-pixels" in names
     assert "kd-pixels" not in names
@@ -120,7 +120,7 @@ def test_its_features_carry_its_name(storage, tmp_path, request_of):
     )
     fit_extractor(arguments, str(storage), QUIET)
     request = request_of(suite=("generation",), extractor=(str(tmp_path / "mine"),))
-    (outcome,) = evaluate(request, QUIET)
+    (outcome,) = evaluate(request)
     names = [row.card.metric for row in outcome.rows]
     assert {"fd-mine", "cs-mine", "kd-mine", "precision-mine"} <= set(names)
     assert not any("std" in name for name in names)

@@ -1,0 +1,110 @@
+"""The progress line of every job: a live line in a terminal, else a line every ten seconds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
+
+from unite import terminal
+from unite.evaluation.task import Work
+from unite.storage import Store
+from unite.training.progress import describe_progress, read_progress
+from unite.training.runs import Run
+from unite.training.timings import WORKERS, Timings
+from unite.words import clock, count
+
+POLL_SECONDS = 0.5
+PLAIN_SECONDS = 10.0
+
+
+class Show(Protocol):
+    """Function that renews a progress line."""
+
+    def __call__(self, text: str, completed: float, total: float | None = None) -> None:
+        """Show a text, and a bar of `completed` out of `total` (None = as before)."""
+        ...
+
+
+@contextmanager
+def progress_line(
+    text: str, total: float | None = None, *, transient: bool = False
+) -> Iterator[Show]:
+    """Context with the function that renews the line; `transient` removes it at the end."""
+    # A narrow terminal gets two lines; nothing is cut off.
+    column = TextColumn("{task.description}", table_column=Column(overflow="fold"))
+    shown = time.monotonic()
+    with terminal.progress(
+        BarColumn(bar_width=16), column, TimeElapsedColumn(), transient=transient
+    ) as bar:
+        task = bar.add_task(text, total=total)
+
+        def show(text: str, completed: float, total: float | None = None) -> None:
+            nonlocal shown
+            bar.update(task, description=text, completed=completed, total=total)
+            if bar.disable and time.monotonic() - shown >= PLAIN_SECONDS:
+                shown = time.monotonic()
+                terminal.tell(text)
+
+        yield show
+
+
+def follow_run(run: Run, thread: threading.Thread) -> None:
+    """Show the progress of a run that starts now, as its file tells it, until the thread ends."""
+    since, is_ready = time.time(), False
+    with progress_line(describe_progress(None)) as show:
+        while thread.is_alive():
+            thread.join(POLL_SECONDS)
+            progress = read_progress(run.folder)
+            if progress is None or progress["time"] < since:  # an earlier start's
+                show(describe_progress(None), 0)
+                continue
+            if not is_ready:
+                is_ready = True
+                terminal.phase(f"{count(run.config.cluster.num_workers, 'worker')} ready")
+                Timings(Store(run.config.storage)).add({WORKERS: time.time() - since})
+            show(
+                describe_progress(progress),
+                progress.get("images", 0),
+                progress.get("total_images"),
+            )
+
+
+class Meter:
+    """Finished pieces of an evaluation's work, in words.
+
+    The time left is that of the passes through the model that are left, because samples of
+    different suites cost differently.
+    """
+
+    def __init__(self, title: str, works: Sequence[Work]) -> None:
+        self.title = title
+        self.pieces, self.samples, self.cost = 0, 0, 0.0
+        self.total_pieces = len(works)
+        self.total_samples = sum(len(work.chunk) for work in works)
+        self.total_cost = sum(work.cost for work in works)
+        self.started = time.monotonic()
+
+    def add(self, work: Work) -> str:
+        """Count a finished piece; returns the line."""
+        self.pieces += 1
+        self.samples += len(work.chunk)
+        self.cost += work.cost
+        return self.describe()
+
+    def describe(self) -> str:
+        """Text of the progress line."""
+        seconds = max(time.monotonic() - self.started, 1e-9)
+        parts = [f"{self.title}: {self.samples:,}/{count(self.total_samples, 'sample')}"]
+        if self.samples:
+            parts.append(f"{self.samples / seconds:,.1f} images/s")
+        if 0 < self.cost < self.total_cost:
+            parts.append(f"ETA {clock(seconds * (self.total_cost / self.cost - 1))}")
+        else:
+            parts.append(clock(seconds))
+        return "  ".join(parts)

@@ -1,0 +1,40 @@
+"""SIGINT and SIGTERM of every job: Ctrl-C, a stopped Ray job, a node that goes away."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def stop_on_signals(ask: Callable[[], object] | None = None, told: str = "") -> Iterator[None]:
+    """Context in which the first signal calls `ask`, which makes the work save and end.
+
+    `told` is what the user hears then. The second signal, or the first without `ask`, ends the
+    work at once: KeyboardInterrupt. Other threads than the main one have no signals.
+    """
+    asked = ask is None
+
+    def handle(number: int, frame: Any) -> None:
+        nonlocal asked
+        if asked or ask is None:
+            raise KeyboardInterrupt
+        asked = True
+        logger.warning("%s (Ctrl-C once more ends it at once)", told)
+        ask()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -37,6 +37,7 @@ LEVELS = {
     "domains": 2,
     "sampling": 3,
     "metrics": 3,
+    "figures": 3,
     "data": 3,
     "checkpoints": 3,
     "runs": 3,
@@ -56,7 +57,16 @@ MAY_IMPORT_TRACKING = {"tracking", "drivers", "commands", "reporting"}
 HOMES = {"ray": "cluster", "mlflow": "tracking"}
 WITHOUT_SERVICES = (
     *("config", "flow", "models", "domains", "data", "checkpoints"),
-    *("sampling", "metrics", "training", "evaluation", "ablation", "scheduling", "drivers"),
+    *(
+        "sampling",
+        "metrics",
+        "figures",
+        "training",
+        "evaluation",
+        "ablation",
+        "scheduling",
+        "drivers",
+    ),
 )
 
 

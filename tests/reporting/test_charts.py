@@ -6,10 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from unite.paper import TABLES
+from unite.figures.trajectory import CLEAN
 from unite.reporting import charts
 from unite.reporting.catalogue import Catalogue
-from unite.reporting.curves import parse_alignment
 
 
 def test_dynamics_have_a_panel_for_each_run_that_logged_losses(seen, index, rich):
@@ -18,14 +17,6 @@ def test_dynamics_have_a_panel_for_each_run_that_logged_losses(seen, index, rich
     panel = next(panel for panel in seen.dynamics if panel.run == index[rich.good])
     assert [series.label for series in panel.series] == ["reconstruction", "flow"]
     assert [len(series.points) for series in panel.series] == [12, 12] and panel.log_y
-
-
-@pytest.mark.parametrize(("count", "left"), [(0, 0), (1, 1), (160, 160), (161, 81), (1000, 143)])
-def test_long_curves_are_averaged_and_keep_their_mean(count, left):
-    points = [(step, float(step)) for step in range(count)]
-    thin = charts.thin(points)
-    assert len(thin) == left
-    assert all(x == y for x, y in thin)
 
 
 def test_one_runs_broken_curves_take_nothing_from_the_others(seen, rich):
@@ -60,29 +51,12 @@ def test_runs_of_different_depth_share_an_axis(seen, index, rich):
     assert [name for _, name in figure.panels[0].x_ticks] == [str(block) for block in range(1, 9)]
 
 
-@pytest.mark.parametrize(
-    "data", [b"", b"[]", b"{}", b'{"config": {"levels": [0.5]}, "num_images": 1}']
-)
-def test_what_is_no_alignment_is_refused(data):
-    with pytest.raises((ValueError, KeyError, TypeError)):
-        parse_alignment(data)
-
-
-def test_curves_must_fit_their_levels():
-    text = (
-        b'{"config": {"levels": [0.5]}, "num_images": 1, "cka": [[1, 1]], "cknna": [[1]],'
-        b' "cosine": [[1, 1]], "latent_cosine": [1]}'
-    )
-    with pytest.raises(ValueError, match="1 noise levels"):
-        parse_alignment(text)
-
-
 def test_trajectories_have_curves_a_point_for_the_clean_latent_and_pictures(seen, index, rich):
     (figure,) = seen.trajectory
     (panel,) = figure.panels
     curves = {series.label: series.points for series in panel.series}
     assert len(curves[rich.good]) == 5
-    assert curves[f"{rich.good}, D(z0)"] == [(charts.CLEAN, 33.22)]
+    assert curves[f"{rich.good}, D(z0)"] == [(CLEAN, 33.22)]
     assert {shown.run for shown in figure.pictures} == {index[rich.good], index[rich.other]}
     assert "prediction at t = 0.9" in figure.pictures[0].caption
 
@@ -99,11 +73,8 @@ def test_measurements_of_different_protocols_never_share_a_chart(seen, index, ri
     assert all("num_samples 297 (A), 50 (B)" in figure.warning for figure in figures)
 
 
-def test_entropy_bars_hold_the_groups_and_the_paper_all_its_rows(seen, index, rich):
+def test_entropy_bars_hold_the_groups_and_link_the_totals(seen, index, rich):
     bars = next(group for group in seen.entropy if group.run == index[rich.good])
     assert [bar.label for bar in bars.bars] == ["encoder, at the start", "encoder, trained"]
     assert bars.bars[1].total == pytest.approx(0.215) and bars.note == "2048 bins"
-    paper = charts.paper_entropy()
-    assert len(paper.bars) == len(TABLES["entropy_mb"].rows)
-    (alone,) = [bar for bar in paper.bars if bar.label.startswith("separate denoiser trained")]
-    assert alone.label.endswith("norms alone") and alone.total == 42.0
+    assert bars.bars[1].source.card.metric == "total_mb"

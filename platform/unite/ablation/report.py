@@ -6,9 +6,10 @@ import csv
 import io
 from collections.abc import Sequence
 
-from unite.ablation.figure import draw
+from unite.ablation.figure import sweep_figure
 from unite.ablation.trials import Sweep
 from unite.ablation.verdict import Measured, paper_value, verdict
+from unite.figures.sheet import picture
 from unite.storage import Store
 from unite.words import count
 
@@ -43,8 +44,9 @@ def report_files(
         f"{stem}-verdict.txt": (head + "\n".join(lines) + "\n").encode(),
     }
     if measured:
-        picture = draw(sweep.axis, measured, caption(sweep, measured))
-        files |= {f"{stem}.png": picture.png, f"{stem}.svg": picture.svg}
+        figure = sweep_figure(sweep.axis, measured, caption(sweep, measured))
+        files_of = picture(figure)
+        files |= {f"{stem}.png": files_of.png, f"{stem}.svg": files_of.svg}
     return files
 
 

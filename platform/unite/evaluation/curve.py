@@ -6,20 +6,17 @@ measured before it was pruned keeps its place. Only numbers of one protocol shar
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-
-import matplotlib as mpl
-from matplotlib.figure import Figure
 
 from unite.checkpoints.store import STATE_FILE, committed, folder_of, latest
 from unite.evaluation.card import comparable
 from unite.evaluation.results import RESULTS_FILE, Row, read_outcomes
-from unite.metrics.plots import DPI, STYLE
-from unite.metrics.specs import higher_is_better, shown_name
+from unite.figures.chart import Figure
+from unite.figures.dynamics import FLOW_NOTE, LOSSES, History, losses, measured
+from unite.figures.dynamics import points_of as points_of_history
+from unite.figures.sheet import picture
 from unite.runs import EVALUATIONS
 from unite.storage import Store
-from unite.training.curves import FLOW_NOTE, History, draw_lines
 
 CURVE_FILE = "fig4.png"
 """File in the run's folder."""
@@ -66,25 +63,10 @@ def history_of(run: Store) -> History:
     return newest.read_json(STATE_FILE)["history"]
 
 
-def _title(losses: Sequence[str]) -> str:
-    """Title of the losses' panel: a single line has no legend, so its name stands here."""
-    return "reconstruction, training images" + (" (L1)" if losses == ["loss/l1"] else "")
-
-
 def draw(history: History, points: Points) -> bytes:
-    """PNG: reconstruction losses, flow loss, and each distance, against images seen."""
-    names = {name for row in history for name in row}
-    losses = [name for name in ("loss/l1", "loss/lpips") if name in names]
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.25 * (2 + len(points)), 2.8), layout="constrained")
-        left, flow, *others = figure.subplots(1, 2 + len(points))
-        draw_lines(left, history, losses or ["loss/reconstruction"], _title(losses))
-        draw_lines(flow, history, ["loss/flow"], FLOW_NOTE)
-        for panel, (metric, values) in zip(others, points.items(), strict=True):
-            rows = [{"images": float(images), metric: v} for images, v in values.items()]
-            better = "higher" if higher_is_better(metric) else "lower"
-            draw_lines(panel, rows, [metric], f"{shown_name(metric)} ({better} is better)", "o")
-            panel.set_xlim(flow.get_xlim())
-        file = io.BytesIO()
-        figure.savefig(file, format="png", dpi=DPI, metadata={"Software": None})
-        return file.getvalue()
+    """PNG: both losses and each distance, against images seen."""
+    curves = losses({name: points_of_history(history, name) for name in LOSSES})
+    panels = [measured(metric, list(values.items())) for metric, values in points.items()]
+    legend = [*enumerate(LOSSES.values())]
+    figure = Figure(panels=[curves, *panels], legend=legend, caption=FLOW_NOTE)
+    return picture(figure).png

@@ -19,11 +19,13 @@ from unite.evaluation.images.counting import (
 )
 from unite.evaluation.images.extractors import metric_name
 from unite.evaluation.images.reference import Reference
-from unite.evaluation.pictures import plot_sweep
 from unite.evaluation.results import Outcome, Row
 from unite.evaluation.suites.generation import Generation
 from unite.evaluation.sweep import FULL, SCALES, Sweep, adaptive_sweep, full_sweep
 from unite.evaluation.task import Work, work_of
+from unite.figures.chart import Figure
+from unite.figures.guidance import guidance_figure
+from unite.figures.sheet import picture
 
 SUITE = "cfg_sweep"
 
@@ -113,6 +115,12 @@ def _outcome(best: Generation, sweep: Sweep, adaptive: bool, reference: Referenc
         remarks=tuple(remark for remark in (few, "" if sweep.closed else open_end) if remark),
         files={
             "cfg_sweep.json": json.dumps(content, indent=1).encode(),
-            "cfg_sweep.png": plot_sweep(sweep, name),
+            "cfg_sweep.png": picture(_figure(sweep, name)).png,
         },
     )
+
+
+def _figure(sweep: Sweep, metric: str) -> Figure:
+    distances = {sweep.scales[index]: value for index, value in sweep.distances.items()}
+    shares = {sweep.scales[index]: share for index, share in sweep.shares.items()}
+    return guidance_figure(distances, shares, sweep.scales[sweep.best], metric)

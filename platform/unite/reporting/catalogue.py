@@ -80,6 +80,10 @@ class Catalogue:
         """A run's numbers."""
         return [entry for entry in self.entries if entry.run == run]
 
+    def of_suite(self, run: int, suite: str) -> list[Entry]:
+        """A run's numbers in its newest evaluation by a suite."""
+        return [e for e in self.of_run(run) if e.newest and e.card.suite == suite]
+
     def newest(self, run: int, metric: Metric) -> Entry | None:
         """A run's number in its newest evaluation."""
         return next((e for e in self.of_run(run) if e.newest and metric_of(e.card) == metric), None)

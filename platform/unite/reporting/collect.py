@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from unite import tracking
-from unite.reporting.curves import ALIGNMENT_FILE, AlignmentCurves, parse_alignment
+from unite.figures.alignment import AlignmentCurves
 from unite.reporting.evaluations import (
     UNREADABLE,
     Evaluations,
@@ -30,7 +30,7 @@ from unite.training.progress import read_progress
 
 PARENT_TAG = "mlflow.parentRunId"
 CURVES = ("loss/reconstruction", "loss/flow")
-TRAJECTORY_FILE = "trajectory.png"
+ALIGNMENT_FILE, TRAJECTORY_FILE = "alignment.json", "trajectory.png"
 SAMPLES = "samples"
 MOST_SAMPLES = 6
 """Largest number of sample grids of a run: its last, and others evenly from the rest."""
@@ -163,7 +163,9 @@ class _Reader:
         recorded = trained.place
         folder = self._folder(recorded, infos)
         evaluations = _evaluations(folder, handle)
-        alignment, evaluations = evaluations.beside("alignment", ALIGNMENT_FILE, parse_alignment)
+        alignment, evaluations = evaluations.beside(
+            "alignment", ALIGNMENT_FILE, AlignmentCurves.read
+        )
         trajectory, evaluations = evaluations.beside("trajectory", TRAJECTORY_FILE, thumbnail)
         progress, in_progress = _progress(folder)
         samples, num_samples, in_samples = _samples(handle)

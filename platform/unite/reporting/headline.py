@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from unite.figures.chart import Panel
 from unite.metrics.specs import direction, judges, number, spec_of
 from unite.reporting.catalogue import Catalogue, Entry, index_of, title
 from unite.reporting.collect import ReportRun
-from unite.reporting.figures import Panel
 from unite.reporting.pictures import Thumbnail
 from unite.reporting.summary import Cell, Column, Summary
 

@@ -20,11 +20,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from unite.ablation.verdict import RULE
 from unite.evaluation.card import OUTCOMES
+from unite.figures.entropy import GROUPS, paper_bars
+from unite.figures.looks import css
+from unite.figures.svg import inline, inline_key
 from unite.metrics.specs import better_words, logged, number
-from unite.reporting import charts
 from unite.reporting.catalogue import Catalogue, Entry, letter, shown, title
 from unite.reporting.collect import Collected, ReportRun
-from unite.reporting.figures import marker
 from unite.reporting.summary import logged_columns
 from unite.reporting.view import View
 
@@ -55,22 +56,22 @@ def render(view: View, templates: Path, now: datetime) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(number=number, marker=marker)
+    environment.globals.update(number=number, svg=inline, key_of=inline_key)
     return environment.get_template(TEMPLATE).render(
         view=view,
         data=data,
         built=now.strftime("%Y-%m-%d %H:%M UTC"),
         versions=versions(),
         commits=_commits(data),
-        style=(templates / STYLE).read_text(),
+        style=f"{(templates / STYLE).read_text()}\n{css()}",
         script=script,
         script_hash=_hash(f"\n{script}\n"),
         words=[search_words(run) for run in data.runs],
         first_panels=FIRST_PANELS,
         rule=RULE,
         blob=blob(data, view.catalogue),
-        paper_entropy=charts.paper_entropy(),
-        entropy_groups=charts.GROUPS,
+        paper_entropy=paper_bars(),
+        entropy_legend=list(GROUPS.values()),
         sampling=[sampling_words(run) for run in data.runs],
     )
 

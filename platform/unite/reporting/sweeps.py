@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unite import tracking
-from unite.ablation.figure import metric_name
+from unite.ablation.figure import metric_name, sweep_figure
 from unite.ablation.verdict import (
     RULE,
     Estimate,
@@ -24,11 +24,10 @@ from unite.ablation.verdict import (
     verdict,
 )
 from unite.config.axes import AXES, Axis, Cell, Point
+from unite.figures.chart import Figure
 from unite.metrics.specs import number
 from unite.reporting.catalogue import Catalogue, Entry, differing, in_words, letter
 from unite.reporting.collect import Collected
-from unite.reporting.figures import Figure
-from unite.reporting.sweep_figures import sweep_figure
 from unite.reporting.sweep_trials import PREFIX, SweepTrial, read_trials
 
 
@@ -183,7 +182,7 @@ def _cohort(axis: Axis, group: Group, groups: Sequence[Group]) -> Cohort:
         if point in present
     ]
     return Cohort(
-        figure=sweep_figure(axis, measured, metrics),
+        figure=sweep_figure(axis, measured),
         metrics=[metric_name(metric) for metric in metrics],
         points=points,
         verdict=[_split(line) for line in verdict(axis, measured) if line != RULE],

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unite.config.axes import AXES
+from unite.figures.chart import Bars, Figure, Panel
 from unite.reporting import charts
 from unite.reporting.catalogue import Catalogue
 from unite.reporting.collect import PARENT_TAG, Collected, ReportRun
-from unite.reporting.figures import Figure, Panel
 from unite.reporting.headline import Headline, headline
 from unite.reporting.summary import Summary, summarise
 from unite.reporting.sweeps import SweepView, view_sweep
@@ -57,7 +57,7 @@ class View:
     tables: Sequence[PaperTable]
     alignment: Sequence[Figure]
     trajectory: Sequence[Figure]
-    entropy: Sequence[charts.Bars]
+    entropy: Sequence[Bars]
     problems: Sequence[Problem]
 
 

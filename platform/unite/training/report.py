@@ -18,9 +18,10 @@ from unite.checkpoints.store import latest, read_state
 from unite.data.loader import sequential_batches
 from unite.data.shards import ShardSet
 from unite.domains import Domain, build_domain
+from unite.figures.dynamics import dynamics_figure
+from unite.figures.sheet import picture
 from unite.runs import DIGITS, data_uri
 from unite.storage import Store
-from unite.training.curves import draw_curves
 from unite.training.evaluation import GRID_FILE, GRID_SEED, sample_images
 from unite.training.finished import Report
 from unite.training.runs import Run
@@ -53,8 +54,9 @@ def build_report(run: Run) -> Report:
 def _draw_curves(run: Run, state: dict[str, Any]) -> str:
     metric = f"eval/{build_domain(run.config.domain).best_metric}"
     limit = run.config.training.collapse_std
-    picture = draw_curves(state["history"], metric=metric, collapse_std=limit)
-    run.folder.write(CURVES_FILE, picture)
+    noun = build_domain(run.config.domain).noun
+    figure = dynamics_figure(state["history"], metric=metric, collapse_std=limit, noun=noun)
+    run.folder.write(CURVES_FILE, picture(figure).png)
     return f"{run.folder}/{CURVES_FILE}"
 
 

@@ -16,6 +16,8 @@ from unite.evaluation.dataset import Dataset, undecodable
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome, Row
 from unite.evaluation.task import Suite
+from unite.figures.alignment import AlignmentCurves, alignment_figure
+from unite.figures.sheet import picture
 from unite.metrics.pathways import Alignment, AlignmentConfig, AlignmentSums
 
 IMAGES_PER_CHUNK = 256
@@ -60,14 +62,11 @@ class AlignmentSuite(Suite):
 
     def combine(self, chunks: Sequence[Arrays]) -> Outcome:
         """Curves and their means."""
-        # Here, because matplotlib takes a second to import and workers do not need it.
-        from unite.metrics.plots import plot_alignment
-
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             parts = [self._level(label, chunks) for label in self._levels()]
         result = Alignment.of_levels(parts)
-        picture = plot_alignment({"model": result})
+        plot = picture(alignment_figure({"model": AlignmentCurves.of(result.to_dict())}))
         fields = {
             "data": self.data.digest,
             "seed": self.config.seed,
@@ -88,8 +87,8 @@ class AlignmentSuite(Suite):
             rows=tuple(rows),
             remarks=(*told, *undecodable(self.data, self.total, result.num_images)),
             files={
-                "alignment.png": picture.png,
-                "alignment.svg": picture.svg,
+                "alignment.png": plot.png,
+                "alignment.svg": plot.svg,
                 "alignment.json": json.dumps(content).encode(),
             },
         )

@@ -15,6 +15,8 @@ from unite.evaluation.chunks import Arrays, Chunk
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome, Row
 from unite.evaluation.task import Suite
+from unite.figures.entropy import entropy_figure
+from unite.figures.sheet import picture
 from unite.metrics.weight_entropy import (
     BASELINE,
     DEFAULT_BINS,
@@ -62,9 +64,6 @@ class EntropySuite(Suite):
 
     def combine(self, chunks: Sequence[Arrays]) -> Outcome:
         """Megabytes by group, and the bars."""
-        # Here, because matplotlib takes a second to import and workers do not need it.
-        from unite.metrics.plots import plot_entropy
-
         (dumped,) = chunks
         states = {name: self._parse(str(dumped[name])) for name in self._states}
         parts = [p for p in ENCODERS if any(t.name.startswith(p) for t in states["random"].tensors)]
@@ -72,11 +71,11 @@ class EntropySuite(Suite):
             row for part in parts for name in states for row in self._rows(part, name, states[name])
         ]
         bars = {
-            f"{part} {name}": states[name].part(part)
+            f"{part} {name}": states[name].part(part).megabytes()
             for part in parts
             for name in reversed(self._states)
         }
-        picture = plot_entropy(bars)
+        plot = picture(entropy_figure(bars, bins=self.bins, fits=PAPER_BINS))
         tensors = {name: json.loads(str(dumped[name])) for name in states}
         content = {"bins": self.bins, **tensors, "card": rows[0].card.of_many()}
         return Outcome(
@@ -85,8 +84,8 @@ class EntropySuite(Suite):
             f"{PAPER_BINS} meet its figures). random: {BASELINE}",
             rows=tuple(rows),
             files={
-                "entropy.png": picture.png,
-                "entropy.svg": picture.svg,
+                "entropy.png": plot.png,
+                "entropy.svg": plot.svg,
                 "entropy.json": json.dumps(content).encode(),
             },
         )

@@ -16,6 +16,8 @@ from unite.evaluation.instruments import Instruments, Rows
 from unite.evaluation.pictures import png
 from unite.evaluation.results import Outcome, Row
 from unite.evaluation.task import Suite
+from unite.figures import sheet
+from unite.figures.trajectory import TrajectoryCurve, trajectory_figure
 from unite.metrics.noise_levels import (
     Trajectory,
     TrajectoryConfig,
@@ -55,9 +57,6 @@ class TrajectorySuite(Suite):
 
     def combine(self, chunks: Sequence[Arrays]) -> Outcome:
         """Mean quality by noise level, the picture grid and the curve."""
-        # Here, because matplotlib takes a second to import and workers do not need it.
-        from unite.metrics.plots import plot_trajectory
-
         sums = TrajectorySums(self.config)
         picture: np.ndarray | None = None
         for chunk in chunks:
@@ -66,7 +65,11 @@ class TrajectorySuite(Suite):
             sums.merge(TrajectorySums.from_state(self.config, state))
         result = sums.result()
         assert picture is not None
-        plot = plot_trajectory({"model": result})
+        *values, clean = result.metrics["psnr"].tolist()
+        curve = TrajectoryCurve(
+            metric="psnr", levels=self.config.levels, values=values, clean=clean
+        )
+        plot = sheet.picture(trajectory_figure({"model": curve}))
         rows = self._rows(result)
         content = {**result.to_dict(), "card": rows[0].card.of_many()}
         return Outcome(

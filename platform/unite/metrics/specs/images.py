@@ -11,6 +11,9 @@ reconstruction = partial(Spec, family="reconstruction")
 
 # fmt: off
 ROWS = (
+    # First, because a phone shows one column: every evaluation has it, FID few.
+    reconstruction(key="psnr", name="PSNR", unit="dB", better="higher", column="runs", judges=2,
+                   logged=True, meaning="peak signal-to-noise ratio to the input, per image"),
     generation(key="fid", name="FID", elsewhere="FD", paper="gFID", better="lower", column="runs",
                judges=1, meaning="Frechet distance between features of samples and of real images"),
     generation(key="is", name="IS", elsewhere="CS", paper="IS", better="higher", column="runs",
@@ -28,8 +31,6 @@ ROWS = (
     reconstruction(key="rfid", name="rFID", elsewhere="rFD", paper="rFID", better="lower",
                    column="runs", judges=1,
                    meaning="Frechet distance between features of reconstructions and their inputs"),
-    reconstruction(key="psnr", name="PSNR", unit="dB", better="higher", column="runs", judges=2,
-                   logged=True, meaning="peak signal-to-noise ratio to the input, per image"),
     reconstruction(key="ssim", name="SSIM", better="higher",
                    meaning="structural similarity to the input, 1 = equal"),
     reconstruction(key="lpips", name="LPIPS", better="lower",

@@ -7,6 +7,7 @@ from functools import partial
 from unite.metrics.specs.spec import Spec
 
 generation = partial(Spec, family="generation")
+sweep = partial(Spec, family="cfg_sweep")
 alignment = partial(Spec, family="alignment")
 trajectory = partial(Spec, family="trajectory")
 entropy = partial(Spec, family="entropy", unit="MB")
@@ -19,6 +20,8 @@ ROWS = (
                meaning="evaluations of the velocity per sample, guidance not counted"),
     generation(key="passes", meaning="passes through the network per sample, guidance counted"),
     generation(key="images_per_s", unit="1/s", meaning="samples drawn per second by one worker"),
+    sweep(key="best_cfg_scale", meaning="guidance scale with the lowest distance"),
+    sweep(key="samples_drawn", meaning="samples that the search for it has drawn"),
     alignment(key="cka_mean",
               meaning="linear CKA of the registers in both pathways, mean of blocks and levels"),
     alignment(key="cknna_mean",

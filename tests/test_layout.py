@@ -32,6 +32,7 @@ LEVELS = {
     "entry": 0,
     "paper": 0,
     "weights": 0,
+    "objects": 0,
     "flow": 1,
     "models": 1,
     "domains": 2,

@@ -22,11 +22,14 @@ from typing import Any, TypeVar
 import pyarrow.fs as pafs
 
 from unite.content import HEAD_BYTES, stand_in
-from unite.network import DEADLINE_S, within
+from unite.network import within
+from unite.objects import ANSWER_S, ATTEMPTS, CONNECT_S, ConflictError, endpoint, upload, write_if
 
 T = TypeVar("T")
 
 CHUNK_BYTES = 8 * 2**20
+DEADLINE_S = 20.0
+"""Seconds that an object store may take to say what is there."""
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 """Name of a local file that `Store.write` has not finished."""
 _WORDS = {
@@ -120,7 +123,7 @@ class Store:
     @cached_property
     def _resolved(self) -> tuple[pafs.FileSystem, str]:
         try:
-            filesystem, path = pafs.FileSystem.from_uri(self.uri)
+            filesystem, path = self._in_time(lambda: _filesystem_of(self.uri))
         except (ValueError, OSError) as error:
             raise StorageError(f"cannot open {self.uri}: {error}") from error
         return filesystem, path.rstrip("/")
@@ -149,13 +152,13 @@ class Store:
         base = self.path(name)
         selector = pafs.FileSelector(base, recursive=recursive, allow_not_found=True)
         with self._naming("list", name):
-            infos = self.filesystem.get_file_info(selector)
+            infos = self._in_time(lambda: self.filesystem.get_file_info(selector))
         return sorted(info.path[len(base) :].lstrip("/") for info in infos)
 
     def size(self, name: str) -> int:
         """Bytes of a file, or StorageError naming it."""
         with self._naming("read", name):
-            info = self.filesystem.get_file_info(self.path(name))
+            info = self._in_time(lambda: self.filesystem.get_file_info(self.path(name)))
             if info.type != pafs.FileType.File:
                 raise FileNotFoundError("there is no such file")
             return info.size
@@ -207,12 +210,24 @@ class Store:
         """Write a JSON file atomically, keys sorted."""
         self.write(name, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
 
-    def _write(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
-        path = self.path(name)
-        if not self.is_local:
-            self._upload(path, pieces)
+    def create_json(self, name: str, value: Any) -> None:
+        """Write a JSON file that does not exist; on an object store ConflictError when it does."""
+        text = (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+        if self.is_local:
+            self.write(name, text)
             return
-        target = Path(path)
+        try:
+            write_if(self._full(name), text, None)
+        except ConflictError:
+            raise
+        except OSError as error:
+            raise StorageError(f"cannot write {self._full(name)}: {error}") from error
+
+    def _write(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
+        if not self.is_local:
+            upload(self._full(name), pieces)
+            return
+        target = Path(self.path(name))
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
         try:
@@ -224,17 +239,6 @@ class Store:
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
-
-    def _upload(self, path: str, pieces: Iterable[bytes | memoryview]) -> None:
-        """Write an object. Closing the stream publishes it, so an incomplete one is deleted."""
-        try:
-            with self.filesystem.open_output_stream(path) as stream:
-                for piece in pieces:
-                    stream.write(piece)
-        except BaseException:
-            with suppress(OSError):
-                self.filesystem.delete_file(path)
-            raise
 
     def delete(self, name: str = "") -> None:
         """Remove a file or a folder with everything in it; nothing happens when it is absent."""
@@ -292,8 +296,7 @@ class Store:
         """Result of `call`; for an object store within our deadline, as its own is minutes."""
         if self.is_local:
             return call()
-        endpoint = os.environ.get("AWS_ENDPOINT_URL", "")
-        where = f"AWS_ENDPOINT_URL={endpoint}" if endpoint else "the object store"
+        where = f"AWS_ENDPOINT_URL={endpoint()}" if endpoint() else "the object store"
         return within(call, DEADLINE_S, f"{where} did not answer within {DEADLINE_S:g} s")
 
     def _full(self, name: str) -> str:
@@ -308,6 +311,22 @@ class Store:
             raise
         except OSError as error:
             raise StorageError(f"cannot {verb} {self._full(name)}: {error}{hint}") from error
+
+
+def _filesystem_of(uri: str) -> tuple[pafs.FileSystem, str]:
+    """The file system of a URI and the path in it; requests have limits of time."""
+    filesystem, path = pafs.FileSystem.from_uri(uri)
+    if isinstance(filesystem, pafs.S3FileSystem):
+        scheme, _, host = endpoint().rpartition("://")
+        filesystem = pafs.S3FileSystem(
+            region=filesystem.region,
+            endpoint_override=host.rstrip("/") or None,
+            scheme=scheme or None,
+            connect_timeout=CONNECT_S,
+            request_timeout=ANSWER_S,
+            retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+        )
+    return filesystem, path
 
 
 def _misfit(value: Any, fields: Mapping[str, type]) -> str:

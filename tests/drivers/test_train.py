@@ -9,12 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from unite.checkpoints.layout import folder_of
+from unite.checkpoints.lease import BusyError, hold
 from unite.cluster.connect import CapacityError
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
 from unite.drivers.plan import print_plan
-from unite.drivers.train import launch, prepare
+from unite.drivers.train import launch, prepare, with_whole_checkpoint
 from unite.tracking import TrackingError
+from unite.training.runs import begin, open_run, request_stop
 
 
 def write_digits(path, seed: int) -> None:
@@ -102,3 +105,28 @@ def test_a_start_that_mlflow_refuses_leaves_no_folder(crowd, monkeypatch):
     with pytest.raises(TrackingError):
         launch(crowd)
     assert not crowd.folder.exists()
+
+
+def test_a_second_driver_is_refused_before_it_writes_anything(tmp_path, monkeypatch):
+    """Neither the first run's files nor its MLflow run change, and nobody is asked to stop."""
+    monkeypatch.setattr("unite.drivers.train.connect", lambda: pytest.fail("Ray was started"))
+    changes = {"storage": str(tmp_path), "name": "shared"}
+    run = prepare(replace(recipe("smoke"), changes), resume="auto", allow_changes=False)
+    with hold(run.folder, "driver"):
+        begin(run)
+        request_stop(run.folder, "the first")
+        run.folder.write_json("run.json", {"mlflow_run_id": "1", "mlflow_uri": "sqlite:///none"})
+        before = {name: run.folder.read(name) for name in run.folder.list()}
+        assert {"config.json", "STOP", "run.json", "driver"} <= before.keys()
+        with pytest.raises(BusyError, match=r"shared is being trained by process \d+ on "):
+            launch(run)
+        assert {name: run.folder.read(name) for name in run.folder.list()} == before
+
+
+def test_a_driver_goes_on_from_a_whole_checkpoint(untrained_run, tmp_path):
+    folder = untrained_run(tmp_path, images=(256, 512))
+    config = replace(recipe("smoke"), {"storage": str(tmp_path), "name": "tiny"})
+    run = open_run(config)
+    assert with_whole_checkpoint(run) == run
+    folder_of(folder, 512).write("COMMITTED", b"")
+    assert with_whole_checkpoint(run).resume_from == folder_of(folder, 256)

@@ -36,10 +36,12 @@ from unite.checkpoints.layout import (
     read_marker,
     read_state,
 )
+from unite.checkpoints.lease import Lease, LostLeaseError
 from unite.checkpoints.metadata import config_metadata
 from unite.checkpoints.tensors import safetensors_chunks
 from unite.config.schema import CheckpointConfig
 from unite.content import stand_in
+from unite.objects import ConflictError
 from unite.storage import StorageError, Store
 
 logger = logging.getLogger(__name__)
@@ -112,6 +114,8 @@ class CheckpointWriter:
 
     run: Store
     config: CheckpointConfig
+    lease: Lease = field(default_factory=Lease)
+    """Right to write the run."""
     pending: threading.Thread | None = None
     error: Exception | None = None
     lag_seconds: float = 0.0
@@ -213,16 +217,19 @@ class CheckpointWriter:
     def _write(self, parts: Parts, state: dict[str, Any]) -> None:
         started = time.monotonic()
         folder = folder_of(self.run, state["images"])
+        self.lease.check()
         folder.delete(MARKER)
         text = (json.dumps(state, indent=1, sort_keys=True) + "\n").encode()
         try:
-            digests = {STATE_FILE: _write_file(folder, STATE_FILE, lambda: iter([text]))}
+            digests = {STATE_FILE: self._write_file(folder, STATE_FILE, lambda: iter([text]))}
             for part, tensors in parts.items():
                 pieces = partial(
                     safetensors_chunks, tensors, config_metadata(state.get("config", {}))
                 )
-                digests[_file(part)] = _write_file(folder, _file(part), pieces)
-            folder.write_json(MARKER, {"sha256": digests})
+                digests[_file(part)] = self._write_file(folder, _file(part), pieces)
+            folder.create_json(MARKER, {"sha256": digests, "generation": self.lease.generation})
+        except ConflictError as error:
+            raise LostLeaseError(f"{folder} was committed by another process") from error
         except OSError:
             _discard(folder)
             raise
@@ -232,6 +239,25 @@ class CheckpointWriter:
             self._prune()
         except StorageError as error:
             logger.warning("old checkpoints were not deleted: %s", error)
+
+    def _write_file(self, folder: Store, name: str, pieces: Callable[[], Iterator[Piece]]) -> str:
+        """Write with retries (object stores hiccup) and return the SHA-256."""
+        for attempt in range(1, WRITE_ATTEMPTS + 1):
+            digest = hashlib.sha256()
+            try:
+                folder.write(name, self._guarded(_hashed(pieces(), digest)))
+                return digest.hexdigest()
+            except StorageError as error:
+                if attempt == WRITE_ATTEMPTS or folder.is_local:
+                    raise
+                logger.warning("retrying %s/%s: %s", folder, name, error)
+                time.sleep(RETRY_SECONDS * attempt)
+        raise AssertionError("unreachable")
+
+    def _guarded(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
+        """The pieces, and at their end, before the file appears, a look if it still may."""
+        yield from pieces
+        self.lease.check()
 
     def _prune(self) -> None:
         """Delete checkpoints that are neither among the last nor the best, or left unfinished."""
@@ -251,21 +277,6 @@ class CheckpointWriter:
             if score is not None:
                 scores[images] = score
         return sorted(scores, key=lambda images: scores[images])[-self.config.keep_best :]
-
-
-def _write_file(folder: Store, name: str, pieces: Callable[[], Iterator[Piece]]) -> str:
-    """Write with retries (object stores hiccup) and return the SHA-256."""
-    for attempt in range(1, WRITE_ATTEMPTS + 1):
-        digest = hashlib.sha256()
-        try:
-            folder.write(name, _hashed(pieces(), digest))
-            return digest.hexdigest()
-        except StorageError as error:
-            if attempt == WRITE_ATTEMPTS or folder.is_local:
-                raise
-            logger.warning("retrying %s/%s: %s", folder, name, error)
-            time.sleep(RETRY_SECONDS * attempt)
-    raise AssertionError("unreachable")
 
 
 def _hashed(pieces: Iterator[Piece], digest: hashlib._Hash) -> Iterator[Piece]:

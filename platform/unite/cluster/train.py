@@ -17,6 +17,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
+from unite.checkpoints.lease import Lease, hold
 from unite.checkpoints.repair import latest_whole
 from unite.checkpoints.store import CheckpointError
 from unite.cluster.connect import ENVIRONMENT, CapacityError
@@ -28,7 +29,6 @@ from unite.training.loop import Tracker
 from unite.training.parallelize import World
 from unite.training.readout import NonFiniteError
 from unite.training.setup import Job, build_trainer
-from unite.training.writer import sole_writer
 from unite.words import count
 
 logger = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ def train_rank(
     job: Job, world: World, tracker_factory: TrackerFactory, reader: Callable[..., Any]
 ) -> dict[str, Any]:
     """One rank, whoever started it: become the run's writer, build, restore, train, close."""
-    with sole_writer(job.folder) if world.is_main else nullcontext():
+    with hold(job.folder, group=job.token) if world.is_main else nullcontext(Lease()) as lease:
         # A restarted group continues from what was saved since the driver looked: as rank 0 sees
         # it, once it has the run to itself, so that all ranks take the same.
         found = _continued(job) if world.is_main else None
@@ -162,7 +162,7 @@ def train_rank(
         tracker = tracker_factory(world.is_main, images)
         if world.is_main:
             tracker = with_gauges(tracker, job.folder.name)
-        trainer = build_trainer(job, world, tracker, reader)
+        trainer = build_trainer(job, world, tracker, reader, lease)
         try:
             return trainer.run()
         finally:

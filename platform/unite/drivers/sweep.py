@@ -228,4 +228,4 @@ def _request_stop(sweep: Sweep, items: Sequence[Item]) -> None:
     request_stop(sweep.folder)
     for item in items:
         if Store(item.folder).exists(CONFIG_FILE):
-            request_stop(Store(item.folder))
+            request_stop(Store(item.folder), sweep.folder.uri)

@@ -15,6 +15,8 @@ from typing import Any
 
 from unite import terminal, tracking
 from unite.ablation.results import is_trained, total_images
+from unite.checkpoints.lease import hold
+from unite.checkpoints.repair import latest_whole
 from unite.cluster.connect import connect, describe_cluster, is_private
 from unite.cluster.resources import reachable_nodes, train_workers, wait_for
 from unite.cluster.train import fit
@@ -87,8 +89,21 @@ def check_data(config: RunConfig) -> tuple[ShardSet, ShardSet]:
 def launch(run: Run) -> dict[str, Any]:
     """Train a prepared run on the cluster and return its summary.
 
-    A run that has all its images already needs no cluster.
+    BusyError, before anything is written, when another driver trains it.
     """
+    with hold(run.folder, "driver", patience_s=0.0):
+        return _launch(with_whole_checkpoint(run))
+
+
+def with_whole_checkpoint(run: Run) -> Run:
+    """The run, going on from its newest checkpoint that is whole; the caller is its driver."""
+    if run.resume_from is not None and not run.resume_from.is_below(run.folder):
+        return run
+    return replace(run, resume_from=latest_whole(run.folder, thorough=False))
+
+
+def _launch(run: Run) -> dict[str, Any]:
+    """Train; a run that has all its images already needs no cluster."""
     if is_trained(run):
         return _end_trained(run)
     cluster = run.config.cluster
@@ -110,7 +125,7 @@ def launch(run: Run) -> dict[str, Any]:
     status = "FAILED"
     try:
         with stop_on_signals(
-            lambda: request_stop(run.folder), "the run saves a checkpoint and stops"
+            lambda: request_stop(run.folder, job.owner), "the run saves a checkpoint and stops"
         ):
             summary = _in_thread(functools.partial(fit, job, group, factory), run)
         status = "KILLED" if summary["stopped"] else "FINISHED"

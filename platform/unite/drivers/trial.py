@@ -16,6 +16,7 @@ from unite import tracking
 from unite.ablation.results import Result, is_trained, mark_trial, read_result, write_result
 from unite.ablation.trials import Sweep, Trial, Work
 from unite.ablation.verdict import LATENT_STD, PSNR
+from unite.checkpoints.lease import hold
 from unite.checkpoints.store import checkpoint_digest, latest, read_state
 from unite.cluster.connect import CapacityError, describe_cluster
 from unite.cluster.pool import WorkError
@@ -34,7 +35,7 @@ from unite.data.loader import local_reader
 from unite.drivers.evaluate import evaluate
 from unite.drivers.evaluate import prepare as prepare_evaluation
 from unite.drivers.sweep_runs import training_run
-from unite.drivers.train import open_tracker, prepare
+from unite.drivers.train import open_tracker, prepare, with_whole_checkpoint
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.results import Outcome
 from unite.logs import show_worker_warnings
@@ -102,6 +103,12 @@ def _stop_asked(context: Context) -> bool:
 
 
 def _train(run: Run, work: Work, context: Context) -> dict[str, Any]:
+    """Train as the run's driver, once the last one has ended."""
+    with hold(run.folder, "driver"):
+        return _train_alone(with_whole_checkpoint(run), work, context)
+
+
+def _train_alone(run: Run, work: Work, context: Context) -> dict[str, Any]:
     begin(run)  # this forgets an old request to stop, so a new one is looked for afterwards
     if _stop_asked(context):
         return {"stopped": True}
@@ -109,7 +116,7 @@ def _train(run: Run, work: Work, context: Context) -> dict[str, Any]:
     handle = _start_tracking(work, context)
     spool = tracking.spool_folder(run.folder)
     factory = functools.partial(open_tracker, handle, spool, context.login)
-    job = Job.of(run)
+    job = Job.of(run, owner=context.sweep.folder.uri)
     status = "FAILED"
     try:
         summary = _fit(job, context.layout, factory)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from unite.checkpoints.lease import Lease
 from unite.storage import StorageError, Store
 from unite.words import clock, count
 
@@ -35,6 +36,7 @@ class ProgressWriter:
     """
 
     run: Store
+    lease: Lease = field(default_factory=Lease)
     last: float = 0.0
     _queue: queue.SimpleQueue[dict[str, Any] | None] = field(default_factory=queue.SimpleQueue)
     _thread: threading.Thread | None = None
@@ -68,7 +70,7 @@ class ProgressWriter:
             closing = None in documents
             newest = [document for document in documents if document is not None][-1:]
             try:
-                for document in newest:
+                for document in newest if self.lease.fresh else ():
                     self.run.write_json(FILE, document)
             except StorageError as error:
                 if not warned:

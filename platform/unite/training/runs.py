@@ -134,6 +134,14 @@ def begin(run: Run) -> None:
     run.folder.delete(STOP_FILE)
 
 
-def request_stop(folder: Store) -> None:
-    """Ask a run to save and end; its rank 0 looks for the file every second."""
-    folder.write(STOP_FILE, b"")
+def request_stop(folder: Store, owner: str = "") -> None:
+    """Ask a run to save and end; its rank 0 looks for the file every second.
+
+    `owner` is the mark of the driver that is meant (`Job.token`); empty = whoever trains it.
+    """
+    folder.write(STOP_FILE, owner.encode())
+
+
+def stop_asked(folder: Store, owner: str) -> bool:
+    """True if the run of the driver with this mark is to end."""
+    return folder.exists(STOP_FILE) and folder.read(STOP_FILE) in (b"", owner.encode())

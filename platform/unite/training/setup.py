@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from unite.checkpoints.lease import Lease
 from unite.checkpoints.store import CheckpointError, CheckpointWriter, read_checkpoint
 from unite.config.schema import RunConfig
 from unite.data.bad_rows import BadRowList
@@ -22,7 +23,7 @@ from unite.data.shards import ShardSet, Split, require_domain
 from unite.domains import build_domain
 from unite.flow.random import NOISE_VERSION
 from unite.models.unite import UNITE
-from unite.runs import STOP_FILE, data_uri
+from unite.runs import data_uri
 from unite.storage import StorageError, Store
 from unite.training.ema import Ema
 from unite.training.flops import DeviceRate, compute_dtype, training_flops
@@ -31,7 +32,7 @@ from unite.training.loop import Plan, Tracker, Trainer
 from unite.training.losses import Perceptual, require_perceptual
 from unite.training.parallelize import World, check_replicas, parallelize
 from unite.training.progress import ProgressWriter
-from unite.training.runs import Run
+from unite.training.runs import Run, stop_asked
 
 logger = logging.getLogger(__name__)
 
@@ -49,13 +50,24 @@ class Job:
     resume_from: Store | None = None
     token: str = ""
     """Random text that the driver wrote to TOKEN_FILE; empty = it wrote none."""
+    owner: str = ""
+    """Mark of the driver, which its requests to stop carry."""
 
     @classmethod
-    def of(cls, run: Run) -> Job:
-        """The job of a begun run; leaves a token by which ranks know that they see its folder."""
+    def of(cls, run: Run, owner: str = "") -> Job:
+        """The job of a begun run; leaves a token by which ranks know that they see its folder.
+
+        `owner` defaults to that token.
+        """
         token = uuid.uuid4().hex
         run.folder.write(TOKEN_FILE, token.encode())
-        return cls(config=run.config, folder=run.folder, resume_from=run.resume_from, token=token)
+        return cls(
+            config=run.config,
+            folder=run.folder,
+            resume_from=run.resume_from,
+            token=token,
+            owner=owner or token,
+        )
 
 
 def require_token(job: Job) -> None:
@@ -81,12 +93,19 @@ def build_model(config: RunConfig) -> UNITE:
     return UNITE(config.model, build_domain(config.domain), config.flow)
 
 
-def build_trainer(job: Job, world: World, tracker: Tracker, reader: Callable[..., Any]) -> Trainer:
+def build_trainer(
+    job: Job,
+    world: World,
+    tracker: Tracker,
+    reader: Callable[..., Any],
+    lease: Lease | None = None,
+) -> Trainer:
     """Wire one rank's Trainer and restore the checkpoint that the job resumes from.
 
-    `reader` turns planned lane windows into rows (in-process threads, or Ray Data).
+    `reader` turns planned lane windows into rows (in-process threads, or Ray Data). `lease` is rank
+    0's right to write; None = nobody else can.
     """
-    config = job.config
+    config, lease = job.config, lease or Lease()
     require_token(job)
     train = open_split(config, "train")
     plan = Plan.of(config, train.num_rows)
@@ -104,10 +123,10 @@ def build_trainer(job: Job, world: World, tracker: Tracker, reader: Callable[...
         ),
         stream=stream,
         eval_batches=_eval_batches(config, world),
-        writer=CheckpointWriter(run=job.folder, config=config.checkpoint),
+        writer=CheckpointWriter(run=job.folder, config=config.checkpoint, lease=lease),
         tracker=tracker,
-        progress=ProgressWriter(run=job.folder),
-        should_stop=StopWatch(job.folder) if world.is_main else lambda: False,
+        progress=ProgressWriter(run=job.folder, lease=lease),
+        should_stop=StopWatch(job.folder, job.owner) if world.is_main else lambda: False,
         flops_per_image=training_flops(config).model,
         device_rate=DeviceRate(
             world.device, compute_dtype(config), stated=1e12 * config.cluster.device_tflops
@@ -124,10 +143,12 @@ def build_trainer(job: Job, world: World, tracker: Tracker, reader: Callable[...
 
 
 class StopWatch:
-    """True once the run's STOP file exists; looks from a thread so that a step never waits."""
+    """True once the run's STOP file means this driver, or any; looks from a thread so that a step
+    never waits."""
 
-    def __init__(self, folder: Store) -> None:
+    def __init__(self, folder: Store, owner: str = "") -> None:
         self.folder = folder
+        self.owner = owner
         self.found = False
         threading.Thread(target=self._watch, daemon=True, name="stop-watch").start()
 
@@ -138,7 +159,7 @@ class StopWatch:
         while not self.found:
             time.sleep(STOP_POLL_SECONDS)
             with suppress(StorageError):  # a store that hiccups is asked again
-                self.found = self.folder.exists(STOP_FILE)
+                self.found = stop_asked(self.folder, self.owner)
 
 
 def open_split(config: RunConfig, split: Split) -> ShardSet:

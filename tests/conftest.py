@@ -6,6 +6,7 @@ variables when it is imported or started, and its workers inherit them.
 
 import atexit
 import os
+import runpy
 import shutil
 import tempfile
 import uuid
@@ -127,6 +128,16 @@ def s3(s3_server) -> str:
     bucket = f"test-{uuid.uuid4().hex[:12]}"
     boto3.client("s3", endpoint_url=s3_server).create_bucket(Bucket=bucket)
     return f"s3://{bucket}"
+
+
+@pytest.fixture
+def stumbling_s3(s3, s3_server, monkeypatch):
+    """A bucket's URI and the proxy before its server, which spoils answers when told to."""
+    proxy = runpy.run_path(str(ROOT / "tests" / "stumbling.py"))["Stumbling"](s3_server)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    yield s3, proxy
+    proxy.mode = ""
+    proxy.close()
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from unite import network
 from unite.network import DeadlineError, answers, is_loopback, proxy_of, spare_loopback, within
 
 
@@ -71,3 +72,55 @@ def test_a_proxy_is_named_without_user_and_password(monkeypatch):
     assert proxy_of("http", "mlflow.example") == "HTTP_PROXY=proxy:1"
     assert proxy_of("http", "mlflow.corp.example") == ""
     assert proxy_of("https", "mlflow.example") == ""
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that only sleeping moves."""
+    now = [0.0]
+    monkeypatch.setattr(network.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(network.time, "sleep", lambda s: now.__setitem__(0, now[0] + s))
+    return now
+
+
+def fails(times):
+    """A call that fails so often, and then gives 7."""
+    left = [times]
+
+    def call():
+        left[0] -= 1
+        if left[0] >= 0:
+            raise ConnectionError("away")
+        return 7
+
+    return call
+
+
+def test_what_passes_is_waited_for_with_a_line_a_minute(clock, caplog):
+    passing = lambda error: isinstance(error, ConnectionError)  # noqa: E731
+    assert network.persist(fails(30), 900, passing=passing, doing="saving") == 7
+    told = [record.getMessage() for record in caplog.records]
+    assert 30 * 0.5 < clock[0] < 900
+    assert len(told) <= clock[0] / 60 + 1
+    assert told[0] == "saving waits, for at most 900 s more: away"
+
+
+def test_patience_ends_at_its_bound(clock):
+    with pytest.raises(ConnectionError, match="away"):
+        network.persist(fails(10**6), 900, passing=lambda _: True, doing="saving")
+    assert clock[0] == pytest.approx(900)
+
+
+def test_what_does_not_pass_is_raised_at_once(clock):
+    with pytest.raises(ConnectionError):
+        network.persist(fails(1), 900, passing=lambda _: False, doing="saving")
+    assert clock[0] == 0
+
+
+def test_pauses_are_random_so_that_not_all_come_back_at_once(clock):
+    ends = set()
+    for _ in range(5):
+        clock[0] = 0.0
+        network.persist(fails(4), 900, passing=lambda _: True, doing="saving")
+        ends.add(clock[0])
+    assert len(ends) == 5

@@ -7,7 +7,9 @@ minutes. Every call that a user waits for at the start of a command goes through
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
+import random
 import socket
 import threading
 import time
@@ -16,9 +18,14 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 DEADLINE_S = 60.0
 """Seconds that a command waits for a server, a cluster or a lock before it gives up."""
+TELL_S = 60.0
+"""Seconds between two lines that say what is waited for."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
+"""Pauses between two tries, in seconds."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -48,6 +55,34 @@ def within(call: Callable[[], T], seconds: float, late: str) -> T:
     if "error" in outcome:
         raise outcome["error"]
     return outcome["value"]
+
+
+def persist(
+    call: Callable[[], T],
+    patience_s: float,
+    *,
+    passing: Callable[[Exception], bool],
+    doing: str,
+) -> T:
+    """The result of `call`, tried again while its errors are `passing`, for `patience_s` seconds.
+
+    Pauses double up to half a minute and are random, so that many processes do not come back at
+    once. One line a minute says that `doing` waits; the last error is raised.
+    """
+    started, told, pause = time.monotonic(), -TELL_S, FIRST_PAUSE_S
+    while True:
+        try:
+            return call()
+        except Exception as error:
+            now = time.monotonic()
+            left = patience_s - (now - started)
+            if left <= 0 or not passing(error):
+                raise
+            if now - told >= TELL_S:
+                told = now
+                logger.warning("%s waits, for at most %.0f s more: %s", doing, left, error)
+        time.sleep(min(left, pause * random.uniform(0.5, 1.0)))
+        pause = min(2 * pause, LONGEST_PAUSE_S)
 
 
 def answers(host: str, port: int, *, patience_s: float = 5.0) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -24,6 +25,14 @@ CONNECT_S, ANSWER_S, ATTEMPTS = 5, 20, 4
 """Seconds for a connection and for an answer, and tries of each request."""
 CONFLICTS = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 ABSENT = ("NoSuchKey", "NotFound", "404")
+
+
+AWAY = re.compile(
+    r"NETWORK_CONNECTION|SLOW_DOWN|SlowDown|INTERNAL_FAILURE|InternalError|SERVICE_UNAVAILABLE|"
+    r"ServiceUnavailable|REQUEST_TIMEOUT|curlCode|HTTP status 50\d|Could not connect|"
+    r"[Tt]imeout on endpoint|timed out|[Cc]onnection (was )?(closed|reset)|did not answer within"
+)
+"""Pattern of the errors of a store that is away or overloaded."""
 
 
 class ConflictError(OSError):
@@ -105,6 +114,11 @@ def _joined(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
 def _split(uri: str) -> tuple[str, str]:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return bucket, key
+
+
+def is_away(error: BaseException) -> bool:
+    """True if an error says that the store does not answer now, and not that it refuses."""
+    return isinstance(error, OSError) and AWAY.search(str(error)) is not None
 
 
 def endpoint() -> str:

@@ -23,7 +23,13 @@ import pyarrow.fs as pafs
 
 from unite.content import HEAD_BYTES, stand_in
 from unite.network import within
-from unite.objects import ANSWER_S, ATTEMPTS, CONNECT_S, ConflictError, endpoint, upload, write_if
+from unite.objects import (
+    ANSWER_S,
+    ATTEMPTS,
+    CONNECT_S,
+    endpoint,
+    upload,
+)
 
 T = TypeVar("T")
 
@@ -209,19 +215,6 @@ class Store:
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file atomically, keys sorted."""
         self.write(name, (json.dumps(value, indent=1, sort_keys=True) + "\n").encode())
-
-    def create_json(self, name: str, value: Any) -> None:
-        """Write a JSON file that does not exist; on an object store ConflictError when it does."""
-        text = (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
-        if self.is_local:
-            self.write(name, text)
-            return
-        try:
-            write_if(self._full(name), text, None)
-        except ConflictError:
-            raise
-        except OSError as error:
-            raise StorageError(f"cannot write {self._full(name)}: {error}") from error
 
     def _write(self, name: str, pieces: Iterable[bytes | memoryview]) -> None:
         if not self.is_local:

@@ -187,15 +187,20 @@ def test_a_checkpoint_that_another_one_commits_meanwhile_stays(remote):
         writer = CheckpointWriter(
             run=remote, config=CheckpointConfig(asynchronous=False), lease=held
         )
-        create = Store.create_json
+        commit = held.commit
 
-        def first(folder, name, value):
-            folder.write(name, b'{"sha256": {}, "generation": 9}')
-            create(folder, name, value)
+        def late(place, value):
+            place.write_json("", {"sha256": {}, "generation": 9})
+            commit(place, value)
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Store, "create_json", first)
-            with pytest.raises(LostLeaseError, match="committed by another process"):
-                writer.save({"model": {"w": torch.zeros(8)}}, {"images": 5})
+        held.commit = late
+        with pytest.raises(LostLeaseError, match="was written by another process"):
+            writer.save({"model": {"w": torch.zeros(8)}}, {"images": 5})
         assert committed(remote) == [5]
         assert folder_of(remote, 5).read_json(MARKER)["generation"] == 9
+
+
+def test_a_commit_whose_answer_was_lost_is_no_conflict(remote):
+    with hold(remote) as held:
+        for _ in range(2):
+            held.commit(remote / MARKER, {"sha256": {}})

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import threading
+import time
 
 import pytest
 import torch
 
+from unite import network
+from unite.checkpoints.lease import LostLeaseError
 from unite.checkpoints.store import (
     CheckpointError,
     CheckpointWriter,
@@ -94,3 +98,91 @@ def test_any_named_parts_go_in_and_the_same_come_out(tmp_path):
         read_checkpoint(folder, ("ema",))
     with pytest.raises(ValueError, match=r"part '\.\./x'"):
         writer.save({"../x": {}}, {"images": 2})
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Pauses of hundredths of a second."""
+    monkeypatch.setattr(network, "FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(network, "LONGEST_PAUSE_S", 0.02)
+
+
+def full_disk(monkeypatch, times):
+    """Files of weights do not fit, so often."""
+    write, left = Store._write, [times]
+
+    def fails(store, name, pieces):
+        if name.endswith(".safetensors") and left[0] > 0:
+            left[0] -= 1
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(store, name, pieces)
+
+    monkeypatch.setattr(Store, "_write", fails)
+
+
+def save(writer, images):
+    writer.save(parts_of(torch.full((2,), float(images))), {"images": images})
+    writer.wait()
+    writer.settle()
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_training_pauses_after_failed_saves_until_there_is_room(
+    tmp_path, monkeypatch, impatient, caplog, asynchronous
+):
+    writer = writer_in(tmp_path, asynchronous=asynchronous, max_failed_saves=2)
+    full_disk(monkeypatch, times=5)
+    save(writer, 1)
+    assert committed(writer.run) == [] and writer.failed == 1
+    save(writer, 2)
+    assert committed(writer.run) == [2], "it came back from settle once that was written"
+    assert writer.failed == 0 and "training pauses after 2 failed saves" in caplog.text
+    stored = read_checkpoint(folder_of(writer.run, 2)).parts
+    assert torch.equal(stored["model"]["w"], torch.full((2,), 2.0))
+    writer.close()
+
+
+def test_a_disk_that_stays_full_ends_the_run(tmp_path, monkeypatch, impatient):
+    writer = writer_in(tmp_path, asynchronous=True, max_failed_saves=1, patience_s=0.2)
+    save(writer, 1)
+    full_disk(monkeypatch, times=10**6)
+    with pytest.raises(CheckpointError, match="No space left.*Free the place and run the same"):
+        save(writer, 2)
+    assert committed(writer.run) == [1]
+
+
+def test_a_store_that_refuses_for_a_while_costs_no_save(stumbling_s3, impatient, caplog):
+    uri, proxy = stumbling_s3
+    writer = writer_in(f"{uri}/run", asynchronous=True)
+    save(writer, 1)
+    proxy.mode = "refuse"
+    writer.save(parts_of(torch.ones(2)), {"images": 2})
+    while proxy.spoilt < 8:
+        time.sleep(0.05)
+    proxy.mode = ""
+    writer.close()
+    assert committed(writer.run) == [1, 2] and writer.failed == 0
+    assert caplog.text.count("the checkpoint at 2 images waits") == 1
+
+
+def test_a_store_that_stays_away_ends_the_run(stumbling_s3, impatient):
+    uri, proxy = stumbling_s3
+    writer = writer_in(f"{uri}/run", asynchronous=True, max_failed_saves=1, patience_s=0.1)
+    save(writer, 1)
+    proxy.mode = "refuse"
+    with pytest.raises(CheckpointError, match=r"checkpoint\.patience_s"):
+        save(writer, 2)
+    proxy.mode = ""
+    assert committed(writer.run) == [1]
+
+
+def test_a_lost_lease_ends_training_at_the_next_step(tmp_path):
+    writer = writer_in(tmp_path, asynchronous=True)
+
+    def lost():
+        raise LostLeaseError("taken over")
+
+    writer.lease.check = lost
+    with pytest.raises(LostLeaseError):
+        save(writer, 1)
+    assert committed(writer.run) == []

@@ -67,6 +67,11 @@ class Lease:
     def check(self) -> None:
         """LostLeaseError when it is held no more; StorageError when that cannot be known."""
 
+    def commit(self, place: Store, value: Any) -> None:
+        """Write the JSON file that makes a checkpoint valid, and that must not exist."""
+        self.check()
+        place.write_json("", value)
+
     @property
     def fresh(self) -> bool:
         """False if it may be another's by now, without asking."""
@@ -219,6 +224,20 @@ class RemoteLease(Lease):
                 f"{self.run} was taken over by another process while this one did not answer for "
                 f"more than {LEASE_S:g} s: it writes nothing more. The other one goes on"
             )
+
+    def commit(self, place: Store, value: Any) -> None:
+        """Write it unless another one did; LostLeaseError then.
+
+        A try whose answer was lost has made it already: the same content is no conflict.
+        """
+        self.check()
+        text = (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+        try:
+            write_if(place.uri, text, None)
+        except ConflictError as error:
+            found = read_tagged(place.uri)
+            if found is None or found[0] != text:
+                raise LostLeaseError(f"{place} was written by another process") from error
 
     @property
     def fresh(self) -> bool:

@@ -17,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -41,7 +40,7 @@ from unite.checkpoints.metadata import config_metadata
 from unite.checkpoints.tensors import safetensors_chunks
 from unite.config.schema import CheckpointConfig
 from unite.content import stand_in
-from unite.objects import ConflictError
+from unite.network import persist
 from unite.storage import StorageError, Store
 
 logger = logging.getLogger(__name__)
@@ -64,8 +63,6 @@ __all__ = [
 ]
 SUFFIX = ".safetensors"
 PART_NAME = re.compile("[a-z0-9_]+")
-WRITE_ATTEMPTS = 3
-RETRY_SECONDS = 1.0
 
 Parts = dict[str, dict[str, Tensor]]
 """Tensors by the name of a part, a file's stem, and by their own."""
@@ -110,7 +107,12 @@ def read_checkpoint(folder: Store, parts: Sequence[str] | None = None) -> Checkp
 
 @dataclass(kw_only=True)
 class CheckpointWriter:
-    """Saves snapshots of a run, in the background when asked to, at most one in flight."""
+    """Saves snapshots of a run, in the background when asked to, at most one in flight.
+
+    An object store that is away is asked again for `config.patience_s`. After
+    `config.max_failed_saves` in a row training pauses as long, until the last one is written: what
+    was trained beyond would be lost with the process. CheckpointError ends the run then.
+    """
 
     run: Store
     config: CheckpointConfig
@@ -121,6 +123,10 @@ class CheckpointWriter:
     lag_seconds: float = 0.0
     committed_images: int = 0
     """Images seen at the last commit, or at the checkpoint that the run continues from."""
+    failed: int = 0
+    """Saves in a row that failed."""
+    _last: tuple[Parts, dict[str, Any]] | None = None
+    """Snapshot of the save that failed last."""
     _buffers: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     _copied: threading.Event = field(default_factory=threading.Event)
 
@@ -143,7 +149,8 @@ class CheckpointWriter:
                 part: {name: tensor.detach().cpu() for name, tensor in tensors.items()}
                 for part, tensors in parts.items()
             }
-            self._write(on_host, state)
+            self._write_logged(lambda: on_host, state)
+            self._require_insured()
             return
         self._copied.clear()
         copy = self._copy_of(parts)
@@ -153,8 +160,9 @@ class CheckpointWriter:
         self.pending.start()
 
     def settle(self) -> None:
-        """Block until the tensors given to `save` may change again."""
+        """Block until the tensors given to `save` may change again, and while saves fail."""
         self._copied.wait()
+        self._require_insured()
 
     def wait(self) -> None:
         """Block until no save is in flight."""
@@ -170,6 +178,35 @@ class CheckpointWriter:
                 f"the last checkpoint could not be written: {self.error}. Earlier ones under "
                 f"{self.run}/checkpoints are intact; free the place and run the same command."
             ) from self.error
+
+    def _require_insured(self) -> None:
+        """Pause after too many failed saves; raise where no other try can help."""
+        if isinstance(self.error, LostLeaseError):
+            raise self.error
+        if self.failed < self.config.max_failed_saves or self._last is None:
+            return
+        parts, state = self._last
+        try:
+            persist(
+                lambda: self._write(parts, state),
+                self.config.patience_s,
+                passing=_may_pass,
+                doing=f"training pauses after {self.failed} failed saves: the checkpoint at "
+                f"{state['images']} images",
+            )
+        except OSError as error:
+            self.error = error
+            self._last = None
+            raise CheckpointError(
+                f"no checkpoint could be written for {self.config.patience_s:g} s "
+                f"(checkpoint.patience_s): {error}. Training ended, as it would only make what is "
+                f"lost larger; earlier checkpoints under {self.run}/checkpoints are intact. Free "
+                "the place and run the same command"
+            ) from error
+        self._succeeded()
+
+    def _succeeded(self) -> None:
+        self.error, self._last, self.failed = None, None, 0
 
     def _copy_of(self, parts: Parts) -> Callable[[], Parts]:
         """A function that copies the tensors, as the work queued so far leaves them, to buffers
@@ -208,11 +245,22 @@ class CheckpointWriter:
                 copies = copy()
             finally:
                 self._copied.set()
-            self._write(copies, state)
-            self.error = None
+            self._last = copies, state
+            self._write_patiently(copies, state)
+            self._succeeded()
         except Exception as error:  # whatever it is, `close` must not take the save for done
             self.error = error
+            self.failed += 1
             logger.error("checkpoint at %d images not written: %s", state["images"], error)
+
+    def _write_patiently(self, parts: Parts, state: dict[str, Any]) -> None:
+        """Write; an object store may be away for a while, a full disk is told of at once."""
+        persist(
+            lambda: self._write(parts, state),
+            0.0 if self.run.is_local else self.config.patience_s,
+            passing=_may_pass,
+            doing=f"the checkpoint at {state['images']} images",
+        )
 
     def _write(self, parts: Parts, state: dict[str, Any]) -> None:
         started = time.monotonic()
@@ -221,15 +269,13 @@ class CheckpointWriter:
         folder.delete(MARKER)
         text = (json.dumps(state, indent=1, sort_keys=True) + "\n").encode()
         try:
-            digests = {STATE_FILE: self._write_file(folder, STATE_FILE, lambda: iter([text]))}
+            digests = {STATE_FILE: self._write_file(folder, STATE_FILE, iter([text]))}
             for part, tensors in parts.items():
-                pieces = partial(
-                    safetensors_chunks, tensors, config_metadata(state.get("config", {}))
-                )
+                metadata = config_metadata(state.get("config", {}))
+                pieces = safetensors_chunks(tensors, metadata)
                 digests[_file(part)] = self._write_file(folder, _file(part), pieces)
-            folder.create_json(MARKER, {"sha256": digests, "generation": self.lease.generation})
-        except ConflictError as error:
-            raise LostLeaseError(f"{folder} was committed by another process") from error
+            marker = {"sha256": digests, "generation": self.lease.generation}
+            self.lease.commit(folder / MARKER, marker)
         except OSError:
             _discard(folder)
             raise
@@ -240,19 +286,11 @@ class CheckpointWriter:
         except StorageError as error:
             logger.warning("old checkpoints were not deleted: %s", error)
 
-    def _write_file(self, folder: Store, name: str, pieces: Callable[[], Iterator[Piece]]) -> str:
-        """Write with retries (object stores hiccup) and return the SHA-256."""
-        for attempt in range(1, WRITE_ATTEMPTS + 1):
-            digest = hashlib.sha256()
-            try:
-                folder.write(name, self._guarded(_hashed(pieces(), digest)))
-                return digest.hexdigest()
-            except StorageError as error:
-                if attempt == WRITE_ATTEMPTS or folder.is_local:
-                    raise
-                logger.warning("retrying %s/%s: %s", folder, name, error)
-                time.sleep(RETRY_SECONDS * attempt)
-        raise AssertionError("unreachable")
+    def _write_file(self, folder: Store, name: str, pieces: Iterator[Piece]) -> str:
+        """Write and return the SHA-256."""
+        digest = hashlib.sha256()
+        folder.write(name, self._guarded(_hashed(pieces, digest)))
+        return digest.hexdigest()
 
     def _guarded(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
         """The pieces, and at their end, before the file appears, a look if it still may."""
@@ -277,6 +315,11 @@ class CheckpointWriter:
             if score is not None:
                 scores[images] = score
         return sorted(scores, key=lambda images: scores[images])[-self.config.keep_best :]
+
+
+def _may_pass(error: Exception) -> bool:
+    """True for an error of the place, which may have room or be back in a while."""
+    return isinstance(error, OSError)
 
 
 def _hashed(pieces: Iterator[Piece], digest: hashlib._Hash) -> Iterator[Piece]:

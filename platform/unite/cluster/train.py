@@ -12,18 +12,22 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 from unite.checkpoints.lease import Lease, hold
 from unite.checkpoints.repair import latest_whole
-from unite.checkpoints.store import CheckpointError
+from unite.checkpoints.store import CheckpointError, latest
 from unite.cluster.connect import ENVIRONMENT, CapacityError
 from unite.cluster.gauges import with_gauges
 from unite.cluster.resources import START_SECONDS, WorkerGroup, free_resources
+from unite.data.parquet import UnreachableError
 from unite.flow.solvers import IntegrationError
+from unite.network import persist
+from unite.objects import is_away
 from unite.storage import StorageError, Store
 from unite.training.loop import Tracker
 from unite.training.parallelize import World
@@ -54,32 +58,106 @@ def fit(job: Job, group: WorkerGroup, tracker_factory: TrackerFactory) -> dict[s
     `cluster.max_failures` times; an error of the run itself would only repeat, and is raised at
     once as TrainingError. CapacityError when others hold what the workers need for too long.
     """
+    from ray.exceptions import RayActorError
     from ray.train import ControllerError, WorkerGroupError
 
-    restarts = job.config.cluster.max_failures
-    for attempt in range(restarts + 1):
+    restarts, lost, outage = job.config.cluster.max_failures, 0, Outage(job)
+    while True:
         try:
             return _trainer(job, group, tracker_factory).fit().return_value
-        except ControllerError as error:
-            if not type(error.controller_failure).__name__.startswith("WorkerGroupStartup"):
-                raise TrainingError(f"Ray Train gave up: {error.controller_failure}") from error
-            raise _no_room(job, group, error.controller_failure) from error
-        except WorkerGroupError as error:
-            reason = _own_error(error.worker_failures.values())
-            if reason is not None:
-                raise TrainingError(reason) from error
-            if attempt == restarts:
+        except (ControllerError, WorkerGroupError, RayActorError) as error:
+            if outage.over(error):
+                continue
+            _raise_own(error, job, group)
+            lost += 1
+            if lost > restarts:
                 raise TrainingError(
-                    f"a worker was lost {restarts + 1} times, more than cluster.max_failures = "
+                    f"a worker was lost {lost} times, more than cluster.max_failures = "
                     f"{restarts} allows: {error}. The same command goes on from the last checkpoint"
                 ) from error
             logger.warning(
                 "a worker was lost (%s); restarting from the last checkpoint, %d of %d",
-                type(next(iter(error.worker_failures.values()), error)).__name__,
-                attempt + 1,
+                type(next(iter(_failures(error)))).__name__,
+                lost,
                 restarts,
             )
-    raise AssertionError("unreachable")
+
+
+def _failures(error: Exception) -> list[BaseException]:
+    """The errors behind that of a fit."""
+    if inner := getattr(error, "controller_failure", None):
+        return [inner]
+    return list(getattr(error, "worker_failures", {}).values()) or [error]
+
+
+def _raise_own(error: Exception, job: Job, group: WorkerGroup) -> None:
+    """Raise what another try would only repeat."""
+    if (reason := _own_error(_failures(error))) is not None:
+        raise TrainingError(reason) from error
+    failure = getattr(error, "controller_failure", None)
+    if failure is not None and type(failure).__name__.startswith("WorkerGroupStartup"):
+        raise _no_room(job, group, failure) from error
+    if failure is not None:
+        raise TrainingError(f"Ray Train gave up: {failure}") from error
+
+
+class Outage:
+    """Waits for an object store that is away, at the cost of no restart.
+
+    A group that ends in one is started again once the store answers, for as long as
+    `checkpoint.patience_s` passes without a new checkpoint.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._since = 0.0
+        self._checkpoint: str | None = None
+
+    def over(self, error: Exception) -> bool:
+        """True once the store answers again; False if it was not what ended the group.
+
+        TrainingError when it stays away.
+        """
+        folder, patience_s = self.job.folder, self.job.config.checkpoint.patience_s
+        if folder.is_local or not (_is_outage(error) or self._is_away()):
+            return False
+        try:
+            newest = persist(
+                lambda: latest(folder), patience_s, passing=is_away, doing=f"training {folder.name}"
+            )
+        except StorageError as gone:
+            raise TrainingError(
+                f"{gone}. It was waited for during checkpoint.patience_s = {patience_s:g} s; the "
+                "same command goes on from the last checkpoint"
+            ) from error
+        now, place = time.monotonic(), newest and newest.uri
+        if not self._since or place != self._checkpoint:
+            self._since, self._checkpoint = now, place
+        logger.warning("the storage was away; training goes on from the last checkpoint")
+        return now - self._since <= patience_s
+
+    def _is_away(self) -> bool:
+        try:
+            self.job.folder.exists()
+        except StorageError as error:
+            return is_away(error)
+        return False
+
+
+def _is_outage(error: Exception) -> bool:
+    return any(
+        isinstance(cause, UnreachableError) or is_away(cause)
+        for failure in _failures(error)
+        for cause in _causes(failure)
+    )
+
+
+def _causes(failure: BaseException) -> Iterator[BaseException]:
+    """A failure and what lies behind it, through Ray's wrapping."""
+    cause: BaseException | None = failure
+    while cause is not None:
+        yield cause
+        cause = getattr(cause, "_base_exc", None) or cause.__cause__
 
 
 def _trainer(job: Job, group: WorkerGroup, tracker_factory: TrackerFactory) -> Any:
@@ -127,13 +205,8 @@ def _no_room(job: Job, group: WorkerGroup, reason: Exception) -> CapacityError:
 
 def _own_error(failures: Iterable[BaseException]) -> str | None:
     """The message of the first failure that the run itself raised, if any."""
-    for failure in failures:
-        cause: BaseException | None = failure
-        while cause is not None:
-            if isinstance(cause, OWN_ERRORS):
-                return str(cause)
-            cause = getattr(cause, "_base_exc", None) or cause.__cause__
-    return None
+    causes = (cause for failure in failures for cause in _causes(failure))
+    return next((str(cause) for cause in causes if isinstance(cause, OWN_ERRORS)), None)
 
 
 def _worker(settings: dict[str, Any]) -> dict[str, Any]:

@@ -236,6 +236,10 @@ class CheckpointConfig:
     """Number of checkpoints kept for the best evaluation (images: PSNR)."""
     asynchronous: bool = True
     """Write in a background thread from a snapshot; at most one save is in flight."""
+    max_failed_saves: int = 2
+    """Failed saves in a row after which training pauses until there is room again."""
+    patience_s: float = 900.0
+    """Seconds that a run waits for storage that does not answer or has no room, then it ends."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,8 @@ USELESS = {
     "optim.muon_eps": ({"optim.muon": False}, 1e-6),
     "flow.t_mean": ({"flow.timesteps": "uniform"}, 0.3),
     "flow.t_std": ({"flow.timesteps": "uniform"}, 0.3),
+    "sampling.cfg_scale": ({"domain.num_classes": 0}, 2.0),
+    "flow.class_dropout": ({"domain.num_classes": 0}, 0.3),
     "flow.reduction": ({"flow.steps": 1}, "mean"),
     "flow.warmup_fraction": ({"flow.weight": 0.0}, 0.5),
     "reconstruction_noise.form": ({"reconstruction_noise.probability": 0.0}, "additive"),

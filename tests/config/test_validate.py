@@ -154,6 +154,9 @@ def test_another_domain_is_not_asked_for_pixels():
     config = replace(BASE, domain=WordsConfig())
     assert validate(config) is config
     assert "domain.longest" in flatten(config)
-    with pytest.raises(ValueError, match="domain.num_classes = 0 must be above 0"):
-        validate(replace(config, domain=WordsConfig(num_classes=0)))
+    validate(replace(config, domain=WordsConfig(num_classes=0)))
+    with pytest.raises(ValueError, match="domain.num_classes = -1 must not be negative"):
+        validate(replace(config, domain=WordsConfig(num_classes=-1)))
+    with pytest.raises(ValueError, match="domain.num_classes = 0 must be above 0: images"):
+        validate(change(BASE, {"domain.num_classes": 0}))
     assert isinstance(config, RunConfig)

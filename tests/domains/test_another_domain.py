@@ -17,17 +17,23 @@ import torch
 from torch import nn
 
 import unite
-from unite.checkpoints.store import latest, read_checkpoint
+from unite.checkpoints.export import write_export
+from unite.checkpoints.store import CheckpointError, latest, read_checkpoint
 from unite.config import schema
+from unite.config.effects import override, require_effect
 from unite.config.recipes import recipe
 from unite.config.schema import ImagesConfig, RunConfig
 from unite.config.serialise import replace as change
+from unite.config.serialise import to_dict
 from unite.config.validate import validate
 from unite.data.bad_rows import read_bad_rows
 from unite.data.loader import local_reader
 from unite.domains import Domain, build_domain
+from unite.domains.sizes import draw_sizes, mask_of, size_histogram
 from unite.metrics.specs import SPECS, Spec
 from unite.models import UNITE
+from unite.sampling.generator import draw
+from unite.sampling.seeds import conditions
 from unite.storage import Store
 from unite.tracking import NullTracker
 from unite.training import evaluation
@@ -37,6 +43,8 @@ from unite.training.runs import begin, open_run
 from unite.training.setup import Job, build_trainer
 
 MOST = 6
+MEAN = 3.5
+"""Points of an average set, so that the loss does not depend on how a batch is cut."""
 BATCH = 8
 CLOSENESS = Spec(
     family="reconstruction",
@@ -100,6 +108,18 @@ class PointsDomain(Domain):
     def token_mask(self, sample):
         return sample["mask"]
 
+    def sizes(self, fields):
+        return fields["mask"].sum(1)
+
+    def trim(self, fields, length):
+        return {k: v if k == "label" else v[:, :length] for k, v in fields.items()}
+
+    def statistics(self, train):
+        return {"sizes": size_histogram(map(self.sizes, train), self.config.most)}
+
+    def draw_mask(self, keys_B, statistics):
+        return mask_of(draw_sizes(keys_B, statistics["sizes"]), self.config.most)
+
     def decode_rows(self, rows):
         count = len(rows["label"])
         points = np.zeros((count, self.config.most, 2), np.float32)
@@ -112,15 +132,15 @@ class PointsDomain(Domain):
                 continue
             points[position, :number] = np.reshape(flat, (number, 2))
             mask[position, :number] = True
-        labels = np.asarray(rows["label"], np.int64)
+        labels = np.asarray(rows["label"], np.int64) * (self.num_classes > 0)
         return {"points": points, "mask": mask, "label": labels}, bad
 
     def to_sample(self, fields):
         return {"points": fields["points"], "mask": fields["mask"]}, fields["label"]
 
     def reconstruction_terms(self, reconstruction, sample, loss, perceptual):
-        distance_BK = (reconstruction - sample["points"]).square().sum(-1)
-        return {"positions": distance_BK[sample["mask"]].mean()}
+        distance_BK = (reconstruction - sample["points"]).square().sum(-1) * sample["mask"]
+        return {"positions": distance_BK.sum() / (len(distance_BK) * MEAN)}
 
     def reconstruction_loss(self, terms, loss):
         return loss.reconstruction_weight * terms["positions"]
@@ -210,6 +230,61 @@ def test_it_trains_evaluates_saves_and_continues_to_the_bit(config):
     assert points.shape == (2, MOST, 2) and not points[0, 2:].any()
 
 
+def test_a_model_keeps_the_sizes_of_its_training_set_and_draws_them(config, tmp_path):
+    trainer = trainer_of(config)
+    trainer.run()
+    trainer.stream.close()
+    sets = pq.read_table(tmp_path / "train-0.parquet").column("points").to_pylist()
+    counted = np.bincount([len(flat) // 2 for flat in sets], minlength=MOST + 1)
+    model = unite.load(trainer.writer.run.uri)
+    write_export(model, to_dict(config), Store.open(tmp_path / "export"))
+    for each in (model, unite.load(str(tmp_path / "export"))):
+        assert each.statistics.tensors["sizes"].tolist() == counted.tolist()
+        samples = draw(each, [0] * 30, config.sampling, seeds_B=range(30))
+        sizes_B = samples.mask_BK.sum(1)
+        assert len(sizes_B.unique()) > 2 and set(sizes_B.tolist()) <= set(np.flatnonzero(counted))
+        alone = draw(each, [0], config.sampling, seeds_B=[7])
+        assert torch.equal(alone.mask_BK, samples.mask_BK[7:8]), "a size is its seed's"
+        torch.testing.assert_close(alone.reconstruction[0], samples.reconstruction[7])
+    drawn = conditions(model, torch.arange(2), sizes_B=[1, 4])
+    assert drawn.mask_BK.sum(1).tolist() == [1, 4] and drawn.labels_B.tolist() == [2, 2]
+    with pytest.raises(ValueError, match=f"size {MOST + 1}: the model .* of 1 to {MOST}"):
+        conditions(model, torch.arange(2), sizes_B=[1, MOST + 1])
+    with pytest.raises(ValueError, match="1 sizes were given for 2 samples"):
+        conditions(model, torch.arange(2), sizes_B=[1])
+
+
+def test_a_run_does_not_continue_on_other_statistics(config, monkeypatch):
+    trainer = trainer_of(config)
+    trainer.should_stop = lambda: True
+    trainer.run()
+    trainer.stream.close()
+    other = {"sizes": torch.arange(MOST + 1)}
+    monkeypatch.setattr(PointsDomain, "statistics", lambda self, train: other)
+    with pytest.raises(CheckpointError, match=r"other statistics of its training set \(sizes\)"):
+        trainer_of(config)
+
+
+def test_samples_of_no_class(config):
+    """The null class is the only label; whatever asks for classes or guidance is refused."""
+    config = replace(config, name="plain", domain=PointsConfig(num_classes=0))
+    config = change(config, {"sampling.cfg_scale": 1.0, "flow.class_dropout": 0.0})
+    trainer = trainer_of(config)
+    trainer.run()
+    trainer.stream.close()
+    model = unite.load(trainer.writer.run.uri)
+    _, points = unite.sample(model, num=3, solver="euler", num_steps=2, seeds_B=range(3))
+    assert points.shape == (3, MOST, 2)
+    with pytest.raises(ValueError, match=r"cfg_scale = 2\.0 has no effect"):
+        unite.sample(model, num=3, cfg_scale=2.0)
+    with pytest.raises(ValueError, match="labels_B holds 1, but the model has 0 classes"):
+        unite.sample(model, [1])
+    with pytest.raises(ValueError, match="class-dropout 0.2 has no effect: it acts with classes"):
+        require_effect(change(config, {"flow.class_dropout": 0.2}), config)
+    with pytest.raises(ValueError, match="cfg-scale 2.0 has no effect"):
+        override(config.sampling, {"cfg_scale": 2.0}, num_classes=0)
+
+
 def test_the_best_checkpoint_is_kept_by_the_domains_own_metric(config):
     trainer = trainer_of(config)
     trainer.run()
@@ -231,8 +306,6 @@ def test_rows_that_it_cannot_use_are_listed(config, tmp_path):
 @torch.no_grad()
 def test_the_evaluation_reconstructs_without_the_padding(config, monkeypatch):
     """As if each set came alone, without a place to spare."""
-    # Rotary positions number the tokens on after the registers, so they would tell the two apart.
-    config = change(config, {"model.encoder.rotary": False})
     model = UNITE(config.model, build_domain(config.domain), config.flow).eval()
     for parameter in model.parameters():
         parameter.add_(0.1 * torch.randn_like(parameter))

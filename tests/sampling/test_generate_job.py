@@ -22,6 +22,7 @@ from unite.sampling.generate_job import (
     choose_settings,
     generate,
     parse_labels,
+    parse_sizes,
 )
 from unite.storage import Store
 
@@ -80,7 +81,7 @@ def test_command_reports_mistakes_without_a_traceback(run_folder, tmp_path, root
 
 
 def arguments(run_folder, out, **changes):
-    return GenerateArguments(run=run_folder, out=str(out), num=6, **changes)
+    return GenerateArguments(run=run_folder, out=str(out), **{"num": 6, **changes})
 
 
 def images_of(folder):
@@ -271,3 +272,19 @@ def test_a_flag_that_does_nothing_or_cannot_be_writes_no_folder(
     with pytest.raises(ValueError, match=message):
         generate(arguments(run_folder, tmp_path / "out", **changes), str(tmp_path))
     assert not (tmp_path / "out").exists()
+
+
+def test_sizes_are_counted_and_refused_where_all_are_alike(run_folder, tmp_path):
+    assert parse_sizes("9x2, 18x1") == [9, 9, 18] and parse_sizes("") == []
+    with pytest.raises(ValueError, match="'9' is no size and number such as 9x20"):
+        parse_sizes("18x80,9")
+    with pytest.raises(ValueError, match="sizes have no effect: all samples of this model"):
+        generate(arguments(run_folder, tmp_path / "out", num=100, sizes="9x2"), str(tmp_path))
+    with pytest.raises(ValueError, match="--num 6 has no effect with --sizes, which ask for 2"):
+        generate(arguments(run_folder, tmp_path / "out", num=6, sizes="9x2"), str(tmp_path))
+
+
+def test_classes_of_a_model_without_any():
+    assert parse_labels("", 0) == [0]
+    with pytest.raises(ValueError, match="--labels '3' has no effect: the model has no classes"):
+        parse_labels("3", 0)

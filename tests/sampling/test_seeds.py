@@ -46,7 +46,11 @@ def test_balanced_labels():
     assert labels[:10].tolist() == list(range(10))
 
 
-@pytest.mark.parametrize(("num", "classes"), [(55, 10), (10, 0)])
+def test_without_classes_every_label_is_the_null_class():
+    assert balanced_labels(5, 0).tolist() == uniform_labels(5, 0, seed=1).tolist() == [0] * 5
+
+
+@pytest.mark.parametrize(("num", "classes"), [(55, 10), (10, 20)])
 def test_uneven_counts_are_refused(num, classes):
     with pytest.raises(ValueError, match=f"{num} samples cannot be spread evenly"):
         balanced_labels(num, classes)

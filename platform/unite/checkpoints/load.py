@@ -43,6 +43,8 @@ from unite.models.positions import rotary_table
 from unite.models.unite import UNITE
 from unite.storage import Store
 
+STATISTICS = "statistics."
+"""Beginning of the keys of `UNITE.statistics`, whose names and shapes follow from the data."""
 EXPORT_WEIGHTS = "model.safetensors"
 EXPORT_CONFIG = "config.json"
 AUTHORS_WEIGHTS = "state_dict.safetensors"
@@ -91,6 +93,13 @@ def build_model(
     """
     with torch.device("meta"):
         built = UNITE(model, build_domain(domain), flow)
+    built.statistics.take(
+        {
+            name.removeprefix(STATISTICS): tensor
+            for name, tensor in state.items()
+            if name.startswith(STATISTICS)
+        }
+    )
     expected = built.state_dict()
     check_keys(expected, state)
     built.load_state_dict(_cast(state, expected), assign=True)

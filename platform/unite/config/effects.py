@@ -16,6 +16,7 @@ from unite.config.schema import RunConfig, SamplingConfig
 from unite.config.serialise import diff, flatten
 from unite.config.validate import sampling_problems
 
+NUM_CLASSES = "domain.num_classes"
 Values = Mapping[str, Any]
 """Dotted field of RunConfig -> value."""
 
@@ -42,12 +43,17 @@ def _on(field: str) -> Condition:
 
 FIXED_STEPS = _chosen("sampling.solver", "heun", "midpoint", "euler")
 ADAPTIVE = _chosen("sampling.solver", "dopri5")
+CLASSES = Condition(
+    "classes, which the samples of this domain do not have",
+    lambda given: given.get(NUM_CLASSES, 0) > 0,
+)
 NOISED = _above("reconstruction_noise.probability", 0)
 TRACKED = _on("tracking.enabled")
 ACTS_WHEN: Mapping[str, Condition] = {
     "sampling.num_steps": FIXED_STEPS,
     "sampling.atol": ADAPTIVE,
     "sampling.rtol": ADAPTIVE,
+    "sampling.cfg_scale": CLASSES,
     "sampling.cfg_interval": _above("sampling.cfg_scale", 1),
     "optim.plateau_epochs": _chosen("optim.schedule", "plateau"),
     "optim.lr_min": _chosen("optim.schedule", "cosine"),
@@ -55,6 +61,7 @@ ACTS_WHEN: Mapping[str, Condition] = {
     "optim.muon_eps": _on("optim.muon"),
     "flow.t_mean": _chosen("flow.timesteps", "logit_normal"),
     "flow.t_std": _chosen("flow.timesteps", "logit_normal"),
+    "flow.class_dropout": CLASSES,
     "flow.reduction": _above("flow.steps", 1),
     "flow.warmup_fraction": _above("flow.weight", 0),
     "reconstruction_noise.form": NOISED,
@@ -98,16 +105,22 @@ def refuse_changed(arguments: Any, names: Iterable[str], why: str) -> None:
 
 
 def override(
-    own: SamplingConfig, given: Mapping[str, Any], *, scale_is_searched: bool = False
+    own: SamplingConfig,
+    given: Mapping[str, Any],
+    *,
+    num_classes: int = 1,
+    scale_is_searched: bool = False,
 ) -> SamplingConfig:
     """A run's own sampling settings with a user's values in their place.
 
-    `given` maps fields of SamplingConfig to values. ValueError for values out of range, and for
-    what has no effect; a search for the guidance scale goes through scales at which all of it acts.
+    `given` maps fields of SamplingConfig to values; `num_classes` is the domain's, 0 = no guidance.
+    ValueError for values out of range, and for what has no effect; a search for the guidance scale
+    goes through scales at which all of it acts.
     """
     settings = dataclasses.replace(own, **given)
     problems = list(sampling_problems(settings))
     values = {f"sampling.{item}": value for item, value in flatten(settings).items()}
+    values[NUM_CLASSES] = num_classes
     if scale_is_searched:
         values["sampling.cfg_scale"] = float("inf")
     useless = without_effect(values, [f"sampling.{name}" for name in given])

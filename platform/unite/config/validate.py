@@ -26,7 +26,6 @@ INITIAL_WEIGHTS_KEPT = 0.01
 LPIPS_SMALLEST_SIDE = 16
 """Pixels of the smallest image that LPIPS can halve four times."""
 POSITIVE = (
-    "domain.num_classes",
     "model.num_registers",
     "model.latent_dim",
     "model.encoder.depth",
@@ -59,6 +58,7 @@ POSITIVE = (
     "cluster.num_workers",
 )
 NOT_NEGATIVE = (
+    "domain.num_classes",
     "flow.chunk",
     "flow.weight",
     "flow.shift",
@@ -139,10 +139,10 @@ def _ranges(config: RunConfig) -> Iterator[str]:
         if not all(math.isfinite(part) for part in parts if isinstance(part, float)):
             yield f"{name} = {value} must be finite"
     for name in POSITIVE:
-        if name in values and not values[name] > 0:
+        if not values[name] > 0:
             yield f"{name} = {values[name]} must be above 0"
     for name in NOT_NEGATIVE:
-        if not values[name] >= 0:
+        if name in values and not values[name] >= 0:
             yield f"{name} = {values[name]} must not be negative"
     for name in FRACTIONS:
         if not 0 <= values[name] <= 1:
@@ -166,6 +166,8 @@ def _shapes(config: RunConfig) -> Iterator[str]:
 def _images(domain: ImagesConfig, num_registers: int) -> Iterator[str]:
     if domain.channels not in (1, 3):
         yield f"domain.channels = {domain.channels} must be 1 (grey) or 3 (RGB)"
+    if domain.num_classes == 0:
+        yield "domain.num_classes = 0 must be above 0: images have classes (1 = all are alike)"
     sides = {"domain.size": domain.size, "domain.patch": domain.patch}
     if min(sides.values()) <= 0:
         yield from (f"{name} = {side} must be above 0" for name, side in sides.items() if side <= 0)

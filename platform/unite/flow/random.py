@@ -52,6 +52,7 @@ class Purpose(IntEnum):
     SAMPLE_LABEL = 11
     AUGMENT = 12
     EVALUATION = 13
+    SAMPLE_SIZE = 14
 
 
 def stream_keys(seed: int, *address: int | Tensor) -> Tensor:

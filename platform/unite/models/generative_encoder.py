@@ -174,12 +174,14 @@ class GenerativeEncoder(nn.Module):
     ) -> Tensor:
         """Run all blocks; returns the registers (B, K, H) without in-context and sample tokens."""
         start = 0
-        rotary, mask = self._rotary_rows(x_BSH, start), _attention_mask(mask_BS, start)
+        rotary = self._rotary_rows(x_BSH, start, num_registers)
+        mask = _attention_mask(mask_BS, start)
         for index, block in enumerate(self.blocks):
             if self.in_context is not None and index == self.config.in_context_start:
                 x_BSH = torch.cat([class_BH[:, None] + self.in_context, x_BSH], dim=1)
                 start = self.config.in_context_tokens
-                rotary, mask = self._rotary_rows(x_BSH, start), _attention_mask(mask_BS, start)
+                rotary = self._rotary_rows(x_BSH, start, num_registers)
+                mask = _attention_mask(mask_BS, start)
             biased = self._with_pair_bias(mask, index, x_BSH.shape[1], start, num_registers)
             x_BSH = run_block(block, self.checkpoint_blocks, x_BSH, condition_BH, rotary, biased)
             if activations is not None:
@@ -204,17 +206,26 @@ class GenerativeEncoder(nn.Module):
         bias_1hSS = (bias_h[:, None, None] * pattern_SS)[None]
         return bias_1hSS if mask is None else bias_1hSS.masked_fill(~mask, -torch.inf)
 
-    def _rotary_rows(self, x_BSH: Tensor, num_in_context: int) -> Tensor | None:
-        """The rotary table's rows for a sequence that begins with so many in-context tokens."""
+    def _rotary_rows(self, x_BSH: Tensor, num_in_context: int, num_registers: int) -> Tensor | None:
+        """The rotary table's rows for a sequence of in-context tokens, registers and tokens.
+
+        Tokens have the positions from the config's K on, however many registers there are here, so
+        that a sample's own do not depend on the padding of its batch.
+        """
         if self.rotary is None:
             return None
-        first = self.config.in_context_tokens - num_in_context
-        rows = self.rotary[:, first : first + x_BSH.shape[1]]
-        if rows.shape[1] < x_BSH.shape[1]:
+        most = self.registers.shape[1]
+        num_tokens = x_BSH.shape[1] - num_in_context - num_registers
+        if num_tokens > most:
             raise ValueError(
                 f"a sequence of {x_BSH.shape[1]} is longer than the rotary table: the sample has "
-                f"more tokens than there are registers ({self.registers.shape[1]})"
+                f"more tokens than there are registers ({most})"
             )
+        zero = self.config.in_context_tokens
+        rows = self.rotary[:, zero - num_in_context : zero + num_registers]
+        if num_tokens:
+            tokens = self.rotary[:, zero + most : zero + most + num_tokens]
+            rows = torch.cat([rows, tokens], dim=1)
         return rows.to(x_BSH.device)
 
 

@@ -6,6 +6,7 @@ Shapes: B batch, K registers, D latent channels, N tokens, H width. t = 1 is cle
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -44,8 +45,25 @@ class SampleDomain(Protocol):
         """True at real tokens, (B, N)."""
 
 
+class Statistics(nn.Module):
+    """Knowledge of its training set that a model keeps, as buffers by name; images need none."""
+
+    def take(self, tensors: Mapping[str, Tensor]) -> None:
+        """Hold copies of the tensors. RuntimeError for a second time."""
+        if self._buffers:
+            raise RuntimeError("the model holds the statistics of its training set already")
+        for name, tensor in tensors.items():
+            self.register_buffer(name, tensor.detach().clone())
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors by name."""
+        return dict(self.named_buffers())
+
+
 class UNITE(nn.Module):
-    """The whole model. `flow` is kept because sampling needs its shift and clamp.
+    """The whole model. `flow` is kept because sampling needs its shift and clamp, `statistics` hold
+    what the domain must know of the training set (`Domain.statistics`), once training has begun.
 
     Raises ValueError when `config` does not fit `domain`.
     """
@@ -55,6 +73,7 @@ class UNITE(nn.Module):
         domain.validate(config)
         self.config, self.flow = config, flow
         self.domain: Any = domain  # the rooms above ask more of it than the model does
+        self.statistics = Statistics()
         self.embedder = domain.build_embedder(config.encoder.width, config.encoder)
         self.tokenizer = self._build_encoder(config.encoder)
         separate = config.sharing == "separate"

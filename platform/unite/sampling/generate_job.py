@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Self, cast
 
 import numpy as np
@@ -15,7 +15,7 @@ from rich.progress import BarColumn, TextColumn
 
 from unite import terminal
 from unite.checkpoints.load import load
-from unite.config.effects import override
+from unite.config.effects import override, refuse_changed
 from unite.config.schema import SamplingConfig, Solver
 from unite.config.serialise import to_dict
 from unite.domains.base import Domain
@@ -32,7 +32,7 @@ from unite.sampling.sample_folder import (
     sample_name,
     weights_digest,
 )
-from unite.sampling.seeds import sample_seeds
+from unite.sampling.seeds import Conditions, conditions, sample_seeds
 from unite.storage import Store
 from unite.words import clock, count
 
@@ -50,8 +50,11 @@ class GenerateArguments:
     or one of the authors' checkpoints."""
     labels: str = ""
     """Classes, such as 0-9 or 3,5,7 or 0-4,8; empty = all. They are drawn in turn."""
+    sizes: str = ""
+    """Sizes of samples that have one, and how many of each, such as 9x20,18x80 (20 molecules of 9
+    atoms, 80 of 18); empty = drawn as often as the training set has them."""
     num: int = 100
-    """Total number of samples."""
+    """Total number of samples; with `sizes`, those tell it."""
     out: str = "samples"
     """Folder or s3:// URI for the PNGs and samples.npz. FID tools can read it as it is: it holds no
     other images, and the grid is written beside it, as OUT-grid.png."""
@@ -83,6 +86,7 @@ def generate(arguments: GenerateArguments, default_storage: str) -> Store:
 
     ValueError, CheckpointError or StorageError say what is wrong with the input.
     """
+    arguments = _counted(arguments)
     for name in ("num", "batch_size"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
@@ -94,11 +98,17 @@ def generate(arguments: GenerateArguments, default_storage: str) -> Store:
     device = choose_device(arguments.device)
     model = load(path, ema=arguments.ema, map_location=device)
     labels = cycle_labels(arguments, model.domain.num_classes)
+    drawn_under = conditions(
+        model,
+        sample_seeds(arguments.seed, torch.arange(arguments.num)),
+        labels_B=labels,
+        sizes_B=parse_sizes(arguments.sizes) or None,
+    )
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{path} on {device}: {describe(settings)}")
     started = time.perf_counter()
     kept = claim(out, _request(model, arguments, settings), replace=arguments.replace)
-    images, nfe = _draw_all(model, labels, arguments, settings, out, kept)
+    images, nfe = _draw_all(model, drawn_under, arguments, settings, out, kept)
     seconds = time.perf_counter() - started
     _write_summary(out, grid, images, labels.numpy())
     drawn = len(images) - len(kept)
@@ -119,6 +129,7 @@ def _request(
         "weights": weights_digest(model.state_dict()),
         "labels": parse_labels(arguments.labels, model.domain.num_classes),
         "num": arguments.num,
+        **({"sizes": arguments.sizes} if arguments.sizes else {}),
         "seed": arguments.seed,
         "sampling": to_dict(settings),
         "noise": NOISE_VERSION,
@@ -130,6 +141,10 @@ def parse_labels(text: str, num_classes: int) -> list[int]:
 
     ValueError names the part that is none, and the classes that there are.
     """
+    if not num_classes:
+        if text.strip():
+            raise ValueError(f"--labels {text!r} has no effect: the model has no classes")
+        return [0]  # the null class
     labels: list[int] = []
     for part in text.split(",") if text.strip() else [f"0-{num_classes - 1}"]:
         match = re.fullmatch(r"([0-9]+)(?:-([0-9]+))?", part.strip())
@@ -146,6 +161,29 @@ def parse_labels(text: str, num_classes: int) -> list[int]:
     return labels
 
 
+def parse_sizes(text: str) -> list[int]:
+    """Size of each sample from sizes and numbers of samples, such as "9x20,18x80".
+
+    ValueError names the part that is neither.
+    """
+    sizes: list[int] = []
+    for part in text.split(",") if text.strip() else []:
+        match = re.fullmatch(r"([0-9]+)x([0-9]+)", part.strip())
+        if match is None:
+            raise ValueError(f"--sizes {text!r}: {part!r} is no size and number such as 9x20")
+        sizes.extend([int(match[1])] * int(match[2]))
+    return sizes
+
+
+def _counted(arguments: GenerateArguments) -> GenerateArguments:
+    """The arguments with the number of samples that `sizes` ask for."""
+    num = len(parse_sizes(arguments.sizes))
+    if not num or arguments.num == num:
+        return arguments
+    refuse_changed(arguments, ["num"], f"with --sizes, which ask for {count(num, 'sample')}")
+    return replace(arguments, num=num)
+
+
 def cycle_labels(arguments: GenerateArguments, num_classes: int) -> torch.Tensor:
     """Class of each sample (N,): the requested classes in turn."""
     labels = torch.tensor(parse_labels(arguments.labels, num_classes))
@@ -160,7 +198,8 @@ def choose_settings(arguments: GenerateArguments, path: str) -> SamplingConfig:
     config = read_run_config(path)
     base = SamplingConfig() if config is None else config.sampling
     chosen = {item.name: getattr(arguments, item.name, None) for item in fields(base)}
-    return override(base, {name: value for name, value in chosen.items() if value is not None})
+    given = {name: value for name, value in chosen.items() if value is not None}
+    return override(base, given, num_classes=1 if config is None else config.domain.num_classes)
 
 
 def choose_device(name: str) -> torch.device:
@@ -191,7 +230,7 @@ def describe(settings: SamplingConfig) -> str:
 
 def _draw_all(
     model: UNITE,
-    labels: torch.Tensor,
+    drawn_under: Conditions,
     arguments: GenerateArguments,
     settings: SamplingConfig,
     out: Store,
@@ -201,7 +240,7 @@ def _draw_all(
 
     Samples with indices in `kept` are read, the others drawn.
     """
-    domain = cast(Domain, model.domain)
+    domain, labels, mask = cast(Domain, model.domain), drawn_under.labels_B, drawn_under.mask_BK
     names = [sample_name(index, int(label)) for index, label in enumerate(labels)]
     images = {index: read_sample(out, names[index]) for index in sorted(kept)}
     missing = torch.tensor([index for index in range(len(labels)) if index not in kept])
@@ -211,9 +250,14 @@ def _draw_all(
     evaluations = 0
     with Drawing(len(missing)) as drawing:
         for samples in generate_batches(
-            model, labels[missing], seeds, arguments.batch_size, settings
+            model,
+            labels[missing],
+            seeds,
+            arguments.batch_size,
+            settings,
+            mask=None if mask is None else mask[missing],
         ):
-            for image in domain.render(samples.reconstruction).cpu().numpy():
+            for image in domain.render(samples.reconstruction, samples.mask_BK).cpu().numpy():
                 index = next(indices)
                 save_png(out, names[index], image)
                 images[index] = image

@@ -18,7 +18,7 @@ from unite.flow.guidance import GuidedPredictor
 from unite.flow.path import velocity
 from unite.flow.solvers import solve
 from unite.models.unite import UNITE
-from unite.sampling.seeds import fresh_seeds, sample_noise
+from unite.sampling.seeds import check_labels, conditions, fresh_seeds, sample_noise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,8 @@ class Samples:
     """Latents at t = 1."""
     reconstruction: Any
     """The decoded latents, as the domain's head gives them (images: (B, C, H, W), not clamped)."""
+    mask_BK: Tensor | None = None
+    """Registers in use; None = all."""
     nfe_B: Tensor
     """Velocity evaluations of each sample (int64, CPU): the number of function evaluations."""
     network_rows_B: Tensor
@@ -39,7 +41,7 @@ class Samples:
 
 def sample(
     model: UNITE,
-    labels_B: Tensor | Sequence[int],
+    labels_B: Tensor | Sequence[int] | None = None,
     noise_BKD: Tensor | None = None,
     seeds_B: Tensor | Sequence[int] | None = None,
     solver: Solver = "dopri5",
@@ -47,17 +49,23 @@ def sample(
     cfg_scale: float = 1.0,
     cfg_interval: tuple[float, float] = (0.1, 1.0),
     *,
+    num: int | None = None,
     atol: float = 1e-6,
     rtol: float = 1e-3,
     mask_BK: Tensor | None = None,
 ) -> tuple[Tensor, Any]:
-    """Sample the classes `labels_B`: latents (B, K, D), and their decoded form.
+    """Sample the classes `labels_B`, or `num` samples without a class: latents (B, K, D), and their
+    decoded form.
 
     Images are (B, C, H, W), to be clamped to [0, 1] (`model.domain.render` does). The noise
-    is given, or made from one integer seed per sample, or fresh. The remaining arguments are those
-    of SamplingConfig. ValueError on labels, seeds or noise that do not fit the model;
-    IntegrationError when the flow leaves the finite numbers.
+    is given, or made from one integer seed per sample, or fresh; so are sizes, by `mask_BK`. The
+    remaining arguments are those of SamplingConfig. ValueError on labels, seeds or noise that do
+    not fit the model; IntegrationError when the flow leaves the finite numbers.
     """
+    if (labels_B is None) == (num is None):
+        raise ValueError("give labels_B or num, the number of samples without a class")
+    if labels_B is None:
+        labels_B = torch.full((num or 0,), model.null_label)
     config = SamplingConfig(
         solver=solver,
         num_steps=num_steps,
@@ -71,11 +79,22 @@ def sample(
 
 
 def generate_batches(
-    model: UNITE, labels: Tensor, seeds: Tensor, batch_size: int, config: SamplingConfig
+    model: UNITE,
+    labels: Tensor,
+    seeds: Tensor,
+    batch_size: int,
+    config: SamplingConfig,
+    *,
+    mask: Tensor | None = None,
 ) -> Iterator[Samples]:
-    """Draw samples in batches; the batch size changes a sample by rounding at most."""
-    for labels_B, seeds_B in zip(labels.split(batch_size), seeds.split(batch_size), strict=True):
-        yield draw(model, labels_B, config, seeds_B=seeds_B)
+    """Draw samples in batches; the batch size changes a sample by rounding at most.
+
+    `mask` (N, K) is that of `conditions`; None draws the sizes.
+    """
+    for start in range(0, len(labels), batch_size):
+        part = slice(start, start + batch_size)
+        mask_BK = None if mask is None else mask[part]
+        yield draw(model, labels[part], config, seeds_B=seeds[part], mask_BK=mask_BK)
 
 
 def draw(
@@ -93,9 +112,16 @@ def draw(
     beside the network, and keeps rounding, which differs from batch to batch, out of dopri5's error
     estimates and thereby out of its steps.
     """
-    labels_B = _check_labels(torch.as_tensor(labels_B), model)
+    if config.cfg_scale != 1.0 and not model.domain.num_classes:
+        raise ValueError(
+            f"cfg_scale = {config.cfg_scale} has no effect: the model has no classes to guide to"
+        )
     weight = next(model.parameters())
     device, dtype = weight.device, weight.dtype
+    labels_B = check_labels(torch.as_tensor(labels_B), model)
+    if noise_BKD is None and mask_BK is None:
+        seeds_B = _given_seeds(seeds_B, len(labels_B))
+        mask_BK = conditions(model, seeds_B, labels_B=labels_B).mask_BK
     mask_BK = None if mask_BK is None else mask_BK.to(device)
     z_BKD = _initial_noise(model, len(labels_B), noise_BKD, seeds_B, mask_BK).to(device)
 
@@ -126,6 +152,7 @@ def draw(
             labels_B=labels_B,
             z_BKD=z_BKD,
             reconstruction=model.decode(z_BKD, mask_BK),
+            mask_BK=mask_BK,
             nfe_B=solution.nfe_B,
             network_rows_B=guided.network_rows_B,
         )
@@ -142,20 +169,12 @@ def _evaluating(model: UNITE) -> Iterator[None]:
         model.train(training)
 
 
-def _check_labels(labels_B: Tensor, model: UNITE) -> Tensor:
-    if labels_B.dim() != 1 or not len(labels_B) or labels_B.is_floating_point():
-        raise ValueError(
-            f"labels_B must hold one integer per sample, not {labels_B.dtype} of shape "
-            f"{tuple(labels_B.shape)}"
-        )
-    bad = labels_B[(labels_B < 0) | (labels_B > model.null_label)]
-    if len(bad):
-        num = model.domain.num_classes
-        raise ValueError(
-            f"labels_B holds {bad[0].item()}, but the model has {num} classes: labels are "
-            f"0..{num - 1}, and {model.null_label} means no class"
-        )
-    return labels_B.long()
+def _given_seeds(seeds_B: Tensor | Sequence[int] | None, num: int) -> Tensor:
+    """The seeds of `num` samples, fresh ones where none are given."""
+    seeds_B = fresh_seeds(num) if seeds_B is None else torch.as_tensor(seeds_B).long()
+    if seeds_B.shape != (num,):
+        raise ValueError(f"seeds_B has shape {tuple(seeds_B.shape)}, but there are {num} labels")
+    return seeds_B
 
 
 def _initial_noise(
@@ -166,18 +185,11 @@ def _initial_noise(
     mask_BK: Tensor | None,
 ) -> Tensor:
     """The state at t = 0, zero where the mask says padding."""
+    expected = model.noise_shape if mask_BK is None else (mask_BK.shape[1], model.noise_shape[1])
     if noise_BKD is not None and seeds_B is not None:
         raise ValueError("give noise_BKD or seeds_B, not both: the seeds would have no effect")
     if noise_BKD is None:
-        seeds_B = fresh_seeds(num) if seeds_B is None else torch.as_tensor(seeds_B).long()
-        if seeds_B.shape != (num,):
-            raise ValueError(
-                f"seeds_B has shape {tuple(seeds_B.shape)}, but there are {num} labels"
-            )
-        noise_BKD = sample_noise(seeds_B, model.noise_shape)
-        if mask_BK is not None:
-            noise_BKD = noise_BKD[:, : mask_BK.shape[1]]
-    expected = model.noise_shape if mask_BK is None else (mask_BK.shape[1], model.noise_shape[1])
+        noise_BKD = sample_noise(_given_seeds(seeds_B, num), expected)
     if noise_BKD.shape != (num, *expected):
         raise ValueError(
             f"noise_BKD has shape {tuple(noise_BKD.shape)}, but {num} labels and this model need "

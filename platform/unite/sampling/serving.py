@@ -90,7 +90,7 @@ class ServedModel:
         t_B = t_B * model.config.encoder.tokenize_t_max
         return model.decode(model.tokenize(sample, noise_BKD, t_B))
 
-    def _rendered(self, batches: Sequence[Tensor]) -> np.ndarray:
+    def _rendered(self, batches: Sequence[Any]) -> np.ndarray:
         images = [self._model.domain.render(batch).cpu().numpy() for batch in batches]
         return np.concatenate(images)
 

@@ -15,8 +15,9 @@ import torch
 from unite.config.schema import RunConfig
 from unite.flow.random import Purpose, stream_keys
 from unite.models.unite import UNITE
-from unite.sampling.generator import sample
+from unite.sampling.generator import draw
 from unite.sampling.grid import image_grid
+from unite.sampling.seeds import labels_in_turn
 from unite.training.parallelize import World
 from unite.training.step import tokenization_noise
 
@@ -62,26 +63,17 @@ def evaluate_reconstruction(
 
 
 def sample_images(model: UNITE, config: RunConfig, num: int, seed: int) -> np.ndarray:
-    """`num` class-conditional samples, classes in turn: uint8 (N, H, W, C)."""
+    """Pictures of `num` samples, classes in turn: uint8 (N, H, W, C)."""
     device = next(model.parameters()).device
-    labels_B = torch.arange(num, device=device) % model.domain.num_classes
-    settings = config.sampling
-    _, images = sample(
-        model,
-        labels_B,
-        seeds_B=torch.arange(num, device=device) + seed,
-        solver=settings.solver,
-        num_steps=settings.num_steps,
-        cfg_scale=settings.cfg_scale,
-        cfg_interval=settings.cfg_interval,
-        atol=settings.atol,
-        rtol=settings.rtol,
+    labels_B = labels_in_turn(torch.arange(num, device=device), model.domain.num_classes)
+    samples = draw(
+        model, labels_B, config.sampling, seeds_B=torch.arange(num, device=device) + seed
     )
-    return model.domain.render(images).cpu().numpy()
+    return model.domain.render(samples.reconstruction, samples.mask_BK).cpu().numpy()
 
 
 def sample_grid(model: UNITE, config: RunConfig) -> np.ndarray:
     """The fixed-seed grid, one column per class for up to ten classes: uint8 (H, W, C)."""
     num = config.evaluation.num_samples
     images = sample_images(model, config, num, GRID_SEED)
-    return image_grid(images, columns=min(model.domain.num_classes, 10, num))
+    return image_grid(images, columns=min(model.domain.num_classes or 10, 10, num))

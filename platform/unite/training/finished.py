@@ -112,7 +112,8 @@ def _address(browse: str) -> str:
 
 def _next(run: Run, report: Report) -> list[str]:
     flags, last = run_flags(run), min(run.config.domain.num_classes, 10) - 1
-    drawn = ["--labels", f"0-{last}" if last else "0", "--num", "100", "--out", "samples"]
+    classes = ["--labels", f"0-{last}" if last else "0"] if last >= 0 else []
+    drawn = [*classes, "--num", "100", "--out", "samples"]
     commands = {
         command("python", "jobs/generate.py", *flags, *drawn): "more samples",
         command("python", "jobs/evaluate.py", *flags): "every metric",

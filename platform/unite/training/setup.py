@@ -15,7 +15,13 @@ from typing import Any
 import torch
 
 from unite.checkpoints.lease import Lease
-from unite.checkpoints.store import CheckpointError, CheckpointWriter, read_checkpoint
+from unite.checkpoints.load import STATISTICS
+from unite.checkpoints.store import (
+    Checkpoint,
+    CheckpointError,
+    CheckpointWriter,
+    read_checkpoint,
+)
 from unite.config.schema import RunConfig
 from unite.data.bad_rows import BadRowList
 from unite.data.loader import BatchStream, sequential_batches
@@ -39,6 +45,7 @@ logger = logging.getLogger(__name__)
 TOKEN_FILE = "token"
 STOP_POLL_SECONDS = 1.0
 EVAL_BATCH = 64
+STATISTICS_BATCH = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +118,9 @@ def build_trainer(
     plan = Plan.of(config, train.num_rows)
     checkpoint = read_checkpoint(job.resume_from) if job.resume_from else None
     stream = _stream(job, train, world, reader, checkpoint.images if checkpoint else 0)
-    model = parallelize(build_model(config), config.training, world.device)
+    model = build_model(config)
+    model.statistics.take(_statistics(config, train, world))
+    model = parallelize(model, config.training, world.device)
     trainer = Trainer(
         config=config,
         plan=plan,
@@ -135,6 +144,7 @@ def build_trainer(
     )
     if checkpoint is not None:
         _check_data(checkpoint.state, train)
+        _check_statistics(model, checkpoint)
         if world.is_main:
             _tell_other_noise(checkpoint.state)
         trainer.restore(checkpoint)
@@ -228,6 +238,35 @@ def _check_data(state: dict[str, Any], shards: ShardSet) -> None:
             f"holds {shards.digest}: rows would repeat or go missing. Restore the data, or start "
             "with --resume never."
         )
+
+
+def _statistics(config: RunConfig, train: ShardSet, world: World) -> dict[str, torch.Tensor]:
+    """Statistics of the training set that its domain asks for; read by one rank for all."""
+
+    def fields() -> Iterator[Any]:
+        batches = sequential_batches(
+            train,
+            domain,
+            batch_size=STATISTICS_BATCH,
+            decode_threads=config.data.decode_threads,
+            max_bad_fraction=config.data.max_bad_fraction,
+        )
+        yield from (batch.fields for batch in batches)
+
+    domain = build_domain(config.domain)
+    return world.gather(domain.statistics(fields()) if world.is_main else {})[0]
+
+
+def _check_statistics(model: UNITE, checkpoint: Checkpoint) -> None:
+    """CheckpointError when a model's statistics are not those of the training set at hand."""
+    stored = checkpoint.parts["model"]
+    for name, tensor in model.statistics.tensors.items():
+        kept = stored.get(f"{STATISTICS}{name}")
+        if kept is None or not torch.equal(kept, tensor.cpu()):
+            raise CheckpointError(
+                f"the checkpoint keeps other statistics of its training set ({name}) than "
+                "data.train gives. Restore the data and domain.*, or start with --resume never."
+            )
 
 
 def _tell_other_noise(state: dict[str, Any]) -> None:

@@ -41,7 +41,7 @@ from unite.paper import DOPRI5_EVALUATIONS, counterpart, model_counterpart
 from unite.sampling.generate_job import describe
 from unite.sampling.generator import Samples, draw
 from unite.sampling.grid import image_grid
-from unite.sampling.seeds import sample_seeds, uniform_labels
+from unite.sampling.seeds import labels_in_turn, sample_seeds, uniform_labels
 
 Labels = Literal["balanced", "uniform"]
 
@@ -165,7 +165,7 @@ class Generation(Suite):
 
     def _labels(self, indices_B: Tensor, num_classes: int) -> Tensor:
         if self.labels == "balanced":
-            return indices_B % num_classes
+            return labels_in_turn(indices_B, num_classes)
         return uniform_labels(self.total, num_classes, self.seed)[indices_B]
 
     def _fidelity_rows(

@@ -27,8 +27,8 @@ from rich.console import Console
 from unite import tracking
 from unite.ablation.options import SweepOptions
 from unite.ablation.results import Result, is_trained, total_images, write_result
+from unite.ablation.roles import LATENT_STD
 from unite.ablation.trials import Sweep, Trial, expand
-from unite.ablation.verdict import LATENT_STD
 from unite.checkpoints.store import CheckpointWriter, checkpoint_digest, latest
 from unite.config.axes import find_axis
 from unite.config.schema import TrackingConfig

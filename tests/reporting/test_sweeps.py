@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from unite import tracking
-from unite.ablation.verdict import PSNR, Estimate
+from unite.ablation.verdict import Estimate
 from unite.reporting.sweeps import Value, view_sweep
 
 FD = "FD-pixels"
@@ -154,4 +154,4 @@ def test_psnr_has_no_counterpart(seen):
     for sweep in seen.sweeps:
         for cohort in sweep.cohorts:
             place = list(cohort.metrics).index("held-out PSNR (dB)")
-            assert {values[place].paper for _, values in cohort.points} == {""}, PSNR
+            assert {values[place].paper for _, values in cohort.points} == {""}, "PSNR is no rFID"

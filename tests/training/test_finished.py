@@ -22,7 +22,7 @@ from unite.training.finished import (
 )
 from unite.training.runs import open_run
 
-FIGURES = {"psnr_db": 21.0, "latent_std": 0.4, "grid": "grid.png", "curves": "curves.png"}
+FIGURES = {"quality": 21.0, "latent_std": 0.4, "grid": "grid.png", "curves": "curves.png"}
 HOW = {"resume": "auto", "allow_changes": False}
 
 
@@ -79,9 +79,19 @@ def test_the_command_for_more_samples_is_one_that_generate_takes(run):
 
 @pytest.mark.parametrize("half", [{"read_samples": 0.9}, {"read_real": 0.9}])
 def test_half_a_reading_of_samples_is_not_told(run, half):
-    figures = FIGURES | {"psnr_db": None, "latent_std": None}
+    figures = FIGURES | {"quality": None, "latent_std": None}
     lines = report_lines(run, Report(images=256, **figures, **half))
     assert not [line for line in lines if line.startswith(("samples", "latent", "reconstruction"))]
+
+
+def test_the_report_of_an_older_version_is_read(run):
+    content = run.folder.read_json(FILE)
+    content["psnr_db"] = content.pop("quality")
+    del content["metric"]
+    run.folder.write_json(FILE, content)
+    _, report = find_finished(run.config, **HOW)
+    assert report == Report(images=256, **FIGURES)
+    assert "21.0 dB PSNR on held-out images" in "\n".join(report_lines(run, report))
 
 
 def test_a_finished_run_says_how_to_train_longer(run):

@@ -45,7 +45,7 @@ def test_the_report_takes_the_last_evaluations_grid(smoke, make_trainer, monkeyp
     report = build_report(run)
     assert report.images == 64
     assert report.read_samples is None
-    assert report.psnr_db == trainer.metrics["eval/psnr"]
+    assert report.quality == trainer.metrics["eval/psnr"]
     assert report.grid == f"{run.folder}/samples.png"
     assert run.folder.is_file("samples.png")
     run.folder.delete("samples.png")
@@ -57,7 +57,7 @@ def test_what_is_printed(smoke, capsys):
     figures = {"read_samples": 0.998, "read_real": 0.987}
     whole = Report(
         images=39040,
-        psnr_db=33.21,
+        quality=33.21,
         latent_std=0.361,
         grid="x/samples.png",
         curves="x/curves.png",
@@ -76,7 +76,7 @@ def test_what_is_printed(smoke, capsys):
     ):
         assert line in out
     print_report(
-        run, Report(images=1, psnr_db=None, latent_std=None, grid="none", curves="none"), 1.0
+        run, Report(images=1, quality=None, latent_std=None, grid="none", curves="none"), 1.0
     )
     out = capsys.readouterr().out
     assert "reconstruction" not in out and "latent/std" not in out

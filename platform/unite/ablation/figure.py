@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from unite.ablation.roles import LATENT_STD
 from unite.ablation.verdict import (
-    LATENT_STD,
-    PSNR,
     Measured,
     estimate,
     paper_cells,
@@ -19,10 +18,9 @@ from unite.ablation.verdict import (
 )
 from unite.config.axes import Axis, Cell, Point
 from unite.figures.chart import Figure, Panel, Series
-from unite.metrics.specs import better_words, shown_name
+from unite.metrics.specs import better_words, shown_name, spec_of
 from unite.paper import TABLES
 
-NAMES = {PSNR: "held-out PSNR (dB)", LATENT_STD: "latent/std"}
 MOST_TICKS = 6
 
 
@@ -40,7 +38,10 @@ def sweep_figure(axis: Axis, measured: Sequence[Measured], caption: str = "") ->
 
 def metric_name(metric: str) -> str:
     """A logged metric as axes and tables name it: its true name, with its extractor."""
-    return NAMES.get(metric, shown_name(metric))
+    row = spec_of(metric)
+    if metric == LATENT_STD or row is None or row.elsewhere or not row.logged:
+        return "latent/std" if metric == LATENT_STD else shown_name(metric)
+    return f"held-out {row.name}" + (f" ({row.unit})" if row.unit else "")
 
 
 def which_way(metric: str) -> str:

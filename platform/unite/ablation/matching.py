@@ -12,7 +12,7 @@ from functools import cache
 
 import torch
 
-from unite.config.schema import EncoderConfig, FlowConfig, ImagesConfig, ModelConfig
+from unite.config.schema import DomainConfig, EncoderConfig, FlowConfig, ModelConfig
 from unite.domains import build_domain
 from unite.models import UNITE, parameter_counts
 
@@ -23,13 +23,13 @@ MLP_STEPS = 16
 
 
 @cache
-def trained_parameters(domain: ImagesConfig, model: ModelConfig) -> int:
+def trained_parameters(domain: DomainConfig, model: ModelConfig) -> int:
     """Trained parameters of a model, counted on shapes alone."""
     with torch.device("meta"):
         return parameter_counts(UNITE(model, build_domain(domain), FlowConfig()))["trained"]
 
 
-def matched_encoder(domain: ImagesConfig, model: ModelConfig, target: int) -> dict[str, object]:
+def matched_encoder(domain: DomainConfig, model: ModelConfig, target: int) -> dict[str, object]:
     """Overrides that bring `model` to about `target` trained parameters, which must not be fewer.
 
     The encoder gets the greatest width (head width stays even) that does not exceed the target;

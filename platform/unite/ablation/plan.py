@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from unite.ablation.expect import expect_sweep, known_rate
@@ -178,17 +179,14 @@ def _timed_steps(config: RunConfig, device: torch.device) -> float:
 
 
 def _step(config: RunConfig, device: torch.device, images: int) -> Any:
-    """A training step on random images, as a function."""
+    """A training step on samples that the domain invents, as a function."""
     model = parallelize(build_model(config), config.training, device)
     optimizers, step = build_optimizers(model, config.optim), TrainingStep(model, config, None)
-    domain, generator = config.domain, torch.Generator().manual_seed(0)
-    shape = (images, domain.size, domain.size, domain.channels)
-    fields = {
-        "image": torch.randint(256, shape, generator=generator, dtype=torch.uint8).to(device),
-        "label": torch.zeros(images, dtype=torch.int64, device=device),
-    }
+    domain = build_domain(config.domain)
+    arrays = domain.example_fields(images, np.random.default_rng(0))
+    fields = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
     rows_B = torch.arange(images, device=device)
-    sample, labels_B = build_domain(domain).to_sample(fields)
+    sample, labels_B = domain.to_sample(fields)
 
     def one_step() -> None:
         optimizers.zero_grad()

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from unite.ablation.results import Result
+from unite.ablation.roles import LATENT_STD, judged_by, like, shown_names
 from unite.ablation.trials import Trial
 from unite.config.axes import Axis, Cell, Claim, Point, Role
-from unite.metrics.specs import higher_is_better, shown_name, spec_of
+from unite.metrics.specs import better_words, higher_is_better, shown_name, spec_of
 from unite.paper import TABLES
 from unite.training.monitors import has_learned
 
@@ -25,8 +26,6 @@ RULE = (
 )
 DECISIVE = 2.0
 """Number of standard errors beyond which a difference decides."""
-PSNR = "eval/reconstruction/psnr"
-LATENT_STD = "eval/latent/std"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,29 +73,27 @@ def estimate(measured: Iterable[Measured], point: Point, metric: str) -> Estimat
     return Estimate(values=values) if values else None
 
 
-def distances(measured: Iterable[Measured]) -> list[str]:
-    """Names of the Frechet distances of samples, in the order of the extractors."""
-    return _logged(measured, "generation", ("fid", "fd"))
-
-
 def metrics_of(role: Role, measured: Sequence[Measured]) -> list[str]:
-    """Metrics by which a role is judged, measured in the place of the paper's.
-
-    Samples by each distance; reconstructions by rFID as the paper does, else by each rFD, else by
-    PSNR. Extractors may see different things, so no one of them speaks for the others.
-    """
-    if role == "generation":
-        return distances(measured) or ["eval/generation/fd"]
-    found = _logged(measured, "reconstruction", ("rfid", "rfd"))
-    return [name for name in found if name.endswith("/rfid")] or found or [PSNR]
+    """Metrics by which a role is judged, measured in the place of the paper's."""
+    return judged_by(role, _names(measured), _kind(measured))
 
 
 def shown_metrics(axis: Axis, measured: Sequence[Measured]) -> list[str]:
-    """Metrics with a panel in figure and report; guidance changes no reconstruction or latent."""
-    of_samples = [*distances(measured), *_scores(measured)]
-    if not axis.trains:
-        return of_samples
-    return [*of_samples, *_logged(measured, "reconstruction", ("rfid", "rfd")), PSNR, LATENT_STD]
+    """Metrics with a panel in figure and report."""
+    return shown_names(_names(measured), trains=axis.trains, kind=_kind(measured))
+
+
+def has_distances(measured: Measured) -> bool:
+    """True if a trial's samples were measured, as a collapsed model's cannot be."""
+    return any(name.startswith("eval/generation/") for name in measured.result.metrics)
+
+
+def _names(measured: Iterable[Measured]) -> list[str]:
+    return list(dict.fromkeys(name for each in measured for name in each.result.metrics))
+
+
+def _kind(measured: Sequence[Measured]) -> str:
+    return measured[0].trial.config.domain.kind if measured else ""
 
 
 def paper_cells(axis: Axis) -> dict[str, Mapping[Point, Cell]]:
@@ -112,32 +109,13 @@ def paper_cells(axis: Axis) -> dict[str, Mapping[Point, Cell]]:
 
 
 def counterparts(axis: Axis, measured: Sequence[Measured]) -> dict[str, Mapping[Point, Cell]]:
-    """Our metric -> the paper's figures for the same kind of number.
+    """Our metric -> the paper's figures for the same kind of number, on the first extractor.
 
     PSNR has none, though claims on rFID are judged by it where nothing else is measured.
     """
-    ours = {
-        "gFID": metrics_of("generation", measured)[0],
-        "rFID": metrics_of("reconstruction", measured)[0],
-        "IS": next(iter(_scores(measured)), PSNR),
-    }
-    return {ours[name]: cells for name, cells in paper_cells(axis).items() if ours[name] != PSNR}
-
-
-def _scores(measured: Iterable[Measured]) -> list[str]:
-    """Inception Score, or the score of another classifier in its place."""
-    return _logged(measured, "generation", ("is", "cs"))
-
-
-def _logged(measured: Iterable[Measured], suite: str, heads: Sequence[str]) -> list[str]:
-    """Logged names of a suite whose metric is one of `heads`, whatever its extractor."""
-    start = f"eval/{suite}/"
-    names = dict.fromkeys(name for each in measured for name in each.result.metrics)
-    return [
-        name
-        for name in names
-        if name.startswith(start) and name.removeprefix(start).partition("-")[0] in heads
-    ]
+    names = _names(measured)
+    pairs = ((like(name, names), cells) for name, cells in paper_cells(axis).items())
+    return {ours[0]: cells for ours, cells in pairs if ours}
 
 
 def paper_name(cell: Cell) -> str:
@@ -222,7 +200,8 @@ def _paper_words(axis: Axis, claim: Claim) -> str:
     cells = axis.paper[claim.role]
     name = paper_name(cells[claim.better])
     better, worse = (f"{paper_value(cells[point]):g}" for point in (claim.better, claim.worse))
-    return f"Paper ({_sources(axis, claim)}): {name} {better} against {worse}, lower is better."
+    which = better_words(name)
+    return f"Paper ({_sources(axis, claim)}): {name} {better} against {worse}, {which}."
 
 
 def _best(axis: Axis, measured: Sequence[Measured]) -> list[str]:
@@ -246,7 +225,8 @@ def _best_by(axis: Axis, measured: Sequence[Measured], role: Role, metric: str) 
     line = f"Best {_name(metric)}: {found[ours]} at {name_of(axis, ours)}."
     cells = axis.paper.get(role, {})
     if cells:
-        theirs = min(cells, key=lambda point: paper_value(cells[point]))
+        best_of = max if higher_is_better(next(iter(cells.values())).metric) else min
+        theirs = best_of(cells, key=lambda point: paper_value(cells[point]))
         best = f"{paper_name(cells[theirs])} {paper_value(cells[theirs]):g}"
         line += f" The paper's: {best} at {name_of(axis, theirs)}."
     return [line]

@@ -14,8 +14,8 @@ from typing import Any
 
 from unite import tracking
 from unite.ablation.results import Result, is_trained, mark_trial, read_result, write_result
+from unite.ablation.roles import LATENT_STD
 from unite.ablation.trials import Sweep, Trial, Work
-from unite.ablation.verdict import LATENT_STD, PSNR
 from unite.checkpoints.lease import hold
 from unite.checkpoints.store import checkpoint_digest, latest, read_state
 from unite.cluster.connect import CapacityError, describe_cluster
@@ -32,6 +32,7 @@ from unite.cluster.train import (
 from unite.cluster.tune import NO_ROOM, beside_trial
 from unite.config.serialise import diff
 from unite.data.loader import local_reader
+from unite.domains import build_domain
 from unite.drivers.evaluate import evaluate
 from unite.drivers.evaluate import prepare as prepare_evaluation
 from unite.drivers.sweep_runs import training_run
@@ -164,7 +165,8 @@ def measure(run: Run, trial: Trial, workers: int, seconds: Mapping[str, float]) 
     except (MetricError, WorkError) as error:
         if latent_std >= run.config.training.collapse_std:
             raise
-        metrics = {PSNR: state["metrics"]["eval/psnr"]}
+        quality = build_domain(run.config.domain).best_metric
+        metrics = {f"eval/reconstruction/{quality}": state["metrics"][f"eval/{quality}"]}
         remarks.append(f"no distances: {error}")
     return Result(
         metrics={**metrics, LATENT_STD: latent_std},

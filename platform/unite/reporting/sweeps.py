@@ -15,8 +15,8 @@ from unite.ablation.verdict import (
     RULE,
     Estimate,
     counterparts,
-    distances,
     estimate,
+    has_distances,
     name_of,
     paper_name,
     paper_value,
@@ -127,7 +127,7 @@ def _cohorts(axis: Axis, trials: Sequence[SweepTrial]) -> list[Group]:
     A collapsed trial has no distances, and may have no card at all: it is counted with the rest.
     """
     groups: list[Group] = []
-    collapsed = [each for each in trials if not each.entries and not distances([each.measured])]
+    collapsed = [each for each in trials if not each.entries and not has_distances(each.measured)]
     for trial in trials:
         if trial in collapsed:
             continue

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from unite.metrics.specs import SPECS, spec_of
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
@@ -37,18 +39,6 @@ EXPERIMENT_TAGS = {
     "Numbers under `eval/` have metric cards: `python dashboards/build.py` shows them beside the "
     "paper's. `tags.role = 'sweep'` in the search box finds the ablations.",
 }
-HEADLINES = (
-    "eval/generation/fid",
-    "eval/generation/fd-",
-    "eval/generation/is",
-    "eval/reconstruction/rfid",
-    "eval/reconstruction/rfd-",
-    "eval/reconstruction/psnr",
-    "eval/psnr",
-    "latent/std",
-    "loss/total",
-)
-"""Metrics of a description, by their first letters; where a name ends in "-", every extractor's."""
 MACHINE = ("checkpoint/", "data/", "memory/", "throughput/", "epoch")
 """First letters of metrics about the machine and the progress of training."""
 EVALUATION = "eval/"
@@ -172,11 +162,15 @@ def note(run: Run) -> str:
 
 def headline_numbers(metrics: Mapping[str, float]) -> dict[str, float]:
     """The metrics that stand in a description, the first one first."""
-    found = {}
-    for head in HEADLINES:
-        fits = (lambda name, head=head: name.startswith(head)) if head[-1] == "-" else head.__eq__
-        found |= {name: metrics[name] for name in sorted(metrics) if fits(name)}
-    return found
+    rows = [row for row in SPECS.values() if row.column == "runs" and row.better]
+    names = [
+        name
+        for row in rows
+        for name in sorted(metrics)
+        if name.startswith(f"eval/{row.family}/") and spec_of(name) is row
+    ]
+    names += [*(row.logged_name for row in rows), "latent/std", "loss/total"]
+    return {name: metrics[name] for name in names if name in metrics}
 
 
 def _digest(text: str) -> str:

@@ -11,11 +11,14 @@ from dataclasses import asdict, dataclass
 
 from unite.config.schema import RunConfig
 from unite.config.validate import validate
+from unite.metrics.specs import spec_of
 from unite.storage import StorageError
 from unite.training.runs import Run, changed_fields, open_run, run_flags
 from unite.words import clock, command, count
 
 FILE = "report.json"
+OLD_QUALITY = "psnr_db"
+"""Name of `quality` in the files of older versions."""
 REPLACED = ("--training.epochs", "--resume")
 """Flags, each with a value, that continuing a finished run sets anew."""
 LOCAL_PAGES = "http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
@@ -27,7 +30,8 @@ class Report:
     """The figures that are printed at the end of a run."""
 
     images: int
-    psnr_db: float | None
+    quality: float | None
+    """Held-out reconstruction by the domain's own metric; None before the first evaluation."""
     latent_std: float | None
     grid: str
     """Path of the last sample grid, or the command that draws one."""
@@ -36,6 +40,8 @@ class Report:
     """Share of samples that a classifier of real images reads as their class, 0..1; digits only."""
     read_real: float | None = None
     """Share of real held-out images that the classifier reads as their class, 0..1."""
+    metric: str = "psnr"
+    """Name of that metric."""
     seconds: float = 0.0
     """Duration of the session that ended the run, in seconds."""
     browse: str = ""
@@ -60,7 +66,10 @@ def find_finished(
     if run.resume_from is None or not run.folder.is_file(FILE):
         return None
     try:
-        report = Report(**run.folder.read_json(FILE))
+        content = run.folder.read_json(FILE)
+        if OLD_QUALITY in content:
+            content["quality"] = content.pop(OLD_QUALITY)
+        report = Report(**content)
     except (StorageError, TypeError):
         return None
     is_newest = report.images == int(run.resume_from.name)
@@ -71,8 +80,11 @@ def report_lines(run: Run, report: Report) -> list[str]:
     """The figures of a finished run, and what to do next."""
     session = f", {clock(report.seconds)} in the last session" if report.seconds else ""
     rows = {"trained": f"{count(report.images, 'image')}{session}"}
-    if report.psnr_db is not None:
-        rows["reconstruction"] = f"{report.psnr_db:.1f} dB PSNR on held-out images"
+    if report.quality is not None:
+        row = spec_of(f"eval/{report.metric}")
+        unit, name = (row.unit, row.name) if row else ("", report.metric)
+        measured = " ".join(filter(None, (f"{report.quality:#.3g}", unit, name)))
+        rows["reconstruction"] = f"{measured} on held-out {run.config.domain.kind}"
     if report.read_samples is not None and report.read_real is not None:
         rows["samples"] = (
             f"{report.read_samples:.1%} read as the intended class by a classifier trained on "

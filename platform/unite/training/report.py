@@ -39,10 +39,12 @@ def build_report(run: Run) -> Report:
     state = read_state(folder, "images", "metrics")
     metrics = state["metrics"]
     readable = run.config.data.train == DIGITS
+    metric = build_domain(run.config.domain).best_metric
     read = _draw_and_read(run, folder) if readable else {}
     return Report(
         images=state["images"],
-        psnr_db=metrics.get("eval/psnr"),
+        quality=metrics.get(f"eval/{metric}"),
+        metric=metric,
         latent_std=metrics.get("latent/std"),
         grid=_grid(run.folder),
         curves=_draw_curves(run, state),
@@ -52,10 +54,13 @@ def build_report(run: Run) -> Report:
 
 
 def _draw_curves(run: Run, state: dict[str, Any]) -> str:
-    metric = f"eval/{build_domain(run.config.domain).best_metric}"
-    limit = run.config.training.collapse_std
-    noun = build_domain(run.config.domain).noun
-    figure = dynamics_figure(state["history"], metric=metric, collapse_std=limit, noun=noun)
+    domain, limit = build_domain(run.config.domain), run.config.training.collapse_std
+    figure = dynamics_figure(
+        state["history"],
+        metric=f"eval/{domain.best_metric}",
+        collapse_std=limit,
+        noun=domain.noun,
+    )
     run.folder.write(CURVES_FILE, picture(figure).png)
     return f"{run.folder}/{CURVES_FILE}"
 

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from unite.domains import build_domain
 from unite.evaluation.chunks import Arrays, Chunk
 from unite.evaluation.dataset import Dataset, undecodable
 from unite.evaluation.instruments import Instruments, Rows
@@ -17,7 +18,7 @@ from unite.evaluation.pictures import png
 from unite.evaluation.results import Outcome, Row
 from unite.evaluation.task import Suite
 from unite.figures import sheet
-from unite.figures.trajectory import TrajectoryCurve, trajectory_figure
+from unite.figures.trajectory import TrajectoryCurve, to_the_input, trajectory_figure
 from unite.metrics.noise_levels import (
     Trajectory,
     TrajectoryConfig,
@@ -38,6 +39,11 @@ class TrajectorySuite(Suite):
 
     data: Dataset
     config: TrajectoryConfig = field(default_factory=TrajectoryConfig)
+
+    @property
+    def metric(self) -> str:
+        """Metric of the curve: the domain's own for the quality of reconstructions."""
+        return build_domain(self.subject.config.domain).best_metric
 
     @property
     def cost(self) -> float:
@@ -65,29 +71,31 @@ class TrajectorySuite(Suite):
             sums.merge(TrajectorySums.from_state(self.config, state))
         result = sums.result()
         assert picture is not None
-        *values, clean = result.metrics["psnr"].tolist()
+        metric = self.metric
+        *values, clean = result.metrics[metric].tolist()
         curve = TrajectoryCurve(
-            metric="psnr", levels=self.config.levels, values=values, clean=clean
+            metric=metric, levels=self.config.levels, values=values, clean=clean
         )
         plot = sheet.picture(trajectory_figure({"model": curve}))
         rows = self._rows(result)
         content = {**result.to_dict(), "card": rows[0].card.of_many()}
         return Outcome(
             suite=self.suite,
-            protocol="PSNR of decoded predictions to the input, dB",
+            protocol=f"decoded predictions, {to_the_input(metric)}",
             rows=tuple(rows),
             remarks=undecodable(self.data, self.total, result.num_samples),
             files={
                 "trajectory.png": png(picture),
-                "trajectory_psnr.png": plot.png,
-                "trajectory_psnr.svg": plot.svg,
+                f"trajectory_{metric}.png": plot.png,
+                f"trajectory_{metric}.svg": plot.svg,
                 "trajectory.json": json.dumps(content).encode(),
             },
         )
 
     def _picture(self, instruments: Instruments, rows: Rows) -> np.ndarray:
         model = self.model(instruments)
-        few, labels = rows.sample[:SHOWN], rows.labels_B[:SHOWN]
+        few = model.domain.take(rows.sample, slice(SHOWN))
+        labels = rows.labels_B[:SHOWN]
         decoded = decode_trajectory(self.config, model, few, rows.rows_B[:SHOWN], labels)
         return trajectory_grid(self.domain(instruments), few, decoded)
 
@@ -97,9 +105,9 @@ class TrajectorySuite(Suite):
         notes.append("D(z0)")
         cards = (
             self.card(
-                f"psnr_{place}", value, data=self.data.digest, seed=self.config.seed,
+                f"{self.metric}_{place}", value, data=self.data.digest, seed=self.config.seed,
                 num_samples=result.num_samples, details=asdict(self.config),
             )
-            for place, value in zip(places, result.metrics["psnr"], strict=True)
+            for place, value in zip(places, result.metrics[self.metric], strict=True)
         )  # fmt: skip
         return [Row(card=card, note=note) for card, note in zip(cards, notes, strict=True)]

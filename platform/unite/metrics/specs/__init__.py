@@ -57,14 +57,16 @@ def spec_of(metric: str, family: str = "") -> Spec | None:
     return next(exact, None) or next(patterns, None)
 
 
-def of_family(family: str) -> list[Spec]:
-    """Metrics of a family, in their order."""
-    return [row for row in SPECS.values() if row.family == family]
+def of_family(family: str, kind: str = "") -> list[Spec]:
+    """Metrics of a family, in their order; `kind` of a domain leaves those of other domains out."""
+    rows = (row for row in SPECS.values() if row.family == family)
+    return [row for row in rows if not (kind and row.domains) or kind in row.domains]
 
 
-def judges(family: str) -> list[Spec]:
+def judges(family: str, kind: str = "") -> list[Spec]:
     """Metrics that speak for a family when runs are compared, the first one first."""
-    return sorted((row for row in of_family(family) if row.judges), key=lambda row: row.judges)
+    rows = (row for row in of_family(family, kind) if row.judges)
+    return sorted(rows, key=lambda row: row.judges)
 
 
 def logged() -> dict[str, str]:

@@ -6,10 +6,11 @@ from functools import partial
 
 from unite.metrics.specs.spec import Spec
 
-generation = partial(Spec, family="generation", better="higher", unit="%")
-reconstruction = partial(Spec, family="reconstruction", better="higher", unit="%")
-distance = partial(Spec, family="generation", better="lower")
-error = partial(Spec, family="reconstruction", better="lower")
+atoms = partial(Spec, domains=("molecules", "crystals"))
+generation = partial(atoms, family="generation", better="higher", unit="%")
+reconstruction = partial(atoms, family="reconstruction", better="higher", unit="%")
+distance = partial(atoms, family="generation", better="lower")
+error = partial(atoms, family="reconstruction", better="lower")
 
 # fmt: off
 ROWS = (

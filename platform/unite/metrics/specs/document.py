@@ -12,7 +12,7 @@ add one. In files and in MLflow a result is `eval/FAMILY/KEY`; the column "elsew
 on another extractor than the paper's, whose own name follows it (`fd-digits-cnn`). `*` and `?` in a
 key stand for what varies, such as a noise level. The family `training` is logged as it stands here.
 """
-COLUMNS = ("key", "shown", "unit", "better", "paper", "elsewhere", "meaning")
+COLUMNS = ("key", "shown", "unit", "better", "paper", "elsewhere", "domains", "meaning")
 
 
 def document() -> str:
@@ -31,6 +31,6 @@ def _line(row: Spec) -> str:
     logged = f"; training logs it as `{row.logged_name}`" if row.logged else ""
     cells = (
         f"`{row.key}`", row.name, row.unit, row.better or "", row.paper, row.elsewhere,
-        row.meaning + logged,
+        ", ".join(row.domains), row.meaning + logged,
     )  # fmt: skip
     return "| " + " | ".join(cells) + " |"

@@ -6,8 +6,8 @@ from functools import partial
 
 from unite.metrics.specs.spec import Spec
 
-generation = partial(Spec, family="generation")
-reconstruction = partial(Spec, family="reconstruction")
+generation = partial(Spec, family="generation", domains=("images",))
+reconstruction = partial(Spec, family="reconstruction", domains=("images",))
 
 # fmt: off
 ROWS = (

@@ -41,6 +41,8 @@ class Spec:
     judges: int = 0
     """Rank among the metrics that may speak for the family when runs are compared: 1 is asked
     first, the next one where it was not measured; 0 never speaks."""
+    domains: tuple[str, ...] = ()
+    """Kinds of domains whose samples it is measured on; empty = all."""
     logged: bool = False
     """True if training measures it as well, as eval/<key> on held-out samples."""
 

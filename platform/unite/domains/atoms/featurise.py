@@ -1,4 +1,4 @@
-"""Stored rows of atoms to padded arrays, and the reasons for which a row is refused (MOLECULES 8).
+"""Stored rows of atoms to padded arrays, and the reasons for which a row is refused (METHOD 7).
 
 A cell of a column is a list of numbers or little-endian bytes (uint8 atomic numbers, float32
 positions, float64 of crystals). A reason reads "name: explanation"; refused rows are counted by the

@@ -58,7 +58,7 @@ def periodic_distances(
     """Shortest distances between atoms over images of the cell, (B, N, N).
 
     Images up to `reach` cells away along each vector, from differences wrapped into the cell.
-    Infinite at padding and between an atom and itself: its own images do not count (MOLECULES 7.3).
+    Infinite at padding and between an atom and itself: its own images do not count (METHOD 7).
     """
     difference_BNN3 = frac_BN3[:, :, None] - frac_BN3[:, None]
     difference_BNN3 = difference_BNN3 - difference_BNN3.round()

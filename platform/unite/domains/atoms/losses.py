@@ -1,4 +1,4 @@
-"""Terms of the reconstruction loss, and the native quality of a reconstruction (MOLECULES 5, 7.1).
+"""Terms of the reconstruction loss, and the native quality of a reconstruction (METHOD 7, 7.1).
 
 A term over atoms is their sum divided by (samples x the training set's mean atoms per sample), a
 constant, so that it does not depend on how a batch is cut. Shapes: B batch, N atoms.
@@ -91,7 +91,7 @@ def predicted_types(atoms: Atoms) -> Tensor:
 def molecule_metrics(atoms: Atoms, sample: Atoms, config: MoleculesConfig) -> dict[str, Tensor]:
     """Per molecule: `match_pct` (native), `exact_pct`, `types_pct` and `rmsd_all` in A.
 
-    A match has all types equal and the same bonds, by index (MOLECULES 7.1). The superposition is a
+    A match has all types equal and the same bonds, by index (METHOD 7). The superposition is a
     proper rotation over all atoms, whether or not they match.
     """
     mask_BN, types_BN = sample["mask"], predicted_types(atoms)
@@ -115,7 +115,7 @@ def crystal_metrics(atoms: Atoms, sample: Atoms) -> dict[str, Tensor]:
     """Per crystal: `match_pct` (native), `exact_pct`, `types_pct` and `rmsd_all` in A.
 
     `rmsd_all` is of wrapped fractional differences, by index, through the true cell. A match has
-    all types equal and stays within the tolerances of pymatgen's StructureMatcher as MOLECULES 7.3
+    all types equal and stays within the tolerances of pymatgen's StructureMatcher as METHOD 7
     sets them, atom by atom: it looks for no other cell and no other order.
     """
     mask_BN, types_BN = sample["mask"], predicted_types(atoms)

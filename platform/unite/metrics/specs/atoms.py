@@ -1,4 +1,4 @@
-"""Metrics of molecules (paper Table 3) and crystals (Table 5), MOLECULES 7."""
+"""Metrics of molecules (paper Table 3) and crystals (Table 5), METHOD 7"""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Metrics of molecules and crystals over structures (METHOD 7)."""

@@ -1,0 +1,141 @@
+"""Distances between sets of structures that do not saturate: bonds, angles, elements, rings.
+
+Wasserstein-1 of bond lengths and angles, total variation of element and ring-size frequencies.
+Their truth is two halves of the held-out set against each other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from unite.domains.atoms.elements import SYMBOLS
+from unite.domains.atoms.geometry import bonds, distances
+from unite.domains.atoms.structure import Structure
+
+LARGEST_RING = 9
+"""Largest ring that is looked for, in atoms: QM9's molecules have nine heavy atoms."""
+MISSING = 1.0
+"""Distance in A of a kind of bond that one of the two sets does not have."""
+
+
+def wasserstein_1(first: np.ndarray, second: np.ndarray) -> float:
+    """Wasserstein-1 distance of two samples on the line: the area between their distributions.
+
+    NaN when one of them is empty.
+    """
+    if not len(first) or not len(second):
+        return float("nan")
+    first, second = np.sort(first), np.sort(second)
+    everything = np.sort(np.concatenate([first, second]))
+    steps = np.diff(everything)
+    below = [
+        np.searchsorted(each, everything[:-1], "right") / len(each) for each in (first, second)
+    ]
+    return float((np.abs(below[0] - below[1]) * steps).sum())
+
+
+def total_variation(first: Mapping[Hashable, float], second: Mapping[Hashable, float]) -> float:
+    """Total variation distance of two sets of counts, 0 (equal frequencies) .. 1 (nothing shared).
+
+    NaN when one of them is empty.
+    """
+    sums = [sum(each.values()) for each in (first, second)]
+    if not all(sums):
+        return float("nan")
+    names = {*first, *second}
+    return 0.5 * sum(abs(first.get(n, 0) / sums[0] - second.get(n, 0) / sums[1]) for n in names)
+
+
+def bond_matrix(molecule: Structure, tolerance: float) -> np.ndarray:
+    """True between bonded atoms, (N, N), by the distance rule."""
+    types = torch.as_tensor(np.asarray(molecule.numbers, np.int64))[None]
+    positions = torch.from_numpy(np.array(molecule.positions, float))[None]
+    return bonds(types, distances(positions, types > 0), tolerance)[0].numpy()
+
+
+def bond_lengths(molecules: Sequence[Structure], tolerance: float) -> dict[str, np.ndarray]:
+    """Lengths in A of all bonds by kind, such as C-H."""
+    found: dict[str, list[np.ndarray]] = defaultdict(list)
+    for molecule in molecules:
+        first, second = np.nonzero(np.triu(bond_matrix(molecule, tolerance)))
+        lengths = np.linalg.norm(molecule.positions[first] - molecule.positions[second], axis=1)
+        ends = np.sort(molecule.numbers[np.stack([first, second], 1)], axis=1)
+        for pair in np.unique(ends, axis=0):
+            kind = "-".join(SYMBOLS[number] for number in pair)
+            found[kind].append(lengths[(ends == pair).all(1)])
+    return {kind: np.concatenate(parts) for kind, parts in found.items()}
+
+
+def w1_bonds(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> float:
+    """Wasserstein-1 of lengths in A per kind, averaged with the frequencies of `second`, the data.
+
+    A kind that the first set lacks counts with MISSING.
+    """
+    total = sum(map(len, second.values()))
+    terms = (
+        len(lengths) * (wasserstein_1(first[kind], lengths) if kind in first else MISSING)
+        for kind, lengths in second.items()
+    )
+    return sum(terms) / total if total else float("nan")
+
+
+def bond_angles(molecules: Sequence[Structure], tolerance: float) -> np.ndarray:
+    """All angles between two bonds of an atom, in degrees."""
+    found: list[np.ndarray] = []
+    for molecule in molecules:
+        bonded = bond_matrix(molecule, tolerance)
+        for center in range(len(bonded)):
+            ends = molecule.positions[bonded[center]] - molecule.positions[center]
+            if len(ends) > 1:
+                units = ends / np.linalg.norm(ends, axis=1, keepdims=True)
+                cosines = (units @ units.T)[np.triu_indices(len(ends), 1)]
+                found.append(np.degrees(np.arccos(np.clip(cosines, -1, 1))))
+    return np.concatenate(found) if found else np.zeros(0)
+
+
+def element_counts(structures: Sequence[Structure]) -> Counter[int]:
+    """Number of atoms of each element."""
+    return Counter(int(number) for each in structures for number in each.numbers)
+
+
+def ring_counts(molecules: Sequence[Structure], tolerance: float) -> Counter[int]:
+    """Number of rings of each size up to LARGEST_RING; 0 counts the molecules without one.
+
+    Rings are the smallest ones through each bond, each set of atoms once.
+    """
+    counts: Counter[int] = Counter()
+    for molecule in molecules:
+        rings = _rings(bond_matrix(molecule, tolerance))
+        counts.update([len(ring) for ring in rings] or [0])
+    return counts
+
+
+def _rings(bonded_NN: np.ndarray) -> set[frozenset[int]]:
+    """Smallest ring through each bond, as sets of atoms."""
+    neighbours = [set(np.flatnonzero(row).tolist()) for row in bonded_NN]
+    rings = set()
+    for start, ends in enumerate(neighbours):
+        for end in ends:
+            if start < end and (path := _path(neighbours, start, end)):
+                rings.add(frozenset(path))
+    return rings
+
+
+def _path(neighbours: Sequence[set[int]], start: int, end: int) -> list[int]:
+    """Shortest path of at most LARGEST_RING atoms from start to end but for their own bond."""
+    paths, seen = [[start]], {start}
+    for _ in range(LARGEST_RING - 1):
+        longer = []
+        for path in paths:
+            for atom in sorted(neighbours[path[-1]]):
+                if atom == end and len(path) > 1:
+                    return [*path, atom]
+                if atom not in seen and atom != end:
+                    seen.add(atom)
+                    longer.append([*path, atom])
+        paths = longer
+    return []

@@ -1,0 +1,139 @@
+"""Chemistry in processes of its own, with a limit for each structure.
+
+Bond-order search can take forever on garbage, and compiled packages can crash: a worker that takes
+too long, or ends, is replaced, and its structure gets an `error`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from unite.metrics.atoms.chemistry import Verdict
+
+LIMIT_S = 5.0
+"""CPU seconds that one structure may take."""
+START_S = 60.0
+"""CPU seconds that a worker's first answer may take: importing the packages is in it."""
+STUCK = 60.0
+"""Wall seconds for each CPU second, after which a worker that waits for something is killed."""
+MODULE = "unite.metrics.atoms.chemistry"
+"""Module with the tasks."""
+TIMEOUT = "timeout"
+"""Error of a structure that took too long."""
+CRASHED = "the process ended"
+"""Error of a structure on which the worker died."""
+
+
+def verdicts(
+    task: str,
+    structures: Sequence[Mapping[str, Any]],
+    *,
+    processes: int = 1,
+    limit_s: float = LIMIT_S,
+    module: str = MODULE,
+) -> list[Verdict]:
+    """The verdict on each structure in order, whatever the number of processes.
+
+    `structures` are `chemistry.fields_of`. A verdict is {"error": ...} where the limit of `limit_s`
+    CPU seconds passed, the process died or the task raised.
+    """
+    idle: SimpleQueue[Worker] = SimpleQueue()
+    workers = [Worker(limit_s, module) for _ in range(max(1, min(processes, len(structures))))]
+    for worker in workers:
+        idle.put(worker)
+
+    def ask(fields: Mapping[str, Any]) -> Verdict:
+        worker = idle.get()
+        try:
+            return worker.ask(task, fields)
+        finally:
+            idle.put(worker)
+
+    try:
+        with ThreadPoolExecutor(len(workers)) as pool:
+            return list(pool.map(ask, structures))
+    finally:
+        for worker in workers:
+            worker.close()
+
+
+class Worker:
+    """A process of `worker`, started at the first question and again after it was killed."""
+
+    def __init__(self, limit_s: float, module: str = MODULE) -> None:
+        self._limit_s, self._module = limit_s, module
+        self._process: subprocess.Popen[bytes] | None = None
+        self._answered = False
+
+    def ask(self, task: str, fields: Mapping[str, Any]) -> Verdict:
+        """The verdict on one structure, or its `error`."""
+        process = self._process or self._start()
+        assert process.stdin and process.stdout
+        limit_s = self._limit_s if self._answered else max(START_S, self._limit_s)
+        line = json.dumps({"task": task, "fields": fields, "limit_s": limit_s}) + "\n"
+        try:
+            process.stdin.write(line.encode())
+            process.stdin.flush()
+        except BrokenPipeError:
+            return self._failed()
+        if not _ready(process.stdout.fileno(), STUCK * limit_s):
+            self.close()
+            return {"error": TIMEOUT}
+        answer = process.stdout.readline()
+        if not answer.endswith(b"\n"):
+            return self._failed()
+        self._answered = True
+        return json.loads(answer)
+
+    def close(self) -> None:
+        """Kill the process."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        source = str(Path(__file__).parents[3])
+        path = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "unite.metrics.atoms.worker", self._module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+        )
+        self._answered = False
+        return self._process
+
+    def _failed(self) -> Verdict:
+        """The error of a process that ended by itself, or by the limit."""
+        process, self._process = self._process, None
+        assert process
+        process.communicate()
+        return {"error": TIMEOUT if process.returncode == -signal.SIGPROF else CRASHED}
+
+
+def _ready(descriptor: int, limit_s: float) -> bool:
+    """True once there is something to read."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        return bool(selector.select(limit_s))
+
+
+def errors(found: Iterable[Verdict]) -> dict[str, int]:
+    """Number of structures by the error of their verdict."""
+    counts: dict[str, int] = {}
+    for verdict in found:
+        if error := verdict.get("error"):
+            counts[error] = counts.get(error, 0) + 1
+    return counts

@@ -1,0 +1,56 @@
+"""Processes that hang, crash or raise cost their structure and nothing else."""
+
+import pytest
+
+from unite.metrics.atoms import isolated
+from unite.metrics.atoms.isolated import CRASHED, TIMEOUT, errors, verdicts
+
+TASKS = """
+import os, time
+
+def double(fields):
+    print("a package that prints")
+    return {"value": 2 * fields["value"]}
+
+def mixed(fields):
+    if fields["value"] == 1:
+        while True:
+            pass
+    if fields["value"] == 2:
+        os._exit(3)
+    if fields["value"] == 3:
+        raise RuntimeError("no such atom")
+    return double(fields)
+
+TASKS = {"double": double, "mixed": mixed}
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch) -> str:
+    """The name of a module with tasks, as workers import it."""
+    (tmp_path / "toy_tasks.py").write_text(TASKS)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    return "toy_tasks"
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_answers_come_in_order_whatever_the_processes(module, processes):
+    fields = [{"value": value} for value in range(20)]
+    found = verdicts("double", fields, processes=processes, module=module)
+    assert found == [{"value": 2 * value} for value in range(20)]
+
+
+def test_a_structure_that_hangs_or_crashes_is_an_error_and_the_next_one_is_not(module):
+    fields = [{"value": value} for value in (0, 1, 5, 2, 6, 3, 7)]
+    original, isolated.START_S = isolated.START_S, 0.5
+    try:
+        found = verdicts("mixed", fields, limit_s=0.2, module=module)
+    finally:
+        isolated.START_S = original
+    assert [each.get("value") for each in found] == [0, None, 10, None, 12, None, 14]
+    assert [found[i]["error"] for i in (1, 3, 5)] == [
+        *(TIMEOUT, CRASHED),
+        "RuntimeError: no such atom",
+    ]
+    assert errors(found) == {TIMEOUT: 1, CRASHED: 1, "RuntimeError: no such atom": 1}

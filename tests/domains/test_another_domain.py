@@ -7,6 +7,7 @@ columns and metrics of its own. Whatever else of the platform knew about pixels 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 
 import unite
@@ -41,6 +44,7 @@ from unite.training.flops import training_flops
 from unite.training.parallelize import World
 from unite.training.runs import begin, open_run
 from unite.training.setup import Job, build_trainer
+from unite.training.step import Address, TrainingStep
 
 MOST = 6
 MEAN = 3.5
@@ -283,6 +287,93 @@ def test_samples_of_no_class(config):
         require_effect(change(config, {"flow.class_dropout": 0.2}), config)
     with pytest.raises(ValueError, match="cfg-scale 2.0 has no effect"):
         override(config.sampling, {"cfg_scale": 2.0}, num_classes=0)
+
+
+def gradient(trainer, batch, count):
+    """Terms and gradients of a batch in so many groups."""
+    trainer.config = change(trainer.config, {"training.accumulation": count})
+    trainer.batch = batch
+    (player,) = trainer.objective.turns(0)
+    names, terms = trainer._accumulate(player)
+    found = {
+        name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None
+    }
+    return dict(zip(names, terms, strict=True)) | found
+
+
+def test_neither_groups_nor_ranks_change_a_loss_or_a_gradient(config):
+    trainer = trainer_of(change(config, {"flow.warmup_fraction": 0.0}))
+    batch = next(trainer.stream)
+    trainer.stream.close()
+    move(trainer.model)
+    whole = gradient(trainer, batch, 1)
+    assert len({int(size) for size in batch.fields["mask"].sum(1)}) > 2
+    for count in (2, 4):
+        assert_near(gradient(trainer, batch, count), whole)
+        shares = []
+        for rank in range(count):
+            fields = {name: value[rank::count] for name, value in batch.fields.items()}
+            rows = {"rows_B": batch.rows_B[rank::count], "epochs_B": batch.epochs_B[rank::count]}
+            shares.append(gradient(trainer, SimpleNamespace(fields=fields, **rows), 2))
+        assert_near({name: sum(s[name] for s in shares) / count for name in whole}, whole)
+
+
+def assert_near(found, expected):
+    """Equal to 1e-5 of each tensor's size: sums in another order."""
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert (found[name] - value).norm() <= 1e-5 * value.norm() + 1e-7, name
+
+
+@torch.no_grad()
+def move(model):
+    """Weights away from their start, where zero gates hide what blocks compute."""
+    generator = torch.Generator().manual_seed(3)
+    for parameter in model.parameters():
+        parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+
+
+@pytest.fixture(scope="module")
+def moved():
+    config = change(
+        replace(recipe("smoke"), domain=PointsConfig()),
+        {"model.num_registers": MOST, "sampling.solver": "heun", "sampling.cfg_scale": 1.5},
+    )
+    model = UNITE(config.model, build_domain(config.domain), config.flow).eval()
+    move(model)
+    return model, config
+
+
+@torch.no_grad()
+@given(st.integers(1, MOST - 1), st.integers(1, MOST - 1), st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+def test_padding_changes_nothing(moved, number, padding, row):
+    """Latent, prediction, reconstruction, loss terms, metrics and a whole sample."""
+    model, config = moved
+    padding = min(padding, MOST - number)
+    generator = torch.Generator().manual_seed(row)
+    points, z_BKD = (
+        torch.randn(1, number, 2, generator=generator),
+        torch.randn(1, number, config.model.latent_dim, generator=generator),
+    )
+    rows_B, t_B = torch.tensor([row]), torch.tensor([0.4])
+    results = []
+    for more in (0, padding):
+        mask = torch.arange(number + more)[None] < number
+        sample = {"points": nn.functional.pad(points, (0, 0, 0, more)), "mask": mask}
+        address = Address(seed=0, epochs_B=torch.zeros_like(rows_B), rows_B=rows_B)
+        step = TrainingStep(model, config, None)
+        terms = step.losses(sample, torch.tensor([1]), address, flow_weight=1.0)
+        z_t = nn.functional.pad(z_BKD, (0, 0, 0, more))
+        denoised = model.denoise(z_t, t_B, mask_BK=mask)
+        drawn = draw(model, [1], config.sampling, seeds_B=[row], mask_BK=mask)
+        recon = evaluation.reconstruct(model, sample, rows_B, 0)
+        assert not denoised[:, number:].any() and not drawn.z_BKD[:, number:].any()
+        parts = [step.tokenize(sample, address), denoised, drawn.z_BKD, recon, drawn.reconstruction]
+        metrics = model.domain.reconstruction_metrics(recon, sample)
+        results.append([*(part[:, :number] for part in parts), *terms.values(), *metrics.values()])
+    for alone, padded in zip(*results, strict=True):
+        torch.testing.assert_close(padded, alone, rtol=1e-5, atol=1e-5)
 
 
 def test_the_best_checkpoint_is_kept_by_the_domains_own_metric(config):

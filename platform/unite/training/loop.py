@@ -29,6 +29,7 @@ from unite.storage import StorageError
 from unite.training.ema import Ema
 from unite.training.evaluation import GRID_FILE, evaluate_reconstruction, sample_grid
 from unite.training.flops import DeviceRate
+from unite.training.groups import COMPILED_MULTIPLE, groups
 from unite.training.monitors import non_finite
 from unite.training.objective import MicroBatch, Objective, Player, Undo
 from unite.training.parallelize import World
@@ -225,19 +226,19 @@ class Trainer:
         return list(terms), torch.stack(list(terms.values()))
 
     def _micro_batches(self, batch: Any, count: int) -> Iterator[MicroBatch]:
-        device = self.world.device
-        size = len(batch.rows_B) // count
-        for start in range(0, size * count, size):
-            part = slice(start, start + size)
+        device, domain = self.world.device, self.model.domain
+        multiple = COMPILED_MULTIPLE if self.config.training.compile else 1
+        cut = groups(domain, batch.fields, len(batch.rows_B), count, multiple=multiple)
+        for rows, arrays in cut:
             fields = {
-                name: torch.from_numpy(value[part]).to(device, non_blocking=True)
-                for name, value in batch.fields.items()
+                name: torch.from_numpy(value).to(device, non_blocking=True)
+                for name, value in arrays.items()
             }
-            sample, labels_B = self.model.domain.to_sample(fields)
+            sample, labels_B = domain.to_sample(fields)
             address = Address(
                 seed=self.config.training.seed,
-                epochs_B=torch.from_numpy(batch.epochs_B[part]).to(device),
-                rows_B=torch.from_numpy(batch.rows_B[part]).to(device),
+                epochs_B=torch.from_numpy(batch.epochs_B[rows]).to(device),
+                rows_B=torch.from_numpy(batch.rows_B[rows]).to(device),
             )
             yield MicroBatch(sample, labels_B, address)
 

@@ -127,3 +127,9 @@ def test_the_stream_gives_the_pixels_of_torchvision(benchmark, ray_cluster, tmp_
     out = capsys.readouterr().out
     assert "largest difference of a pixel (original bytes): 0" in out
     assert "prepared: ratio" in out
+
+
+def test_the_scan_of_a_storage_counts_every_pair_once(benchmark, capsys):
+    script = benchmark("survey")
+    script.main(script.Options(checkpoints=6, runs=2))
+    assert "| 6 | 2 |" in capsys.readouterr().out

@@ -17,7 +17,8 @@ from unite.checkpoints.store import CheckpointError
 from unite.cluster import jobs as job_server
 from unite.cluster.jobs import JobServerError, RayJobs
 from unite.config.schema import TrackingConfig
-from unite.drivers.schedule import main, repeat, survey
+from unite.drivers.schedule import main, repeat
+from unite.drivers.survey import survey
 from unite.scheduling.attempts import Attempt, write_attempt
 from unite.scheduling.rounds import ScheduleArguments, check_schedule
 from unite.tracking import start_run

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from unite.cluster.jobs import RayJobs
-from unite.drivers.schedule import main, survey
+from unite.drivers.schedule import main
+from unite.drivers.survey import survey
 from unite.scheduling.attempts import PREFIX, read_attempts
 from unite.scheduling.rounds import ScheduleArguments
 

@@ -13,7 +13,7 @@ import tyro
 
 from unite.checkpoints.store import CheckpointError
 from unite.drivers.evaluate import evaluate, prepare
-from unite.drivers.schedule import find_checkpoints, survey
+from unite.drivers.survey import find_checkpoints, survey
 from unite.evaluation.arguments import EvaluateArguments
 from unite.scheduling.attempts import Attempt, read_attempts, write_attempt
 from unite.scheduling.pairs import FOLDER, command, flags
@@ -85,7 +85,7 @@ def write_results(words: list[str]) -> None:
         for pair in survey(ScheduleArguments(run=arguments.run), arguments.storage).missing
         if pair.suite == suite
     ]
-    pair._task(()).folder.write("results.json", b'{"outcomes": []}')
+    pair.measurement.as_asked(pair.subject).folder.write("results.json", b'{"outcomes": []}')
 
 
 def parse(words: list[str]) -> EvaluateArguments:
@@ -366,13 +366,13 @@ def test_a_broken_run_does_not_keep_the_others_waiting(storage, untrained_run):
 
 
 def test_a_checkpoint_that_training_replaced_meanwhile_is_no_trouble(storage, run, monkeypatch):
-    from unite.drivers import schedule
+    from unite.drivers import survey as module
 
-    def replaced(checkpoint, request, storage):
-        checkpoint.delete()
-        return prepare(replace(request, run=checkpoint.uri), storage)
+    def replaced(request, storage):
+        Store(request.run).delete()
+        return prepare(request, storage)
 
-    monkeypatch.setattr(schedule, "pairs_of", replaced)
+    monkeypatch.setattr(module, "prepare", replaced)
     found = survey(asked(), str(storage))
     assert (found.missing, found.troubled) == ([], [])
 

@@ -5,155 +5,33 @@ This process only asks and submits; the jobs run on the cluster and end without 
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from unite import tracking
-from unite.checkpoints.store import MARKER, CheckpointError, committed, folder_of
 from unite.cluster.connect import REPOSITORY
 from unite.cluster.jobs import ADDRESS_VARIABLES, JobServerError, RayJobs
-from unite.config.schema import TrackingConfig
-from unite.drivers.evaluate import prepare
-from unite.evaluation.arguments import EvaluateArguments
-from unite.evaluation.target import open_subject
-from unite.runs import CONFIG_FILE, read_record, resolve_run, runs_under
+from unite.drivers.survey import Survey, survey
 from unite.scheduling.attempts import read_attempts
 from unite.scheduling.pairs import Pair
 from unite.scheduling.rounds import (
     Round,
     ScheduleArguments,
     check_schedule,
-    in_order,
     next_start,
     seconds,
 )
-from unite.storage import Store, database_path
 from unite.words import count
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 SCRIPT = "jobs/evaluate.py"
-
-
-@dataclass(kw_only=True)
-class Survey:
-    """Pairs to evaluate, and checkpoints that cannot be read."""
-
-    missing: list[Pair] = field(default_factory=list)
-    """Pairs without a result."""
-    done: int = 0
-    """Number of pairs with a result."""
-    troubled: list[str] = field(default_factory=list)
-    """Checkpoints that could not be read, with the reasons."""
-
-    def __str__(self) -> str:
-        return f"results: {self.done} there, {len(self.missing)} missing"
-
-
-def survey(arguments: ScheduleArguments, storage: str) -> Survey:
-    """Pairs of all requested runs.
-
-    Errors of a run that is named are raised (CheckpointError, ShardError, ValueError); those of
-    others are noted, so that one broken run does not keep the rest waiting.
-    """
-    request = EvaluateArguments(
-        **{
-            item.name: getattr(arguments, item.name)
-            for item in dataclasses.fields(EvaluateArguments)
-        }
-    )
-    found = Survey()
-    for checkpoint in find_checkpoints(arguments, storage):
-        try:
-            pairs = pairs_of(checkpoint, request, storage)
-            lacking = [pair for pair in pairs if not pair.has_result()]
-        except (ValueError, OSError, RuntimeError) as error:
-            if "/checkpoints/" in checkpoint.uri and not checkpoint.exists(MARKER):
-                continue  # its run has replaced it meanwhile
-            if arguments.run:
-                raise
-            found.troubled.append(f"{checkpoint}: {error}")
-            continue
-        found.missing += lacking
-        found.done += len(pairs) - len(lacking)
-    found.missing = in_order(found.missing, arguments.order)
-    return found
-
-
-def find_checkpoints(arguments: ScheduleArguments, storage: str) -> list[Store]:
-    """Committed checkpoints of all requested runs.
-
-    CheckpointError when the run that is named has none (with --every it may come), ValueError when
-    there is no such storage.
-    """
-    if arguments.run:
-        place = Store.open(resolve_run(arguments.run, storage))
-        found = [] if place.is_file() else _checkpoints_of(place)
-        # Otherwise it is a checkpoint, an export or a file of weights, or that says what is wrong.
-        try:
-            return found or [Store.open(open_subject(place.uri, storage, ema=arguments.ema).uri)]
-        except CheckpointError as error:
-            if not (arguments.every and place.is_file(CONFIG_FILE)):
-                raise
-            logger.warning("the next round looks again: %s", error)
-            return []
-    root = Store.open(storage)
-    runs = {run.uri: run for run in (*runs_under(root), *_tracked_runs(arguments, storage))}
-    if not runs and not root.exists():
-        raise ValueError(f"there is no {root}: name the folder of your runs with --storage")
-    return [checkpoint for run in runs.values() for checkpoint in _checkpoints_of(run)]
-
-
-def _checkpoints_of(run: Store) -> list[Store]:
-    return [folder_of(run, images) for images in committed(run)]
-
-
-def _tracked_runs(arguments: ScheduleArguments, storage: str) -> list[Store]:
-    """Runs that MLflow knows and that can be reached from here, wherever they are stored."""
-    if not arguments.experiment:
-        return []
-    try:
-        uri = tracking.resolve_uri(TrackingConfig(), storage)
-        database = database_path(uri)
-        if database is not None and not database.exists():
-            return []  # nothing was tracked here
-        found = tracking.find_runs(uri, arguments.experiment)
-    except tracking.TrackingError as error:
-        logger.warning("only the storage is searched for runs: %s", error)
-        return []
-    places = [run.place for run in found if run.place]
-    reached = [Store.open(place) for place in dict.fromkeys(places) if _is_reached(place, uri)]
-    if len(reached) < len(set(places)):
-        logger.warning(
-            "%d runs of MLflow cannot be reached from here", len(set(places)) - len(reached)
-        )
-    return reached
-
-
-def _is_reached(place: str, uri: str) -> bool:
-    """True if a run is at a place; one that names another sqlite file was copied from there."""
-    try:
-        run = Store.open(place)
-        known = read_record(run).get("mlflow_uri", uri)
-        return run.is_file(CONFIG_FILE) and (database_path(uri) is None or known == uri)
-    except (OSError, CheckpointError):
-        return False
-
-
-def pairs_of(checkpoint: Store, request: EvaluateArguments, storage: str) -> list[Pair]:
-    """Pairs of a checkpoint, one for each suite that `jobs/evaluate.py` would measure."""
-    checked = prepare(replace(request, run=checkpoint.uri, storage=""), storage)
-    places = checked.choice.places
-    return [Pair.of(suite, checked.target, request, places) for suite in checked.suites]
 
 
 def main(arguments: ScheduleArguments, storage: str, console: Console) -> int:
@@ -223,9 +101,8 @@ def _print_table(found: Survey, arguments: ScheduleArguments, console: Console) 
     table = Table("run", "images", "checkpoint", "suite", "what a round would do", box=None)
     table.columns[1].justify = "right"
     for pair in found.missing:
-        target = pair.target.subject
         table.add_row(
-            pair.run, f"{pair.images:,}", target.digest, pair.suite, _plan(pair, arguments)
+            pair.run, f"{pair.images:,}", pair.subject.digest, pair.suite, _plan(pair, arguments)
         )
     if found.missing:
         console.print(table)

@@ -104,7 +104,7 @@ class Task(ABC):
     @property
     def folder(self) -> Store:
         """Folder of chunks and results."""
-        return Store.open(self.home) / f"{self.suite}-{self.digest}"
+        return Store(self.home) / f"{self.suite}-{self.digest}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
@@ -10,10 +11,14 @@ LIBRARIES = ("torch", "numpy", "scipy", "torch-fidelity", "scikit-learn")
 
 def library_versions() -> dict[str, str]:
     """Versions of Python and of the libraries that metrics are computed with."""
-    versions = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for library in LIBRARIES:
-        try:
-            versions[library] = version(library)
-        except PackageNotFoundError:
-            versions[library] = "not installed"
-    return versions
+    python = {"python": ".".join(map(str, sys.version_info[:3]))}
+    return python | {library: _version(library) for library in LIBRARIES}
+
+
+@functools.cache
+def _version(library: str) -> str:
+    """Version of a library; it is looked up on disk, which takes milliseconds."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "not installed"

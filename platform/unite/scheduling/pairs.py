@@ -25,8 +25,8 @@ from unite.evaluation.results import RESULTS_FILE, read_outcomes
 from unite.evaluation.suites.generation import Generation
 from unite.evaluation.sweep import SCALES
 from unite.evaluation.target import Target
-from unite.evaluation.task import Suite
-from unite.runs import DIGITS, committed_at
+from unite.evaluation.task import Subject, Suite
+from unite.runs import DIGITS
 from unite.storage import Store
 
 FOLDER = "schedule"
@@ -36,63 +36,114 @@ PATHS = ("data", "eval_data", "reference", "weights")
 NAMED_EXTRACTORS = (AUTO, "inception", SMALL, *EXTRACTORS)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """A checkpoint and a suite under one protocol, the subject of one job."""
+@dataclass(kw_only=True)
+class Measurement:
+    """One suite under one protocol, for all checkpoints of a run that share config and data.
+
+    What is the same for them is found once: a storage may hold thousands of checkpoints.
+    """
 
     target: Target
-    arguments: EvaluateArguments
-    """Arguments of `jobs/evaluate.py`, with one suite and the checkpoint as its run."""
+    """One of these checkpoints, with its data."""
+    request: EvaluateArguments
+    """Arguments of `jobs/evaluate.py`, with one suite; `run` is filled in for each checkpoint."""
     places: tuple[str, ...] = ()
     """Extractors, as they were chosen."""
+    _asked: Suite | None = None
+    _made: Suite | None = None
+    _is_looked_for: bool = False
 
     @classmethod
     def of(
         cls, suite: str, target: Target, arguments: EvaluateArguments, places: tuple[str, ...]
-    ) -> Pair:
+    ) -> Measurement:
         """One suite of a request."""
-        chosen = replace(
-            absolute(arguments), suite=(suite,), run=target.subject.uri, storage=target.storage
-        )
+        chosen = replace(absolute(arguments), suite=(suite,), run="", storage=target.storage)
         defaults = EvaluateArguments()
         others = without_effect(chosen, (suite,))  # they belong to the request's other suites
         chosen = replace(chosen, **{name: getattr(defaults, name) for name in others})
-        return cls(
-            target=target,
-            arguments=chosen,
-            places=places if suite in NEEDS_FEATURES else (),
-        )
+        places = places if suite in NEEDS_FEATURES else ()
+        return cls(target=target, request=chosen, places=places)
+
+    @property
+    def suite(self) -> str:
+        """Name of the suite."""
+        return self.request.suite[0]
+
+    @property
+    def is_searched(self) -> bool:
+        """True if the guidance scale is searched."""
+        return self.request.cfg_sweep or self.request.cfg_adaptive
+
+    def as_asked(self, subject: Subject) -> Suite:
+        """Task of a checkpoint with its extractors as they were asked for: it names a pair."""
+        self._asked = self._asked or self._task(())
+        return replace(self._asked, subject=subject, home=subject.home)
+
+    def as_made(self, subject: Subject, *, look_again: bool = True) -> Suite | None:
+        """Task of a checkpoint as it is evaluated; None while its extractor is not fitted yet.
+
+        Without `look_again` an extractor that was not there is not looked for a second time.
+        """
+        if self._made is None and (look_again or not self._is_looked_for):
+            config, self._is_looked_for = self.target.subject.config, True
+            weights = self.request.weights or config.weights
+            sources = fitted_sources(
+                self.places, self.target.train, config.domain, self.target.storage, weights
+            )
+            self._made = None if sources is None else self._task(sources)
+        return self._made and replace(self._made, subject=subject, home=subject.home)
+
+    def _task(self, sources: tuple[ExtractorSource, ...]) -> Suite:
+        ingredients = Ingredients(target=self.target, arguments=self.request, sources=sources)
+        (task,) = suites_of(ingredients)
+        if isinstance(task, Generation) and self.is_searched:
+            return at_scale(task, SamplingConfig.cfg_scale)  # the sweep chooses it
+        return task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A checkpoint and a suite under one protocol, the subject of one job."""
+
+    subject: Subject
+    """The checkpoint."""
+    committed: int
+    """Time at which it was committed, in nanoseconds since 1970."""
+    measurement: Measurement
 
     def __str__(self) -> str:
         return f"{self.suite} of {self.run} after {self.images:,} images"
 
     @property
+    def arguments(self) -> EvaluateArguments:
+        """Arguments of `jobs/evaluate.py`."""
+        return replace(self.measurement.request, run=self.subject.uri)
+
+    @property
     def suite(self) -> str:
         """Name of the suite."""
-        return self.arguments.suite[0]
+        return self.measurement.suite
 
     @property
     def run(self) -> str:
         """Name of the run."""
-        return self.target.run.name if self.target.run else self.target.subject.uri
+        run = self.measurement.target.run
+        return run.name if run else self.subject.uri
 
     @property
     def images(self) -> int:
         """Training images that the checkpoint has seen."""
-        return self.target.subject.images
-
-    @cached_property
-    def committed(self) -> int:
-        """Time at which the checkpoint was committed, in nanoseconds since 1970."""
-        return committed_at(Store.open(self.target.subject.uri))
+        return self.subject.images
 
     @cached_property
     def digest(self) -> str:
         """16 digits that name checkpoint, suite and protocol."""
+        request = self.measurement.request
         content = {
-            "task": self._task(()).digest,
-            "extractors": self.places,
-            "sweep": [self.arguments.cfg_sweep, self.arguments.cfg_adaptive],
+            "task": self.measurement.as_asked(self.subject).digest,
+            "extractors": self.measurement.places,
+            "sweep": [request.cfg_sweep, request.cfg_adaptive],
         }
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_DIGITS]
@@ -100,18 +151,14 @@ class Pair:
     @property
     def records(self) -> Store:
         """Folder of the scheduler's records of it."""
-        return Store.open(self.target.subject.home) / FOLDER / f"{self.suite}-{self.digest}"
+        return Store(self.subject.home) / FOLDER / f"{self.suite}-{self.digest}"
 
-    def has_result(self) -> bool:
-        """True if the numbers are there, whoever asked for them."""
-        images, weights = self.target.subject.config.domain, self._weights
-        sources = fitted_sources(
-            self.places, self.target.train, images, self.target.storage, weights
-        )
-        if sources is None:
+    def has_result(self, *, look_again: bool = True) -> bool:
+        """True if the numbers are there, whoever asked for them; `look_again` as of `as_made`."""
+        task = self.measurement.as_made(self.subject, look_again=look_again)
+        if task is None:
             return False
-        task = self._task(sources)
-        if not (self.arguments.cfg_sweep or self.arguments.cfg_adaptive):
+        if not self.measurement.is_searched:
             return task.folder.is_file(RESULTS_FILE)
         assert isinstance(task, Generation)
         return any(self._is_best_of_sweep(at_scale(task, scale)) for scale in SCALES)
@@ -122,20 +169,7 @@ class Pair:
         if not (task.folder.is_file(RESULTS_FILE) and found.is_file(RESULTS_FILE)):
             return False
         (outcome,) = read_outcomes(found)
-        return outcome.rows[0].card.details["adaptive"] == self.arguments.cfg_adaptive
-
-    def _task(self, sources: tuple[ExtractorSource, ...]) -> Suite:
-        """The suite as `jobs/evaluate.py` makes it."""
-        (task,) = suites_of(
-            Ingredients(target=self.target, arguments=self.arguments, sources=sources)
-        )
-        if isinstance(task, Generation) and self.arguments.cfg_adaptive | self.arguments.cfg_sweep:
-            return at_scale(task, SamplingConfig.cfg_scale)  # the sweep chooses it
-        return task
-
-    @property
-    def _weights(self) -> str:
-        return self.arguments.weights or self.target.subject.config.weights
+        return outcome.rows[0].card.details["adaptive"] == self.measurement.request.cfg_adaptive
 
 
 def absolute(arguments: EvaluateArguments) -> EvaluateArguments:

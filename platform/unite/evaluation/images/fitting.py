@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -39,6 +40,7 @@ RANGES = 1000
 """Ranges that such a set is divided into."""
 
 
+@functools.cache  # it traces the network
 def default_options(num_rows: int, images: ImagesConfig) -> FitOptions:
     """The extractor's own defaults, with fewer images where the set is small or they are large.
 

@@ -1,0 +1,95 @@
+"""A storage with many checkpoints: what they share is looked at once, and nothing is mixed up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from unite.checkpoints.store import STATE_FILE
+from unite.drivers import survey as module
+from unite.drivers.survey import find_checkpoints, survey
+from unite.scheduling.rounds import ScheduleArguments
+
+SUITES = ("generation", "entropy", "trajectory")
+
+
+def asked(**changes) -> ScheduleArguments:
+    fields = {"suite": SUITES, "extractor": ("pixels",), "num_samples": 100, "experiment": ""}
+    return ScheduleArguments(**{**fields, **changes})
+
+
+def one_by_one(storage) -> set[tuple[str, str]]:
+    """(checkpoint, digest) of every pair, each checkpoint surveyed alone."""
+    checkpoints = find_checkpoints(asked(), str(storage))
+    alone = [survey(asked(run=each.uri), str(storage)).missing for each in checkpoints]
+    return {(pair.subject.uri, pair.digest) for pairs in alone for pair in pairs}
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Requests that were checked in full."""
+    seen = []
+    checked = module.prepare
+    monkeypatch.setattr(module, "prepare", lambda *args: seen.append(args) or checked(*args))
+    return seen
+
+
+def test_what_the_checkpoints_of_a_run_share_is_checked_once(tmp_path, untrained_run, calls):
+    untrained_run(tmp_path, "a", images=(256, 512, 768))
+    untrained_run(tmp_path, "b", images=(256, 512))
+    found = survey(asked(), str(tmp_path)).missing
+    assert len(calls) == 2
+    assert len(found) == 5 * len(SUITES)
+    assert {(pair.subject.uri, pair.digest) for pair in found} == one_by_one(tmp_path)
+    assert {(pair.run, pair.images) for pair in found} == {
+        ("a", 256), ("a", 512), ("a", 768), ("b", 256), ("b", 512)
+    }  # fmt: skip
+    assert {pair.arguments.run for pair in found} == {pair.subject.uri for pair in found}
+
+
+def test_a_result_counts_for_its_own_checkpoint(tmp_path, untrained_run):
+    untrained_run(tmp_path, images=(256, 512))
+    chosen = next(
+        pair
+        for pair in survey(asked(), str(tmp_path)).missing
+        if pair.suite == "generation" and pair.images == 512
+    )
+    task = chosen.measurement.as_made(chosen.subject)
+    assert task is not None
+    task.folder.write("results.json", b"{}")
+    found = survey(asked(), str(tmp_path))
+    assert found.done == 1
+    left = {(pair.suite, pair.images) for pair in found.missing}
+    assert left == {(suite, at) for suite in SUITES for at in (256, 512)} - {("generation", 512)}
+
+
+def test_a_run_whose_config_was_changed_on_the_way_is_measured_as_each_checkpoint_says(
+    tmp_path, untrained_run, calls
+):
+    run = untrained_run(tmp_path, images=(256, 512))
+    path = Path(run.path(f"checkpoints/{512:012d}/{STATE_FILE}"))
+    state = json.loads(path.read_text())
+    state["config"]["sampling"]["num_steps"] += 1
+    path.write_text(json.dumps(state))
+    found = survey(asked(), str(tmp_path)).missing
+    assert len(calls) == 2
+    steps = {
+        pair.images: pair.measurement.as_asked(pair.subject).sampling.num_steps
+        for pair in found
+        if pair.suite == "generation"
+    }
+    assert steps[512] == steps[256] + 1
+    assert {(pair.subject.uri, pair.digest) for pair in found} == one_by_one(tmp_path)
+
+
+def test_data_that_are_not_a_checkpoints_own_are_told_for_it_alone(tmp_path, untrained_run):
+    run = untrained_run(tmp_path, images=(256, 512))
+    path = Path(run.path(f"checkpoints/{512:012d}/{STATE_FILE}"))
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps({**state, "manifest_digest": "0" * 64}))
+    found = survey(asked(), str(tmp_path))
+    assert {pair.images for pair in found.missing} == {256}
+    (trouble,) = found.troubled
+    assert f"checkpoints/{512:012d}: the checkpoint was trained on data 000000000000" in trouble

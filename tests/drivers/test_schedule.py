@@ -202,7 +202,7 @@ def test_what_the_documentation_tells_to_type_is_understood(root):
 
 
 def test_the_cron_job_holds_no_secret_and_asks_for_what_there_is(root):
-    job = yaml.safe_load((root / "docs" / "scheduled_evaluation.yaml").read_text())
+    job = yaml.safe_load((root / "docs/deploy/kuberay/cronjob-evals.yaml").read_text())
     assert (job["apiVersion"], job["kind"]) == ("batch/v1", "CronJob")
     (container,) = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     words = [*container["command"], *container["args"]]

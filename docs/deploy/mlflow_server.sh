@@ -1,0 +1,25 @@
+#!/bin/sh
+# Start MLflow's server with basic authentication on PostgreSQL. The same script serves a bare machine:
+#
+#   POSTGRES_HOST=127.0.0.1 POSTGRES_PASSWORD=... MLFLOW_ADMIN_PASSWORD=... sh docs/deploy/mlflow_server.sh
+#
+# Passwords reach files only in a folder that this user alone can read.
+set -eu
+umask 077
+host=${POSTGRES_HOST:-postgres}
+database=${POSTGRES_DATABASE:-mlflow}
+: "${POSTGRES_PASSWORD:?}" "${MLFLOW_ADMIN_PASSWORD:?at least 12 characters}"
+folder=$(mktemp -d)
+uri="postgresql://mlflow:${POSTGRES_PASSWORD}@${host}:5432/${database}"
+cat > "$folder/auth.ini" <<END
+[mlflow]
+default_permission = READ
+database_uri = ${uri}
+admin_username = admin
+admin_password = ${MLFLOW_ADMIN_PASSWORD}
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+END
+export MLFLOW_AUTH_CONFIG_PATH="$folder/auth.ini"
+export MLFLOW_BACKEND_STORE_URI="$uri"
+exec mlflow server --app-name basic-auth --host "${MLFLOW_HOST:-0.0.0.0}" --port "${MLFLOW_PORT:-5000}" \
+    --artifacts-destination "${MLFLOW_ARTIFACTS:-s3://mlflow}" --serve-artifacts

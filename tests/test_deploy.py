@@ -1,0 +1,98 @@
+"""Files of docs/deploy: fields that programs know, locked versions, no secrets, no open doors."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+DEPLOY = ROOT / "docs" / "deploy"
+FIELDS = yaml.safe_load((ROOT / "tests" / "deploy_fields.yaml").read_text())
+MANIFESTS = sorted((DEPLOY / "kuberay").glob("*.yaml"))
+SECRET = re.compile(
+    r"AKIA[0-9A-Z]{16}|(?i:password|secret|token)\w*\s*[:=]\s*[\"']?[A-Za-z0-9/+]{12,}"
+)
+
+
+def unknown(found: Any, known: Any, place: str = "") -> list[str]:
+    """Places in `found` that the table of known fields lacks, or whose value it does not list."""
+    if known is None:
+        return []
+    if isinstance(found, list):
+        return [fault for each in found for fault in unknown(each, known[0], f"{place}[]")]
+    if isinstance(known, list):
+        return [] if found in known else [f"{place}: {found!r} is none of {known}"]
+    if not isinstance(found, dict):
+        return [f"{place}: {found!r} where fields belong"]
+    faults = []
+    for name, value in found.items():
+        if name not in known and "*" not in known:
+            faults.append(f"{place}.{name}")
+        else:
+            faults += unknown(value, known.get(name, known.get("*")), f"{place}.{name}")
+    return faults
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.name)
+def test_manifests_use_fields_that_their_kinds_have(path: Path) -> None:
+    for document in yaml.safe_load_all(path.read_text()):
+        if document["kind"] != "Secret":
+            assert unknown(document["spec"], FIELDS[document["kind"]], document["kind"]) == []
+
+
+def test_an_unknown_field_or_value_is_found() -> None:
+    known = FIELDS["RayCluster"]
+    assert unknown({"rayversion": "2"}, known, "RayCluster") == ["RayCluster.rayversion"]
+    wrong = {"headGroupSpec": {"serviceType": "Public"}}
+    assert "'Public' is none of" in unknown(wrong, known, "RayCluster")[0]
+    deep = {"workerGroupSpecs": [{"template": {"spec": {"containers": [{"immage": "x"}]}}}]}
+    assert unknown(deep, known)[0].endswith(".containers[].immage")
+
+
+def test_versions_are_those_of_the_lock() -> None:
+    lock = (ROOT / "requirements.lock").read_text()
+    ray = re.search(r"^ray(?:\[[^\]]*\])?==(\S+)", lock, re.MULTILINE)
+    mlflow = re.search(r"^mlflow==(\d+\.\d+)", lock, re.MULTILINE)
+    assert ray and mlflow
+    assert f"FROM rayproject/ray:{ray[1]}-py311-gpu" in (DEPLOY / "Dockerfile").read_text()
+    assert f'rayVersion: "{ray[1]}"' in (DEPLOY / "kuberay/raycluster.yaml").read_text()
+    assert f"mlflow[auth]=={mlflow[1]}." in (DEPLOY / "mlflow.Dockerfile").read_text()
+
+
+def test_the_image_copies_what_exists_and_installs_by_hash() -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    for source in re.findall(r"^COPY (?:--\S+ )*(.+) \S+$", text, re.MULTILINE):
+        assert all((ROOT / name).exists() for name in source.split()), source
+    assert "--require-hashes" in text
+
+
+def test_no_file_holds_a_secret_or_opens_a_port_to_the_world() -> None:
+    for path in [path for path in DEPLOY.rglob("*") if path.is_file()]:
+        assert not SECRET.search(path.read_text()), path.name
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert ports and all(port.startswith("127.0.0.1:") for port in ports)
+    cluster = yaml.safe_load((DEPLOY / "kuberay/raycluster.yaml").read_text())["spec"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert cluster["headGroupSpec"]["serviceType"] == "ClusterIP"
+
+
+def test_compose_file_is_one_that_docker_takes() -> None:
+    if shutil.which("docker") is None:
+        pytest.skip("docker is not installed")
+    names = ("POSTGRES_PASSWORD", "MLFLOW_ADMIN_PASSWORD", "MLFLOW_SECRET")
+    values = dict.fromkeys((*names, "S3_ACCESS_KEY", "S3_SECRET_KEY"), "x")
+    command = ["docker", "compose", "-f", str(DEPLOY / "compose.yaml"), "config", "--quiet"]
+    done = subprocess.run(
+        command,
+        env=values | {"PATH": "/usr/bin:/bin:/usr/local/bin"},
+        capture_output=True,
+        text=True,
+    )
+    if "is not a docker command" in done.stderr or "unknown shorthand flag" in done.stderr:
+        pytest.skip("docker has no compose plugin")
+    assert done.returncode == 0, done.stderr

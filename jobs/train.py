@@ -42,7 +42,7 @@ def main() -> int:
     prepare_environment()
     from unite.drivers.plan import dry_run, print_plan
     from unite.drivers.train import launch, prepare, print_report
-    from unite.training.report import build_report
+    from unite.training.closing_report import build_report
     from unite.words import count
 
     planned = prepare(arguments.config, **how)

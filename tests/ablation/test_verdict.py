@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from unite.ablation.files import report_files, write_report
 from unite.ablation.options import SweepOptions
-from unite.ablation.report import report_files, write_report
 from unite.ablation.results import Result
 from unite.ablation.trials import expand
 from unite.ablation.verdict import (

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,7 @@ from PIL import Image
 
 from unite import tracking
 from unite.ablation.options import SweepOptions
+from unite.ablation.results import Result
 from unite.ablation.trials import Sweep, Trial, expand
 from unite.config.axes import find_axis
 from unite.config.schema import TrackingConfig
@@ -266,6 +267,17 @@ def write_trial(writer: Writer, sweep: Sweep, parent: str, trial: Trial, values,
     }
     evaluate(folder, list(found.values()))
     metrics = logged(list(found.values())) | {"eval/latent/std": 0.6}
+    if trial.point[0] == "":  # sweeps of older versions kept no cards
+        cards = {
+            f"eval/{o.suite}/{r.card.metric}": r.card.to_dict()
+            for o in found.values()
+            for r in o.rows
+        }
+        kept = Result(
+            metrics=metrics, images=STEPS[-1], parameters=1, flops=1.0, checkpoint=CHECKPOINT,
+            cards=cards,
+        )  # fmt: skip
+        folder.write_json(f"ablation/{trial.measurement}.json", asdict(kept))
     writer.results(handle, metrics, tags={"measured": f"{trial.digest} {CHECKPOINT}"})
     tracking.finish_run(handle, "FINISHED")
     return handle.run_id

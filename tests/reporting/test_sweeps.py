@@ -8,6 +8,8 @@ import pytest
 
 from unite import tracking
 from unite.ablation.verdict import Estimate
+from unite.config.axes import AXES
+from unite.reporting.sweep_trials import read_trials
 from unite.reporting.sweeps import Value, view_sweep
 
 FD = "FD-pixels"
@@ -121,7 +123,7 @@ def test_a_number_of_a_sweep_leads_to_its_cards(seen):
 
 def test_trials_of_different_protocols_are_judged_apart(seen, collected, index):
     """One trial's cards say another N: it goes into a group of its own, and the field is named."""
-    name = "sigma = 0.7, seed 1"
+    name = "F = 1, shared, seed 1"
     entries = tuple(
         replace(e, row=replace(e.row, card=replace(e.card, num_samples=50)))
         if e.run == index[name]
@@ -129,8 +131,8 @@ def test_trials_of_different_protocols_are_judged_apart(seen, collected, index):
         for e in seen.catalogue.entries
     )
     catalogue = replace(seen.catalogue, entries=entries)
-    found = view_sweep(parent_of(collected, "noise"), collected, catalogue)
-    assert [len(c.points) for c in found.cohorts] == [2, 1]
+    found = view_sweep(parent_of(collected, "flow_ratio"), collected, catalogue)
+    assert [len(c.points) for c in found.cohorts] == [4, 1]
     assert all("num_samples 64 (A), 50 (B)" in cohort.warning for cohort in found.cohorts)
 
 
@@ -155,3 +157,16 @@ def test_psnr_has_no_counterpart(seen):
         for cohort in sweep.cohorts:
             place = list(cohort.metrics).index("held-out PSNR (dB)")
             assert {values[place].paper for _, values in cohort.points} == {""}, "PSNR is no rFID"
+
+
+def test_numbers_of_a_trial_are_found_by_the_cards_that_its_result_keeps(seen, collected):
+    """Another number of the same value and metric is not taken for it."""
+    noise = next(sweep for sweep in collected.sweeps if sweep.tags["axis"] == "noise")
+    name = "eval/generation/fd-pixels"
+    (first, *_) = read_trials(AXES["noise"], noise, collected, seen.catalogue).finished
+    entry = first.entries[name]
+    twin = replace(entry, id=-1, row=replace(entry.row, card=replace(entry.card, seed=7)))
+    doubled = replace(seen.catalogue, entries=(twin, *seen.catalogue.entries))
+    (again, *_) = read_trials(AXES["noise"], noise, collected, doubled).finished
+    assert again.entries[name] is entry
+    assert len(first.measured.result.cards) == 4

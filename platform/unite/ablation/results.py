@@ -39,6 +39,9 @@ class Result:
     """Digest of the measured checkpoint."""
     remarks: tuple[str, ...] = ()
     """Measurements that could not be made, with the reasons."""
+    cards: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Metric cards by the same names, as `MetricCard.to_dict` gives them; none in the results of
+    older versions and for what has no card."""
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Wall time of training and measuring in seconds, where one session did both."""
 

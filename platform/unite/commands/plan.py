@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import fields
 
+from unite.ablation.cost import measure_rate, run_cost
 from unite.ablation.options import SweepOptions, check
-from unite.ablation.plan import measure_rate, run_cost
 from unite.ablation.trials import expand
 from unite.commands.render import print_table
 from unite.config.axes import AXES, find_axis

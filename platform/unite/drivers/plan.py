@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from unite import terminal
-from unite.ablation.plan import measure_rate, run_cost
+from unite.ablation.cost import measure_rate, run_cost
 from unite.cluster.connect import CapacityError, is_private
 from unite.cluster.resources import reachable_nodes, train_workers
 from unite.config.schema import RunConfig

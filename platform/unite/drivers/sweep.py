@@ -16,9 +16,9 @@ from functools import partial
 from rich.console import Console
 
 from unite import tracking
+from unite.ablation.cost import measure_rate, sweep_lines
 from unite.ablation.expect import known_rate, note_sweep
-from unite.ablation.plan import measure_rate, sweep_lines
-from unite.ablation.report import report_files, write_report
+from unite.ablation.files import report_files, write_report
 from unite.ablation.results import Result, has_results, is_finished, read_result
 from unite.ablation.trials import Sweep, Work
 from unite.ablation.verdict import Measured

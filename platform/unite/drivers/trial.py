@@ -153,14 +153,15 @@ def measure(run: Run, trial: Trial, workers: int, seconds: Mapping[str, float]) 
     if folder is None:
         raise ValueError(f"{run.folder} has no committed checkpoint to measure")
     state, started = read_state(folder, "metrics"), time.monotonic()
-    latent_std, remarks = state["metrics"]["latent/std"], []
+    latent_std, remarks, cards = state["metrics"]["latent/std"], [], {}
     try:
         outcomes = _evaluate(run, trial, folder, workers)
-        metrics = {
-            f"eval/{outcome.suite}/{row.card.metric}": row.card.value
+        cards = {
+            f"eval/{outcome.suite}/{row.card.metric}": row.card
             for outcome in outcomes
             for row in outcome.rows
         }
+        metrics = {name: card.value for name, card in cards.items()}
         remarks += [remark for outcome in outcomes for remark in outcome.remarks]
     except (MetricError, WorkError) as error:
         if latent_std >= run.config.training.collapse_std:
@@ -175,6 +176,7 @@ def measure(run: Run, trial: Trial, workers: int, seconds: Mapping[str, float]) 
         flops=training_flops(run.config).total * state["images"],
         checkpoint=checkpoint_digest(folder),
         remarks=tuple(remarks),
+        cards={name: card.to_dict() for name, card in cards.items()},
         seconds={**seconds, "measuring": time.monotonic() - started},
     )
 

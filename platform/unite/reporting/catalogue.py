@@ -88,8 +88,13 @@ class Catalogue:
         """A run's number in its newest evaluation."""
         return next((e for e in self.of_run(run) if e.newest and metric_of(e.card) == metric), None)
 
-    def exact(self, run: int, metric: Metric, value: float) -> Entry | None:
-        """The number that MLflow has without its card, found by its value."""
+    def of_card(self, run: int, card: MetricCard) -> Entry | None:
+        """A run's number that has this card."""
+        digest = card.digest()
+        return next((e for e in self.of_run(run) if e.card.digest() == digest), None)
+
+    def of_value(self, run: int, metric: Metric, value: float) -> Entry | None:
+        """A number of a trial whose result keeps no cards, as those of older versions: by value."""
         same = (e for e in self.of_run(run) if metric_of(e.card) == metric)
         return next((entry for entry in same if entry.card.value == value), None)
 

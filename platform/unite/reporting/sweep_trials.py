@@ -18,6 +18,7 @@ from unite.ablation.verdict import Measured
 from unite.config.axes import Axis
 from unite.config.schema import RunConfig
 from unite.config.serialise import replace
+from unite.evaluation.card import MetricCard
 from unite.reporting.catalogue import Catalogue, Entry
 from unite.reporting.collect import PARENT_TAG, Collected, ReportRun
 from unite.reporting.evaluations import UNREADABLE, first_line
@@ -159,14 +160,23 @@ def _trial(info: tracking.RunInfo, index: int, run: ReportRun, catalogue: Catalo
         flops=float(kept.get("flops", 0.0)),
         checkpoint=str(kept.get("checkpoint", "")),
         remarks=tuple(kept.get("remarks", ())),
+        cards=dict(kept.get("cards", {})),
     )
-    entries = {}
-    for name, value in metrics.items():
-        suite, metric = name.removeprefix(PREFIX).split("/")
-        if entry := catalogue.exact(index, (suite, metric), value):
-            entries[name] = entry
+    entries = {
+        name: entry
+        for name in metrics
+        if (entry := _entry(catalogue, index, name, result)) is not None
+    }
     measured = Measured(trial=trial, result=result, run=run.folder, run_id=info.run_id)
     return SweepTrial(measured=measured, run=index, entries=entries)
+
+
+def _entry(catalogue: Catalogue, run: int, name: str, result: Result) -> Entry | None:
+    """The number behind a logged one: by the card that its result keeps."""
+    if name in result.cards:
+        return catalogue.of_card(run, MetricCard.from_dict(result.cards[name]))
+    suite, metric = name.removeprefix(PREFIX).split("/")
+    return catalogue.of_value(run, (suite, metric), result.metrics[name])
 
 
 def _kept(run: ReportRun, info: tracking.RunInfo) -> tuple[dict, str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from unite.ablation.cost import evaluations, measure_rate, run_cost, sweep_lines
 from unite.ablation.options import SweepOptions
-from unite.ablation.plan import evaluations, measure_rate, run_cost, sweep_lines
 from unite.ablation.trials import expand
 from unite.checkpoints.store import CheckpointWriter, folder_of
 from unite.config.axes import find_axis
@@ -78,7 +78,7 @@ def test_a_gpu_that_is_absent_cannot_be_measured(monkeypatch):
 
 
 def test_a_step_that_takes_minutes_is_not_tried(monkeypatch):
-    monkeypatch.setattr("unite.ablation.plan.measure_matmul_rate", lambda device, dtype: 1e11)
+    monkeypatch.setattr("unite.ablation.cost.measure_matmul_rate", lambda device, dtype: 1e11)
     config = replace(recipe("unite-b"), {"cluster.use_gpu": False})
     with pytest.raises(ValueError, match="give --rate instead of --measure"):
         measure_rate(config)

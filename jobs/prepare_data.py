@@ -6,9 +6,13 @@ atoms, and a manifest. The first word names the kind of source; without one it i
     python jobs/prepare_data.py val.tar --labels LOC_val_solution.csv --split eval --out shards
     python jobs/prepare_data.py PARQUET_DIR --out shards     Hugging Face style parquet
     python jobs/prepare_data.py builtin:digits --out digits  scikit-learn's handwritten digits
+    python jobs/prepare_data.py qm9 qm9pack-1.0.3-py3-none-any.whl --out shards/qm9
+    python jobs/prepare_data.py mp20 DIR_WITH_CDVAE_CSVS --out shards/mp20
 
-SOURCE and --out are local paths or s3:// URIs. It runs as a Ray Data job, one task per shard (also
-by `ray job submit`). The same command again keeps finished shards and writes the rest.
+qm9 also takes parquet, dsgdb9nsd.xyz.tar.bz2 and gdb9.sdf; mp20 and perov5 take folders of CIF and
+parquet. KIND --help shows the options of a kind. SOURCE and --out are local paths or s3:// URIs.
+It runs as a Ray Data job, one task per shard (also by `ray job submit`). The same command again
+keeps finished shards and writes the rest.
 """
 
 import sys

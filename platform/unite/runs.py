@@ -31,6 +31,8 @@ from unite.storage import Store, moved
 CONFIG_FILE = "config.json"
 RUN_FILE = "run.json"
 STOP_FILE = "STOP"
+BUILTIN = "builtin:"
+"""Start of the names of data sets that packages hold; they are written below the storage."""
 DIGITS = "builtin:digits"
 """Name of the data that are made in the storage."""
 LATEST = "latest"
@@ -55,7 +57,17 @@ def default_storage() -> str:
 def data_uri(config: RunConfig, split: str) -> str:
     """Folder or URI of the shards of a split ("train" or "eval") of a resolved config."""
     chosen = config.data.eval if split == "eval" and config.data.eval else config.data.train
-    return f"{config.storage}/data/digits" if chosen == DIGITS else chosen
+    return builtin_folder(chosen, config.storage) if is_builtin(chosen) else chosen
+
+
+def is_builtin(uri: str) -> bool:
+    """True for the name of a data set that a package holds."""
+    return uri.startswith(BUILTIN)
+
+
+def builtin_folder(uri: str, storage: str) -> str:
+    """Folder of a built-in data set."""
+    return f"{storage}/data/{uri.removeprefix(BUILTIN)}"
 
 
 def resolve_run(reference: str, storage: str) -> str:

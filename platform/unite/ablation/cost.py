@@ -22,7 +22,7 @@ from unite.config.schema import FlowConfig, RunConfig, SamplingConfig
 from unite.domains import build_domain
 from unite.models import UNITE, optimizer_group
 from unite.paper import DOPRI5_EVALUATIONS
-from unite.runs import DIGITS
+from unite.runs import is_builtin
 from unite.training.flops import (
     compute_dtype,
     measure_matmul_rate,
@@ -37,7 +37,13 @@ from unite.training.step import Address, TrainingStep
 from unite.words import count, duration
 
 # Training images by the first word of a recipe's name, for plans made before the data is there.
-KNOWN_SIZES = {"digits": 1500, "smoke": 1500, "cifar10": 50_000, "unite": IMAGENET_TRAIN_IMAGES}
+KNOWN_SIZES = {
+    "digits": 1500,
+    "smoke": 1500,
+    "cifar10": 50_000,
+    "unite": IMAGENET_TRAIN_IMAGES,
+    "qm9": 100_000,
+}
 STAGES = {"euler": 1, "heun": 2, "midpoint": 2}
 FLOAT_BYTES = 4
 MEASURED_IMAGES = 32
@@ -91,7 +97,7 @@ def run_cost(config: RunConfig, trials: tuple[Trial, ...] = ()) -> Cost:
 
 def training_images(config: RunConfig) -> int:
     """Size of the training set: counted where it is at hand, else that of the recipe's set."""
-    if config.data.train and config.data.train != DIGITS:
+    if config.data.train and not is_builtin(config.data.train):
         return open_split(config, "train").num_rows
     return KNOWN_SIZES[config.recipe.split("-")[0]]
 

@@ -12,7 +12,7 @@ from unite.config.effects import refuse_changed
 from unite.config.recipes import recipe
 from unite.config.scales import SCALES, ScaleName
 from unite.config.schema import TrackingConfig
-from unite.runs import DIGITS, default_storage
+from unite.runs import default_storage, is_builtin
 from unite.storage import Store
 
 Equal = Literal["images", "compute"]
@@ -78,7 +78,7 @@ def complete(options: SweepOptions) -> SweepOptions:
         options,
         seeds=options.seeds or scale.seeds,
         epochs=options.epochs or scale.epochs,
-        data=data if data in ("", DIGITS) else Store.open(data).uri,
+        data=Store.open(data).uri if data and not is_builtin(data) else data,
         samples=options.samples or scale.num_samples,
         extractor=options.extractor or scale.extractors,
         storage=Store.open(options.storage or default_storage()).uri,

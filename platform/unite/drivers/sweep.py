@@ -35,7 +35,7 @@ from unite.evaluation.arguments import WorkerArguments
 from unite.evaluation.dataset import Dataset
 from unite.evaluation.images.preparation import prepare_references, prepare_sources
 from unite.evaluation.images.sources import choose
-from unite.runs import CONFIG_FILE, DIGITS, STOP_FILE
+from unite.runs import CONFIG_FILE, STOP_FILE, is_builtin
 from unite.storage import Store
 from unite.training.runs import open_run, request_stop
 from unite.training.setup import open_split
@@ -67,7 +67,7 @@ def show_plan(sweep: Sweep) -> None:
     """
     _require_data(sweep)
     config = sweep.trials[0].config
-    if config.data.train != DIGITS:
+    if not is_builtin(config.data.train):
         check_inputs(open_run(config).config)
     slots, shortage = 1, None
     try:

@@ -29,7 +29,7 @@ from unite.data.shards import ShardSet, require_same_classes
 from unite.drivers.inputs import data_inputs
 from unite.drivers.progress import follow_run
 from unite.drivers.signals import stop_on_signals
-from unite.runs import DIGITS, RUN_FILE, data_uri
+from unite.runs import RUN_FILE, data_uri, is_builtin
 from unite.storage import Store
 from unite.training.finished import Report, keep_report, report_lines
 from unite.training.runs import Run, begin, open_run, request_stop
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 def prepare(config: RunConfig, *, resume: str, allow_changes: bool) -> Run:
     """Validate a config and everything that it names; ValueError or StorageError otherwise.
 
-    The built-in digits are written into the storage when they are not there.
+    A built-in data set is written into the storage when it is not there.
     """
     validate(config)
     if not config.data.train:
@@ -58,10 +58,10 @@ def prepare(config: RunConfig, *, resume: str, allow_changes: bool) -> Run:
         )
     if config.tracking.enabled:
         tracking.resolve_uri(config.tracking, run.config.storage)
-    if config.data.train == DIGITS:
-        from unite.data.ingest.digits import prepare_digits
+    if is_builtin(config.data.train):
+        from unite.data.ingest.builtin import prepare_builtin
 
-        prepare_digits(Store.open(data_uri(run.config, "train")))
+        prepare_builtin(config.data.train, Store.open(data_uri(run.config, "train")))
     check_inputs(run.config)
     return run
 

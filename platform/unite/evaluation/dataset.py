@@ -7,13 +7,13 @@ from typing import Literal
 
 from unite.config.schema import DomainConfig, ImagesConfig
 from unite.data.classes import ClassCounts, count_classes
-from unite.data.ingest.digits import prepare_digits
+from unite.data.ingest.builtin import prepare_builtin
 from unite.data.manifest import ShardError, encoding_name
 from unite.data.shards import ShardSet
 from unite.domains import build_domain
 from unite.domains.columns import IMAGES, Columns
 from unite.domains.image_files import open_image
-from unite.runs import DIGITS
+from unite.runs import builtin_folder, is_builtin
 from unite.storage import Store
 
 Split = Literal["train", "eval"]
@@ -59,12 +59,12 @@ def class_counts(data: Dataset, config: DomainConfig) -> ClassCounts | None:
 
 
 def data_folder(uri: str, storage: str) -> str:
-    """Absolute place of a data set; `builtin:digits` is made below the storage if need be."""
-    if uri != DIGITS:
+    """Absolute place of a data set; a built-in one is made below the storage if need be."""
+    if not is_builtin(uri):
         return Store.open(uri).uri
-    digits = Store.open(storage) / "data" / "digits"
-    prepare_digits(digits)
-    return digits.uri
+    folder = Store.open(builtin_folder(uri, Store.open(storage).uri))
+    prepare_builtin(uri, folder)
+    return folder.uri
 
 
 def images_of(data: Dataset, *, size: int = 0, channels: int = 0) -> ImagesConfig:

@@ -25,9 +25,10 @@ from unite.entry import PACKAGE
 from unite.evaluation.arguments import READERS, EvaluateArguments, check, chosen_suites
 from unite.metrics.versions import library_versions
 from unite.runs import (
-    DIGITS,
     EVALUATIONS,
     RESULTS_FILE,
+    builtin_folder,
+    is_builtin,
     parent_of,
     read_record,
     read_run_config,
@@ -123,8 +124,12 @@ def _data(arguments: EvaluateArguments, config: RunConfig, run: Store) -> list[A
     """The digest of each data folder's manifest, and the sizes of its files."""
     train = arguments.data or config.data.train
     held_out = arguments.eval_data or arguments.data or config.data.eval or train
-    digits = parent_of(run) / "data" / "digits"
-    places = [digits if each == DIGITS else Store.open(each) for each in (train, held_out) if each]
+    storage = parent_of(run).uri
+    places = [
+        Store.open(builtin_folder(each, storage) if is_builtin(each) else each)
+        for each in (train, held_out)
+        if each
+    ]
     manifests = [place.is_file(MANIFEST) and place.digest(MANIFEST) for place in places]
     return [*manifests, *([place.uri, ParquetFolder.list(place).sizes] for place in places)]
 

@@ -26,7 +26,7 @@ from unite.evaluation.suites.generation import Generation
 from unite.evaluation.sweep import SCALES
 from unite.evaluation.target import Target
 from unite.evaluation.task import Subject, Suite
-from unite.runs import DIGITS
+from unite.runs import is_builtin
 from unite.storage import Store
 
 FOLDER = "schedule"
@@ -176,7 +176,7 @@ def absolute(arguments: EvaluateArguments) -> EvaluateArguments:
     """The same request, understood from any folder."""
     named = {name: getattr(arguments, name) for name in PATHS}
     places = {
-        name: Store.open(path).uri for name, path in named.items() if path not in ("", DIGITS)
+        name: Store.open(path).uri for name, path in named.items() if path and not is_builtin(path)
     }
     extractors = tuple(
         name if name in NAMED_EXTRACTORS else Store.open(name).uri for name in arguments.extractor

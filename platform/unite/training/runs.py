@@ -15,10 +15,10 @@ from unite.config.schema import DataConfig, RunConfig
 from unite.config.serialise import PLACE_FIELDS, diff, digest, to_dict
 from unite.runs import (
     CONFIG_FILE,
-    DIGITS,
     STOP_FILE,
     at_home,
     default_storage,
+    is_builtin,
     parent_of,
     read_record,
     shares_its_record,
@@ -72,7 +72,7 @@ def run_flags(run: Run) -> list[str]:
 
 def _absolute(data: DataConfig) -> DataConfig:
     places = {"train": data.train, "eval": data.eval}
-    named = {name: Store.open(uri).uri for name, uri in places.items() if uri and uri != DIGITS}
+    named = {n: Store.open(uri).uri for n, uri in places.items() if uri and not is_builtin(uri)}
     return replace_dataclass(data, **named)
 
 

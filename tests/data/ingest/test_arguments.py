@@ -64,6 +64,17 @@ def test_a_folder_may_have_the_name_of_a_kind(words, tmp_path, monkeypatch):
     assert parsed("words words --out shards").ingest == WordsIngest(source="words", out="shards")
 
 
+def test_atoms_have_kinds_of_their_own():
+    for text in ("qm9 x.parquet --out shards --split edm", "x.parquet --out shards --size 8"):
+        wanted = "QM9Ingest" if text.startswith("qm9") else "ImagesIngest"
+        assert type(parsed(text).ingest).__name__ == wanted
+    for text in ("builtin:qm9 --out shards", "qm9 builtin:qm9 --out shards", "--out s builtin:qm9"):
+        assert type(parsed(text).ingest).__name__ == "QM9Ingest"
+        assert parsed(text).ingest.source == "builtin:qm9"
+    assert parsed("mp20 csvs --out shards").ingest.domain == "crystals"
+    assert parsed("perov5 x --out shards --train-on-validation").ingest.name == "perov5"
+
+
 def test_options_that_do_nothing_to_the_digits_are_refused():
     check_digits(parsed("builtin:digits --out digits --dry-run"))
     for option in ("--size 64", "--num-cpus 2"):

@@ -16,6 +16,7 @@ from unite.data.ingest.kind import KINDS, Ingest, kind_of
 
 Kind = TypeVar("Kind", bound=Ingest)
 USUAL = "images"
+BUILTIN = "builtin:"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +34,14 @@ def parse_arguments(words: Sequence[str], description: str | None) -> PrepareArg
     """The preparation that the words of a command line ask for.
 
     The first word is a kind of source where another word follows that is no option; so a folder
-    can have the name of a kind, as it could before there were kinds.
+    can have the name of a kind, as it could before there were kinds. A built-in data set that is
+    named for a kind is of it.
     """
     name, rest = USUAL, list(words)
-    if rest and rest[0] in KINDS and _is_kind(rest):
+    built_in = [word.removeprefix(BUILTIN) for word in rest if word.startswith(BUILTIN)]
+    if built_in and built_in[0] in KINDS:
+        name, rest = built_in[0], rest[1:] if rest[0] == built_in[0] else rest
+    elif rest and rest[0] in KINDS and _is_kind(rest):
         name, rest = rest[0], rest[1:]
     kind: Any = PrepareArguments[kind_of(name)]  # type: ignore[misc]
     return parse(kind, description=description, args=rest)

@@ -41,8 +41,13 @@ class Ingest(ABC):
     """Stored columns."""
     parquet: ClassVar[Mapping[str, Any]]
     """Options of the parquet writer."""
-    most_bad: ClassVar[float] = 1.0
-    """Largest share of rows of a split that `encode` may refuse, 0..1."""
+    checked_rows: ClassVar[int] = 1
+    """Rows that `refused` gets at once."""
+
+    @property
+    def most_bad(self) -> float:
+        """Largest share of rows of a split that may be refused, 0..1."""
+        return 1.0
 
     def check(self) -> None:
         """ValueError naming a setting that is out of range."""
@@ -58,6 +63,10 @@ class Ingest(ABC):
     def encode(self, record: Record) -> dict[str, Any]:
         """The row to store; ValueError "reason: details" for one that is skipped."""
 
+    def refused(self, rows: list[dict[str, Any]]) -> dict[int, str]:
+        """Positions of encoded rows that are of no use -> "reason: details"."""
+        return {}
+
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """The settings that stored bytes depend on; finished shards of others are not taken."""
@@ -71,7 +80,12 @@ class Ingest(ABC):
         return ""
 
 
-KINDS: dict[str, str | type[Ingest]] = {"images": "unite.data.ingest.images:ImagesIngest"}
+KINDS: dict[str, str | type[Ingest]] = {
+    "images": "unite.data.ingest.images:ImagesIngest",
+    "qm9": "unite.data.ingest.atoms.molecules:QM9Ingest",
+    "mp20": "unite.data.ingest.atoms.crystals:MP20Ingest",
+    "perov5": "unite.data.ingest.atoms.crystals:Perov5Ingest",
+}
 """First word of the command -> the kind, or its place, which is imported when it is asked for."""
 
 

@@ -34,9 +34,9 @@ class Skipped:
     examples: dict[str, list[str]] = field(default_factory=dict)
     """Places of the first ones by reason."""
 
-    def add(self, record: Record, error: ValueError) -> None:
+    def add(self, record: Record, error: str) -> None:
         """Count a row; what follows a colon in the error are details of the one row."""
-        reason = str(error).partition(":")[0]
+        reason = error.partition(":")[0]
         self.counts[reason] += 1
         places = self.examples.setdefault(reason, [])
         if len(places) < EXAMPLES:
@@ -46,11 +46,20 @@ class Skipped:
 
 def encode_records(records: Iterable[Record], ingest: Ingest, skipped: Skipped) -> Iterator[dict]:
     """Rows to store; those that cannot be used are counted in `skipped`."""
-    for record in records:
-        try:
-            yield ingest.encode(record)
-        except ValueError as error:
-            skipped.add(record, error)
+    rest = iter(records)
+    while chunk := list(islice(rest, ingest.checked_rows)):
+        encoded: list[tuple[Record, dict]] = []
+        for record in chunk:
+            try:
+                encoded.append((record, ingest.encode(record)))
+            except ValueError as error:
+                skipped.add(record, str(error))
+        refused = ingest.refused([row for _, row in encoded])
+        for position, (record, row) in enumerate(encoded):
+            if position in refused:
+                skipped.add(record, refused[position])
+            else:
+                yield row
 
 
 def write_shard(

@@ -1,0 +1,311 @@
+"""Molecules: QM9 as its packages and archives hold it, and parquet of numbers and positions.
+
+Nothing here needs a chemistry package: positions are given, and only the SMILES column says what is
+charged. A source may be a wheel or zip of CSVs (columns Index, Elements, XYZ_Ang), a folder of such
+CSVs, parquet, SDF (V2000), XYZ, or a tar of XYZ files.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import tyro
+
+from unite import terminal
+from unite.config.domains import MoleculesConfig
+from unite.content import beginning, kind_of
+from unite.data.ingest.atoms import installed, splits
+from unite.data.ingest.atoms.base import UNITS, AtomsIngest, split_word
+from unite.data.ingest.atoms.rows import (
+    LARGEST_ROW,
+    TOO_LARGE,
+    Faults,
+    Row,
+    csv_rows,
+    opened,
+    parquet_rows,
+    require_columns,
+    tar_members,
+    zip_members,
+)
+from unite.data.ingest.atoms.text import MOST_ATOMS, element_numbers, sdf_records, xyz_frames
+from unite.data.ingest.prepare import begin, finish, plan, run_job
+from unite.data.manifest import ShardError, read_manifest
+from unite.data.names import split_of
+from unite.domains.columns import Column
+from unite.storage import Store
+from unite.words import count
+
+BUILTIN_QM9 = "builtin:qm9"
+CSV_COLUMNS = ("Index", "Elements", "XYZ_Ang")
+NUMBERS = Column(name="numbers", aliases=("atomic_numbers",))
+POSITIONS = Column(name="positions", aliases=("pos",))
+ID = Column(name="id", aliases=("index", "material_id", "Index"))
+SPLIT, SMILES = Column(name="split"), Column(name="smiles", aliases=("SMILES",))
+UNCHARACTERISED = "uncharacterised"
+_CHARGE = re.compile(r"\[[^\]]*?([+-]+)(\d*)(?::\d+)?\]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class QM9Ingest(AtomsIngest):
+    """Prepare QM9, or other molecules of its elements."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """The wheel of qm9pack, a zip, folder or file of CSV (columns Index, Elements, XYZ_Ang),
+    parquet (numbers, positions), SDF, XYZ, a tar of XYZ files, or builtin:qm9 (extra [qm9])."""
+    split: Literal["auto", "edm"] = "auto"
+    """auto: the source's own split, else that of the hash of each index, 100,000 / 18,000 / 12,831;
+    edm: that of EDM, 100,000 / 17,748 / 13,083."""
+    max_atoms: int = 29
+    """Largest molecule in atoms; larger ones are refused, never cut."""
+    elements: tuple[int, ...] = (1, 6, 7, 8, 9)
+    """Atomic numbers that may occur; rows with others are refused."""
+    require_neutral: bool = False
+    """Refuse molecules with a net charge by their SMILES, which are counted else and kept."""
+
+    domain: ClassVar[str] = "molecules"
+    noun: ClassVar[str] = "molecule"
+    name: ClassVar[str] = "qm9"
+    shares: ClassVar[tuple[int, int, int]] = splits.QM9_SIZES
+    spacing: ClassVar[tuple[float, float]] = (0.8, 1.5)
+    schema: ClassVar[pa.Schema] = pa.schema(
+        [
+            ("id", pa.string()),
+            ("num_atoms", pa.int32()),
+            ("numbers", pa.binary()),
+            ("positions", pa.binary()),
+        ]
+    )
+    # Digits of positions are noise to a compressor, and statistics would repeat whole cells.
+    parquet: ClassVar[Mapping[str, Any]] = {
+        "compression": {"id": "ZSTD", "num_atoms": "ZSTD", "numbers": "ZSTD", "positions": "NONE"},
+        "use_dictionary": False,
+        "write_statistics": ["num_atoms"],
+    }
+
+    @property
+    def config(self) -> MoleculesConfig:
+        """The domain whose rules rows have to meet."""
+        return MoleculesConfig(max_atoms=self.max_atoms, elements=self.elements)
+
+    def rows(self, faults: Faults) -> Iterator[Row]:
+        """All molecules, or those of EDM's split."""
+        found = _rows(self.source, faults)
+        if self.split == "auto":
+            yield from found
+            return
+        parts = splits.edm_split()
+        for row in found:
+            known = row.id in parts or _index(row.id) in splits.uncharacterised()
+            if not known:
+                raise ShardError(f"--split edm: {row.where} is no molecule of QM9 by its index")
+            yield Row(id=row.id, where=row.where, cells=row.cells, split=parts.get(row.id, ""))
+
+    def excluded(self, ids: Iterable[str]) -> Mapping[str, str]:
+        """The uncharacterised molecules of a source that holds QM9."""
+        left_out = splits.uncharacterised()
+        return {each: UNCHARACTERISED for each in ids if _index(each) in left_out}
+
+    def split_of_ids(self, ids: Iterable[str]) -> Mapping[str, str]:
+        """QM9's own split where all are of QM9, whole or not; else that of the hash."""
+        ids = list(ids)
+        whole = splits.qm9_split() if all(map(_index, ids)) else {}
+        if all(each in whole for each in ids):
+            return {each: whole[each] for each in ids}
+        return super().split_of_ids(ids)
+
+    def notes(self, rows: list[Row]) -> tuple[str, ...]:
+        """Numbers of charged and of divided molecules that are kept."""
+        smiles = [text for row in rows if (text := row.cells.get("smiles"))]
+        if not smiles:
+            if self.require_neutral:
+                raise ValueError("--require-neutral has no effect: the source has no SMILES")
+            return ()
+        kept = {
+            "a net charge": 0 if self.require_neutral else sum(map(bool, map(net_charge, smiles))),
+            "several fragments": sum("." in text for text in smiles),
+        }
+        return tuple(
+            f"{count(number, 'molecule')} with {what} by SMILES: kept"
+            for what, number in kept.items()
+            if number
+        )
+
+    def parse(self, cells: Mapping[str, Any]) -> dict[str, Any]:
+        """`numbers` and centred `positions` in A of a row of any form."""
+        if self.require_neutral and (charge := net_charge(cells.get("smiles") or "")):
+            raise ValueError(f"charged: net charge {charge:+d} by its SMILES")
+        numbers, positions = _arrays(cells)
+        if positions.size == 3 * len(numbers) and positions.size:
+            positions = positions.reshape(-1, 3) * UNITS[self.unit]
+            with np.errstate(invalid="ignore"):  # what is not finite is refused as such
+                positions = (positions - positions.mean(0)).ravel()
+        return {"numbers": numbers, "positions": positions}
+
+    def tells_unit(self, arrays: Mapping[str, Any]) -> bool:
+        """Molecules with hydrogen: their shortest bond is one of its."""
+        return bool((np.asarray(arrays["numbers"]) == 1).any())
+
+
+def prepare_qm9(store: Store) -> None:
+    """Write all of QM9 from the package qm9pack, in this process; finished shards are kept."""
+    if read_manifest(store):  # it is written last, with all splits
+        return
+    planned = plan(QM9Ingest(source=BUILTIN_QM9, out=store.uri))
+    begin(planned)
+    terminal.tell(f"writing {count(planned.num_rows, 'molecule')} of QM9 into {store}, once")
+    finish(planned, [run_job(job) for job in planned.jobs])
+
+
+def net_charge(smiles: str) -> int:
+    """Sum of the charges that a SMILES writes down."""
+    signs = ((text[0], len(text), digits) for text, digits in _CHARGE.findall(smiles))
+    return sum(int(f"{sign}{digits or length}") for sign, length, digits in signs)
+
+
+def _index(text: str) -> int:
+    """QM9's index of an id; 0 for an id that is none."""
+    return int(text) if text.isdigit() and 0 < int(text) <= splits.QM9_MOLECULES else 0
+
+
+def _arrays(cells: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Atomic numbers (N,) and flat coordinates in the source's unit."""
+    if "numbers" in cells:
+        if cells["numbers"] is None or cells["positions"] is None:
+            raise ValueError("empty: the row has no atoms")
+        numbers, positions = (_values(cells[name]) for name in ("numbers", "positions"))
+        if len(numbers) > MOST_ATOMS:
+            raise ValueError(f"{TOO_LARGE}: {len(numbers):,} atoms")
+        return numbers, positions.astype(np.float64)
+    elements, coordinates = cells["elements"], cells["coordinates"]
+    if elements is None or coordinates is None or not elements.strip("[] "):
+        raise ValueError("empty: the row has no atoms")
+    if len(elements) + len(coordinates) > LARGEST_ROW:
+        raise ValueError(f"{TOO_LARGE}: {len(elements) + len(coordinates):,} characters")
+    words = elements.translate(_NO_BRACKETS).split(",")
+    text = coordinates.translate(_NO_BRACKETS).split(",")
+    try:
+        positions = np.array([float(word) for word in text])
+    except ValueError as error:
+        raise ValueError(f"parse: {error}") from error
+    return element_numbers(words), positions
+
+
+_NO_BRACKETS = str.maketrans("", "", "[]'\" ")
+
+
+def _values(cell: Any) -> np.ndarray:
+    """A cell of parquet as numbers; ValueError when it holds something else."""
+    if isinstance(cell, bytes):
+        raise ValueError("shape: the cell holds bytes, not a list of numbers")
+    values = np.asarray(cell)
+    if values.ndim != 1 or values.dtype.kind not in "iuf":
+        raise ValueError("shape: the cell is no flat list of numbers")
+    return values
+
+
+def _rows(source: str, faults: Faults) -> Iterator[Row]:
+    """Rows of a source of any form."""
+    store = Store.open(installed.folder_of(source, BUILTIN_QM9, "qm9pack", "qm9"))
+    if not store.exists():
+        raise ShardError(f"the source {source} does not exist")
+    if store.is_file():
+        yield from _of_file(store, faults)
+        return
+    names = [name for name in store.list() if name.lower().endswith((".csv", ".parquet"))]
+    if not names:
+        raise ShardError(f"{source} holds no .csv and no .parquet; name a file of molecules")
+    tables = [name for name in names if name.lower().endswith(".csv")]
+    if tables:
+        yield from _of_tables(((name, opened(store, name)) for name in tables), store, faults)
+    for name in names:
+        if name not in tables:
+            yield from _of_parquet(store, name)
+
+
+def _of_file(store: Store, faults: Faults) -> Iterator[Row]:
+    head = store.head()
+    kind = kind_of(head)
+    if kind == "parquet":
+        yield from _of_parquet(store, "")
+    elif kind == "zip":
+        yield from _of_tables(zip_members(store, ".csv"), store, faults)
+    elif kind == "tar" or (head[:3] == b"BZh" or kind == "gzip") and ".tar" in store.name:
+        for name, data in tar_members(store, ".xyz", faults):
+            yield from _of_text(xyz_frames(data.decode(), faults), f"{store}/{name}")
+    elif kind == "text" and store.name.lower().endswith(".sdf"):
+        with opened(store) as file:
+            yield from _of_text(sdf_records(file, faults), str(store))
+    elif kind == "text" and store.name.lower().endswith(".xyz"):
+        with opened(store) as file:
+            yield from _of_text(xyz_frames(file.read().decode(), faults), str(store))
+    elif kind == "text":
+        with opened(store) as file:
+            yield from _of_csv(file, str(store), faults)
+    else:
+        why = store.stand_in() or beginning(head)
+        raise ShardError(
+            f"{store} {why}; molecules come as CSV, a wheel or zip of CSV, parquet, SDF, XYZ or a "
+            "tar of XYZ"
+        )
+
+
+def _of_tables(members: Iterable[tuple[str, Any]], store: Store, faults: Faults) -> Iterator[Row]:
+    """Rows of those tables of a package that have coordinates; ShardError when none has."""
+    heads: dict[str, list[str]] = {}
+    found = False
+    for name, member in members:
+        with member as file:
+            data: IO[bytes] = file
+            head = data.readline().decode("utf-8-sig", "replace").strip().split(",")
+            heads[name] = head
+            if set(CSV_COLUMNS) <= set(head):
+                found = True
+                data.seek(0)
+                yield from _of_csv(data, f"{store}/{name}", faults)
+    if not heads:
+        raise ShardError(f"{store} holds no .csv")
+    if not found:
+        name = next(iter(heads))
+        require_columns(f"{store}/{name}", heads[name], CSV_COLUMNS)
+
+
+def _of_csv(file: IO[bytes], where: str, faults: Faults) -> Iterator[Row]:
+    for place, cells in csv_rows(file, where, CSV_COLUMNS, ("SMILES", "split"), faults):
+        yield Row(
+            id=cells["Index"],
+            where=place,
+            split=split_word(cells.get("split"), place),
+            cells={
+                "elements": cells["Elements"],
+                "coordinates": cells["XYZ_Ang"],
+                "smiles": cells.get("SMILES"),
+            },
+        )
+
+
+def _of_parquet(store: Store, file: str) -> Iterator[Row]:
+    said = split_of(file)
+    for place, cells in parquet_rows(store, file, (NUMBERS, POSITIONS), (ID, SPLIT, SMILES)):
+        number = place.rpartition("#")[2]
+        yield Row(
+            id=str(cells["id"]) if cells.get("id") is not None else f"row-{number}",
+            where=place,
+            split=split_word(cells.get("split") or said, place),
+            cells={name: cells.get(name) for name in ("numbers", "positions", "smiles")},
+        )
+
+
+def _of_text(records: Iterator[tuple[str, dict[str, str]]], where: str) -> Iterator[Row]:
+    for number, (name, cells) in enumerate(records, start=1):
+        index = re.fullmatch(r"(?:gdb|dsgdb9nsd)[ _]?0*(\d+)", name.strip())
+        yield Row(
+            id=index[1] if index else name.strip() or f"row-{number}",
+            where=f"{where}#{number}",
+            cells=cells,
+        )

@@ -1,0 +1,222 @@
+"""Rows of tables and archives of atoms, bounded before anything parses them.
+
+A row is its cells by name, as text or as arrays; nothing of its chemistry is looked at here. What
+a file as a whole makes unreadable is a ShardError with its name.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from unite.content import HEAD_BYTES, stand_in
+from unite.data.manifest import ShardError
+from unite.data.parquet import match_footer, read_footer, read_row_group
+from unite.domains.columns import Column
+from unite.storage import Store
+
+LARGEST_ROW = 2**20
+"""Characters of a row's text beyond which nothing reads it."""
+BLOCK = 2**26
+"""Bytes of a table that are read at once; a longer row makes the file unreadable."""
+PARSE = "parse"
+TOO_LARGE = "too_large"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A row of a source."""
+
+    id: str
+    """Identity of the structure, unique in the source."""
+    where: str
+    """File and row."""
+    cells: Mapping[str, Any]
+    split: str = ""
+    """Split that the source says: train, validation, test; empty = none."""
+
+
+@dataclass
+class Faults:
+    """Rows that a reader leaves out, by reason."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def add(self, reason: str) -> None:
+        """Count one."""
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+
+
+def csv_rows(
+    stream: IO[bytes], where: str, wanted: Sequence[str], optional: Sequence[str], faults: Faults
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """(file and row, cells as text) of a CSV with a head; lines of another width are counted.
+
+    ShardError naming a wanted column that is not there, or a file that is no CSV in UTF-8.
+    """
+
+    def left_out(row: pacsv.InvalidRow) -> str:
+        faults.add(PARSE)
+        return "skip"
+
+    with _readable(where):
+        data = stream.read()
+        head, width = _head(data, where)
+        require_columns(where, head, wanted)
+        names = [name for name in (*wanted, *optional) if name in head]
+        table = pacsv.open_csv(
+            pa.BufferReader(data),
+            read_options=pacsv.ReadOptions(
+                block_size=BLOCK, column_names=width, skip_rows_after_names=1
+            ),
+            parse_options=pacsv.ParseOptions(newlines_in_values=True, invalid_row_handler=left_out),
+            convert_options=pacsv.ConvertOptions(
+                include_columns=names,
+                column_types=dict.fromkeys(names, pa.string()),
+                strings_can_be_null=False,
+            ),
+        )
+        number = 0
+        for batch in table:
+            for cells in batch.to_pylist():
+                number += 1
+                yield f"{where}#{number}", cells
+
+
+def _head(data: bytes, where: str) -> tuple[list[str], list[str]]:
+    """Names of the head, and the same with a number in place of a name that comes twice."""
+    line = data.partition(b"\n")[0].decode("utf-8-sig").strip("\r")
+    if not line:
+        raise ShardError(f"{where} is empty")
+    names = [name.strip().strip('"') for name in line.split(",")]
+    unique = [name if names.count(name) == 1 else f"{name}.{i}" for i, name in enumerate(names)]
+    return names, unique
+
+
+def require_columns(where: str, head: Sequence[str], wanted: Sequence[str]) -> None:
+    """ShardError naming the columns that are not there."""
+    missing = [name for name in wanted if name not in head]
+    if missing:
+        raise ShardError(
+            f"{where} has no column {', '.join(missing)}, so it holds no structures; it has "
+            f"{', '.join(head)}"
+        )
+
+
+def parquet_rows(
+    store: Store, file: str, wanted: Sequence[Column], optional: Sequence[Column]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file and row, cells) of a parquet file; lists of numbers come as arrays.
+
+    ShardError as of the reader of shards: damaged, or without a wanted column.
+    """
+    schema = read_footer(store.uri, file).schema.to_arrow_schema()
+    there = [c for c in optional if {c.name, *c.aliases} & set(schema.names)]
+    columns = (*wanted, *there)
+    match_footer(store.uri, file, columns)
+    where, number = f"{store}/{file}".rstrip("/"), 0
+    for group in range(read_footer(store.uri, file).num_row_groups):
+        table = read_row_group(store.uri, file, group, columns)
+        cells = {name: _cells(table.column(name)) for name in table.column_names}
+        for row in range(table.num_rows):
+            number += 1
+            yield f"{where}#{number}", {name: each[row] for name, each in cells.items()}
+
+
+def has_column(store: Store, file: str, column: Column) -> bool:
+    """True if a parquet file has a column, by any of its names."""
+    names = set(read_footer(store.uri, file).schema.to_arrow_schema().names)
+    return bool(names & {column.name, *column.aliases})
+
+
+def _cells(column: pa.ChunkedArray) -> list[Any]:
+    """Cells of a column; those of lists of numbers as numpy arrays."""
+    kind = column.type
+    is_list = pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind)
+    if not is_list or not pa.types.is_primitive(kind.value_type):
+        return column.to_pylist()
+    return [
+        None if cell.values is None else cell.values.to_numpy(zero_copy_only=False)
+        for chunk in column.chunks
+        for cell in chunk
+    ]
+
+
+def zip_members(store: Store, suffix: str) -> Iterator[tuple[str, IO[bytes]]]:
+    """Files of a zip or wheel whose names end so, one at a time and opened."""
+    with (
+        _readable(str(store)),
+        store.filesystem.open_input_file(store.path()) as file,
+        zipfile.ZipFile(file) as archive,
+    ):
+        for name in sorted(archive.namelist()):
+            if name.lower().endswith(suffix):
+                with archive.open(name) as member:
+                    yield name, member
+
+
+def tar_members(store: Store, suffix: str, faults: Faults) -> Iterator[tuple[str, bytes]]:
+    """Name and bytes of the files of a tar, compressed or not, whose names end so.
+
+    Files above LARGEST_ROW are counted and not read.
+    """
+    with (
+        _readable(str(store)),
+        store.filesystem.open_input_file(store.path()) as file,
+        tarfile.open(fileobj=file, mode="r|*") as archive,
+    ):
+        for member in archive:
+            if not member.isfile() or not member.name.lower().endswith(suffix):
+                continue
+            if member.size > LARGEST_ROW:
+                faults.add(TOO_LARGE)
+                continue
+            content = archive.extractfile(member)
+            if content is not None:
+                yield member.name, content.read()
+
+
+@contextmanager
+def opened(store: Store, name: str = "") -> Iterator[IO[bytes]]:
+    """A file's bytes, unpacked if its first bytes are those of gzip or bzip2."""
+    where = f"{store}/{name}".rstrip("/")
+    with _readable(where):
+        data = store.read(name)
+        if why := stand_in(data[:HEAD_BYTES]):
+            raise ShardError(f"{where} {why}")
+        packed: Callable[[bytes], bytes] | None = _unpacker(data[:4])
+        yield io.BytesIO(packed(data) if packed else data)
+
+
+def _unpacker(head: bytes) -> Callable[[bytes], bytes] | None:
+    import bz2
+    import gzip
+
+    if head[:2] == b"\x1f\x8b":
+        return gzip.decompress
+    return bz2.decompress if head[:3] == b"BZh" else None
+
+
+@contextmanager
+def _readable(where: str) -> Iterator[None]:
+    """Whatever makes a file unreadable becomes a ShardError that names it."""
+    try:
+        yield
+    except (ShardError, FileNotFoundError):
+        raise
+    except (
+        *(pa.ArrowInvalid, tarfile.TarError, zipfile.BadZipFile),
+        *(EOFError, OSError, UnicodeDecodeError),
+    ) as error:
+        raise ShardError(
+            f"{where} cannot be read, it may be damaged, cut short or of another encoding than "
+            f"UTF-8 ({type(error).__name__}: {error}); copy it again"
+        ) from error

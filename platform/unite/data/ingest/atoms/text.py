@@ -1,0 +1,101 @@
+"""Structures as text: records of SDF (V2000) and frames of XYZ, cut out and not yet parsed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import IO
+
+import numpy as np
+
+from unite.data.ingest.atoms.rows import LARGEST_ROW, PARSE, TOO_LARGE, Faults
+from unite.domains.atoms.elements import SYMBOLS
+
+MOST_ATOMS = 10_000
+"""Atoms beyond which nothing reads a structure."""
+NUMBER_OF = {symbol: number for number, symbol in enumerate(SYMBOLS) if number}
+"""Atomic number of each symbol."""
+
+
+def element_numbers(symbols: Iterable[str]) -> np.ndarray:
+    """Atomic numbers, int64; ValueError for what is no element of the table (X, D, T, ...)."""
+    try:
+        return np.array([NUMBER_OF[symbol] for symbol in symbols], np.int64)
+    except KeyError as error:
+        raise ValueError(f"unknown_element: {error.args[0]!r} is no element up to Es") from None
+
+
+def xyz_frames(text: str, faults: Faults) -> Iterator[tuple[str, dict[str, str]]]:
+    """(name, cells) of each frame: a count, a comment, then lines `symbol x y z ...`.
+
+    QM9's own files have a charge behind the coordinates, `*^` in exponents, and the SMILES two
+    lines below the atoms. Lines that are no frame end the reading, and are counted.
+    """
+    lines = text.splitlines()
+    at = 0
+    while at < len(lines):
+        if not lines[at].strip():
+            at += 1
+            continue
+        size = int(lines[at]) if lines[at].strip().isdigit() else -1
+        atoms = lines[at + 2 : at + 2 + size] if 0 <= size <= MOST_ATOMS else []
+        if size < 0 or len(atoms) != min(size, MOST_ATOMS):
+            faults.add(TOO_LARGE if size > MOST_ATOMS else PARSE)
+            return
+        words = lines[at + 1].split("\t")[0].split()
+        at += 2 + size
+        is_qm9 = words[:1] == ["gdb"] and len(lines) >= at + 3
+        cells = _cells(atoms, faults)
+        if cells is not None and is_qm9:
+            cells["smiles"] = (lines[at + 1].split() or [""])[0]
+        at = len(lines) if is_qm9 else at
+        if cells is not None:
+            yield " ".join(words[:2]) if words[:1] == ["gdb"] else " ".join(words[:1]), cells
+
+
+def _cells(atoms: list[str], faults: Faults) -> dict[str, str] | None:
+    """Elements and coordinates of lines; None, and counted, when a line has too few words."""
+    rows = [line.replace("*^", "e").split() for line in atoms]
+    if any(len(row) < 4 for row in rows):
+        faults.add(PARSE)
+        return None
+    coordinates = ",".join(word for row in rows for word in row[1:4])
+    return {"elements": ",".join(row[0] for row in rows), "coordinates": coordinates}
+
+
+def sdf_records(file: IO[bytes], faults: Faults) -> Iterator[tuple[str, dict[str, str]]]:
+    """(name, cells) of each record of an SDF; records that are longer or of V3000 are counted."""
+    for record in _records(file, faults):
+        counts = record[3] if len(record) > 3 else ""
+        size = int(counts[:3]) if counts[:3].strip().isdigit() else -1
+        atoms = record[4 : 4 + size] if size >= 0 else []
+        if "V3000" in counts or size < 0 or len(atoms) != size:
+            faults.add(PARSE)
+            continue
+        places = ([line[at : at + 10].strip() for at in (0, 10, 20)] for line in atoms)
+        yield (
+            record[0],
+            {
+                "elements": ",".join(line[31:34].strip() for line in atoms),
+                "coordinates": ",".join(word for place in places for word in place),
+            },
+        )
+
+
+def _records(file: IO[bytes], faults: Faults) -> Iterator[list[str]]:
+    """Lines of each record; of one above LARGEST_ROW nothing is kept."""
+    lines: list[str] = []
+    length = 0
+    for raw in file:
+        line = raw.decode(errors="replace").rstrip("\r\n")
+        if line.startswith("$$$$"):
+            if length > LARGEST_ROW:
+                faults.add(TOO_LARGE)
+            else:
+                yield lines
+            lines, length = [], 0
+            continue
+        length += len(line)
+        if length <= LARGEST_ROW:
+            lines.append(line)
+    if any(line.strip() for line in lines):
+        faults.add(PARSE)  # cut short: the last record has no end

@@ -90,7 +90,7 @@ def _spheres(structure: Structure, tolerance: float) -> np.ndarray:
     corners = np.zeros((0, 3))
     if structure.lengths is not None and structure.angles is not None:
         lengths, angles = (torch.from_numpy(v)[None] for v in (structure.lengths, structure.angles))
-        corners = _corners(cell_matrix(lengths, angles)[0].numpy())
+        corners = cell_corners(cell_matrix(lengths, angles)[0].numpy())
         view = VIEW
     else:
         view = _flattest(positions)
@@ -101,7 +101,7 @@ def _spheres(structure: Structure, tolerance: float) -> np.ndarray:
         _row(atoms[i], atoms[j], STICK, STICK_COLOUR) for i, j in _bonded(structure, tolerance)
     ]
     corners = corners @ view.T
-    parts += [_row(corners[i], corners[j], EDGE, EDGE_COLOUR) for i, j in _edges(len(corners))]
+    parts += [_row(corners[i], corners[j], EDGE, EDGE_COLOUR) for i, j in cell_edges(len(corners))]
     return np.concatenate(parts)
 
 
@@ -125,12 +125,12 @@ def _flattest(positions: np.ndarray) -> np.ndarray:
     return axes
 
 
-def _corners(cell: np.ndarray) -> np.ndarray:
+def cell_corners(cell: np.ndarray) -> np.ndarray:
     """The eight corners of a cell, (8, 3)."""
     return np.array(list(itertools.product((0, 1), repeat=3))) @ cell
 
 
-def _edges(num_corners: int) -> list[tuple[int, int]]:
+def cell_edges(num_corners: int) -> list[tuple[int, int]]:
     """Pairs of corners that an edge joins: those whose indices differ in one bit."""
     pairs = itertools.combinations(range(num_corners), 2)
     return [(i, j) for i, j in pairs if (i ^ j).bit_count() == 1]

@@ -30,6 +30,7 @@ NEEDS = {
     "posebusters": ("rdkit", "posebusters"),
     "match_molecules": ("pymatgen", "openbabel-wheel"),
     "match_crystals": ("pymatgen",),
+    "sdf": ("rdkit",),
 }
 """Task -> packages that it needs."""
 POSE_COLUMNS = (
@@ -151,12 +152,31 @@ def match_crystals(fields: Mapping[str, Any]) -> Verdict:
     return {"rms": None if found is None else float(found[0])}
 
 
+def sdf(fields: Mapping[str, Any]) -> Verdict:
+    """`block`, the structure's record in an SDF file named by the field `name`.
+
+    Bonds are the distance rule's with RDKit's orders, single ones where it finds none.
+    """
+    from rdkit import Chem, RDLogger
+    from rdkit.Chem import rdDetermineBonds
+
+    RDLogger.DisableLog("rdApp.*")
+    molecule = _bonded(structure_of(fields), fields["tolerance"])
+    try:
+        rdDetermineBonds.DetermineBondOrders(molecule, charge=0)
+    except Exception:  # as above
+        molecule = _bonded(structure_of(fields), fields["tolerance"])
+    molecule.SetProp("_Name", fields["name"])
+    return {"block": Chem.MolToMolBlock(molecule, kekulize=False) + "$$$$\n"}
+
+
 TASKS: dict[str, Callable[[Mapping[str, Any]], Verdict]] = {
     "rdkit": rdkit,
     "adit": adit,
     "posebusters": posebusters,
     "match_molecules": match_molecules,
     "match_crystals": match_crystals,
+    "sdf": sdf,
 }
 
 

@@ -1,0 +1,104 @@
+"""The page of samples: one self-contained HTML file, a sortable table of turnable pictures."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import torch
+
+from unite.domains.atoms.elements import COLOURS, RADII
+from unite.domains.atoms.geometry import bonds, cell_matrix, distances
+from unite.domains.atoms.picture import BALL, SMALLEST_SPAN, cell_corners, cell_edges
+from unite.domains.atoms.structure import Structure
+
+COLUMNS = ("index", "formula", "atoms", "verdict", "reason", "seed")
+VERDICT = COLUMNS.index("verdict")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judgement on one sample."""
+
+    good: bool
+    text: str
+    """One or two words, such as valid."""
+    reason: str = ""
+    """Reason where it is not good."""
+
+
+def page(
+    structures: Sequence[Structure],
+    seeds: Sequence[int],
+    verdicts: Sequence[Verdict],
+    *,
+    title: str,
+    lead: str,
+    tolerance: float,
+) -> str:
+    """HTML that opens from disk without a network: pictures, formulas, sizes, verdicts, seeds.
+
+    `lead` is the sentence below the title; `tolerance` that of bonds, in A.
+    """
+    samples = [
+        {
+            **_drawn(structure, tolerance),
+            "good": verdict.good,
+            "cells": [
+                *(index, structure.formula, len(structure.numbers)),
+                *(verdict.text, verdict.reason, str(seed)),
+            ],
+        }
+        for index, (structure, seed, verdict) in enumerate(
+            zip(structures, seeds, verdicts, strict=True)
+        )
+    ]
+    present = sorted({int(number) for each in structures for number in each.numbers})
+    elements = {
+        str(number): [COLOURS[number].tolist(), round(0.15 + BALL * float(RADII[number]), 3)]
+        for number in present
+    }
+    data = {"columns": COLUMNS, "verdict": VERDICT, "elements": elements, "samples": samples}
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    template = files("unite.sampling.atoms").joinpath("page.html").read_text(encoding="utf-8")
+    filled = template.replace("__TITLE__", html.escape(title)).replace(
+        "__LEAD__", html.escape(lead)
+    )
+    return filled.replace("__DATA__", text)
+
+
+def _drawn(structure: Structure, tolerance: float) -> dict[str, Any]:
+    """Atoms, bonds and edges of the cell in A around the middle, and the reach from it.
+
+    Nothing where a number is not finite: the picture stays empty.
+    """
+    positions = np.array(structure.positions, float)
+    corners = np.zeros((0, 3))
+    if structure.lengths is not None and structure.angles is not None:
+        lengths, angles = (
+            torch.from_numpy(np.array(v, float))[None]
+            for v in (structure.lengths, structure.angles)
+        )
+        corners = cell_corners(cell_matrix(lengths, angles)[0].numpy())
+    everything = np.concatenate([positions, corners])
+    if not np.isfinite(everything).all():
+        return {"numbers": [], "atoms": [], "bonds": [], "edges": [], "reach": 1}
+    middle = (everything.min(0) + everything.max(0)) / 2
+    types = torch.as_tensor(np.array(structure.numbers, np.int64))[None]
+    bonded = bonds(types, distances(torch.from_numpy(positions)[None], types > 0), tolerance)
+    edges = [[corners[i] - middle, corners[j] - middle] for i, j in cell_edges(len(corners))]
+    return {
+        "numbers": np.asarray(structure.numbers).tolist(),
+        "atoms": (positions - middle).round(3).tolist(),
+        "bonds": bonded[0].triu().nonzero().tolist(),
+        "edges": np.array(edges).round(3).tolist(),
+        "reach": max(
+            SMALLEST_SPAN / 2,
+            round(float(np.linalg.norm(everything - middle, axis=1).max()) + 0.5, 3),
+        ),
+    }

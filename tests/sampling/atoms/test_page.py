@@ -4,7 +4,8 @@ import re
 import numpy as np
 
 from unite.domains.atoms.structure import Structure
-from unite.sampling.atoms.page import Verdict, page
+from unite.domains.atoms.verdicts.native import Verdict
+from unite.sampling.atoms.page import page
 
 
 def data_of(text: str) -> dict:

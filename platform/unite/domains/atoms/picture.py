@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from unite.domains.atoms.elements import COLOURS, RADII
-from unite.domains.atoms.geometry import bonds, cell_matrix, distances
+from unite.domains.atoms.geometry import cell_matrix
 from unite.domains.atoms.structure import Structure
 
 SIDE = 160
@@ -107,10 +107,7 @@ def _spheres(structure: Structure, tolerance: float) -> np.ndarray:
 
 def _bonded(structure: Structure, tolerance: float) -> list[tuple[int, int]]:
     """Pairs of bonded atoms within the picture."""
-    types = torch.from_numpy(structure.numbers)[None]
-    apart = distances(torch.from_numpy(structure.positions)[None], types > 0)
-    pairs = bonds(types, apart, tolerance)[0].triu().nonzero()
-    return [(int(i), int(j)) for i, j in pairs]
+    return [(int(i), int(j)) for i, j in np.argwhere(np.triu(structure.bonds(tolerance)))]
 
 
 def _flattest(positions: np.ndarray) -> np.ndarray:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from unite.domains.atoms.elements import SYMBOLS, formula
+from unite.domains.atoms.geometry import bonds, distances
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,6 +30,12 @@ class Structure:
     def formula(self) -> str:
         """Formula in Hill's order."""
         return formula(self.numbers.tolist())
+
+    def bonds(self, tolerance: float) -> np.ndarray:
+        """True between bonded atoms, (N, N), by the distance rule; none across a cell's faces."""
+        types = torch.as_tensor(np.asarray(self.numbers, np.int64))[None]
+        positions = torch.tensor(np.asarray(self.positions, float))[None]
+        return bonds(types, distances(positions, types > 0), tolerance)[0].numpy()
 
     def to_xyz(self, comment: str = "") -> str:
         """One frame of an XYZ file, coordinates in A; the comment must be one line."""

@@ -10,10 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
-import torch
 
 from unite.domains.atoms.elements import SYMBOLS
-from unite.domains.atoms.geometry import bonds, distances
 from unite.domains.atoms.structure import Structure
 
 LARGEST_RING = 9
@@ -50,18 +48,11 @@ def total_variation(first: Mapping[Hashable, float], second: Mapping[Hashable, f
     return 0.5 * sum(abs(first.get(n, 0) / sums[0] - second.get(n, 0) / sums[1]) for n in names)
 
 
-def bond_matrix(molecule: Structure, tolerance: float) -> np.ndarray:
-    """True between bonded atoms, (N, N), by the distance rule."""
-    types = torch.as_tensor(np.asarray(molecule.numbers, np.int64))[None]
-    positions = torch.from_numpy(np.array(molecule.positions, float))[None]
-    return bonds(types, distances(positions, types > 0), tolerance)[0].numpy()
-
-
 def bond_lengths(molecules: Sequence[Structure], tolerance: float) -> dict[str, np.ndarray]:
     """Lengths in A of all bonds by kind, such as C-H."""
     found: dict[str, list[np.ndarray]] = defaultdict(list)
     for molecule in molecules:
-        first, second = np.nonzero(np.triu(bond_matrix(molecule, tolerance)))
+        first, second = np.nonzero(np.triu(molecule.bonds(tolerance)))
         lengths = np.linalg.norm(molecule.positions[first] - molecule.positions[second], axis=1)
         ends = np.sort(molecule.numbers[np.stack([first, second], 1)], axis=1)
         for pair in np.unique(ends, axis=0):
@@ -87,7 +78,7 @@ def bond_angles(molecules: Sequence[Structure], tolerance: float) -> np.ndarray:
     """All angles between two bonds of an atom, in degrees."""
     found: list[np.ndarray] = []
     for molecule in molecules:
-        bonded = bond_matrix(molecule, tolerance)
+        bonded = molecule.bonds(tolerance)
         for center in range(len(bonded)):
             ends = molecule.positions[bonded[center]] - molecule.positions[center]
             if len(ends) > 1:
@@ -109,7 +100,7 @@ def ring_counts(molecules: Sequence[Structure], tolerance: float) -> Counter[int
     """
     counts: Counter[int] = Counter()
     for molecule in molecules:
-        rings = _rings(bond_matrix(molecule, tolerance))
+        rings = _rings(molecule.bonds(tolerance))
         counts.update([len(ring) for ring in rings] or [0])
     return counts
 

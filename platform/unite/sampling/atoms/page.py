@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -13,23 +12,13 @@ import numpy as np
 import torch
 
 from unite.domains.atoms.elements import COLOURS, RADII
-from unite.domains.atoms.geometry import bonds, cell_matrix, distances
+from unite.domains.atoms.geometry import cell_matrix
 from unite.domains.atoms.picture import BALL, SMALLEST_SPAN, cell_corners, cell_edges
 from unite.domains.atoms.structure import Structure
+from unite.domains.atoms.verdicts.native import Verdict
 
 COLUMNS = ("index", "formula", "atoms", "verdict", "reason", "seed")
 VERDICT = COLUMNS.index("verdict")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A judgement on one sample."""
-
-    good: bool
-    text: str
-    """One or two words, such as valid."""
-    reason: str = ""
-    """Reason where it is not good."""
 
 
 def page(
@@ -89,13 +78,11 @@ def _drawn(structure: Structure, tolerance: float) -> dict[str, Any]:
     if not np.isfinite(everything).all():
         return {"numbers": [], "atoms": [], "bonds": [], "edges": [], "reach": 1}
     middle = (everything.min(0) + everything.max(0)) / 2
-    types = torch.as_tensor(np.array(structure.numbers, np.int64))[None]
-    bonded = bonds(types, distances(torch.from_numpy(positions)[None], types > 0), tolerance)
     edges = [[corners[i] - middle, corners[j] - middle] for i, j in cell_edges(len(corners))]
     return {
         "numbers": np.asarray(structure.numbers).tolist(),
         "atoms": (positions - middle).round(3).tolist(),
-        "bonds": bonded[0].triu().nonzero().tolist(),
+        "bonds": np.argwhere(np.triu(structure.bonds(tolerance))).tolist(),
         "edges": np.array(edges).round(3).tolist(),
         "reach": max(
             SMALLEST_SPAN / 2,

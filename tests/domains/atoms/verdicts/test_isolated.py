@@ -2,8 +2,8 @@
 
 import pytest
 
-from unite.metrics.atoms import isolated
-from unite.metrics.atoms.isolated import CRASHED, TIMEOUT, errors, verdicts
+from unite.domains.atoms.verdicts import isolated
+from unite.domains.atoms.verdicts.isolated import CRASHED, TIMEOUT, errors, verdicts
 
 TASKS = """
 import os, time

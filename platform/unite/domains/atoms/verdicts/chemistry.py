@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from unite.domains.atoms.structure import Structure
-from unite.metrics.atoms.distributions import bond_matrix
 
 Verdict = dict[str, Any]
 EXTRAS = {
@@ -205,7 +204,7 @@ def _bonded(structure: Structure, tolerance: float) -> Any:
         atom = Chem.Atom(number)
         atom.SetNoImplicit(True)
         molecule.AddAtom(atom)
-    pairs = np.argwhere(np.triu(bond_matrix(structure, tolerance))).tolist()
+    pairs = np.argwhere(np.triu(structure.bonds(tolerance))).tolist()
     for first, second in pairs:
         molecule.AddBond(first, second, Chem.BondType.SINGLE)
     conformer = Chem.Conformer(len(structure.numbers))

@@ -111,7 +111,7 @@ def smact_digest() -> str:
 
 
 def _table_bytes() -> bytes:
-    return files("unite.metrics.atoms").joinpath("smact.json").read_bytes()
+    return files("unite.domains.atoms.verdicts").joinpath("smact.json").read_bytes()
 
 
 def _pauling(states: Sequence[int], elements: Sequence[Element]) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from unite.metrics.atoms.chemistry import Verdict
+from unite.domains.atoms.verdicts.chemistry import Verdict
 
 LIMIT_S = 5.0
 """CPU seconds that one structure may take."""
@@ -26,7 +26,7 @@ START_S = 60.0
 """CPU seconds that a worker's first answer may take: importing the packages is in it."""
 STUCK = 60.0
 """Wall seconds for each CPU second, after which a worker that waits for something is killed."""
-MODULE = "unite.metrics.atoms.chemistry"
+MODULE = "unite.domains.atoms.verdicts.chemistry"
 """Module with the tasks."""
 TIMEOUT = "timeout"
 """Error of a structure that took too long."""
@@ -103,10 +103,10 @@ class Worker:
             process.communicate()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        source = str(Path(__file__).parents[3])
+        source = str(Path(__file__).parents[4])
         path = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "unite.metrics.atoms.worker", self._module],
+            [sys.executable, "-m", "unite.domains.atoms.verdicts.worker", self._module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

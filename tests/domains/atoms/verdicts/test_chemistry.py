@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from unite.domains.atoms.structure import Structure
-from unite.metrics.atoms import chemistry
-from unite.metrics.atoms.chemistry import TASKS, fields_of, structure_of, versions
+from unite.domains.atoms.verdicts import chemistry
+from unite.domains.atoms.verdicts.chemistry import TASKS, fields_of, structure_of, versions
 
 
 def fields(numbers, positions) -> dict:

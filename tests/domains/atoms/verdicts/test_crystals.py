@@ -5,7 +5,7 @@ import pytest
 
 from unite.domains.atoms.elements import SYMBOLS
 from unite.domains.atoms.structure import Structure
-from unite.metrics.atoms.crystals import (
+from unite.domains.atoms.verdicts.crystals import (
     composition_valid,
     density,
     smact_digest,

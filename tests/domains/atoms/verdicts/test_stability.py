@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from unite.domains.atoms.structure import Structure
-from unite.metrics.atoms.stability import stable_atoms
+from unite.domains.atoms.verdicts.stability import stable_atoms
 
 
 def test_textbook_molecules_are_stable(textbook_molecules):

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from unite.checkpoints.layout import CheckpointError
+from unite.config.finetune import FinetuneRunConfig
 from unite.config.schema import RunConfig
 from unite.config.serialise import from_dict
 from unite.storage import Store
@@ -53,6 +54,6 @@ def parse_config(config: Any, where: str) -> RunConfig:
     try:
         if missing:
             raise ValueError(f"the config has no field {', '.join(map(repr, missing))}")
-        return from_dict(RunConfig, config)
+        return from_dict(FinetuneRunConfig if "finetune" in config else RunConfig, config)
     except ValueError as error:
         raise CheckpointError(f"{where} is damaged or of another version: {error}") from error

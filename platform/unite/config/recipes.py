@@ -147,6 +147,18 @@ def digits() -> RunConfig:
     )
 
 
+def digits_blurred() -> RunConfig:
+    """Digits through a latent of 16 numbers: a decoder that blurs, to be fine-tuned (METHOD 6)."""
+    base = digits()
+    return replace(
+        base,
+        domain=replace(base.domain, patch=4),
+        model=small_model(width=64, depth=3, heads=4, registers=4, latent=4, context=0),
+        training=replace(base.training, epochs=18.0),
+        cluster=ClusterConfig(threads_per_worker=1),
+    )
+
+
 def cifar10() -> RunConfig:
     """CIFAR-10 at 32 x 32 on one GPU, without LPIPS."""
     return replace(
@@ -226,6 +238,9 @@ class Base:
 
 BASES: dict[str, Base] = {
     "digits": Base(digits, "8x8 digits on a laptop (METHOD 8, small-scale setting)"),
+    "digits-blurred": Base(
+        digits_blurred, "digits through 16 numbers, to fine-tune (METHOD 6)", variants=()
+    ),
     "cifar10": Base(cifar10, "CIFAR-10 32x32 on one GPU (small-scale setting)"),
     "cifar10-small": Base(cifar10_small, "CIFAR-10 32x32 in an hour on one CPU core (METHOD 8)"),
     "unite-b": Base(

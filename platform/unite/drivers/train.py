@@ -31,6 +31,7 @@ from unite.drivers.progress import follow_run
 from unite.drivers.signals import stop_on_signals
 from unite.runs import RUN_FILE, data_uri, is_builtin
 from unite.storage import Store
+from unite.training.finetune import lineage
 from unite.training.finished import Report, keep_report, report_lines
 from unite.training.runs import Run, begin, open_run, request_stop
 from unite.training.setup import Job, open_split
@@ -149,25 +150,35 @@ def _end_trained(run: Run) -> dict[str, Any]:
 def _start_tracking(run: Run) -> tracking.RunHandle | None:
     config = run.config
     if not config.tracking.enabled:
+        if lineage(config):
+            run.folder.write_json(RUN_FILE, lineage(config))
         return None
     handle = tracking.start_run(
         config.tracking,
         storage=config.storage,
         name=config.tracking.run_name or run.folder.name,
-        params=tracking.run_params(flatten(config)),
+        params=tracking.run_params(flatten(config) | _parent_images(config)),
         config_dict=to_dict(config),
         tags=tracking.run_tags(
             recipe=config.recipe,
             manifest_digest=open_split(config, "train").digest,
             cluster=describe_cluster(),
             run_uri=run.folder.uri,
-            source="jobs/train.py",
+            source="jobs/finetune_decoder.py" if lineage(config) else "jobs/train.py",
+            extra={name: str(value) for name, value in lineage(config).items()},
         ),
         resume_run_id=run.mlflow_run_id,
         data=data_inputs(config),
     )
-    run.folder.write_json(RUN_FILE, {"mlflow_run_id": handle.run_id, "mlflow_uri": handle.uri})
+    record = {"mlflow_run_id": handle.run_id, "mlflow_uri": handle.uri}
+    run.folder.write_json(RUN_FILE, record | lineage(config))
     return handle
+
+
+def _parent_images(config: RunConfig) -> dict[str, Any]:
+    """Images that a fine-tuning's parent had seen: its own count begins at 0."""
+    found = lineage(config)
+    return {"parent_images": found["parent_images"]} if found else {}
 
 
 def open_tracker(

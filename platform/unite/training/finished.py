@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+from unite.config.finetune import as_trained
 from unite.config.schema import RunConfig
 from unite.config.validate import validate
 from unite.metrics.specs import spec_of
@@ -61,7 +62,7 @@ def find_finished(
     ValueError as from `open_run`. A run of other fields, one that trained on since the report was
     made, and one without a whole report are not finished.
     """
-    validate(config)
+    validate(as_trained(config))
     run = open_run(config, resume=resume, allow_changes=allow_changes)
     if run.resume_from is None or not run.folder.is_file(FILE):
         return None

@@ -6,6 +6,7 @@ reading a result (float(...)) is what waits for it.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 
@@ -13,11 +14,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unite.config.finetune import AdversarialConfig
+
 # The latent starts at zero by design: until it has once spread, it gets this share of training, or
 # these steps where they are more. Sound digits runs spread within 100. A run that ends before has
 # learned nothing yet, and is not judged.
 GRACE = 0.1
 GRACE_STEPS = 200
+# A discriminator wins if it does so for so many logs; so near to 1/2 it sees no difference.
+WINNING, WINNING_LOGS, CHANCE, NEAR_CHANCE = 0.95, 5, 0.5, 0.02
 # A latent may dip while the flow loss ramps up; one that has collapsed is low more often than not.
 LOW_LOGS, RECENT_LOGS = 3, 5
 
@@ -111,6 +116,54 @@ def collapse_warning(std: float, threshold: float) -> str:
         "loss.reconstruction_weight about 10 (the recipes digits and cifar10 have them). A latent "
         "that has collapsed seldom recovers: look at the next few logs, then start again."
     )
+
+
+class AdversaryWatch:
+    """Tells an adversary that wins, sees no difference, or has no gradient: each once."""
+
+    def __init__(self, total_images: int, config: AdversarialConfig) -> None:
+        self.total_images = total_images
+        self.limit = config.weight * config.max_weight if config.mode == "adaptive" else math.inf
+        self._recent: deque[bool] = deque(maxlen=WINNING_LOGS)
+        self._blind: list[bool] = []
+        self._told: set[str] = set()
+
+    def look(self, values: Mapping[str, float], images: int) -> str:
+        """The warning at the log point after `images`, if there is reason to; else ""."""
+        if "disc/accuracy" not in values:
+            return ""
+        right = values["disc/accuracy"]
+        self._recent.append(right > WINNING)
+        if images > self.total_images / 2:
+            self._blind.append(abs(right - CHANCE) <= NEAR_CHANCE)
+        ends = images >= self.total_images
+        reasons = {
+            ADVERSARY_WINS: sum(self._recent) == WINNING_LOGS,
+            ADVERSARY_BLIND: ends and bool(self._blind) and all(self._blind),
+            WEIGHT_AT_LIMIT: values.get("disc/weight", 0.0) >= 0.999 * self.limit,
+        }
+        for text, holds in reasons.items():
+            if holds and text not in self._told:
+                self._told.add(text)
+                return text
+        return ""
+
+
+ADVERSARY_WINS = (
+    f"disc/accuracy was above {WINNING} for {WINNING_LOGS} logs: the adversary wins, and the "
+    "decoder learns its noise. Lower adversarial.weight or discriminator.trunk_lr_scale, set "
+    "discriminator.trunk frozen, or give adversarial.lecam a weight."
+)
+ADVERSARY_BLIND = (
+    f"disc/accuracy was within {NEAR_CHANCE} of {CHANCE} for the whole second half: the adversary "
+    "sees no difference, so the adversarial term changes nothing that it could tell. Compare with "
+    "the control (--adversarial.weight 0): what was gained is the longer training's."
+)
+WEIGHT_AT_LIMIT = (
+    "disc/weight is at its limit, adversarial.max_weight: the adversary's gradient at the "
+    "decoder's last layer is all but 0, so it does not look at the image. Use discriminator.init "
+    "generative_encoder, or discriminator.features tokens."
+)
 
 
 def non_finite(values: Tensor) -> Tensor:

@@ -33,6 +33,8 @@ class Run:
     config: RunConfig
     folder: Store
     resume_from: Store | None = None
+    start_from: Store | None = None
+    """Checkpoint or export with the first weights of a fine-tuning."""
 
     @property
     def record(self) -> dict[str, Any]:

@@ -15,13 +15,16 @@ from typing import Any
 import torch
 
 from unite.checkpoints.lease import Lease
-from unite.checkpoints.load import STATISTICS
+from unite.checkpoints.load import STATISTICS, load
 from unite.checkpoints.store import (
+    MARKER,
     Checkpoint,
     CheckpointError,
     CheckpointWriter,
+    checkpoint_digest,
     read_checkpoint,
 )
+from unite.config.finetune import FinetuneRunConfig, as_trained
 from unite.config.schema import RunConfig
 from unite.data.bad_rows import BadRowList
 from unite.data.loader import BatchStream, sequential_batches
@@ -31,11 +34,13 @@ from unite.flow.random import NOISE_VERSION
 from unite.models.unite import UNITE
 from unite.runs import data_uri
 from unite.storage import StorageError, Store
+from unite.training.adversarial import AdversarialObjective
 from unite.training.ema import Ema
 from unite.training.flops import DeviceRate, compute_dtype, training_flops
 from unite.training.joint import JointObjective
 from unite.training.loop import Plan, Tracker, Trainer
 from unite.training.losses import Perceptual, require_perceptual
+from unite.training.objective import Objective
 from unite.training.parallelize import World, check_replicas, parallelize
 from unite.training.progress import ProgressWriter
 from unite.training.runs import Run, stop_asked
@@ -59,6 +64,8 @@ class Job:
     """Random text that the driver wrote to TOKEN_FILE; empty = it wrote none."""
     owner: str = ""
     """Mark of the driver, which its requests to stop carry."""
+    start_from: Store | None = None
+    """Checkpoint or export with the first weights of a fine-tuning."""
 
     @classmethod
     def of(cls, run: Run, owner: str = "") -> Job:
@@ -74,6 +81,7 @@ class Job:
             resume_from=run.resume_from,
             token=token,
             owner=owner or token,
+            start_from=run.start_from,
         )
 
 
@@ -112,24 +120,21 @@ def build_trainer(
     `reader` turns planned lane windows into rows (in-process threads, or Ray Data). `lease` is rank
     0's right to write; None = nobody else can.
     """
-    config, lease = job.config, lease or Lease()
+    config, lease = as_trained(job.config), lease or Lease()
     require_token(job)
     train = open_split(config, "train")
     plan = Plan.of(config, train.num_rows)
     checkpoint = read_checkpoint(job.resume_from) if job.resume_from else None
-    stream = _stream(job, train, world, reader, checkpoint.images if checkpoint else 0)
-    model = build_model(config)
-    model.statistics.take(_statistics(config, train, world))
-    model = parallelize(model, config.training, world.device)
+    images = checkpoint.images if checkpoint else 0
+    stream = _stream(config, job.folder, train, world, reader, images)
+    model = parallelize(_first_model(job, config, train, world), config.training, world.device)
     trainer = Trainer(
         config=config,
         plan=plan,
         world=world,
         model=model,
         ema=Ema(model, config.optim.ema_decay),
-        objective=JointObjective(
-            model, config, load_perceptual(config, world.device), plan.total_images
-        ),
+        objective=build_objective(model, config, load_perceptual(config, world.device), plan),
         stream=stream,
         eval_batches=_eval_batches(config, world),
         writer=CheckpointWriter(run=job.folder, config=config.checkpoint, lease=lease),
@@ -141,6 +146,7 @@ def build_trainer(
             world.device, compute_dtype(config), stated=1e12 * config.cluster.device_tflops
         ),
         manifest_digest=train.digest,
+        stored_config=job.config,
     )
     if checkpoint is not None:
         _check_data(checkpoint.state, train)
@@ -150,6 +156,30 @@ def build_trainer(
         trainer.restore(checkpoint)
     check_replicas(model, world)
     return trainer
+
+
+def build_objective(
+    model: UNITE, config: RunConfig, perceptual: Perceptual | None, plan: Plan
+) -> Objective:
+    """The purpose of a training, told by the kind of its config; fresh weights are the seed's."""
+    if isinstance(config, FinetuneRunConfig):
+        torch.manual_seed(config.training.seed)
+        return AdversarialObjective(model, config, perceptual, plan)
+    return JointObjective(model, config, perceptual, plan.total_images)
+
+
+def _first_model(job: Job, config: RunConfig, train: ShardSet, world: World) -> UNITE:
+    """Fresh, or a fine-tuning's parent; CheckpointError when that is no longer what was named."""
+    if not isinstance(config, FinetuneRunConfig) or job.resume_from:
+        model = build_model(config)
+        model.statistics.take(_statistics(config, train, world))
+        return model
+    if job.start_from is None:
+        raise ValueError(f"the fine-tuning {job.folder} has no parent to start from: name its run")
+    wanted, place = config.parent.digest, job.start_from
+    if place.exists(MARKER) and checkpoint_digest(place) != wanted:
+        raise CheckpointError(f"{place} is no longer the checkpoint {wanted} that was to be tuned")
+    return load(place.uri, ema=config.finetune.start_from == "ema")
 
 
 class StopWatch:
@@ -183,9 +213,13 @@ def open_split(config: RunConfig, split: Split) -> ShardSet:
 
 
 def _stream(
-    job: Job, shards: ShardSet, world: World, reader: Callable[..., Any], images: int
+    config: RunConfig,
+    folder: Store,
+    shards: ShardSet,
+    world: World,
+    reader: Callable[..., Any],
+    images: int,
 ) -> BatchStream:
-    config = job.config
     return BatchStream(
         shards,
         build_domain(config.domain),
@@ -196,7 +230,7 @@ def _stream(
         world=world.size,
         images_seen=images,
         reader=reader,
-        bad_rows=BadRowList(job.folder, rank=world.rank, images_seen=images),
+        bad_rows=BadRowList(folder, rank=world.rank, images_seen=images),
     )
 
 

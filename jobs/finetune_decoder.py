@@ -1,0 +1,61 @@
+"""Fine-tune the decoder of a run with an adversary made of its Generative Encoder (Appendix A).
+
+    python jobs/finetune_decoder.py --run RUN                          16 epochs with the adversary
+    python jobs/finetune_decoder.py small --run RUN                    for runs of laptop size
+    python jobs/finetune_decoder.py rae --run RUN --finetune.epochs 12 the adversary comes late
+    python jobs/finetune_decoder.py --run RUN --adversarial.weight 0   the control: no adversary
+    python jobs/evaluate.py compare RUN RUN-gan-DIGEST                 before and after
+    python ablations/sweep_decoder_gan.py --run RUN                    is it the adversary?
+
+The Generative Encoder stays as it is. The result is a run of its own beside RUN, whose checkpoints
+are whole models: generate, evaluate, export and serve take it like any other. No figure of this
+stage means much without the control of equal steps. The same command again continues.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
+
+from unite.entry import STOPPED, run
+
+
+def main() -> int:
+    """Parse, prepare, train, show; 0 when done, 2 when it cannot run, 130 when stopped."""
+    from unite.training.finetune_arguments import read_request
+    from unite.training.finished import find_finished, report_lines
+
+    request = read_request(sys.argv[1:], __doc__)
+    how = {"resume": request.arguments.resume, "allow_changes": False}
+    finished = find_finished(request.config, **how)
+    if finished:
+        print(f"{finished[0].folder} is finished; nothing to do")
+        print("\n".join(report_lines(*finished)))
+        return 0
+    from unite.cluster.connect import prepare_environment
+
+    prepare_environment()
+    from unite.drivers.console import print_report
+    from unite.drivers.finetune import launch, notes, prepare
+    from unite.drivers.plan import dry_run, print_plan
+    from unite.training.report import build_report
+    from unite.words import count
+
+    planned = prepare(request)
+    print_plan(planned)
+    print("\n".join(notes(request, planned)))
+    if request.arguments.dry_run:
+        dry_run(planned)
+        return 0
+    summary = launch(planned)
+    if summary["stopped"]:
+        print(f"stopped after {count(summary['images'], 'image')}; the same command continues")
+        return STOPPED
+    print_report(planned, build_report(planned), summary["seconds"])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(
+        run(main, stopped="ended at once; the same command continues from the last checkpoint")
+    )

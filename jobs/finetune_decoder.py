@@ -35,9 +35,9 @@ def main() -> int:
     from unite.cluster.connect import prepare_environment
 
     prepare_environment()
-    from unite.drivers.console import print_report
-    from unite.drivers.finetune import launch, notes, prepare
+    from unite.drivers.finetune import notes, prepare
     from unite.drivers.plan import dry_run, print_plan
+    from unite.drivers.train import launch, print_report
     from unite.training.report import build_report
     from unite.words import count
 

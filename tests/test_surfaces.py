@@ -14,11 +14,12 @@ from types import ModuleType
 
 import pytest
 
-from unite.config import domains, schema
+from unite.config import domains, finetune, schema
 from unite.config.recipes import names, recipe
 from unite.config.schema import RunConfig
 from unite.config.serialise import flatten
 from unite.metrics.specs import directions, logged
+from unite.training.finetune_arguments import FinetuneArguments
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -26,6 +27,11 @@ GOLDEN = Path(__file__).parent / "golden"
 def flags() -> list[str]:
     """Flags of jobs/train.py: every field of a run, in the order of --help."""
     return [f"--{field}" for field in flatten(RunConfig())]
+
+
+def finetune_flags() -> list[str]:
+    """Flags of jobs/finetune_decoder.py."""
+    return [f"--{field}" for field in flatten(FinetuneArguments())]
 
 
 def checkpoint_keys() -> list[str]:
@@ -43,6 +49,7 @@ def checkpoint_keys() -> list[str]:
 
 SURFACES: dict[str, Callable[[], list[str]]] = {
     "flags.txt": flags,
+    "finetune_flags.txt": finetune_flags,
     "recipes.txt": names,
     "metrics.txt": lambda: list(logged()),
     "directions.txt": lambda: [f"{name} {better}" for name, better in directions().items()],
@@ -68,7 +75,7 @@ def test_surface_is_frozen(file):
 def test_every_flag_is_explained():
     """The docstring below a field is its --help."""
     riddles = []
-    for node in (each for file in (schema, domains) for each in parsed(file)):
+    for node in (each for file in (schema, domains, finetune) for each in parsed(file)):
         body = node.body if isinstance(node, ast.ClassDef) else []
         for item, after in pairwise([*body, None]):
             is_flag = isinstance(item, ast.AnnAssign) and not is_group(item)

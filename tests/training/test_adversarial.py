@@ -381,7 +381,7 @@ def test_an_adversary_pulls_a_decoder_back_that_is_one_scale_off():
         discriminator_loss(judge(batch), judge(made_up), "hinge").backward()
         heads.step()
         judge.normalise()
-    assert abs(float(scale) - 1.0) < 0.25
+    assert abs(float(scale.detach()) - 1.0) < 0.25
 
 
 # What is refused ---------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import replace
 from unite import tracking
 from unite.config.finetune_checks import finetune_warnings
 from unite.domains import build_domain
-from unite.drivers.train import check_inputs, launch
+from unite.drivers.train import check_inputs
 from unite.runs import DIGITS, data_uri
 from unite.storage import Store
 from unite.training.adversarial import require_adversarial
@@ -45,10 +45,5 @@ def notes(request: Request, run: Run) -> Sequence[str]:
         f"parent: {parent.run} after {count(parent.images, 'image')} (checkpoint {parent.digest})",
         f"adversary: {adversary if given.weight else 'none, the control'}",
     ]
-    warnings = finetune_warnings(
-        request.config, num_steps=plan.total_images // plan.batch_size
-    )
+    warnings = finetune_warnings(request.config, num_steps=plan.total_images // plan.batch_size)
     return [*lines, *(f"warning: {warning}" for warning in warnings)]
-
-
-__all__ = ["launch", "notes", "prepare"]

@@ -13,6 +13,7 @@ from unite import terminal
 from unite.ablation.cost import measure_rate, run_cost
 from unite.cluster.connect import CapacityError, is_private
 from unite.cluster.resources import reachable_nodes, train_workers
+from unite.config.finetune import FinetuneRunConfig
 from unite.config.schema import RunConfig
 from unite.config.validate import warnings_of
 from unite.data.classes import count_classes
@@ -88,11 +89,12 @@ def _images_left(run: Run, plan: Plan) -> int:
 
 def _cost_rows(config: RunConfig, plan: Plan) -> dict[str, str]:
     flops, cost = training_flops(config), run_cost(config)
+    steps = "" if isinstance(config, FinetuneRunConfig) else f" (F = {config.flow.steps})"
     return {
         "parameters": f"{cost.parameters:,} trained; checkpoints take up to "
         f"{cost.storage_bytes / 1e9:.3g} GB",
         "compute": f"{flops.total / 1e9:.4g} GFLOP per image, "
-        f"{flops.total * plan.total_images:.3g} FLOP in all (F = {config.flow.steps})",
+        f"{flops.total * plan.total_images:.3g} FLOP in all{steps}",
     }
 
 
@@ -100,7 +102,8 @@ def _warnings(config: RunConfig, shards: ShardSet, plan: Plan) -> Iterator[str]:
     classes = count_classes(shards, config.domain.num_classes)
     if classes is not None and (remark := classes.warning()):
         yield remark
-    yield from warnings_of(config, num_steps=plan.total_images // plan.batch_size)
+    if not isinstance(config, FinetuneRunConfig):
+        yield from warnings_of(config, num_steps=plan.total_images // plan.batch_size)
 
 
 def _data_rows(config: RunConfig) -> Iterator[tuple[str, str]]:
@@ -110,7 +113,8 @@ def _data_rows(config: RunConfig) -> Iterator[tuple[str, str]]:
 
 
 def _memory_rows(config: RunConfig) -> Iterator[tuple[str, str]]:
-    needed = worker_memory(config)
+    # A fine-tuning is not traced: it is the joint step's estimate that would be shown.
+    needed = None if isinstance(config, FinetuneRunConfig) else worker_memory(config)
     if needed is None:
         return
     yield "memory", describe_memory(config, needed)

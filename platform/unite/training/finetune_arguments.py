@@ -75,9 +75,7 @@ def read_request(words: Sequence[str], description: str | None) -> Request:
     has_recipe = bool(words) and not words[0].startswith("-")
     recipe, rest = words[0] if has_recipe else DEFAULT_RECIPE, words[has_recipe:]
     plain = finetune_recipe(recipe, FinetuneRunConfig())  # an unknown recipe is told first
-    first = parse(
-        FinetuneArguments, default=_defaults(plain), args=rest, description=description
-    )
+    first = parse(FinetuneArguments, default=_defaults(plain), args=rest, description=description)
     storage = Store.open(first.storage or default_storage()).uri
     place = resolve_run(first.run, storage)
     parent = find_parent(place, storage=storage, data=first.data)

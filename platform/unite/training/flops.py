@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import torch
 
+from unite.config.finetune import FinetuneRunConfig
 from unite.config.schema import DecoderConfig, EncoderConfig, ModelConfig, RunConfig
 from unite.domains import build_domain
 from unite.models.generative_encoder import NUM_FREQUENCIES, swiglu_hidden
@@ -77,18 +78,45 @@ class _Pass:
 
 def training_flops(config: RunConfig) -> TrainingFlops:
     """FLOPs per image of the step that `config` describes."""
-    recompute = config.training.gradient_checkpointing
-    terms = {
-        "tokenize": _trained(_tokenize(config), 1, recompute=recompute),
-        "denoise": _trained(_denoise(config), config.flow.steps, recompute=recompute),
-        "decode": _trained(_decode(config), 1, recompute=False),
-    }
+    if isinstance(config, FinetuneRunConfig):
+        terms = _finetune_terms(config)
+    else:
+        recompute = config.training.gradient_checkpointing
+        terms = {
+            "tokenize": _trained(_tokenize(config), 1, recompute=recompute),
+            "denoise": _trained(_denoise(config), config.flow.steps, recompute=recompute),
+            "decode": _trained(_decode(config), 1, recompute=False),
+        }
     side = build_domain(config.domain).perceptual_side
     if config.loss.perceptual.weight and side:
         vgg = 2.0 * _vgg_macs(side)
         # The weights are frozen and the target needs no gradient: one input gradient.
         terms["lpips"] = Term(forward=2 * vgg, backward=vgg)
     return TrainingFlops(terms=terms)
+
+
+def _finetune_terms(config: FinetuneRunConfig) -> dict[str, Term]:
+    """Both players' terms (METHOD 6), of a step in which the adversary has weight.
+
+    The encoder is frozen: forward alone. The decoder's two terms go backward apart, and its
+    reconstruction is made once more for the discriminator. That sees a reconstruction for its
+    gradient with respect to the image, then a real image and a reconstruction to learn from.
+    """
+    decode, judge = _decode(config), _tokenize(config)
+    terms = {
+        "tokenize": Term(forward=2.0 * judge.total, backward=0.0),
+        "decode": _trained(decode, 1, recompute=False),
+    }
+    if not config.adversarial.weight:
+        return terms
+    once = 2.0 * decode.total
+    terms["decode"] = Term(forward=2 * once, backward=4 * once)
+    passes = 2.0 * judge.total
+    learns = 4 * passes if config.discriminator.trunk == "trained" else 0.0
+    recompute = config.training.gradient_checkpointing
+    again = 2.0 * judge.blocks * (3 if learns else 1) if recompute else 0.0
+    terms["discriminate"] = Term(forward=3 * passes, backward=passes + learns, recompute=again)
+    return terms
 
 
 def sampling_flops(config: RunConfig, evaluations: float, *, guided: float = 0.0) -> float:

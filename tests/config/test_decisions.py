@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
 
 from unite.config.decisions import ATOMS, DECISIONS, decisions
+from unite.config.finetune import FinetuneRunConfig
+from unite.config.finetune_decisions import FINETUNE_DECISIONS
 from unite.config.recipes import recipe
 from unite.config.serialise import flatten
 
@@ -36,3 +39,14 @@ def test_a_recipe_rests_on_the_decisions_of_its_variant():
     assert "training.epochs" not in decisions("unite-b-released"), "600 stands in the file"
     assert decisions("digits") == {}
     assert set(decisions("digits-checkpoints")) == {"reconstruction_noise.form"}
+
+
+def test_every_setting_of_the_fine_tuning_is_a_decision_with_its_default():
+    config = FinetuneRunConfig()
+    groups = ("finetune", "adversarial", "discriminator")
+    fields = {
+        f"{group}.{item.name}"
+        for group in groups
+        for item in dataclasses.fields(vars(config)[group])
+    }
+    assert fields == set(FINETUNE_DECISIONS)

@@ -1,0 +1,112 @@
+"""Options and scales of `ablations/sweep_decoder_gan.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from unite.ablation.decoder_gan import ARMS, CONTROL
+from unite.runs import default_storage
+from unite.storage import Store
+
+ScaleName = Literal["smoke", "laptop", "gpu"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GanScale:
+    """Parents, length and protocol of a sweep."""
+
+    parent: str
+    """Recipe of the parents that the sweep trains."""
+    parents: int
+    seeds: int
+    recipe: str
+    """Fine-tuning's recipe."""
+    samples: int
+    extractors: tuple[str, ...]
+    epochs: float = 0.0
+    """Passes of the fine-tuning; 0 = its recipe's."""
+
+
+GAN_SCALES: dict[ScaleName, GanScale] = {
+    "smoke": GanScale(
+        parent="smoke",
+        parents=1,
+        seeds=1,
+        recipe="small",
+        samples=60,
+        extractors=("pixels",),
+        epochs=2.1,
+    ),
+    "laptop": GanScale(
+        parent="digits-blurred",
+        parents=2,
+        seeds=3,
+        recipe="small",
+        samples=500,
+        extractors=("small",),
+    ),
+    "gpu": GanScale(
+        parent="cifar10",
+        parents=2,
+        seeds=3,
+        recipe="gan",
+        samples=10_000,
+        extractors=("small",),
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class GanSweepOptions:
+    """Fine-tune the decoder of each parent in every arm and seed, measure, compare in pairs."""
+
+    scale: ScaleName = "laptop"
+    """smoke: seconds, learns nothing. laptop: blurred digits on 2 CPU cores. gpu: CIFAR-10."""
+    run: tuple[str, ...] = ()
+    """Parents that are there already, by name or folder; empty = the sweep trains the scale's."""
+    parents: int = 0
+    """Number of parents that the sweep trains, with seeds 0, 1, ...; 0 = the scale's."""
+    seeds: int = 0
+    """Fine-tunings of each parent and arm, with seeds 0, 1, ...; 0 = the scale's."""
+    arms: tuple[str, ...] = ()
+    """Arms beside the control, which is always there; empty = all."""
+    epochs: float = 0.0
+    """Passes of each fine-tuning over the training set; 0 = the scale's."""
+    samples: int = 0
+    """Number of samples in each of three sets; 0 = the scale's."""
+    extractor: tuple[str, ...] = ()
+    """Features of the distances; empty = the scale's. The verdict is about the first."""
+    num_workers: int | None = None
+    """Ray actors; None = one per CPU. 0 = this process, no Ray."""
+    storage: str = ""
+    """Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs."""
+    out: str = ""
+    """Folder for table, figure, pictures and verdict; empty = in the storage."""
+    dry_run: bool = False
+    """Show what would be trained and what is finished; start nothing."""
+
+
+def settle(options: GanSweepOptions) -> GanSweepOptions:
+    """Options with the scale's values where none are given; ValueError for impossible ones."""
+    scale = GAN_SCALES[options.scale]
+    for name in ("parents", "seeds", "epochs", "samples"):
+        if getattr(options, name) < 0:
+            raise ValueError(f"--{name} {getattr(options, name):g} must not be negative")
+    unknown = [arm for arm in options.arms if arm not in ARMS]
+    if unknown:
+        arms = ", ".join(repr(arm) for arm in ARMS)
+        raise ValueError(f"--arms {unknown[0]!r} is no arm; there are {arms}")
+    if options.run and options.parents:
+        raise ValueError("--parents has no effect with --run, which names the parents: drop one")
+    chosen = [arm for arm in ARMS if arm == CONTROL or not options.arms or arm in options.arms]
+    return replace(
+        options,
+        parents=len(options.run) or options.parents or scale.parents,
+        seeds=options.seeds or scale.seeds,
+        arms=tuple(chosen),
+        epochs=options.epochs or scale.epochs,
+        samples=options.samples or scale.samples,
+        extractor=options.extractor or scale.extractors,
+        storage=Store.open(options.storage or default_storage()).uri,
+    )

@@ -1,0 +1,199 @@
+"""The driver of the ablation of the decoder's fine-tuning: parents, arms, files.
+
+Work is leased to a pool of Ray actors, or done here with `--num-workers 0`. Every piece keeps its
+result, so the same command goes on from what is finished.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from unite import terminal
+from unite.ablation.decoder_gan import CONTROL, GE, PARENT, SETS, Measured, claims, table
+from unite.ablation.decoder_gan_figure import before_and_after, gan_figure
+from unite.ablation.decoder_gan_options import GAN_SCALES, GanSweepOptions
+from unite.checkpoints.load import load
+from unite.cluster.pool import Pool
+from unite.config.schema import RunConfig
+from unite.data.loader import sequential_batches
+from unite.drivers.decoder_gan_piece import (
+    Piece,
+    compute,
+    parent_config,
+    read_measured,
+    train_parent,
+)
+from unite.drivers.signals import stop_on_signals
+from unite.evaluation.arguments import WorkerArguments
+from unite.figures.sheet import picture
+from unite.runs import read_run_config, resolve_run
+from unite.sampling.grid import save_png
+from unite.storage import Store
+from unite.training.evaluation import reconstruct
+from unite.training.runs import open_run
+from unite.training.setup import open_split
+from unite.words import count
+
+PICTURED = 200
+"""Number of held-out images of which those that changed most are shown."""
+
+
+def main(options: GanSweepOptions) -> int:
+    """Run a settled sweep: parents, then every arm and seed, then its files; 0 when done."""
+    if options.dry_run:
+        return _show(options)
+    with stop_on_signals():
+        parents = _parents(options)
+        pieces = pieces_of(options, parents)
+        # One at first, here: it fits the extractor and makes the reference for all the others.
+        compute(pieces[0])
+        _run([piece for piece in pieces[1:] if read_measured(piece) is None], options)
+    measured = [found for piece in pieces if (found := read_measured(piece))]
+    lines = write_files(options, measured)
+    print("\n".join(lines))
+    return 0
+
+
+def _show(options: GanSweepOptions) -> int:
+    """Print what would be trained."""
+    places = options.run or [f"seed {seed}" for seed in range(options.parents)]
+    tunings = len(places) * len(options.arms) * options.seeds
+    print(
+        f"{count(len(places), 'parent')} ({', '.join(places)}), {count(tunings, 'fine-tuning')}: "
+        f"{', '.join(options.arms)}, each with {count(options.seeds, 'seed')}"
+    )
+    print("nothing was started; the same command without --dry-run trains")
+    return 0
+
+
+def pieces_of(options: GanSweepOptions, parents: Sequence[str]) -> list[Piece]:
+    """Everything that is measured: each parent, then its arms, seed by seed."""
+    scale = GAN_SCALES[options.scale]
+    arms = [(PARENT, 0), *((arm, seed) for seed in range(options.seeds) for arm in options.arms)]
+    return [
+        Piece(
+            parent=parent,
+            arm=arm,
+            seed=seed,
+            recipe=scale.recipe,
+            epochs=options.epochs,
+            samples=options.samples,
+            extractors=options.extractor,
+            folder=_folder(options).uri,
+        )
+        for arm, seed in arms
+        for parent in parents
+    ]
+
+
+def write_files(options: GanSweepOptions, measured: Sequence[Measured]) -> list[str]:
+    """Write table, figure, pictures and verdict; returns the lines of table and verdict."""
+    out = Store.open(options.out) if options.out else _folder(options)
+    distance, samples = (
+        next(name for name in measured[0].metrics if name.startswith(start))
+        for start in ("reconstruction/rf", "generation/f")
+    )
+    metrics = [distance, "reconstruction/psnr", "reconstruction/ssim", samples]
+    metrics += [name for name in ("reconstruction/lpips",) if name in measured[0].metrics]
+    lines = [*table(measured, metrics), *claims(measured, distance, samples)]
+    out.write("decoder_gan.md", ("\n".join(lines) + "\n").encode())
+    caption = (
+        f"{count(options.samples, 'sample')} in each of {SETS} sets; dots are fine-tunings, bars "
+        "one standard error"
+    )
+    drawn = picture(gan_figure(measured, [distance, "reconstruction/psnr", samples], caption))
+    out.write("decoder_gan.png", drawn.png)
+    out.write("decoder_gan.svg", drawn.svg)
+    if grid := _pictures(measured):
+        save_png(out, "decoder_gan_images.png", before_and_after(grid))
+    return [*lines, "", f"{out}/decoder_gan.md, .png, .svg and decoder_gan_images.png"]
+
+
+def _pictures(measured: Sequence[Measured]) -> dict[str, np.ndarray]:
+    """Held-out images, and their reconstructions before, by the control and after, of one pair."""
+    parent = measured[0].parent
+    places = {m.arm: m.run for m in measured if m.parent == parent and m.seed == 0}
+    wanted = [arm for arm in (PARENT, CONTROL, GE) if arm in places]
+    if len(wanted) < 3:
+        return {}
+    rows: dict[str, np.ndarray] = {}
+    for arm in wanted:
+        real, made = _reconstructions(places[arm])
+        rows = rows or {"held out": real}
+        rows[arm] = made
+    return rows
+
+
+@torch.inference_mode()
+def _reconstructions(run: str) -> tuple[np.ndarray, np.ndarray]:
+    """Held-out images and their reconstructions, uint8 (N, H, W, C)."""
+    model = load(run)
+    config = open_run_config(run)
+    shards = open_split(config, "eval")
+    batch = next(sequential_batches(shards, model.domain, batch_size=PICTURED))
+    fields = {name: torch.from_numpy(value) for name, value in batch.fields.items()}
+    sample, _ = model.domain.to_sample(fields)
+    made = reconstruct(model, sample, torch.as_tensor(batch.rows_B), 0)
+    return model.domain.render(sample).numpy(), model.domain.render(made).numpy()
+
+
+def open_run_config(run: str) -> RunConfig:
+    """The config of a run; ValueError for what holds none."""
+    config = read_run_config(run)
+    if config is None:
+        raise ValueError(f"{run} holds no config of a run")
+    return config
+
+
+def _folder(options: GanSweepOptions) -> Store:
+    """Folder of the sweep's results."""
+    return Store.open(options.storage) / "sweeps" / f"decoder-gan-{options.scale}"
+
+
+def _parents(options: GanSweepOptions) -> list[str]:
+    """Places of the parents; those of the scale are trained unless they are there."""
+    if options.run:
+        return [resolve_run(name, options.storage) for name in options.run]
+    name = GAN_SCALES[options.scale].parent
+    configs = [parent_config(name, seed, options.storage) for seed in range(options.parents)]
+    _leased(configs, train_parent, options.num_workers, "parent")
+    return [open_run(config).folder.uri for config in configs]
+
+
+def _run(pieces: Sequence[Piece], options: GanSweepOptions) -> None:
+    _leased(pieces, compute, options.num_workers, "fine-tuning")
+
+
+def _leased(
+    items: Sequence[Any], work: Callable[[Any], Any], num_workers: int | None, noun: str
+) -> None:
+    """Do all items, on Ray actors or here, and say how far it is."""
+    done = 0
+
+    def tell(item: Any) -> None:
+        nonlocal done
+        done += 1
+        terminal.tell(f"{done} of {count(len(items), noun)} done")
+
+    if num_workers == 0:
+        for item in items:
+            work(item)
+            tell(item)
+        return
+    pool: Pool[Any] = Pool(
+        functools.partial(_worker, work), WorkerArguments(num_workers=num_workers)
+    )
+    try:
+        pool.run(items, tell)
+    finally:
+        pool.close()
+
+
+def _worker(work: Callable[[Any], Any]) -> Callable[[Any], None]:
+    """A worker of the pool."""
+    return lambda item: work(item)

@@ -1,0 +1,175 @@
+"""One piece of the ablation of the decoder's fine-tuning: a run to train and measure, or a parent.
+
+A worker computes it in its own process and keeps the result, so that nothing is done twice.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+from unite.ablation.decoder_gan import ARMS, PARENT, SETS, Measured
+from unite.ablation.results import is_trained
+from unite.checkpoints.layout import checkpoint_digest, latest, read_state
+from unite.cluster.train import set_threads, train_rank
+from unite.config.finetune import finetune_recipe
+from unite.config.finetune_checks import validate_finetune
+from unite.config.recipes import recipe
+from unite.config.schema import RunConfig
+from unite.config.serialise import replace as replace_fields
+from unite.data.ingest.digits import prepare_digits
+from unite.data.loader import local_reader
+from unite.drivers.evaluate import evaluate
+from unite.drivers.evaluate import prepare as prepare_evaluation
+from unite.evaluation.arguments import EvaluateArguments
+from unite.runs import DIGITS, data_uri
+from unite.storage import Store
+from unite.tracking import NullTracker
+from unite.training.finetune import find_parent, named
+from unite.training.parallelize import World
+from unite.training.runs import begin, open_run
+from unite.training.setup import Job
+
+SUITES = ("generation", "reconstruction")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """One run to train, or a parent to measure: plain data, for a worker."""
+
+    parent: str
+    """Place of the parent's run."""
+    arm: str
+    seed: int
+    recipe: str
+    """Name of the fine-tuning's recipe."""
+    epochs: float
+    """Passes over the training set; 0 = the recipe's."""
+    samples: int
+    extractors: tuple[str, ...]
+    folder: str
+    """Folder of the results."""
+
+    @property
+    def file(self) -> str:
+        """Name of its result."""
+        arm = self.arm.replace(", ", "-").replace(" ", "-")
+        return f"{Store(self.parent).name}-{arm}-{self.seed}.json"
+
+
+def read_measured(piece: Piece) -> Measured | None:
+    """The result of a piece; None when there is none, or of another checkpoint."""
+    folder = Store.open(piece.folder)
+    if not folder.is_file(piece.file):
+        return None
+    kept = folder.read_json(piece.file)
+    newest = latest(Store.open(kept["run"]))
+    if newest is None or checkpoint_digest(newest) != kept.pop("checkpoint"):
+        return None
+    if kept.pop("protocol") != _protocol(piece):
+        return None
+    return Measured(**kept)
+
+
+def compute(piece: Piece) -> None:
+    """Train and measure a piece, and keep its result."""
+    set_threads(1, 1)
+    if read_measured(piece) is not None:
+        return
+    run = piece.parent if piece.arm == PARENT else _tune(piece)
+    checkpoint = latest(Store.open(run))
+    assert checkpoint is not None
+    values, spread = _measure(checkpoint, piece)
+    result = Measured(
+        parent=Store(piece.parent).name,
+        arm=piece.arm,
+        seed=piece.seed,
+        metrics=values,
+        spread=spread,
+        training=dict(read_state(checkpoint, "metrics")["metrics"]),
+        run=run,
+    )
+    kept = asdict(result) | {
+        "checkpoint": checkpoint_digest(checkpoint),
+        "protocol": _protocol(piece),
+    }
+    Store.open(piece.folder).write(piece.file, json.dumps(kept, indent=1).encode())
+
+
+def train_parent(config: RunConfig) -> str:
+    """Train a run in this process unless it is finished; returns its place."""
+    run = open_run(config)
+    if config.data.train == DIGITS:
+        prepare_digits(Store.open(data_uri(run.config, "train")))
+    if not is_trained(run):
+        set_threads(1, 1)
+        begin(run)
+        train_rank(Job.of(run), World(), lambda *_: NullTracker(), local_reader)
+    return run.folder.uri
+
+
+def parent_config(name: str, seed: int, storage: str) -> RunConfig:
+    """A parent of its own seed in the sweep's storage."""
+    fields = {
+        "storage": storage,
+        "name": f"{name}-seed-{seed}",
+        "training.seed": seed,
+        "tracking.enabled": False,
+    }
+    return replace_fields(recipe(name), fields)
+
+
+def _tune(piece: Piece) -> str:
+    parent = find_parent(piece.parent, storage="")
+    base = finetune_recipe(piece.recipe, replace(parent.config, name=""))
+    changes = {**ARMS[piece.arm], "finetune.seed": piece.seed, "parent": parent.identity}
+    changes |= {"evaluation.every_images": 10**9, "checkpoint.every_images": 10**9}
+    changes |= {"tracking.enabled": False}
+    if piece.epochs:
+        changes["finetune.epochs"] = piece.epochs
+    config = validate_finetune(named(replace_fields(base, changes)))
+    run = replace(open_run(config), start_from=parent.place)
+    if not is_trained(run):
+        begin(run)
+        train_rank(Job.of(run), World(), lambda *_: NullTracker(), local_reader)
+    return run.folder.uri
+
+
+def _protocol(piece: Piece) -> list[object]:
+    return [piece.samples, list(piece.extractors), piece.recipe, piece.epochs, SETS]
+
+
+def _measure(checkpoint: Store, piece: Piece) -> tuple[Mapping[str, float], Mapping[str, float]]:
+    """Means and, of what is measured on samples, standard deviations over sets of samples."""
+    sets = [_evaluate(checkpoint, piece, seed) for seed in range(SETS)]
+    means = {
+        name: statistics.fmean(each[name] for each in sets if name in each) for name in sets[0]
+    }
+    spread = {
+        name: statistics.stdev(each[name] for each in sets)
+        for name in sets[0]
+        if name.startswith("generation/")
+    }
+    return means, spread
+
+
+def _evaluate(checkpoint: Store, piece: Piece, seed: int) -> dict[str, float]:
+    storage = Store(checkpoint.uri.rsplit("/checkpoints/", 1)[0].rpartition("/")[0]).uri
+    arguments = EvaluateArguments(
+        run=checkpoint.uri,
+        suite=SUITES if seed == 0 else SUITES[:1],
+        storage=storage,
+        seed=seed,
+        num_samples=piece.samples,
+        extractor=piece.extractors,
+        num_workers=0,
+        track=False,
+    )
+    outcomes = evaluate(prepare_evaluation(arguments, storage))
+    return {
+        f"{outcome.suite}/{row.card.metric}": row.card.value
+        for outcome in outcomes
+        for row in outcome.rows
+    }

@@ -1,0 +1,130 @@
+"""Differences and verdicts of the ablation of the decoder's fine-tuning, from numbers by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from unite.ablation.decoder_gan import (
+    CONTROL,
+    GE,
+    PARENT,
+    RULE,
+    Measured,
+    better_than_control,
+    claims,
+    difference,
+    table,
+    unchanged,
+)
+from unite.ablation.decoder_gan_figure import before_and_after, gan_figure
+from unite.ablation.decoder_gan_options import GanSweepOptions, settle
+
+RFD, FD, PSNR = "reconstruction/rfd-x", "generation/fd-x", "reconstruction/psnr"
+
+
+def one(arm, seed, rfd, fd=10.0, psnr=20.0, parent="p", spread=0.2) -> Measured:
+    return Measured(
+        parent=parent,
+        arm=arm,
+        seed=seed,
+        metrics={RFD: rfd, FD: fd, PSNR: psnr},
+        spread={FD: spread},
+        training={} if arm in (PARENT, CONTROL) else {"disc/accuracy": 0.55},
+        run="",
+    )
+
+
+MEASURED = [
+    one(PARENT, 0, 30.0, 30.0),
+    *(one(CONTROL, seed, 14.0 + seed, 12.0) for seed in range(3)),
+    *(one(GE, seed, 7.0 + seed + 0.1 * seed, 12.0 + (seed - 1)) for seed in range(3)),
+]
+
+
+def test_differences_are_paired_so_that_what_seeds_share_drops_out():
+    found = difference(MEASURED, GE, RFD)
+    assert found.mean == pytest.approx(-6.9) and found.pairs == 3
+    assert found.error == pytest.approx(0.1 / math.sqrt(3))
+    assert found.relative == pytest.approx((-7 / 14 - 6.9 / 15 - 6.8 / 16) / 3)
+
+
+def test_verdicts():
+    assert better_than_control(MEASURED, GE, RFD) == "HOLDS"
+    assert better_than_control(MEASURED, GE, FD) == "UNDECIDED"
+    worse = [*MEASURED[:4], *(one(GE, seed, 20.0 + seed) for seed in range(3))]
+    assert better_than_control(worse, GE, RFD) == "FAILS"
+    sharper = [one(CONTROL, s, 1.0, psnr=20.0 + s) for s in (0, 1)]
+    sharper += [one(GE, s, 1.0, psnr=21.0 + s + 0.01 * s) for s in (0, 1)]
+    assert better_than_control(sharper, GE, PSNR) == "HOLDS"  # higher is better
+
+
+def test_one_pair_decides_nothing_and_none_says_nothing():
+    assert better_than_control([MEASURED[1], MEASURED[4]], GE, RFD) == "UNDECIDED"
+    assert better_than_control([MEASURED[4]], GE, RFD) is None
+    assert difference([one(CONTROL, 0, 1.0), one(GE, 1, 1.0)], GE, RFD) is None
+
+
+def test_generation_is_unchanged_within_the_spread_of_its_sets_of_samples():
+    assert unchanged(MEASURED, GE, FD) == "FAILS"
+    same = [one(PARENT, 0, 1.0, 10.0), *(one(GE, s, 1.0, 10.0 + 0.1 * s) for s in range(3))]
+    assert unchanged(same, GE, FD) == "HOLDS"
+    assert unchanged([m for m in same if m.arm != PARENT], GE, FD) is None
+
+
+def test_every_claim_stands_beside_its_control_and_the_rule():
+    lines = claims(MEASURED, RFD, FD)
+    assert lines[0] == (
+        "HOLDS: GE, trained lowers rfd-x against the control: -6.9 (-46%; +- 0.058, 3 pairs)"
+    )
+    assert lines[-1] == RULE
+
+
+def test_the_initialisation_is_judged_by_its_own_pairs():
+    fresh = [one("random, trained", seed, 9.0 + seed) for seed in range(3)]
+    lines = claims([*MEASURED, *fresh], RFD, FD)
+    assert any(line.startswith("HOLDS: initialising from the GE lowers rfd-x") for line in lines)
+
+
+def test_the_table_has_the_control_and_standard_errors():
+    lines = table(MEASURED, [RFD])
+    assert "| control | 15 +- 0.58 | - | 3 |" in lines
+    assert "| GE, trained | 8.1 +- 0.64 | 0.55 +- 0 | 3 |" in lines
+    assert "| parent | 30 | - | 1 |" in lines
+
+
+def test_the_figure_has_a_dot_for_every_run():
+    figure = gan_figure(MEASURED, [RFD, FD], "")
+    dots = [series for series in figure.panels[0].series if series.faint]
+    assert sum(len(series.points) for series in dots) == len(MEASURED)
+
+
+def test_pictures_are_those_that_changed_most():
+    still = np.zeros((20, 8, 8, 1), np.uint8)
+    after = still.copy()
+    after[7], after[3] = 200, 100
+    grid = before_and_after({"held out": still, PARENT: still, CONTROL: still, GE: after})
+    last = grid[3 * 66 :]
+    assert last[:64, :64].min() == 200 and last[:64, 66:130].min() == 100
+    assert last[:64, 132:196].max() == 0
+
+
+def test_options_take_the_scales_values_and_keep_the_control():
+    options = settle(GanSweepOptions(arms=(GE,)))
+    assert options.arms == (CONTROL, GE) and (options.parents, options.seeds) == (2, 3)
+    assert settle(GanSweepOptions(run=("a",))).parents == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": ("ge",)}, "--arms 'ge' is no arm; there are 'control'"),
+        ({"seeds": -1}, "--seeds -1 must not be negative"),
+        ({"run": ("a",), "parents": 2}, "--parents has no effect with --run"),
+    ],
+)
+def test_impossible_options_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        settle(GanSweepOptions(**changes))

@@ -1,0 +1,37 @@
+"""The ablation of the decoder's fine-tuning from end to end at a size that measures nothing."""
+
+from __future__ import annotations
+
+import torch
+
+from unite.ablation.decoder_gan import CONTROL, GE
+from unite.ablation.decoder_gan_options import GanSweepOptions, settle
+from unite.drivers import decoder_gan, decoder_gan_piece
+from unite.storage import Store
+
+
+def test_the_smoke_sweep_writes_its_files_and_repeats_nothing(tmp_path, capsys, monkeypatch):
+    torch.set_num_threads(1)
+    asked = GanSweepOptions(scale="smoke", arms=(GE,), num_workers=0, storage=str(tmp_path))
+    options = settle(asked)
+    tuned = []
+    tune = decoder_gan_piece._tune
+    monkeypatch.setattr(
+        decoder_gan_piece, "_tune", lambda piece: tuned.append(piece.arm) or tune(piece)
+    )
+    assert decoder_gan.main(options) == 0
+    told = capsys.readouterr().out
+    assert tuned == [CONTROL, GE]
+    assert "| control |" in told and "UNDECIDED: GE, trained lowers rfd" in told
+    out = Store.open(tmp_path) / "sweeps" / "decoder-gan-smoke"
+    wanted = {"decoder_gan.md", "decoder_gan.png", "decoder_gan.svg", "decoder_gan_images.png"}
+    assert wanted <= set(out.list())
+    assert decoder_gan.main(options) == 0
+    assert tuned == [CONTROL, GE] and capsys.readouterr().out == told
+
+
+def test_a_dry_run_starts_nothing(tmp_path, capsys):
+    options = settle(GanSweepOptions(dry_run=True, storage=str(tmp_path)))
+    assert decoder_gan.main(options) == 0
+    assert "2 parents (seed 0, seed 1), 36 fine-tunings" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())

@@ -1,5 +1,6 @@
 """References to runs: latest, names, MLflow ids, paths."""
 
+import math
 import os
 import shutil
 
@@ -9,7 +10,15 @@ from unite.checkpoints.store import MARKER, CheckpointError
 from unite.config.recipes import recipe
 from unite.config.schema import RunConfig, SamplingConfig
 from unite.config.serialise import replace, to_dict
-from unite.runs import read_record, read_run_config, resolve_run, shares_its_record
+from unite.runs import (
+    MetricsLog,
+    curve,
+    read_metrics,
+    read_record,
+    read_run_config,
+    resolve_run,
+    shares_its_record,
+)
 from unite.storage import Store
 
 CONFIG = RunConfig(recipe="smoke", sampling=SamplingConfig(solver="euler", num_steps=3))
@@ -143,3 +152,43 @@ def test_a_server_stays_the_same_but_a_copy_that_trains_on_gets_a_run_of_its_own
     assert shares_its_record(copy) and not shares_its_record(run)
     shutil.rmtree(tmp_path / "old")
     assert not shares_its_record(copy), "moved, not copied"
+
+
+def test_metrics_are_read_from_their_file_and_from_what_older_runs_have(tmp_path):
+    run = make_run(tmp_path, "a", images=(30,))
+    state = run.read_json("checkpoints/000000000030/state.json")
+    history = [{"images": 10, "lr": 1.0}, {"images": 20, "lr": 2.0, "epoch": 0.5}]
+    run.write_json("checkpoints/000000000030/state.json", state | {"history": history})
+    assert read_metrics(run) == history, "a branch, or a run without the file"
+    log = MetricsLog(tmp_path / "a" / "metrics.jsonl")
+    log.append({"lr": 2.5}, 20)
+    log.append({"eval/psnr": 20.0}, 30)
+    log.append({"eval/psnr": math.nan}, 40)
+    with log.file.open("a") as file:
+        file.write('{"step": 50, "time": 1, "metrics": {"lr": 9.0}}')  # torn: no end of line
+    rows = read_metrics(run)
+    assert rows[:3] == [
+        {"images": 10, "lr": 1.0},
+        {"images": 20, "lr": 2.5, "epoch": 0.5},
+        {"images": 30, "eval/psnr": 20.0},
+    ]
+    assert [row["images"] for row in rows] == [10, 20, 30, 40]
+    assert curve(run, "lr") == [(10, 1.0), (20, 2.5)]
+    assert curve(run, "eval/psnr") == [(30, 20.0)]
+
+
+def test_metrics_of_older_runs_lie_beside_the_spool(tmp_path):
+    run = make_run(tmp_path, "a")
+    run.write("tracking/metrics.jsonl", b'{"step": 5, "time": 1, "metrics": {"lr": 0.5}}\n')
+    assert read_metrics(run) == [{"images": 5, "lr": 0.5}]
+
+
+def test_repair_forgets_what_did_not_happen(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    for step in (10, 20, 30):
+        log.append({"lr": float(step)}, step)
+    log.repair(20)
+    log.append({"lr": 7.0}, 30)
+    points = list(log.read())
+    assert [(point.step, point.metrics["lr"]) for point in points] == [(10, 10), (20, 20), (30, 7)]
+    assert list(log.read(points[1].end)) == points[2:]

@@ -2,6 +2,7 @@
 
     <storage>/<name>/config.json    what is computed
                      run.json       the MLflow run
+                     metrics.jsonl  every number that was logged: the source of all curves
                      progress.json  state of the training (training/progress.py)
                      checkpoints/   checkpoints/layout.py
                      evaluations/   results, by checkpoint
@@ -12,8 +13,14 @@ A run may be copied, moved or renamed: it lives in the folder that it was opened
 
 from __future__ import annotations
 
+import json
+import math
 import os
-from dataclasses import replace
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from unite.checkpoints.layout import (
@@ -22,6 +29,7 @@ from unite.checkpoints.layout import (
     CheckpointError,
     committed,
     folder_of,
+    latest,
     read_state,
 )
 from unite.checkpoints.metadata import is_run_config, parse_config
@@ -30,6 +38,9 @@ from unite.storage import Store, moved
 
 CONFIG_FILE = "config.json"
 RUN_FILE = "run.json"
+METRICS_FILE = "metrics.jsonl"
+OLD_METRICS_FILE = f"tracking/{METRICS_FILE}"
+"""Its place in runs of older versions."""
 STOP_FILE = "STOP"
 BUILTIN = "builtin:"
 """Start of the names of data sets that packages hold; they are written below the storage."""
@@ -228,3 +239,87 @@ def _available(root: Store) -> str:
         return "There are no runs there; name another storage folder or a path."
     more = f" and {len(names) - LISTED_RUNS} more" if len(names) > LISTED_RUNS else ""
     return f"Runs there: {', '.join(names[:LISTED_RUNS])}{more}."
+
+
+@dataclass(frozen=True)
+class Point:
+    """One line of metrics.jsonl."""
+
+    step: int
+    """Images seen."""
+    time_ms: int
+    """Time of logging, in milliseconds since 1970."""
+    metrics: dict[str, float]
+    """Values by metric name."""
+    end: int = 0
+    """Byte offset in the file just after the line."""
+
+
+class MetricsLog:
+    """metrics.jsonl on a local disk: {"step": images seen, "time": ms, "metrics": {}} a line.
+
+    One process writes it. A line is whole before anything else is told of it, so that a killed
+    process loses nothing.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._lock = threading.Lock()
+
+    def append(self, metrics: dict[str, float], step: int) -> None:
+        """Add one line; OSError when the disk does not take it."""
+        record = {"step": step, "time": time.time_ns() // 1_000_000, "metrics": metrics}
+        with self._lock, self.file.open("a", encoding="ascii") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def read(self, offset: int = 0) -> Iterator[Point]:
+        """The points whose lines begin at byte `offset` or later, as far as they are complete."""
+        if not self.file.exists():
+            return
+        with self.file.open("rb") as file:
+            file.seek(offset)
+            yield from parse_points(file, offset)
+
+    def repair(self, last: float) -> None:
+        """Drop lines that a kill or a full disk left incomplete, and those beyond step `last`."""
+        self.file.touch()
+        lines = self.file.read_bytes().splitlines(keepends=True)
+        kept = [line for line in lines if any(p.step <= last for p in parse_points([line]))]
+        if len(kept) < len(lines):
+            Store.open(self.file.parent).write(self.file.name, b"".join(kept))
+
+
+def parse_points(lines: Iterable[bytes], offset: int = 0) -> Iterator[Point]:
+    """The points of whole, readable lines, which begin at byte `offset` of their file."""
+    for line in lines:
+        offset += len(line)
+        try:
+            record = json.loads(line) if line.endswith(b"\n") else {}
+            yield Point(record["step"], record["time"], record["metrics"], offset)
+        except (ValueError, KeyError, TypeError):
+            continue
+
+
+def read_metrics(run: Store) -> list[dict[str, float]]:
+    """Everything that a run has logged: {"images": n, name: value, ...} by images, ascending.
+
+    metrics.jsonl is the source. What it lacks, because the run is a branch of another or was copied
+    without it, the newest checkpoint remembers. StorageError when the folder does not answer.
+    """
+    rows: dict[int, dict[str, float]] = {}
+    newest = latest(run)
+    remembered = newest.read_json(STATE_FILE, {}, CheckpointError) if newest else {}
+    for row in remembered.get("history", ()):
+        rows[int(row["images"])] = rows.get(int(row["images"]), {}) | row
+    for name in (OLD_METRICS_FILE, METRICS_FILE):
+        if run.is_file(name):
+            for point in parse_points(run.read(name).splitlines(keepends=True)):
+                before = rows.get(point.step, {"images": point.step})
+                rows[point.step] = before | point.metrics
+    return [rows[images] for images in sorted(rows)]
+
+
+def curve(run: Store, name: str) -> list[tuple[int, float]]:
+    """(images seen, value) of a metric's finite values, ascending."""
+    rows = read_metrics(run)
+    return [(int(r["images"]), r[name]) for r in rows if math.isfinite(r.get(name, math.nan))]

@@ -29,7 +29,7 @@ def deliver(delivery: Delivery, beats: int = 100) -> int:
 
 def log(spool: Spool, *steps: int) -> None:
     for step in steps:
-        spool.append({"loss/total": step / 2, "lr": 0.1}, step)
+        spool.log.append({"loss/total": step / 2, "lr": 0.1}, step)
 
 
 def test_points_arrive_in_one_request_with_their_time(spool, fake):
@@ -37,7 +37,7 @@ def test_points_arrive_in_one_request_with_their_time(spool, fake):
     deliver(Delivery(spool, connect=fake.connect))
     assert fake.calls == ["attach", "send"]
     assert fake.steps("loss/total") == fake.steps("lr") == [8, 16, 24]
-    times = [point.time_ms for point in spool.read()]
+    times = [point.time_ms for point in spool.log.read()]
     assert [time for key, _, time, _ in fake.points if key == "lr"] == times
 
 
@@ -156,8 +156,8 @@ def test_a_file_that_is_replaced_while_it_is_sent_is_sent_again(spool, fake, mon
 
 def test_results_may_come_in_any_order(spool, fake, handle):
     spool.aim(Target(handle, training=False, tags={"suite": "generation"}))
-    spool.append({"eval/generation/fid": 9.0}, 200)
-    spool.append({"eval/generation/fid": 12.0}, 100)
+    spool.log.append({"eval/generation/fid": 9.0}, 200)
+    spool.log.append({"eval/generation/fid": 12.0}, 100)
     deliver(Delivery(spool, connect=fake.connect))
     assert fake.steps("eval/generation/fid") == [200, 100]
     assert fake.tags == {"suite": "generation"}

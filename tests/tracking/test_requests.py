@@ -71,7 +71,7 @@ def delivery(tmp_path, server, gradient, monkeypatch) -> Delivery:
     spool = Spool(tmp_path)
     spool.aim(Target(RunHandle(f"http://127.0.0.1:{server.server_address[1]}", RUN_ID)))
     for step in range(600):
-        spool.append({"lr": 0.1, "grad/norm": 1.0}, step)
+        spool.log.append({"lr": 0.1, "grad/norm": 1.0}, step)
     for name, data in encode_image("samples", gradient, 8, 1).items():
         spool.put_file(name, data)
     return Delivery(spool)

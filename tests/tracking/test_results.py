@@ -80,7 +80,7 @@ def test_a_long_backlog_goes_even_if_files_are_refused(tmp_path, handle, fake):
     spool = Spool(tmp_path)
     spool.aim(Target(handle))
     for step in range(2500):
-        spool.append({"lr": 0.1}, step)
+        spool.log.append({"lr": 0.1}, step)
     spool.put_file("card.json", b"{}")
     fake.refuses_files = True
     with pytest.raises(TrackingError, match="no artifact store"):
@@ -91,7 +91,7 @@ def test_a_long_backlog_goes_even_if_files_are_refused(tmp_path, handle, fake):
 def test_pushing_again_after_a_lost_answer_does_not_double_a_result(tmp_path, sqlite_run):
     spool = Spool(tmp_path / "first")
     spool.aim(Target(sqlite_run, training=False))
-    spool.append({"eval/generation/fid": 9.0}, 100)
+    spool.log.append({"eval/generation/fid": 9.0}, 100)
     shutil.copytree(spool.folder, tmp_path / "second")
     assert push_spool(tmp_path) == (2, 0)
     assert metric_history(sqlite_run, "eval/generation/fid") == [(100, 9.0)]

@@ -13,18 +13,18 @@ from unite.tracking.spool import Spool, Target
 
 
 def steps(spool: Spool, offset: int = 0) -> list[int]:
-    return [point.step for point in spool.read(offset)]
+    return [point.step for point in spool.log.read(offset)]
 
 
 def test_points_come_back_and_reading_goes_on_at_an_offset(tmp_path):
     spool = Spool(tmp_path)
-    spool.append({"lr": 0.1, "loss/total": math.nan}, 8)
-    spool.append({"lr": 0.2}, 16)
-    first, second = spool.read()
+    spool.log.append({"lr": 0.1, "loss/total": math.nan}, 8)
+    spool.log.append({"lr": 0.2}, 16)
+    first, second = spool.log.read()
     assert first.metrics["lr"] == 0.1
     assert math.isnan(first.metrics["loss/total"])
-    assert list(spool.read(first.end)) == [second]
-    assert list(spool.read(second.end)) == []
+    assert list(spool.log.read(first.end)) == [second]
+    assert list(spool.log.read(second.end)) == []
 
 
 def test_runs_of_one_name_in_two_storages_do_not_share_a_spool(tmp_path):
@@ -36,29 +36,29 @@ def test_runs_of_one_name_in_two_storages_do_not_share_a_spool(tmp_path):
 
 def test_a_torn_last_line_is_not_read_and_is_repaired(tmp_path):
     spool = Spool(tmp_path)
-    spool.append({"lr": 0.1}, 8)
+    spool.log.append({"lr": 0.1}, 8)
     with spool.points_file.open("a") as file:
         file.write('{"step": 16, "ti')
     assert steps(spool) == [8]
     again = Spool(tmp_path)
     again.repair()
-    again.append({"lr": 0.3}, 24)
+    again.log.append({"lr": 0.3}, 24)
     assert steps(again) == [8, 24]
 
 
 def test_an_unreadable_line_costs_only_itself(tmp_path):
     spool = Spool(tmp_path)
-    spool.append({"lr": 0.1}, 8)
+    spool.log.append({"lr": 0.1}, 8)
     with spool.points_file.open("a") as file:
         file.write("not json\n[]\n")
-    spool.append({"lr": 0.2}, 16)
+    spool.log.append({"lr": 0.2}, 16)
     assert steps(spool) == [8, 16]
 
 
 def test_resuming_drops_what_lies_beyond_the_checkpoint(tmp_path, gradient):
     spool = Spool(tmp_path)
     for step in (8, 16, 24):
-        spool.append({"lr": 0.1}, step)
+        spool.log.append({"lr": 0.1}, step)
         for name, data in encode_image("samples", gradient, step, 1).items():
             spool.put_file(name, data)
     spool.repair(16)
@@ -69,7 +69,7 @@ def test_resuming_drops_what_lies_beyond_the_checkpoint(tmp_path, gradient):
 
 def test_repair_without_a_checkpoint_keeps_everything(tmp_path):
     spool = Spool(tmp_path)
-    spool.append({"lr": 0.1}, 8)
+    spool.log.append({"lr": 0.1}, 8)
     before = spool.points_file.read_bytes()
     spool.repair()
     assert spool.points_file.read_bytes() == before
@@ -101,3 +101,16 @@ def test_the_target_is_remembered(tmp_path, handle):
     assert target.run == handle
     assert target.status == "FAILED"
     assert target.tags == {"suite": "generation"}
+
+
+def test_points_of_a_run_lie_in_its_folder_and_older_ones_move_there(tmp_path):
+    run = tmp_path / "run"
+    (run / "tracking").mkdir(parents=True)
+    (run / "config.json").write_text("{}")
+    old = b'{"step": 1, "time": 1, "metrics": {"lr": 0.5}}\n'
+    (run / "tracking" / "metrics.jsonl").write_bytes(old)
+    spool = Spool(run / "tracking")
+    assert spool.points_file == run / "metrics.jsonl" and spool.points_file.read_bytes() == old
+    assert not (run / "tracking" / "metrics.jsonl").exists()
+    assert Spool.of_points(spool.points_file).folder == run / "tracking"
+    assert Spool(tmp_path / "parcel").points_file == tmp_path / "parcel" / "metrics.jsonl"

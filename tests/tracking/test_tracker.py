@@ -13,7 +13,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from unite.metrics.specs import logged
+from unite.runs import read_metrics
+from unite.storage import Store
 from unite.tracking import (
     SYSTEM_METRICS,
     NullTracker,
@@ -42,37 +43,15 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.001)
 
 
-def test_the_vocabulary_is_frozen():
-    assert sorted([*logged(), *SYSTEM_METRICS]) == [
-        "checkpoint/lag_images",
-        "checkpoint/lag_s",
-        "data/bad_fraction",
-        "data/wait_fraction",
-        "epoch",
-        "eval/l1",
-        "eval/psnr",
-        "grad/norm",
-        "latent/effective_rank",
-        "latent/std",
-        "loss/flow",
-        "loss/flow_weight",
-        "loss/l1",
-        "loss/lattice",
-        "loss/lpips",
-        "loss/positions",
-        "loss/reconstruction",
-        "loss/total",
-        "loss/types",
-        "lr",
-        "memory/device_peak_gib",
+def test_names_of_the_machine_are_frozen():
+    """Those of training are in tests/golden/metrics.txt."""
+    assert sorted(SYSTEM_METRICS) == [
         "system/cpu_percent",
         "system/gpu_memory_gib",
         "system/gpu_percent",
         "system/gpu_power_w",
         "system/memory_gib",
         "system/memory_percent",
-        "throughput/images_per_s",
-        "throughput/mfu",
     ]
 
 
@@ -86,7 +65,7 @@ def test_other_ranks_check_names_and_do_nothing_else(gradient):
     tracker = open_tracker(None)
     tracker.log({"lr": 0.1}, 8)
     tracker.image("samples", gradient, 8)
-    tracker.artifact("card.json", b"{}")
+    tracker._keep_file("card.json", b"{}")
     tracker.close()
 
 
@@ -94,7 +73,7 @@ def test_without_mlflow_everything_stays_in_the_spool(tmp_path, gradient):
     tracker = open_tracker(None, spool=tmp_path)
     tracker.log({"lr": np.float32(0.5)}, np.int64(8))
     tracker.image("samples", gradient, 8)
-    tracker.artifact("card.json", b"{}")
+    tracker._keep_file("card.json", b"{}")
     tracker.close()
     assert logged_steps(tmp_path) == [8]
     names = [path.name for path in (tmp_path / "files").rglob("*") if path.is_file()]
@@ -111,7 +90,7 @@ def test_metrics_images_and_artifacts_reach_mlflow(tmp_path, sqlite_run, gradien
     for step in (8, 16, 24):
         tracker.log({"loss/total": 1 / step, "lr": 0.1}, step)
     tracker.image("samples", gradient, 24)
-    tracker.artifact("cards/first.json", b'{"n": 1}')
+    tracker._keep_file("cards/first.json", b'{"n": 1}')
     tracker.close()
     assert metric_history(sqlite_run, "loss/total") == [(8, 1 / 8), (16, 1 / 16), (24, 1 / 24)]
     client = connect(sqlite_run.uri)
@@ -162,7 +141,7 @@ def test_there_is_at_most_one_request_per_beat(tmp_path, handle, fake):
     def before_beat():
         beats.append(len(beats))
         calls_at_beat.append(len(fake.calls))
-        spool.append({"lr": 0.1}, len(beats))
+        spool.log.append({"lr": 0.1}, len(beats))
         spool.put_file(f"{len(beats)}.txt", b"x")
         if len(beats) == 40:
             done.set()
@@ -185,7 +164,7 @@ def test_logging_goes_on_while_a_request_hangs(tmp_path, handle, fake, gradient)
     for step in range(1, 300):
         tracker.log({"lr": 0.1}, step)
     tracker.image("samples", gradient, 299)
-    tracker.artifact("card.json", b"{}")
+    tracker._keep_file("card.json", b"{}")
     assert len(fake.calls) == 1, "the first request is still under way"
     assert logged_steps(tmp_path) == list(range(300))
     fake.open.set()
@@ -217,7 +196,7 @@ def test_what_could_not_be_sent_is_kept_and_pushed_later(tmp_path, handle, fake,
         handle, spool=tmp_path, interval_s=NEVER_S, close_timeout_s=0.05, connect=fake.connect
     )
     tracker.log({"lr": 0.1}, 8)
-    tracker.artifact("card.json", b"{}")
+    tracker._keep_file("card.json", b"{}")
     tracker.close()
     kept = tmp_path / "metrics.jsonl"
     assert f"1 points and 1 files; they are kept in {kept}" in caplog.messages[-1]
@@ -253,7 +232,7 @@ def test_a_full_disk_costs_metrics_not_the_training(tmp_path, caplog):
     spool.write_text("in the way")
     tracker.log({"lr": 0.1}, 8)
     tracker.log({"lr": 0.1}, 16)
-    tracker.artifact("card.json", b"{}")
+    tracker._keep_file("card.json", b"{}")
     tracker.close()
     (message,) = caplog.messages
     assert "training goes on" in message
@@ -265,7 +244,7 @@ def test_the_machine_is_sampled_once_per_logged_step(tmp_path, handle, fake):
         tracker.log({"lr": 0.1}, step)
         wait_until(lambda step=step: step in fake.steps("system/memory_gib"))
         calls = len(fake.calls)
-        tracker.artifact("card.json", b"{}")
+        tracker._keep_file("card.json", b"{}")
         wait_until(lambda calls=calls: len(fake.calls) > calls)
     tracker.close()
     records = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
@@ -281,3 +260,16 @@ def test_a_sqlite_file_of_another_machine_is_not_created_here(tmp_path, caplog):
     tracker.close()
     assert f"there is no {database} on this machine" in caplog.messages[0]
     assert not database.parent.exists()
+
+
+def test_a_run_on_s3_has_its_points_there_for_the_next_machine(tmp_path, s3):
+    run = Store.open(f"{s3}/run")
+    first = open_tracker(None, spool=tmp_path / "one", publish_to=run)
+    first.log({"lr": 1.0}, 10)
+    first.log({"lr": 2.0}, 20)
+    first.close()
+    assert read_metrics(run) == [{"images": 10, "lr": 1.0}, {"images": 20, "lr": 2.0}]
+    second = open_tracker(None, spool=tmp_path / "two", publish_to=run, resume_step=10)
+    second.log({"lr": 3.0}, 20)
+    second.close()
+    assert read_metrics(run) == [{"images": 10, "lr": 1.0}, {"images": 20, "lr": 3.0}]

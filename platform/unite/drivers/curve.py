@@ -29,12 +29,11 @@ from unite.evaluation.curve import (
     checkpoints_of,
     draw,
     drawn,
-    history_of,
     points_of,
 )
 from unite.evaluation.results import Outcome, Row
 from unite.metrics.specs import number, shown_name
-from unite.runs import resolve_run, run_of
+from unite.runs import read_metrics, resolve_run, run_of
 from unite.storage import Store
 from unite.words import count
 
@@ -57,7 +56,7 @@ def main(arguments: CurveArguments, storage: str, console: Console) -> int:
     except tracking.TrackingError as error:
         return untracked(error)
     points = points_of(run, newest)
-    run.write(CURVE_FILE, draw(history_of(run), points))
+    run.write(CURVE_FILE, draw(read_metrics(run), points))
     _print(points, console)
     console.print(f"curves: {run / CURVE_FILE}", soft_wrap=True, markup=False)
     return 0

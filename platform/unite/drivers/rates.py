@@ -7,8 +7,8 @@ import statistics
 
 from unite import tracking
 from unite.evaluation.suites.compute import Rates
+from unite.runs import curve
 from unite.storage import Store
-from unite.tracking.spool import POINTS_FILE, Spool
 from unite.training.progress import read_progress
 
 THROUGHPUT, MFU = "throughput/images_per_s", "throughput/mfu"
@@ -29,9 +29,7 @@ def logged(run: Store, handle: tracking.RunHandle | None, metric: str) -> list[f
     The folder comes first because it needs no server and also knows runs that were not tracked; a
     folder that was copied without it, or a run of another machine on S3, leaves MLflow.
     """
-    folder = tracking.spool_folder(run)
-    points = Spool(folder).read() if (folder / POINTS_FILE).is_file() else ()
-    values = [point.metrics[metric] for point in points if metric in point.metrics]
+    values = [value for _, value in curve(run, metric)]
     if not values and handle is not None:
         try:
             values = [value for _, value in tracking.metric_history(handle, metric)]

@@ -17,7 +17,7 @@ from unite.config.serialise import flatten, to_dict
 from unite.drivers.inputs import data_inputs
 from unite.runs import RUN_FILE
 from unite.storage import Store
-from unite.tracking.spool import POINTS_FILE, TARGET_FILE, Spool, Target
+from unite.tracking.spool import TARGET_FILE, Spool, Target
 from unite.training.runs import Run, open_run
 from unite.training.setup import open_split
 
@@ -175,13 +175,14 @@ def _send_curves(
     A training that began while MLflow was away has curves that belong to no run yet.
     """
     run = open_run(work.config)
-    curves = tracking.spool_folder(run.folder)
-    if not (curves / POINTS_FILE).is_file():
+    folder = tracking.spool_folder(run.folder)
+    if not folder.is_dir():
         return  # trained on another machine, or without tracking
-    if not (curves / TARGET_FILE).is_file():
+    curves = Spool(folder)
+    if not (folder / TARGET_FILE).is_file():
         owner = child if len(work.trials) == 1 else training_run(sweep, parent, work, {})
-        Spool(curves).aim(Target(owner, status="FINISHED"))
-    tracking.push_spool(curves / POINTS_FILE)
+        curves.aim(Target(owner, status="FINISHED"))
+    tracking.push_spool(curves.points_file)
 
 
 def send(

@@ -10,7 +10,6 @@ import functools
 import logging
 import threading
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from unite import terminal, tracking
@@ -121,7 +120,7 @@ def _launch(run: Run) -> dict[str, Any]:
     if took:
         Timings(Store(run.config.storage)).add({RAY: took})
     spool = tracking.spool_folder(run.folder)
-    factory = functools.partial(open_tracker, handle, spool, tracking.Login.of_this_process())
+    factory = functools.partial(open_tracker, handle, run.folder, tracking.Login.of_this_process())
     job = Job.of(run)
     status = "FAILED"
     try:
@@ -183,7 +182,7 @@ def _parent_images(config: RunConfig) -> dict[str, Any]:
 
 def open_tracker(
     handle: tracking.RunHandle | None,
-    spool: Path,
+    run: Store,
     login: tracking.Login,
     is_main: bool,
     images: int,
@@ -191,7 +190,13 @@ def open_tracker(
     """The tracker of one rank that starts after `images`."""
     if not is_main:
         return tracking.NullTracker()
-    return tracking.open_tracker(handle, spool=spool, resume_step=images, login=login)
+    return tracking.open_tracker(
+        handle,
+        spool=tracking.spool_folder(run),
+        resume_step=images,
+        login=login,
+        publish_to=None if run.is_local else run,
+    )
 
 
 def _warn_of_idle_gpus(config: ClusterConfig) -> None:

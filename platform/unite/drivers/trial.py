@@ -116,7 +116,7 @@ def _train_alone(run: Run, work: Work, context: Context) -> dict[str, Any]:
     mark_trial(run, context.sweep.name)
     handle = _start_tracking(work, context)
     spool = tracking.spool_folder(run.folder)
-    factory = functools.partial(open_tracker, handle, spool, context.login)
+    factory = functools.partial(open_tracker, handle, run.folder, context.login)
     job = Job.of(run, owner=context.sweep.folder.uri)
     status = "FAILED"
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from unite.checkpoints.store import STATE_FILE, committed, folder_of, latest
+from unite.checkpoints.store import committed, folder_of
 from unite.evaluation.card import comparable
 from unite.evaluation.results import RESULTS_FILE, Row, read_outcomes
 from unite.figures.chart import Figure
@@ -54,13 +54,6 @@ def points_of(run: Store, newest: Sequence[Row]) -> Points:
             if same and comparable(card, mine.card):
                 found[card.metric][card.step] = card.value
     return {metric: dict(sorted(points.items())) for metric, points in found.items()}
-
-
-def history_of(run: Store) -> History:
-    """History that the run logged up to its newest checkpoint."""
-    newest = latest(run)
-    assert newest is not None, "checkpoints_of comes first"
-    return newest.read_json(STATE_FILE)["history"]
 
 
 def draw(history: History, points: Points) -> bytes:

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from unite.runs import Point
 from unite.tracking.gateway import MAX_POINTS_PER_CALL, Gateway, MlflowGateway
 from unite.tracking.images import ImageId, parse_image_name
 from unite.tracking.presentation import HAS_IMAGES, shown_name
 from unite.tracking.server import RunHandle
-from unite.tracking.spool import Point, Spool
+from unite.tracking.spool import Spool
 
 Connect = Callable[[RunHandle], Gateway]
 
@@ -40,12 +41,12 @@ class Delivery:
 
     def pending(self) -> bool:
         """True if anything is left to send."""
-        points = next(self._spool.read(self._offset), None)
+        points = next(self._spool.log.read(self._offset), None)
         return points is not None or bool(self._tags) or bool(self._spool.files())
 
     def count(self) -> tuple[int, int]:
         """Points and files left to send."""
-        points = sum(len(point.metrics) for point in self._spool.read(self._offset))
+        points = sum(len(point.metrics) for point in self._spool.log.read(self._offset))
         return points, len(self._spool.files())
 
     def connect(self) -> Gateway:
@@ -88,7 +89,7 @@ class Delivery:
         """New points for one request, the last steps once they are sent, and where they end."""
         batch: list[Point] = []
         last_steps, end, count = dict(before), self._offset, 0
-        for point in self._spool.read(self._offset):
+        for point in self._spool.log.read(self._offset):
             new = self._new_metrics(point, last_steps)
             if batch and count + len(new) > MAX_POINTS_PER_CALL:
                 break

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Protocol
 
+from unite.runs import Point
 from unite.tracking.images import ImageId, parse_image_name
 from unite.tracking.presentation import refresh_note
 from unite.tracking.server import RunHandle, connect
-from unite.tracking.spool import Point
 
 MAX_POINTS_PER_CALL = 1000
 """MLflow's limit of metrics in one log-batch request."""

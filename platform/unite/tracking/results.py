@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from unite.runs import METRICS_FILE
 from unite.tracking.delivery import Connect, Delivery
 from unite.tracking.gateway import MlflowGateway
 from unite.tracking.images import check_image, encode_image
 from unite.tracking.presentation import shown_image
 from unite.tracking.server import RunHandle, TrackingError, connect, patiently, reason_of
-from unite.tracking.spool import POINTS_FILE, Spool, Target
+from unite.tracking.spool import Spool, Target
 
 RESULT_NAME = re.compile(r"eval/[a-z0-9_.-]+/[a-z0-9_.-]+")
 
@@ -57,7 +58,7 @@ def log_results(
     _check_results(metrics, images or {})
     kept = Spool(Path(spool) / f"{step}-{uuid.uuid4().hex[:8]}")
     kept.aim(Target(handle, training=False, tags=dict(tags or {})))
-    kept.append({name: float(value) for name, value in metrics.items()}, int(step))
+    kept.log.append({name: float(value) for name, value in metrics.items()}, int(step))
     for key, image_HWC in (images or {}).items():
         encoded = encode_image(shown_image(key), image_HWC, int(step), time.time_ns() // 1_000_000)
         for name, data in encoded.items():
@@ -88,10 +89,10 @@ def push_spool(path: str | Path, *, gateway: Connect = MlflowGateway) -> Pushed:
     TrackingError when there is nothing of the kind, or when MLflow does not answer.
     """
     path = Path(path)
-    files = sorted(path.rglob(POINTS_FILE)) if path.is_dir() else [path]
+    files = sorted(path.rglob(METRICS_FILE)) if path.is_dir() else [path]
     if not files or not files[0].is_file():
-        raise TrackingError(f"{path} is no {POINTS_FILE} and no folder that holds one")
-    pushed = [_push(Spool(file.parent), gateway) for file in files]
+        raise TrackingError(f"{path} is no {METRICS_FILE} and no folder that holds one")
+    pushed = [_push(Spool.of_points(file), gateway) for file in files]
     return Pushed(sum(each.points for each in pushed), sum(each.files for each in pushed))
 
 

@@ -1,46 +1,29 @@
-"""Spool of a run's logged data on the local disk: the source of truth that MLflow copies.
+"""Spool of a run's data on their way to MLflow, on the local disk.
 
-    FOLDER/metrics.jsonl   one line per log call: {"step": images seen, "time": ms, "metrics": {}}
-    FOLDER/files/...       images and artifacts that MLflow does not have yet, by artifact name
-    FOLDER/target.json     the MLflow run that they belong to (absent when tracking is off)
+    RUN/metrics.jsonl           every point (runs.MetricsLog): the source that MLflow copies
+    RUN/tracking/files/...      images and artifacts that MLflow does not have yet, by artifact name
+    RUN/tracking/target.json    the MLflow run that they belong to (absent when tracking is off)
 
-A line is written before anything is sent, so that a killed process loses nothing.
+Of a run on S3, and of an evaluation's results, all three lie in one folder.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import threading
-import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
+from unite.runs import CONFIG_FILE, METRICS_FILE, MetricsLog
 from unite.storage import UNFINISHED, Store, moved
 from unite.tracking.images import parse_image_name
 from unite.tracking.server import RunHandle, TrackingError
 
-POINTS_FILE = "metrics.jsonl"
+FOLDER = "tracking"
+"""Folder of the spool in a run's folder."""
 TARGET_FILE = "target.json"
 FILES_FOLDER = "files"
-CONFIG_FILE = "config.json"
-"""Config file of the run that a spool lies in."""
 CACHE = Path("~/.cache/unite/spool")
-
-
-@dataclass(frozen=True)
-class Point:
-    """One line of the spool."""
-
-    step: int
-    """Images seen."""
-    time_ms: int
-    """Time of logging, in milliseconds since 1970."""
-    metrics: dict[str, float]
-    """Values by metric name."""
-    end: int
-    """Byte offset in the file just after the line."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +40,12 @@ class Target:
     """Final status of the run that could not be set at the time; empty = none."""
 
 
+def _points_file(folder: Path) -> Path:
+    """metrics.jsonl of the run that a spool lies in, else a file of its own."""
+    in_run = folder.name == FOLDER and (folder.parent / CONFIG_FILE).is_file()
+    return (folder.parent if in_run else folder) / METRICS_FILE
+
+
 def spool_folder(run: Store) -> Path:
     """Local folder for data of the run at `run` that MLflow does not have yet.
 
@@ -64,7 +53,7 @@ def spool_folder(run: Store) -> Path:
     storage has.
     """
     if run.is_local:
-        return Path(run.path("tracking"))
+        return Path(run.path(FOLDER))
     digest = hashlib.sha256(run.uri.encode()).hexdigest()[:12]
     return CACHE.expanduser() / f"{run.name}-{digest}"
 
@@ -75,10 +64,23 @@ class Spool:
     def __init__(self, folder: str | Path) -> None:
         """Open `folder`, or create it."""
         self.folder = Path(folder).expanduser().resolve()
-        self.points_file = self.folder / POINTS_FILE
+        self.log = MetricsLog(_points_file(self.folder))
         self._store = Store.open(self.folder)
-        self._lock = threading.Lock()
         self.folder.mkdir(parents=True, exist_ok=True)
+        old = self.folder / METRICS_FILE
+        if old.exists() and not self.points_file.exists():
+            old.rename(self.points_file)
+
+    @classmethod
+    def of_points(cls, file: Path) -> Spool:
+        """The spool whose points are in a file."""
+        in_run = (file.parent / CONFIG_FILE).is_file()
+        return cls(file.parent / FOLDER if in_run else file.parent)
+
+    @property
+    def points_file(self) -> Path:
+        """File of the points."""
+        return self.log.file
 
     def repair(self, resume_step: int | None = None) -> None:
         """Drop lines that a kill or a full disk left incomplete, and lines beyond `resume_step`.
@@ -87,32 +89,11 @@ class Spool:
         resumes from belong to a past that did not happen; they will be logged again.
         """
         last = float("inf") if resume_step is None else resume_step
-        self.points_file.touch()
-        lines = self.points_file.read_bytes().splitlines(keepends=True)
-        kept = [line for line in lines if (point := _parse(line)) and point.step <= last]
-        if len(kept) < len(lines):
-            self._store.write(POINTS_FILE, b"".join(kept))
+        self.log.repair(last)
         for path in self.files():
             image = parse_image_name(self.name_of(path))
             if image and image.step > last:
                 self.discard(path)
-
-    def append(self, metrics: dict[str, float], step: int) -> None:
-        """Add one line; OSError when the disk does not take it."""
-        record = {"step": step, "time": time.time_ns() // 1_000_000, "metrics": metrics}
-        with self._lock, self.points_file.open("a", encoding="ascii") as file:
-            file.write(json.dumps(record) + "\n")
-
-    def read(self, offset: int = 0) -> Iterator[Point]:
-        """The points whose lines begin at byte `offset` or later, as far as they are complete."""
-        if not self.points_file.exists():
-            return
-        with self.points_file.open("rb") as file:
-            file.seek(offset)
-            for line in file:
-                offset += len(line)
-                if point := _parse(line, offset):
-                    yield point
 
     def put_file(self, name: str, data: bytes) -> None:
         """Queue an artifact under its name in the run; a queued one of that name is replaced."""
@@ -161,14 +142,3 @@ class Spool:
     def note_status(self, status: str) -> None:
         """Keep a final status that could not be sent to MLflow."""
         self.aim(replace(self.target(), status=status))
-
-
-def _parse(line: bytes, end: int = 0) -> Point | None:
-    """The point of a whole line that ends at byte `end`; None for a torn or unreadable one."""
-    if not line.endswith(b"\n"):
-        return None
-    try:
-        record = json.loads(line)
-        return Point(record["step"], record["time"], record["metrics"], end)
-    except (ValueError, KeyError, TypeError):
-        return None

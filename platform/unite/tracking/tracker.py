@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from unite.metrics.specs import logged
+from unite.runs import METRICS_FILE, MetricsLog
+from unite.storage import Store
 from unite.tracking.delivery import Connect, Delivery
 from unite.tracking.gateway import MlflowGateway
 from unite.tracking.images import check_image, encode_image
@@ -24,6 +26,7 @@ from unite.tracking.system import SYSTEM_METRICS, SystemSampler
 logger = logging.getLogger(__name__)
 
 INTERVAL_S = 10.0
+PUBLISH_S = 60.0
 CLOSE_TIMEOUT_S = 30.0
 
 
@@ -36,6 +39,7 @@ def open_tracker(
     interval_s: float = INTERVAL_S,
     close_timeout_s: float = CLOSE_TIMEOUT_S,
     connect: Connect = MlflowGateway,
+    publish_to: Store | None = None,
 ) -> Tracker:
     """The tracker of one process.
 
@@ -48,6 +52,7 @@ def open_tracker(
         interval_s: seconds between two requests to the server.
         close_timeout_s: how long `close` may try to send the rest.
         connect: makes the gateway to the server (tests hand in their own).
+        publish_to: the run's folder on S3, where the points are kept too.
     """
     if spool is None:
         if handle is not None:
@@ -56,12 +61,44 @@ def open_tracker(
     if login is not None:
         login.use()
     kept = Spool(spool)
+    copy = Copy(publish_to, kept.log) if publish_to is not None else None
+    if copy:
+        copy.fetch()
     kept.repair(resume_step)
     if handle is None:
-        return NullTracker(kept)
+        return NullTracker(kept, copy)
     kept.aim(Target(handle))
     delivery = Delivery(kept, connect=connect)
-    return MlflowTracker(kept, delivery, interval_s=interval_s, close_timeout_s=close_timeout_s)
+    return MlflowTracker(
+        kept, delivery, copy, interval_s=interval_s, close_timeout_s=close_timeout_s
+    )
+
+
+class Copy:
+    """Copy of a run's points in its folder on S3, where files cannot grow: at most one a minute."""
+
+    def __init__(self, run: Store, log: MetricsLog) -> None:
+        self.run = run
+        self.log = log
+        self._due = 0.0
+
+    def fetch(self) -> None:
+        """Take the copy where this machine has less than it: another one trained before."""
+        stored = self.run.read(METRICS_FILE) if self.run.is_file(METRICS_FILE) else b""
+        if len(stored) > (self.log.file.stat().st_size if self.log.file.exists() else 0):
+            self.log.file.write_bytes(stored)
+
+    def due(self) -> bool:
+        """True once a minute."""
+        if time.monotonic() < self._due:
+            return False
+        self._due = time.monotonic() + PUBLISH_S
+        return True
+
+    def write(self) -> None:
+        """Bring the copy up to date."""
+        if self.log.file.exists():
+            self.run.write(METRICS_FILE, self.log.file.read_bytes())
 
 
 class Tracker:
@@ -70,11 +107,12 @@ class Tracker:
     A spool on a full disk costs metrics, not the training: that is said once.
     """
 
-    def __init__(self, spool: Spool | None) -> None:
+    def __init__(self, spool: Spool | None, copy: Copy | None = None) -> None:
         self._spool = spool
+        self._copy = copy
         self._last_step: int | None = None
         self._warned = threading.Event()
-        self._encoder = ThreadPoolExecutor(1, thread_name_prefix="unite-images")
+        self._background = ThreadPoolExecutor(1, thread_name_prefix="unite-keep")
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Keep metric values at `step` images seen; ValueError for a name outside the tables."""
@@ -88,26 +126,33 @@ class Tracker:
                 )
         self._last_step = int(step)
         self._append({name: float(value) for name, value in metrics.items()}, int(step))
+        if self._copy and self._copy.due():
+            self._background.submit(self._publish)
 
     def image(self, key: str, image_HWC: np.ndarray, step: int) -> None:
         """Keep a uint8 image (H, W, C) under `key` at `step`; it is encoded in the background."""
         check_image(key, image_HWC)
         if self._spool:
             time_ms = time.time_ns() // 1_000_000
-            self._encoder.submit(self._keep_image, key, image_HWC.copy(), int(step), time_ms)
-
-    def artifact(self, name: str, data: bytes) -> None:
-        """Keep a file under `name` (a relative path) in the run; the last of a name stays."""
-        self._keep_file(name, data)
+            self._background.submit(self._keep_image, key, image_HWC.copy(), int(step), time_ms)
 
     def close(self) -> None:
         """Finish writing. Call it once, last."""
-        self._encoder.shutdown()
+        if self._copy:
+            self._background.submit(self._publish)
+        self._background.shutdown()
+
+    def _publish(self) -> None:
+        try:
+            if self._copy:
+                self._copy.write()
+        except OSError as error:
+            self._warn(error)
 
     def _append(self, metrics: dict[str, float], step: int) -> None:
         if self._spool:
             try:
-                self._spool.append(metrics, step)
+                self._spool.log.append(metrics, step)
             except OSError as error:
                 self._warn(error)
 
@@ -138,17 +183,23 @@ class Tracker:
 class NullTracker(Tracker):
     """Tracker without a server: for ranks other than 0 (no spool) and for runs without MLflow."""
 
-    def __init__(self, spool: Spool | None = None) -> None:
-        super().__init__(spool)
+    def __init__(self, spool: Spool | None = None, copy: Copy | None = None) -> None:
+        super().__init__(spool, copy)
 
 
 class MlflowTracker(Tracker):
     """Copies its spool to MLflow from a background thread and samples the machine on the way."""
 
     def __init__(
-        self, spool: Spool, delivery: Delivery, *, interval_s: float, close_timeout_s: float
+        self,
+        spool: Spool,
+        delivery: Delivery,
+        copy: Copy | None = None,
+        *,
+        interval_s: float,
+        close_timeout_s: float,
     ) -> None:
-        super().__init__(spool)
+        super().__init__(spool, copy)
         self._close_timeout_s = close_timeout_s
         self._sampler = SystemSampler()
         self._sampled_step: int | None = None

@@ -8,7 +8,7 @@ RBF support vector machine) is asked which digit it reads in each, and in the re
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from unite.data.shards import ShardSet
 from unite.domains import Domain, build_domain
 from unite.figures.dynamics import dynamics_figure
 from unite.figures.sheet import picture
-from unite.runs import DIGITS, data_uri
+from unite.runs import DIGITS, data_uri, read_metrics
 from unite.storage import Store
 from unite.training.evaluation import GRID_FILE, GRID_SEED, sample_images
 from unite.training.finished import Report
@@ -47,16 +47,16 @@ def build_report(run: Run) -> Report:
         metric=metric,
         latent_std=metrics.get("latent/std"),
         grid=_grid(run.folder),
-        curves=_draw_curves(run, state),
+        curves=_draw_curves(run),
         read_samples=read.get("read_samples"),
         read_real=read.get("read_real"),
     )
 
 
-def _draw_curves(run: Run, state: dict[str, Any]) -> str:
+def _draw_curves(run: Run) -> str:
     domain, limit = build_domain(run.config.domain), run.config.training.collapse_std
     figure = dynamics_figure(
-        state["history"],
+        read_metrics(run.folder),
         metric=f"eval/{domain.best_metric}",
         collapse_std=limit,
         noun=domain.noun,

@@ -94,7 +94,7 @@ def test_a_resumed_run_does_not_repeat_steps(tmp_path, spool, fake, handle):
     elsewhere = Spool(tmp_path / "other-node")
     elsewhere.aim(Target(handle))
     log(elsewhere, 16, 24, 32)
-    elsewhere.append({"eval/psnr": 30.0}, 24)
+    elsewhere.log.append({"eval/psnr": 30.0}, 24)
     deliver(Delivery(elsewhere, connect=fake.connect))
     assert fake.steps("lr") == [8, 16, 24, 32]
     assert fake.steps("eval/psnr") == [24]

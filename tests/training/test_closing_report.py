@@ -9,7 +9,7 @@ from unite.config.serialise import replace
 from unite.data.ingest.digits import load_digits
 from unite.domains import build_domain
 from unite.drivers.train import print_report
-from unite.training import report as module
+from unite.training import closing_report as module
 from unite.training.closing_report import Report, build_report, read_as_intended
 from unite.training.runs import open_run
 

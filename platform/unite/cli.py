@@ -128,6 +128,26 @@ def plan(
     run(name, options, rate=rate, measure=measure, gpus=gpus)
 
 
+@app.command(name="doctor")
+def examine(storage: str = "", cluster: str = "", recipe: str = "", json: bool = False) -> None:
+    """Check what a run needs, on this machine or on every node of a cluster, before it starts.
+
+    Versions equal everywhere, processors, memory, shared memory, storage (writable, how fast),
+    tracking, clocks, and with --cluster an all-reduce between each two nodes. Exits with 1 when a
+    check fails; each failing row comes with its cure.
+
+    Args:
+        storage: Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs.
+        cluster: Address of a Ray cluster, or auto for the one on this machine; empty = this
+            machine alone, without Ray.
+        recipe: Recipe whose memory the machines must have.
+        json: Print facts and findings as JSON.
+    """
+    from unite.commands.doctor import doctor as run
+
+    run(storage=storage, cluster=cluster, recipe=recipe, as_text=json)
+
+
 @mlflow.command
 def push(file: Path) -> None:
     """Send metrics that a run kept in a file, because its MLflow server was away, to MLflow.

@@ -1,0 +1,105 @@
+"""Facts of every node of a Ray cluster, and an all-reduce between each two of them.
+
+Each node answers in a task of its own that takes no CPU, so that a busy cluster answers too.
+"""
+
+from __future__ import annotations
+
+import time
+from itertools import combinations
+from typing import Any
+
+from unite.cluster.connect import connect
+from unite.drivers.machine import Facts, facts
+from unite.network import DEADLINE_S
+
+PAIR_DEADLINE_S = 30.0
+"""Seconds that two nodes get to find each other and to sum a number."""
+
+
+def cluster_facts(storage: str, tracking: str) -> list[Facts]:
+    """Facts of every living node of the joined or started cluster, with its id and address.
+
+    A node that does not answer in time has the reason as its storage's error.
+    """
+    connect()
+    import ray
+
+    asked = time.time()
+    task = ray.remote(num_cpus=0)(facts)
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    pending = {
+        node["NodeID"]: task.options(scheduling_strategy=_on(node["NodeID"])).remote(
+            storage, tracking
+        )
+        for node in alive
+    }
+    found = []
+    for node in alive:
+        answer = ray.get(pending[node["NodeID"]], timeout=DEADLINE_S)
+        spent = time.time() - asked
+        answer |= {"asked_at": asked + spent / 2, "time_error_s": spent / 2}
+        found.append(answer | {"node_id": node["NodeID"], "address": node["NodeManagerAddress"]})
+    return found
+
+
+def all_pairs(nodes: list[Facts]) -> dict[tuple[str, str], str]:
+    """Error (empty = none) of a gloo all-reduce between each two nodes, by their hosts."""
+    return {
+        (one["host"], other["host"]): _pair(one, other) for one, other in combinations(nodes, 2)
+    }
+
+
+def _pair(one: Facts, other: Facts) -> str:
+    import ray
+
+    member = ray.remote(num_cpus=0)(_sum)
+    port = ray.get(
+        ray.remote(num_cpus=0)(_free_port)
+        .options(scheduling_strategy=_on(one["node_id"]))
+        .remote(),
+        timeout=DEADLINE_S,
+    )
+    tasks = [
+        member.options(scheduling_strategy=_on(node["node_id"])).remote(
+            rank, one["address"], port, PAIR_DEADLINE_S
+        )
+        for rank, node in enumerate((one, other))
+    ]
+    try:
+        results = ray.get(tasks, timeout=2 * PAIR_DEADLINE_S)
+    except Exception as error:  # Ray's, torch's or a deadline: all mean that the pair fails
+        for task in tasks:
+            ray.cancel(task, force=True)
+        return str(error).strip().splitlines()[-1]
+    return "" if results == [3.0, 3.0] else f"the sum of 1 and 2 came out as {results}"
+
+
+def _sum(rank: int, address: str, port: int, seconds: float) -> float:
+    """Sum of rank + 1 over two ranks that meet at an address."""
+    from datetime import timedelta
+
+    import torch
+    import torch.distributed as dist
+
+    limit = timedelta(seconds=seconds)
+    where = f"tcp://{address}:{port}"
+    dist.init_process_group("gloo", init_method=where, rank=rank, world_size=2, timeout=limit)
+    value = torch.tensor([rank + 1.0])
+    dist.all_reduce(value)
+    dist.destroy_process_group()
+    return float(value)
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as found:
+        found.bind(("", 0))
+        return found.getsockname()[1]
+
+
+def _on(node_id: str) -> Any:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node_id, soft=False)

@@ -1,0 +1,162 @@
+"""Diagnosis of machines before a run: a table of findings, each failing one with its cure.
+
+`machine.facts` collects on every node; here they are compared with each other and with the needs of
+a recipe. No Ray here: whoever asks a cluster hands in its facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from unite.drivers.machine import Facts
+from unite.words import count
+
+GIB = 2**30
+MIN_SHARED_MEMORY = 2 * GIB
+"""Free space of /dev/shm in bytes under which Ray's object store falls back to a disk."""
+MAX_SKEW_S = 2.0
+"""Difference between two clocks in seconds above which leases and times mislead."""
+SLOW_LATENCY_S = 1.0
+"""Seconds to write one byte from which a storage is told to be slow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One row of the table: a check on a node, its result, and the cure of a failure."""
+
+    check: str
+    node: str
+    found: str
+    ok: bool = True
+    cure: str = ""
+
+
+def diagnose(
+    nodes: Sequence[Facts], *, needs: int = 0, pairs: Mapping[tuple[str, str], str] | None = None
+) -> list[Finding]:
+    """Findings about all nodes, the driver's machine first.
+
+    `needs` is the main memory in bytes that a worker of the recipe takes; `pairs` holds the error
+    (empty = none) of an all-reduce between two nodes.
+    """
+    findings = [*_versions(nodes), *_clocks(nodes)]
+    for facts in nodes:
+        findings += [*_size(facts, needs), *_storage(facts), *_tracking(facts)]
+    for (one, other), error in (pairs or {}).items():
+        cure = "open all ports between the nodes: security group, firewall, network policy"
+        findings.append(
+            Finding(
+                check="all-reduce",
+                node=f"{one} - {other}",
+                found=error or "agrees",
+                ok=not error,
+                cure=cure if error else "",
+            )
+        )
+    return findings
+
+
+def as_json(nodes: Sequence[Facts], findings: Sequence[Finding]) -> dict[str, Any]:
+    """Facts and findings as plain data. No environment variable and no address is in them."""
+    return {
+        "ok": all(each.ok for each in findings),
+        "nodes": [dict(facts) for facts in nodes],
+        "findings": [asdict(each) for each in findings],
+    }
+
+
+def _versions(nodes: Sequence[Facts]) -> Iterator[Finding]:
+    """Versions that must be the same everywhere, compared with the first node's."""
+    readers: dict[str, Callable[[Facts], str]] = {
+        "python": lambda facts: facts["python"].rpartition(".")[0],
+        "code": lambda facts: facts["code"],
+    }
+    for package in nodes[0]["packages"]:
+        readers[package] = lambda facts, package=package: facts["packages"][package]
+    for name, read in readers.items():
+        first = read(nodes[0])
+        others = [facts for facts in nodes[1:] if read(facts) != first]
+        for facts in others:
+            yield Finding(
+                check=name,
+                node=facts["host"],
+                found=f"{read(facts)}, {nodes[0]['host']} has {first}",
+                ok=False,
+                cure="submit with --working-dir . (code), or build nodes from requirements.lock",
+            )
+        if not others:
+            yield Finding(check=name, node="all", found=first)
+
+
+def _clocks(nodes: Sequence[Facts]) -> Iterator[Finding]:
+    """Clocks against the first node's, as far as the asking itself can tell (`time_error_s`)."""
+    for facts in nodes[1:]:
+        skew = abs(facts["time"] - facts.get("asked_at", facts["time"]))
+        skew = max(0.0, skew - facts.get("time_error_s", 0.0))
+        yield Finding(
+            check="clock",
+            node=facts["host"],
+            found=f"{skew:.1f} s apart",
+            ok=skew <= MAX_SKEW_S,
+            cure="" if skew <= MAX_SKEW_S else "start the time service (chrony, systemd-timesyncd)",
+        )
+
+
+def _size(facts: Facts, needs: int) -> Iterator[Finding]:
+    node, gpus = facts["host"], facts["gpus"]
+    names = ", ".join(f"{gpu['name']} {gpu['memory'] / GIB:.0f} GiB" for gpu in gpus) or "none"
+    yield Finding(check="CPUs", node=node, found=count(facts["cpus"], "core"))
+    yield Finding(check="GPUs", node=node, found=names)
+    fits = facts["memory"] >= needs
+    yield Finding(
+        check="memory",
+        node=node,
+        found=f"{facts['memory'] / GIB:.1f} GiB"
+        + (f", a worker needs {needs / GIB:.1f}" if needs else ""),
+        ok=fits,
+        cure="" if fits else "lower training.batch_size or raise training.accumulation",
+    )
+    roomy = facts["shared_memory"] >= MIN_SHARED_MEMORY
+    yield Finding(
+        check="shared memory",
+        node=node,
+        found=f"{facts['shared_memory'] / GIB:.1f} GiB free in /dev/shm",
+        ok=roomy,
+        cure="" if roomy else "start the container with --shm-size=8g, or mount a memory volume",
+    )
+
+
+def _storage(facts: Facts) -> Iterator[Finding]:
+    found = facts["storage"]
+    if "error" in found:
+        cure = "give --storage a place that every node can write, and its credentials to the nodes"
+        yield Finding(
+            check="storage", node=facts["host"], found=found["error"], ok=False, cure=cure
+        )
+    elif found:
+        fast = found["latency_s"] <= SLOW_LATENCY_S
+        speed = [found[name] / 2**20 for name in ("write_bytes_per_s", "read_bytes_per_s")]
+        yield Finding(
+            check="storage",
+            node=facts["host"],
+            found=f"writes in {1e3 * found['latency_s']:.0f} ms, "
+            f"{speed[0]:.0f} MiB/s, reads {speed[1]:.0f} MiB/s",
+            ok=fast,
+            cure="" if fast else "use a storage in the nodes' region",
+        )
+
+
+def _tracking(facts: Facts) -> Iterator[Finding]:
+    error = facts["tracking"]
+    cure = (
+        "set MLFLOW_TRACKING_URI to a server that nodes reach; runs spool and send later till then"
+    )
+    yield Finding(
+        check="tracking",
+        node=facts["host"],
+        found=error or "reachable",
+        ok=not error,
+        cure=cure if error else "",
+    )

@@ -1,0 +1,120 @@
+"""Facts of one machine that a run depends on: collected on every node, by its own process.
+
+No Ray here, and nothing heavy before a fact is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import time
+import uuid
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+from urllib.parse import urlsplit
+
+from unite.entry import PACKAGE
+from unite.network import answers
+from unite.storage import StorageError, Store, database_path
+
+PROBE_BYTES = 8 * 2**20
+"""Size of the file that measures a storage."""
+PACKAGES = ("ray", "torch", "pyarrow", "mlflow", "boto3")
+
+Facts = dict[str, Any]
+"""Plain data of one machine, as `facts` makes it: it travels between processes and into JSON."""
+
+
+def facts(storage: str, tracking: str) -> Facts:
+    """Everything about this machine; a storage or server that fails is told, not raised.
+
+    `storage` is a folder or s3:// URI, `tracking` MLflow's URI; empty = not looked at.
+    """
+    return {
+        "host": platform.node(),
+        "time": time.time(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "code": code_digest(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "gpus": _gpus(),
+        "memory": _memory(),
+        "shared_memory": _free("/dev/shm"),
+        "storage": storage_facts(storage) if storage else {},
+        "tracking": tracking_error(tracking) if tracking else "",
+    }
+
+
+def storage_facts(uri: str) -> dict[str, Any]:
+    """Seconds to write and read a byte, and bytes per second of a large file; or the error."""
+    name = f".doctor-{uuid.uuid4().hex}"
+    try:
+        store = Store.open(uri)
+        is_new = not store.exists()
+        latency = _timed(lambda: store.write(name, b"x"))
+        written = _timed(lambda: store.write(name, os.urandom(PROBE_BYTES)))
+        read = _timed(lambda: store.read(name))
+        store.delete(name)
+        if is_new and store.is_local:
+            os.rmdir(store.path())
+    except (StorageError, OSError, ValueError) as error:
+        return {"error": str(error)}
+    return {
+        "latency_s": latency,
+        "write_bytes_per_s": PROBE_BYTES / written,
+        "read_bytes_per_s": PROBE_BYTES / read,
+    }
+
+
+def tracking_error(uri: str) -> str:
+    """Reason why MLflow cannot be reached from this machine; empty when it can."""
+    database = database_path(uri)
+    if database is not None:
+        return "" if database.parent.is_dir() else f"{database.parent} is no folder of this machine"
+    place = urlsplit(uri)
+    if place.scheme not in ("http", "https") or not place.hostname:
+        return ""
+    port = place.port or (443 if place.scheme == "https" else 80)
+    error = answers(place.hostname, port)
+    return f"{place.hostname}:{port} does not answer: {error}" if error else ""
+
+
+def code_digest() -> str:
+    """SHA-256 of the package's source, 12 digits: equal on machines with the same code."""
+    total = hashlib.sha256()
+    for file in sorted(PACKAGE.rglob("*.py")):
+        total.update(f"{file.relative_to(PACKAGE)} ".encode() + file.read_bytes())
+    return total.hexdigest()[:12]
+
+
+def _timed(call: Any) -> float:
+    started = time.monotonic()
+    call()
+    return time.monotonic() - started
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def _gpus() -> list[dict[str, Any]]:
+    import torch
+
+    found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    return [{"name": each.name, "memory": each.total_memory} for each in found]
+
+
+def _memory() -> int:
+    from unite.training.memory import machine_memory
+
+    return machine_memory()
+
+
+def _free(folder: str) -> int:
+    """Bytes free in a folder's file system; 0 where there is none."""
+    return shutil.disk_usage(folder).free if os.path.isdir(folder) else 0

@@ -1,0 +1,23 @@
+"""Facts that come from the nodes of a real cluster, and an all-reduce between processes on them."""
+
+import pytest
+
+from unite.cluster import probe
+
+pytestmark = pytest.mark.ray
+
+
+def test_every_node_tells_its_facts_and_two_processes_sum(ray_cluster, tmp_path) -> None:
+    (node,) = probe.cluster_facts(str(tmp_path), "")
+    assert node["packages"]["ray"] == ray_cluster.__version__
+    assert node["time_error_s"] >= 0 and abs(node["time"] - node["asked_at"]) <= 60
+    assert probe.all_pairs([node]) == {}
+    assert probe._pair(node, node) == ""
+
+
+def test_two_that_do_not_meet_say_so(ray_cluster, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(probe, "PAIR_DEADLINE_S", 2.0)
+    (node,) = probe.cluster_facts("", "")
+    unreachable = node | {"address": "127.0.0.2"}
+    monkeypatch.setattr(probe, "_sum", lambda *given: 2.0)
+    assert "came out as" in probe._pair(unreachable, node)

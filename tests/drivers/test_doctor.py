@@ -1,0 +1,104 @@
+"""Findings about machines: differences between nodes, a recipe's needs, a cure for each."""
+
+import copy
+import json
+
+import pytest
+
+from unite.commands import doctor as command
+from unite.drivers.doctor import GIB, as_json, diagnose
+
+
+def node(host: str = "head", **changes: object) -> dict:
+    facts = {
+        "host": host,
+        "time": 100.0,
+        "python": "3.11.9",
+        "packages": {"ray": "2.60.0", "torch": "2.15.0"},
+        "code": "abc",
+        "cpus": 8,
+        "gpus": [{"name": "A100", "memory": 40 * GIB}],
+        "memory": 64 * GIB,
+        "shared_memory": 32 * GIB,
+        "storage": {"latency_s": 0.01, "write_bytes_per_s": 1e8, "read_bytes_per_s": 2e8},
+        "tracking": "",
+    }
+    return copy.deepcopy(facts) | changes
+
+
+def failing(*nodes: dict, **more: object) -> dict[str, str]:
+    """Failing checks of a diagnosis, with node and result."""
+    found = [each for each in diagnose(nodes, **more) if not each.ok]  # type: ignore[arg-type]
+    assert all(each.cure for each in found)
+    return {each.check: f"{each.node}: {each.found}" for each in found}
+
+
+def test_like_nodes_that_have_what_they_need_pass() -> None:
+    assert failing(node(), node("worker"), needs=8 * GIB, pairs={("head", "worker"): ""}) == {}
+
+
+def test_another_version_or_other_code_is_named_with_both() -> None:
+    other = node("worker", packages={"ray": "2.59.0", "torch": "2.15.0"}, code="def")
+    assert failing(node(), other) == {
+        "ray": "worker: 2.59.0, head has 2.60.0",
+        "code": "worker: def, head has abc",
+    }
+    assert failing(node(), node("worker", python="3.11.2")) == {}
+    assert failing(node(), node("worker", python="3.12.1")) == {
+        "python": "worker: 3.12, head has 3.11"
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "check", "words"),
+    [
+        ({"memory": 4 * GIB}, "memory", "4.0 GiB, a worker needs 8.0"),
+        ({"shared_memory": 64 * 2**20}, "shared memory", "0.1 GiB free"),
+        ({"storage": {"error": "permission denied"}}, "storage", "permission denied"),
+        ({"tracking": "mlflow:5000 does not answer: refused"}, "tracking", "refused"),
+        ({"time": 103.0, "asked_at": 100.0, "time_error_s": 0.5}, "clock", "2.5 s apart"),
+    ],
+)
+def test_each_fault_is_found_on_its_node(changes: dict, check: str, words: str) -> None:
+    found = failing(node(), node("worker", **changes), needs=8 * GIB)
+    assert list(found) == [check]
+    assert found[check].startswith("worker: ") and words in found[check]
+
+
+def test_a_slow_answer_is_no_wrong_clock() -> None:
+    late = node("worker", time=103.0, asked_at=100.0, time_error_s=1.5)
+    assert failing(node(), late) == {}
+
+
+def test_two_nodes_that_do_not_find_each_other_fail() -> None:
+    found = failing(node(), node("worker"), pairs={("head", "worker"): "timed out"})
+    assert found == {"all-reduce": "head - worker: timed out"}
+
+
+def test_a_storage_that_cannot_be_written_is_exit_code_1_and_json_says_so(
+    tmp_path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-marker")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as ended:
+        command.doctor(
+            storage=str(tmp_path / "file" / "below"), cluster="", recipe="", as_text=True
+        )
+    assert ended.value.code == 1
+    text = capsys.readouterr().out
+    told = json.loads(text)
+    assert told["ok"] is False
+    assert [each["check"] for each in told["findings"] if not each["ok"]] == ["storage"]
+    assert "planted-marker" not in text
+
+
+def test_a_sound_machine_is_a_table_and_leaves_nothing_behind(tmp_path, capsys) -> None:
+    command.doctor(storage=str(tmp_path), cluster="", recipe="smoke", as_text=False)
+    assert "FAILS" not in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_has_facts_and_findings() -> None:
+    found = as_json([node()], diagnose([node()]))
+    assert found["ok"] and found["nodes"][0]["host"] == "head"
+    assert json.loads(json.dumps(found)) == found

@@ -3,12 +3,13 @@
 import pytest
 
 from unite.cluster import probe
+from unite.drivers.machine import facts
 
 pytestmark = pytest.mark.ray
 
 
 def test_every_node_tells_its_facts_and_two_processes_sum(ray_cluster, tmp_path) -> None:
-    (node,) = probe.cluster_facts(str(tmp_path), "")
+    (node,) = probe.cluster_facts(lambda: facts(str(tmp_path), ""))
     assert node["packages"]["ray"] == ray_cluster.__version__
     assert node["time_error_s"] >= 0 and abs(node["time"] - node["asked_at"]) <= 60
     assert probe.all_pairs([node]) == {}
@@ -17,7 +18,7 @@ def test_every_node_tells_its_facts_and_two_processes_sum(ray_cluster, tmp_path)
 
 def test_two_that_do_not_meet_say_so(ray_cluster, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(probe, "PAIR_DEADLINE_S", 2.0)
-    (node,) = probe.cluster_facts("", "")
+    (node,) = probe.cluster_facts(lambda: facts("", ""))
     unreachable = node | {"address": "127.0.0.2"}
     monkeypatch.setattr(probe, "_sum", lambda *given: 2.0)
     assert "came out as" in probe._pair(unreachable, node)

@@ -6,32 +6,32 @@ Each node answers in a task of its own that takes no CPU, so that a busy cluster
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from itertools import combinations
 from typing import Any
 
 from unite.cluster.connect import connect
-from unite.drivers.machine import Facts, facts
 from unite.network import DEADLINE_S
 
+Facts = dict[str, Any]
+"""Plain data that a node tells of itself; `host` is its name."""
 PAIR_DEADLINE_S = 30.0
 """Seconds that two nodes get to find each other and to sum a number."""
 
 
-def cluster_facts(storage: str, tracking: str) -> list[Facts]:
-    """Facts of every living node of the joined or started cluster, with its id and address.
+def cluster_facts(ask: Callable[[], Facts]) -> list[Facts]:
+    """Result of `ask` on every living node of the cluster, with the node's id and address.
 
-    A node that does not answer in time has the reason as its storage's error.
+    `asked_at` is the driver's time in the middle of the asking, `time_error_s` half of its length.
     """
     connect()
     import ray
 
     asked = time.time()
-    task = ray.remote(num_cpus=0)(facts)
+    task = ray.remote(num_cpus=0)(ask)
     alive = [node for node in ray.nodes() if node["Alive"]]
     pending = {
-        node["NodeID"]: task.options(scheduling_strategy=_on(node["NodeID"])).remote(
-            storage, tracking
-        )
+        node["NodeID"]: task.options(scheduling_strategy=_on(node["NodeID"])).remote()
         for node in alive
     }
     found = []

@@ -22,7 +22,7 @@ def doctor(*, storage: str, cluster: str, recipe: str, as_text: bool) -> None:
         from unite.cluster.probe import all_pairs, cluster_facts
 
         os.environ["RAY_ADDRESS"] = cluster
-        joined = cluster_facts(place, tracking)
+        joined = cluster_facts(lambda: facts(place, tracking))
         pairs = all_pairs(joined)
         nodes += joined
     findings = diagnose(nodes, needs=_needs(recipe), pairs=pairs)

@@ -7,6 +7,7 @@ columns and metrics of its own. Whatever else of the platform knew about pixels 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Literal
 
@@ -20,21 +21,37 @@ from hypothesis import strategies as st
 from torch import nn
 
 import unite
+from unite import tracking
+from unite.ablation.cost import measure_rate, sweep_lines
+from unite.ablation.files import report_files
+from unite.ablation.options import SweepOptions
+from unite.ablation.results import Result, read_result, write_result
+from unite.ablation.roles import LATENT_STD
+from unite.ablation.trials import expand
+from unite.ablation.verdict import Measured, verdict
 from unite.checkpoints.export import write_export
-from unite.checkpoints.store import CheckpointError, latest, read_checkpoint
+from unite.checkpoints.store import CheckpointError, checkpoint_digest, latest, read_checkpoint
 from unite.config import schema
+from unite.config.axes import NOISE
 from unite.config.effects import override, require_effect
-from unite.config.recipes import recipe
+from unite.config.recipes import BASES, Base, recipe
+from unite.config.scales import SCALES, Scale
 from unite.config.schema import ImagesConfig, RunConfig
+from unite.config.serialise import flatten, to_dict
 from unite.config.serialise import replace as change
-from unite.config.serialise import to_dict
 from unite.config.validate import validate
 from unite.data.bad_rows import read_bad_rows
 from unite.data.loader import local_reader
 from unite.domains import Domain, build_domain
 from unite.domains.sizes import draw_sizes, mask_of, size_histogram
+from unite.drivers.sweep_runs import start_parent
+from unite.evaluation.card import MetricCard
+from unite.evaluation.results import Outcome, Row, write_outcomes
 from unite.metrics.specs import SPECS, Spec
 from unite.models import UNITE
+from unite.reporting.collect import collect
+from unite.reporting.page import render
+from unite.reporting.view import view
 from unite.sampling.generator import draw
 from unite.sampling.seeds import conditions
 from unite.storage import Store
@@ -55,6 +72,9 @@ CLOSENESS = Spec(
     key="closeness",
     meaning="minus the mean distance of points",
     better="higher",
+    column="runs",
+    judges=1,
+    domains=("points",),
     logged=True,
 )
 
@@ -422,3 +442,80 @@ def test_its_operations_are_counted_from_its_own_modules(config):
     fewer = replace(config, domain=PointsConfig(most=MOST))
     assert training_flops(fewer).terms == terms
     assert terms["tokenize"].forward > 2 * MOST * 2 * width
+
+
+CLOSE = "eval/reconstruction/closeness"
+
+
+@pytest.fixture
+def sweep(config, tmp_path, monkeypatch):
+    """Two values of the noise axis, at a scale whose recipe is of points."""
+    base = replace(config, name="")
+    monkeypatch.setitem(BASES, "points", Base(lambda: base, "sets of points", variants=()))
+    scale = Scale(recipe="points", epochs=0.5, seeds=1, num_samples=8, extractors=())
+    monkeypatch.setitem(SCALES, "smoke", scale)
+    options = SweepOptions(
+        scale="smoke",
+        values=("0.0", "0.7"),
+        data=str(tmp_path),
+        storage=str(tmp_path / "runs"),
+        tracking=replace(config.tracking, experiment="points"),
+    )
+    return expand(NOISE, options)
+
+
+def measured_trial(sweep, trial) -> Measured:
+    """A trial that was trained here, measured by the last evaluation of its training."""
+    trainer = trainer_of(trial.config)
+    summary = trainer.run()
+    trainer.stream.close()
+    run, card = open_run(trial.config), MetricCard(
+        metric="closeness", value=summary["metrics"]["eval/closeness"], step=summary["images"],
+        suite="reconstruction", checkpoint=checkpoint_digest(latest(trainer.writer.run)),
+    )  # fmt: skip
+    result = Result(
+        metrics={CLOSE: card.value, LATENT_STD: summary["metrics"]["latent/std"]},
+        images=card.step, parameters=trial.parameters, flops=1.0, checkpoint=card.checkpoint,
+        cards={CLOSE: card.to_dict()},
+    )  # fmt: skip
+    write_result(run, trial, result)
+    outcome = Outcome(suite="reconstruction", rows=(Row(card=card),))
+    write_outcomes(run.folder / "evaluations" / card.checkpoint, [outcome])
+    kept = read_result(run, trial)
+    assert kept is not None and kept.metrics == result.metrics
+    return Measured(trial=trial, result=result, run=run.folder.uri)
+
+
+def test_a_sweep_is_planned_judged_drawn_and_reported_by_its_own_metric(
+    sweep, root, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    plan = sweep_lines(sweep, rate=measure_rate(sweep.trials[0].config, threads=1), slots=1)
+    assert "2 of 2 runs to do" in "\n".join(plan)
+    done = [measured_trial(sweep, trial) for trial in sweep.trials]
+    judged = "\n".join(verdict(NOISE, done))
+    assert "closeness (higher is better)" in judged and "PSNR" not in judged
+    files = report_files(sweep, done, [])
+    assert b">Ours: held-out closeness<" in files["table6_top.svg"]
+
+    parent = start_parent(sweep)
+    for each in done:
+        trial = each.trial
+        handle = tracking.start_run(
+            trial.config.tracking, storage=trial.config.storage, name=sweep.label(trial),
+            params=flatten(trial.config), config_dict={}, parent_run_id=parent.run_id,
+            tags=sweep.tags(trial) | {"run_uri": each.run, "recipe": "points"},
+        )  # fmt: skip
+        Store.open(each.run).write_json("run.json", {"mlflow_run_id": handle.run_id})
+        spool, tags = tmp_path / "spool" / handle.run_id, {"measured": trial.measurement}
+        tracking.log_results(
+            handle, each.result.metrics, each.result.images, spool=spool, tags=tags
+        )
+        tracking.finish_run(handle, "FINISHED")
+    seen = view(collect(parent.uri, "points", sweep.options.storage))
+    (cohort,) = seen.sweeps[0].cohorts
+    assert list(cohort.metrics) == ["held-out closeness", "latent/std"]
+    assert all(values[0].entries for _, values in cohort.points), "by the cards of its results"
+    assert "closeness" in [column.title for column in seen.summary.columns]
+    page = render(seen, root / "dashboards", datetime.now(UTC))
+    assert "held-out closeness, higher is better" in page

@@ -8,6 +8,7 @@ never averaged with them, and said to be left out.
 from __future__ import annotations
 
 import json
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from unite import tracking
 from unite.ablation.results import Result
 from unite.ablation.trials import Protocol, Trial
 from unite.ablation.verdict import Measured
+from unite.config import schema
 from unite.config.axes import Axis
 from unite.config.schema import RunConfig
 from unite.config.serialise import replace
@@ -144,7 +146,8 @@ def _trial(info: tracking.RunInfo, index: int, run: ReportRun, catalogue: Catalo
         if name.startswith(PREFIX) and name.count("/") == 2
     }
     collapse = info.params.get("training.collapse_std")
-    config = replace(RunConfig(), {"training.collapse_std": float(collapse)} if collapse else {})
+    config = RunConfig(domain=_domain(info))
+    config = replace(config, {"training.collapse_std": float(collapse)} if collapse else {})
     kept, _ = _kept(run, info)
     trial = Trial(
         value=info.tags["value"],
@@ -169,6 +172,12 @@ def _trial(info: tracking.RunInfo, index: int, run: ReportRun, catalogue: Catalo
     }
     measured = Measured(trial=trial, result=result, run=run.folder, run_id=info.run_id)
     return SweepTrial(measured=measured, run=index, entries=entries)
+
+
+def _domain(info: tracking.RunInfo) -> schema.DomainConfig:
+    """Domain of a trial by its kind, which decides what judges it; runs of old are of images."""
+    kinds = {each.kind: each for each in typing.get_args(schema.DomainConfig)}
+    return kinds.get(info.params.get("domain.kind", ""), schema.ImagesConfig)()
 
 
 def _entry(catalogue: Catalogue, run: int, name: str, result: Result) -> Entry | None:

@@ -84,7 +84,7 @@ def report_lines(run: Run, report: Report) -> list[str]:
     if report.quality is not None:
         row = spec_of(f"eval/{report.metric}")
         unit, name = (row.unit, row.name) if row else ("", report.metric)
-        measured = " ".join(filter(None, (f"{report.quality:#.3g}", unit, name)))
+        measured = " ".join(filter(None, (_short(report.quality), unit, name)))
         rows["reconstruction"] = f"{measured} on held-out {run.config.domain.kind}"
     if report.read_samples is not None and report.read_real is not None:
         rows["samples"] = (
@@ -116,6 +116,11 @@ def aligned(rows: dict[str, str]) -> list[str]:
     """Names and values in two columns; nothing is cut off."""
     width = max(len("reconstruction"), *map(len, rows)) + 2
     return [f"{name:<{width}}{value}" for name, value in rows.items()]
+
+
+def _short(value: float) -> str:
+    """A number with one place after the point, and below 1 with three digits."""
+    return f"{value:.1f}" if abs(value) >= 1 else f"{value:.3g}"
 
 
 def _address(browse: str) -> str:

@@ -38,7 +38,7 @@ def main() -> int:
     from unite.drivers.finetune import notes, prepare
     from unite.drivers.plan import dry_run, print_plan
     from unite.drivers.train import launch, print_report
-    from unite.training.report import build_report
+    from unite.training.closing_report import build_report
     from unite.words import count
 
     planned = prepare(request)

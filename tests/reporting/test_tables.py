@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from unite.paper import TABLES
-from unite.reporting.tables import paper_tables
+from unite.reporting.tables import finetune_words, paper_tables
 
 
 def table(seen, source):
@@ -73,3 +73,14 @@ def test_without_measured_runs_the_papers_figures_stand_alone(seen):
     for found in paper_tables(seen.data.runs, none, []):
         assert [each.ours for each in found.groups].count(True) == 0
         assert "makes ours" in found.note or "no training run of ours" in found.note
+
+
+def test_a_fine_tuned_run_names_its_parent_and_asks_for_its_control():
+    gan = {"parent.run": "base", "adversarial.weight": "0.75", "finetune.epochs": "16.0"}
+    control = {**gan, "adversarial.weight": "0.0"}
+    assert finetune_words({"model.sharing": "shared"}, [gan]) == ""
+    assert finetune_words(gan, [gan, control]) == "base + GAN decoder ft"
+    assert finetune_words(control, []) == "control: base, the same steps without an adversary"
+    shorter = {**control, "finetune.epochs": "8.0"}
+    for others in ([], [gan], [shorter], [{**control, "parent.run": "other"}]):
+        assert "compare with a control of equal steps" in finetune_words(gan, others)

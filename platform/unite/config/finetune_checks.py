@@ -117,8 +117,8 @@ def finetune_warnings(config: FinetuneRunConfig, *, num_steps: int) -> list[str]
     if num_steps < FEW_STEPS:
         found.append(
             f"the decoder is trained for {num_steps} steps only, and its average keeps "
-            f"{config.finetune.ema_decay**num_steps:.0%} of the parent's: for a small data set "
-            "start from the recipe `small`"
+            f"{config.finetune.ema_decay**num_steps:.0%} of the parent's: raise finetune.epochs; "
+            "the recipe `small` is made for small data sets"
         )
     return found
 

@@ -194,8 +194,28 @@ def _rows(runs: Sequence[ReportRun], catalogue: Catalogue, suite: str) -> list[T
         cells |= {PARAMETERS: _cell(size, catalogue)} if size else {}
         note = run.info.params.get("model.sharing", "")
         words = f"{note} weights" if note else ""
+        words = finetune_words(run.info.params, [each.info.params for each in runs]) or words
         found.append(TableRow(name=run.name, cells=cells, note=words, run=index))
     return found
+
+
+def finetune_words(params: Mapping[str, str], others: Sequence[Mapping[str, str]]) -> str:
+    """Note on a run whose decoder was fine-tuned (METHOD 6), from params of MLflow; else "".
+
+    A run with an adversary says so when no control of equal steps stands among `others`.
+    """
+    if not (parent := params.get("parent.run", "")):
+        return ""
+    if float(params.get("adversarial.weight", 0)) == 0:
+        return f"control: {parent}, the same steps without an adversary"
+    equal = ("parent.run", "finetune.epochs", "finetune.batch_size", "finetune.lr")
+    has_control = any(
+        float(other.get("adversarial.weight", 1)) == 0
+        and all(other.get(name) == params.get(name) for name in equal)
+        for other in others
+    )
+    words = f"{parent} + GAN decoder ft"
+    return words if has_control else f"{words}; compare with a control of equal steps, absent here"
 
 
 def _cell(entry: Entry, catalogue: Catalogue) -> TableCell:

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from unite.checkpoints.store import committed
@@ -57,6 +58,34 @@ def test_a_first_interrupt_saves_and_the_same_command_continues(root, tmp_path):
     wait_until_training(again, folder, saved[0] + 32)
     os.kill(again.pid, signal.SIGKILL)
     assert f"continues after {saved[0]:,} images" in again.communicate(timeout=120)[0]
+
+
+@pytest.mark.fault
+@pytest.mark.ray
+@pytest.mark.parametrize("lost", ["raylet", "gcs_server"])
+def test_a_lost_raylet_or_gcs_is_one_line_and_the_same_command_goes_on(root, tmp_path, lost):
+    flags = (*LONG[:2], "--checkpoint.every-images", "320", *QUICK, "--name", "run")
+    process = start(root, tmp_path, *flags)
+    folder = Store.open(tmp_path / "run")
+    wait_until_training(process, folder, 640)
+    assert committed(folder)
+    (head,) = [each for each in psutil.Process(process.pid).children() if each.name() == lost]
+    family = psutil.Process(process.pid).children(recursive=True)
+    head.kill()
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 2, output
+    (line,) = [line for line in output.splitlines() if line.startswith("error: ")]
+    assert "was killed" in line and "the same command goes on" in line
+    assert output.rstrip().endswith(line), "no line of Ray's own"
+    _, alive = psutil.wait_procs(family, timeout=60)
+    workers = [each for each in alive if each.is_running() and "TrainWorker" in each.name()]
+    assert not workers
+
+    seen = read_progress(folder)["images"]
+    again = start(root, tmp_path, *flags)
+    wait_until_training(again, folder, seen + 64)
+    os.kill(again.pid, signal.SIGKILL)
+    assert "continues after" in again.communicate(timeout=120)[0]
 
 
 @pytest.mark.parametrize(

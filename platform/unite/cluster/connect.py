@@ -22,6 +22,7 @@ from unite.cluster.address import (
     named_address,
     too_late,
 )
+from unite.cluster.head import watch_head
 from unite.network import DEADLINE_S, DeadlineError, spare_loopback, within
 from unite.words import count
 
@@ -129,6 +130,8 @@ def connect(**overrides: Any) -> float:
     except Exception as error:  # Ray raises bare exceptions
         raise CapacityError(f"Ray did not start or could not be joined: {advice(error)}") from error
     output.listen()
+    if starts:
+        watch_head()
     terminal.phase(f"Ray {'started' if starts else 'joined'}: {describe_size()}")
     return time.monotonic() - began
 

@@ -134,4 +134,5 @@ def test_the_listed_requirements_are_what_the_loader_imports():
                 found.add((node.module or "").split(".")[0])
     names = {"PIL": "pillow"}
     needed = {names.get(name, name) for name in found - sys.stdlib_module_names - {"unite"}}
-    assert needed == set(REQUIREMENTS)
+    on_s3_alone = {"boto3", "botocore"}  # imported on first use: a registered model is a folder
+    assert needed - on_s3_alone == set(REQUIREMENTS)

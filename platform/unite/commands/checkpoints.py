@@ -26,8 +26,9 @@ from unite.checkpoints.store import (
     read_state,
 )
 from unite.commands.render import print_table
-from unite.config.schema import ImagesConfig, ModelConfig, RunConfig
+from unite.config.schema import DomainConfig, ModelConfig, RunConfig
 from unite.config.serialise import to_dict
+from unite.domains import build_domain
 from unite.models import UNITE
 from unite.runs import resolve_run
 from unite.storage import Store
@@ -157,13 +158,11 @@ def _has(content: Mapping[str, Any], *words: str) -> str:
     return _yes(any(word in part for word in words for part in parts))
 
 
-def architecture(domain: ImagesConfig, model: ModelConfig) -> dict[str, str]:
+def architecture(domain: DomainConfig, model: ModelConfig) -> dict[str, str]:
     """Parts of a model in words."""
     encoder, decoder = model.encoder, model.decoder
     return {
-        "images": f"{domain.size} px, {count(domain.channels, 'channel')}, "
-        f"{count(domain.num_classes, 'class', 'classes')}, "
-        f"patch {domain.patch}",
+        **build_domain(domain).facts(),
         "latent": f"{model.num_registers} registers x {model.latent_dim} channels, "
         f"{model.sharing} weights",
         "encoder": f"depth {encoder.depth}, width {encoder.width}, {encoder.num_heads} heads",

@@ -179,12 +179,14 @@ def _check_free(out: Store, subject: Subject) -> None:
 
 
 def _register(request: Export, model: UNITE) -> registry.Version:
-    domain, subject = request.subject.config.domain, request.subject
+    subject = request.subject
+    served = serving.serving_for(subject.config.domain)
     package = registry.Package(
         folder=request.out,
         loader=serving.__name__,
         params=serving.default_params(subject.config.sampling),
-        image_shape=(domain.size, domain.size, domain.channels),
+        inputs=served.inputs,
+        outputs=served.outputs,
         tags=_tags(request),
         description=f"{title(subject)}. README.md among its files tells the rest.",
     )

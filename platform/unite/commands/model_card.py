@@ -14,14 +14,14 @@ from unite.evaluation.results import RESULTS_FILE, Outcome, read_outcomes
 from unite.evaluation.task import Subject
 from unite.models.unite import UNITE
 from unite.sampling.generate_job import describe
+from unite.sampling.serving import serving_for
 from unite.storage import Store
 from unite.words import count
 
 PAPER = "https://arxiv.org/abs/2603.22283"
 ABOUT = """\
 UNITE ([arXiv 2603.22283]({paper})): one Generative Encoder
-that is tokenizer and latent denoiser at once, and a decoder. It draws {size} x {size} {colour}
-images of {classes} classes, and turns such images into latents and back.
+that is tokenizer and latent denoiser at once, and a decoder. {about}
 """
 USE = """\
 ## Use
@@ -30,30 +30,21 @@ USE = """\
 import unite
 
 model = unite.load("FOLDER")  # this folder, or its s3:// URI
-z_BKD, images_BCHW = unite.sample(
-    model, labels, cfg_scale={cfg_scale:g}, solver="{solver}", num_steps={num_steps}
+z_BKD, samples = unite.sample(
+    model, {conditions}, cfg_scale={cfg_scale:g}, solver="{solver}", num_steps={num_steps}
 )
-z_BKD = model.tokenize(images_BCHW)  # floats in [0, 1]
-images_BCHW = model.decode(z_BKD)
+samples = model.decode(z_BKD)
 ```
 
-Registered in MLflow, a table goes in and uint8 images (N, H, W, C) come out. It has the column
-`label` (classes 0 to {last_class}: samples are drawn) or `image` (bytes of image files: they are
-reconstructed).
+{example}
 
-```python
-model = mlflow.pyfunc.load_model("models:/NAME@champion")
-model.predict({{"label": labels}}, params={{"seed": 1, "cfg_scale": {cfg_scale:g}}})
-model.predict(pandas.DataFrame({{"image": [png_bytes]}}))
-```
-
-Parameters: `cfg_scale`, `num_steps`, `solver`, `seed`; one seed and row give one image.
+Parameters: `cfg_scale`, `num_steps`, `solver`, `seed`; one seed and row give one sample.
 """
 LIMITS = """\
 ## Limits
 
-- It knows the {classes} classes of its training data at {size} pixels, and nothing else.
-- A sample can resemble training images; memorisation has not been measured.
+- {limits}
+- A sample can resemble training data; memorisation has not been measured.
 - Numbers above hold for the protocol in `cards.json`; others are not comparable with them.
 """
 
@@ -107,12 +98,13 @@ def title(subject: Subject) -> str:
 def model_card(subject: Subject, model: UNITE, outcomes: Sequence[Outcome], command: str) -> str:
     """Text of README.md. `command` makes the measurements that are missing."""
     config = subject.config
+    served = serving_for(config.domain)
     words = {
         "paper": PAPER,
-        "size": config.domain.size,
-        "colour": "grey" if config.domain.channels == 1 else "RGB",
-        "classes": config.domain.num_classes,
-        "last_class": config.domain.num_classes - 1,
+        "about": served.about,
+        "example": served.example,
+        "limits": served.limits,
+        "conditions": "labels" if config.domain.num_classes else "num=16",
         "cfg_scale": config.sampling.cfg_scale,
         "solver": config.sampling.solver,
         "num_steps": config.sampling.num_steps,

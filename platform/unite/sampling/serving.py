@@ -1,36 +1,49 @@
-"""An exported model behind MLflow's pyfunc interface: classes in, images out; or images in, their
-reconstructions out.
+"""An exported model behind MLflow's pyfunc interface: a table of conditions or of samples in.
 
 MLflow loads it by this module's name and `_load_pyfunc`, so the registered model is an export and
-source code, and nothing of it is pickled. One table goes in, with one of two columns:
-
-    label   classes, 0 .. num_classes - 1          -> one sample of each
-    image   bytes of image files (PNG, JPEG, ...)  -> what the decoder makes of their latents
-
-Out come uint8 images (N, H, W, C). Shapes: B batch, C channels, H height, W width.
+source code, and nothing of it is pickled. One table goes in, of conditions (classes, sizes), from
+which samples are drawn, or of stored samples, which are reconstructed: `serving_for` has the
+columns of each domain. Shapes: B batch, K registers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import singledispatch
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from unite.checkpoints.load import load
+from unite.config.domains import CrystalsConfig, MoleculesConfig
 from unite.config.effects import override
-from unite.config.schema import SamplingConfig
+from unite.config.schema import DomainConfig, ImagesConfig, SamplingConfig
 from unite.flow.random import Purpose, normal, stream_keys, uniform
 from unite.models.unite import UNITE
 from unite.runs import read_run_config
+from unite.sampling.atoms_served import ServedAtoms
 from unite.sampling.generator import generate_batches
+from unite.sampling.images_served import ServedImages
 from unite.sampling.seeds import sample_seeds
+from unite.sampling.served import Served
 
-LABEL, IMAGE = "label", "image"
 BATCH = 64
-"""Images that are computed at once."""
+"""Samples that are computed at once."""
+
+
+@singledispatch
+def serving_for(config: DomainConfig) -> Served:
+    """The tables of a domain's served models; TypeError for a config of no known domain.
+
+    A further domain registers its class for its config here.
+    """
+    raise TypeError(f"models of a domain with a {type(config).__name__} cannot be served")
+
+
+serving_for.register(ImagesConfig, ServedImages)
+serving_for.register(MoleculesConfig, ServedAtoms)
+serving_for.register(CrystalsConfig, ServedAtoms)
 
 
 class ServedModel:
@@ -38,61 +51,68 @@ class ServedModel:
 
     def __init__(self, model: UNITE, sampling: SamplingConfig) -> None:
         self._model, self._sampling = model, sampling
+        self._served = serving_for(model.domain.config)
 
     def predict(
         self, model_input: Mapping[str, Sequence[Any]], params: Mapping[str, Any] | None = None
-    ) -> np.ndarray:
-        """Images for a table (a DataFrame, or sequences by name), uint8 (N, H, W, C).
+    ) -> Any:
+        """Samples for a table (a DataFrame, or sequences by name), in the form of `serving_for`.
 
-        `params`: those of `default_params`. The same seed and row give the same image, whatever
+        `params`: those of `default_params`. The same seed and row give the same sample, whatever
         else is in the table. ValueError names the column, row or parameter that cannot be used.
         """
         columns = {str(name): list(model_input[name]) for name in model_input}
-        given = [name for name in (LABEL, IMAGE) if name in columns]
-        if len(given) != 1:
-            raise ValueError(
-                f"give one of the columns {LABEL!r} (classes, to draw samples) and {IMAGE!r} "
-                f"(bytes of image files, to reconstruct them), not {', '.join(columns) or 'none'}; "
-                f"an array of classes goes in as {{{LABEL!r}: array}}"
-            )
+        served = self._served
+        given = [name for name in (served.condition, served.stored[0]) if name in columns]
+        missing = [name for name in served.stored if name not in columns]
+        if len(given) != 1 or (given[0] == served.stored[0] and missing):
+            raise ValueError(f"{served.question}, not {', '.join(columns) or 'none'}{served.hint}")
         chosen = {**default_params(self._sampling), **(params or {})}
         seed = int(chosen.pop("seed"))
-        rows = columns[given[0]]
-        if not rows:
+        if not columns[given[0]]:
             raise ValueError(f"the column {given[0]!r} has no rows")
-        if given[0] == IMAGE:
-            return self._reconstruct(rows, seed)
-        return self._draw(rows, seed, settings_of(self._sampling, chosen))
+        if given[0] != served.condition:
+            return self._reconstruct(columns, seed)
+        return self._draw(columns[given[0]], seed, settings_of(self._sampling, chosen))
 
-    def _draw(self, rows: Sequence[Any], seed: int, settings: SamplingConfig) -> np.ndarray:
-        labels = torch.tensor(_checked_labels(rows, self._model.domain.num_classes))
-        seeds = sample_seeds(seed, torch.arange(len(labels)))
-        batches = generate_batches(self._model, labels, seeds, BATCH, settings)
-        return self._rendered([samples.reconstruction for samples in batches])
+    def _draw(self, cells: Sequence[Any], seed: int, settings: SamplingConfig) -> Any:
+        seeds = sample_seeds(seed, torch.arange(len(cells)))
+        wanted = self._served.conditions(cells, self._model, seeds)
+        batches = generate_batches(
+            self._model, wanted.labels_B, seeds, BATCH, settings, mask=wanted.mask_BK
+        )
+        masks = _masks(wanted.mask_BK, len(cells))
+        parts = [(drawn.reconstruction, mask) for drawn, mask in zip(batches, masks, strict=True)]
+        return self._served.result(self._model.domain, parts)
 
-    def _reconstruct(self, rows: Sequence[Any], seed: int) -> np.ndarray:
-        fields, bad = self._model.domain.decode_rows({IMAGE: rows, LABEL: [0] * len(rows)})
+    def _reconstruct(self, columns: Mapping[str, Sequence[Any]], seed: int) -> Any:
+        domain, rows = self._model.domain, self._served.rows(columns)
+        fields, bad = domain.decode_rows(rows)
         if bad:
-            raise ValueError(f"{IMAGE} in row {bad[0][0]}: {bad[0][1]}")
+            raise ValueError(f"{self._served.stored[0]} in row {bad[0][0]}: {bad[0][1]}")
         device = next(self._model.parameters()).device
         tensors = {name: torch.from_numpy(array).to(device) for name, array in fields.items()}
-        sample, _ = self._model.domain.to_sample(tensors)
-        indices = torch.arange(len(rows)).split(BATCH)
-        return self._rendered([self._pass(sample[part], part, seed) for part in indices])
+        sample, _ = domain.to_sample(tensors)
+        indices = torch.arange(len(next(iter(rows.values())))).split(BATCH)
+        batches = [self._pass(domain.take(sample, part), part, seed) for part in indices]
+        return self._served.result(domain, batches)
 
     @torch.inference_mode()
-    def _pass(self, sample: Tensor, rows_B: Tensor, seed: int) -> Tensor:
-        """D(GE(x)) on tokenization noise that is addressed by seed and row."""
-        device, model = sample.device, self._model
+    def _pass(self, sample: Any, rows_B: Tensor, seed: int) -> tuple[Any, Tensor | None]:
+        """D(GE(x)) on tokenization noise that is addressed by seed and row, and the mask."""
+        model = self._model
+        device = next(model.parameters()).device
+        mask_BK = model.domain.register_mask(sample)
         noise_keys_B = stream_keys(seed, int(Purpose.TOKENIZE_NOISE), rows_B)
         noise_BKD = normal(noise_keys_B, model.noise_shape).to(device)
         t_B = uniform(stream_keys(seed, int(Purpose.TOKENIZE_T), rows_B)).to(device)
         t_B = t_B * model.config.encoder.tokenize_t_max
-        return model.decode(model.tokenize(sample, noise_BKD, t_B))
+        return model.decode(model.tokenize(sample, noise_BKD, t_B), mask_BK), mask_BK
 
-    def _rendered(self, batches: Sequence[Any]) -> np.ndarray:
-        images = [self._model.domain.render(batch).cpu().numpy() for batch in batches]
-        return np.concatenate(images)
+
+def _masks(mask: Tensor | None, num: int) -> Sequence[Tensor | None]:
+    """The mask of each batch."""
+    return [None] * -(-num // BATCH) if mask is None else mask.split(BATCH)
 
 
 def default_params(sampling: SamplingConfig) -> dict[str, Any]:
@@ -117,17 +137,6 @@ def settings_of(sampling: SamplingConfig, params: Mapping[str, Any]) -> Sampling
         raise ValueError(f"there is no parameter {unknown[0]!r}; there are {names}")
     own = default_params(sampling)
     return override(sampling, {name: params[name] for name in params if params[name] != own[name]})
-
-
-def _checked_labels(rows: Sequence[Any], num_classes: int) -> list[int]:
-    for row, label in enumerate(rows):
-        whole = isinstance(label, int | np.integer) and not isinstance(label, bool)
-        if not whole or not 0 <= label < num_classes:
-            raise ValueError(
-                f"{LABEL} {label!r} in row {row}: the model has {num_classes} classes, "
-                f"0 to {num_classes - 1}"
-            )
-    return [int(label) for label in rows]
 
 
 def _load_pyfunc(data_path: str) -> ServedModel:

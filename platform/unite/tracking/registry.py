@@ -52,8 +52,10 @@ class Package:
     """Module whose `_load_pyfunc` reads it."""
     params: Mapping[str, float | int | str]
     """Parameters of `predict` and their defaults."""
-    image_shape: tuple[int, int, int]
-    """Shape (H, W, C) of the images that `predict` returns."""
+    inputs: Mapping[str, str]
+    """Columns that `predict` takes, one or some of them at a time -> MLflow's type."""
+    outputs: Mapping[str, str] | tuple[int, ...]
+    """Columns that it returns with their types, or the shape of each uint8 array."""
     tags: Mapping[str, str]
     """Tags for searches and comparisons."""
     description: str
@@ -220,21 +222,25 @@ def _local(store: Store, folder: Path) -> str:
 
 
 def _signature(package: Package) -> ModelSignature:
-    """One of two columns goes in, images come out."""
+    """Optional columns go in; columns or arrays come out."""
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
     columns: list[Any] = [
-        ColSpec("long", "label", required=False),
-        ColSpec("binary", "image", required=False),
+        ColSpec(kind, name, required=False) for name, kind in package.inputs.items()
     ]
     params = [
         ParamSpec(name, PARAM_TYPES[type(value)], value) for name, value in package.params.items()
     ]
-    images = TensorSpec(np.dtype(np.uint8), (-1, *package.image_shape))
+    shape = package.outputs
+    outputs: list[Any] = (
+        [TensorSpec(np.dtype(np.uint8), (-1, *shape))]
+        if isinstance(shape, tuple)
+        else [ColSpec(kind, name) for name, kind in shape.items()]
+    )
     return ModelSignature(
-        inputs=Schema(columns), outputs=Schema([images]), params=ParamSchema(params)
+        inputs=Schema(columns), outputs=Schema(outputs), params=ParamSchema(params)
     )
 
 

@@ -1,0 +1,76 @@
+"""Served atoms: numbers of atoms in and structures out, or structures in and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unite.config.domains import AtomsConfig
+from unite.domains.base import Domain
+from unite.models.unite import UNITE
+from unite.sampling.seeds import Conditions, conditions
+from unite.sampling.served import Served
+
+SIZE = "size"
+
+
+class ServedAtoms(Served):
+    """Columns `size`, or those of the shards; a column of XYZ or CIF texts comes out."""
+
+    condition = SIZE
+
+    def __init__(self, config: AtomsConfig) -> None:
+        cell = ("frac", "lengths", "angles")
+        self.stored = ("numbers", *(cell if config.periodic else ("positions",)))
+        self.inputs = {SIZE: "long", **dict.fromkeys(self.stored, "binary")}
+        self.text = "cif" if config.periodic else "xyz"
+        self.outputs = {self.text: "string"}
+        listed = ", ".join(map(repr, self.stored))
+        self.question = (
+            f"give the column {SIZE!r} (atoms of each sample to be drawn, 0 = as often as the "
+            f"training set has them) or {listed} (arrays or little-endian bytes of structures)"
+        )
+        noun = config.kind
+        self.about = f"It draws {noun} of at most {config.max_atoms} atoms, and turns such\n"
+        self.about += f"{noun} into latents and back."
+        self.example = (
+            f"Registered in MLflow, a table goes in and a column `{self.text}` of texts comes out. "
+            f"It has the column\n`{SIZE}` (atoms of each sample, 0 = drawn) or the columns of the "
+            f"shards ({listed}).\n\n"
+            "```python\n"
+            'model = mlflow.pyfunc.load_model("models:/NAME@champion")\n'
+            f'model.predict({{"{SIZE}": [0, 0, 9]}}, params={{"seed": 1}})["{self.text}"]\n```'
+        )
+        self.limits = f"It knows {noun} of its training data's kind and sizes, and nothing else."
+
+    def conditions(self, cells: Sequence[Any], model: UNITE, seeds_B: Tensor) -> Conditions:
+        """One size a row; rows of 0 take the drawn one."""
+        for row, size in enumerate(cells):
+            if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 0:
+                raise ValueError(f"{SIZE} {size!r} in row {row}: a number of atoms, or 0")
+        wanted_B = torch.tensor([int(size) for size in cells])
+        if wanted_B.all():
+            return conditions(model, seeds_B, sizes_B=wanted_B)
+        drawn_BK = conditions(model, seeds_B).mask_BK
+        assert drawn_BK is not None
+        sizes_B = torch.where(wanted_B > 0, wanted_B, drawn_BK.sum(1).cpu())
+        return conditions(model, seeds_B, sizes_B=sizes_B)
+
+    def rows(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+        """The columns as they are."""
+        return {name: columns[name] for name in self.stored}
+
+    def result(
+        self, domain: Domain, batches: Sequence[tuple[Any, Tensor | None]]
+    ) -> dict[str, list[str]]:
+        """XYZ or CIF text of each structure."""
+        read: Any = domain
+        structures = [
+            each for atoms, mask_BK in batches for each in read.structures(atoms, mask_BK)
+        ]
+        texts = [each.to_cif() if self.text == "cif" else each.to_xyz() for each in structures]
+        return {self.text: texts}

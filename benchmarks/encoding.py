@@ -30,7 +30,8 @@ import tyro
 
 from unite.data.ingest.images import Encoding, Format
 from unite.domains.transforms import decode_image
-from unite.evaluation.images.extractors import FeatureExtractor, Pixels, metric_name
+from unite.evaluation.images.extractors import Pixels
+from unite.evaluation.images.features import FeatureExtractor, metric_name
 from unite.evaluation.images.small import SmallExtractor
 from unite.evaluation.report import shown_name
 from unite.metrics.frechet import Gaussian

@@ -51,14 +51,15 @@ from unite.drivers.session import CPU_BATCH, make_worker
 from unite.evaluation.arguments import WorkerArguments
 from unite.evaluation.chunks import partition
 from unite.evaluation.images.sources import ExtractorSource
-from unite.evaluation.suites.generation import Generation
-from unite.evaluation.task import Subject, Work, read_chunks, work_of
+from unite.evaluation.suite import WorkItem, read_chunks, work_items
+from unite.evaluation.suites.images_generation import Generation
+from unite.evaluation.target import Subject
 from unite.storage import Store
 from unite.training.setup import build_model
 
 GOAL = 1.8
 ARMS = {"pool, 1 worker": 1, "pool": 2, "ray data": 2}
-Call = Callable[[Sequence[Work], Callable[[], object]], None]
+Call = Callable[[Sequence[WorkItem], Callable[[], object]], None]
 """Function of (work, called after each finished chunk) that computes the work."""
 
 
@@ -156,11 +157,11 @@ def opened(arm: str, pids: str) -> tuple[Call, Callable[[], None]]:
     """The arm's call, and what ends its workers."""
     if arm == "ray data":
         return lambda work, told: ray_data(work, told, pids), lambda: None
-    pool: Pool[Work] = Pool(lambda: Watched(pids), WorkerArguments(num_workers=ARMS[arm]))
+    pool: Pool[WorkItem] = Pool(lambda: Watched(pids), WorkerArguments(num_workers=ARMS[arm]))
     return lambda work, told: pool.run(work, lambda _: told()), pool.close
 
 
-def ray_data(works: Sequence[Work], told: Callable[[], object], pids: str) -> None:
+def ray_data(works: Sequence[WorkItem], told: Callable[[], object], pids: str) -> None:
     """Compute work on a fixed pool of Ray Data."""
     import ray.data
 
@@ -187,7 +188,7 @@ def timed(call: Call, task: Generation, kill_one_of: Path | None = None) -> tupl
         if len(ends) == 1 and kill_one_of is not None:
             os.kill(alive(kill_one_of), signal.SIGKILL)
 
-    call(work_of(task), told)
+    call(work_items(task), told)
     assert len(ends) == len(task.chunks()), "each chunk is told once"
     return ends[0], ends[-1]
 

@@ -37,7 +37,7 @@ LEVELS = {
     "models": 1,
     "domains": 2,
     "sampling": 3,
-    "metrics": 3,
+    "metrics": 2,
     "figures": 3,
     "data": 3,
     "checkpoints": 3,
@@ -145,6 +145,29 @@ def test_rooms_make_no_circle():
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(f"rooms import each other: {error.args[1]}")
+
+
+def test_no_file_name_stands_for_a_metric_and_its_suite():
+    """The maths of a metric and the suite that measures it are told apart by their names."""
+    names = {
+        room: {path.name for path in modules() if room_of(path) == room}
+        for room in ("metrics", "evaluation")
+    }
+    suites = {"__init__.py", *(path.name for path in (PACKAGE / "metrics" / "specs").glob("*.py"))}
+    assert not (names["metrics"] & names["evaluation"]) - suites
+
+
+def test_what_is_of_images_alone_has_their_name():
+    """Other suites, and what all suites share, know a sample only through its domain."""
+    strays = [
+        f"{where(path, line)} imports {module}"
+        for path in modules()
+        if room_of(path) == "evaluation"
+        and not any(part.startswith("images") for part in path.relative_to(PACKAGE).parts)
+        for line, module in imports(path)
+        if module.startswith("unite.evaluation.images")
+    ]
+    assert not strays, "\n".join(strays)
 
 
 def test_ray_and_mlflow_stay_at_home():

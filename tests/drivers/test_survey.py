@@ -31,8 +31,10 @@ def one_by_one(storage) -> set[tuple[str, str]]:
 def calls(monkeypatch):
     """Requests that were checked in full."""
     seen = []
-    checked = module.prepare
-    monkeypatch.setattr(module, "prepare", lambda *args: seen.append(args) or checked(*args))
+    checked = module.open_evaluation
+    monkeypatch.setattr(
+        module, "open_evaluation", lambda *args: seen.append(args) or checked(*args)
+    )
     return seen
 
 

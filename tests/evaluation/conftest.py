@@ -16,8 +16,9 @@ from unite.config.schema import RunConfig
 from unite.config.serialise import replace, to_dict
 from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
-from unite.drivers.evaluate import Evaluation, evaluate, prepare
-from unite.evaluation.arguments import READERS, EvaluateArguments, chosen_suites
+from unite.drivers.evaluate import evaluate
+from unite.evaluation.arguments import EvaluateArguments, chosen_suites, readers
+from unite.evaluation.request import Evaluation, open_evaluation
 from unite.evaluation.results import Outcome
 from unite.storage import Store
 from unite.tracking import NullTracker
@@ -56,9 +57,9 @@ def request_of(storage: Path) -> Callable[..., Evaluation]:
     def make(**changes: object) -> Evaluation:
         wanted = chosen_suites(tuple(changes.get("suite", ())))
         usual = {"num_samples": 100, "extractor": ("pixels",)}
-        read = {name: value for name, value in usual.items() if set(READERS[name]) & set(wanted)}
+        read = {name: value for name, value in usual.items() if set(readers()[name]) & set(wanted)}
         settings = {"num_workers": 0, **read, **changes}
-        return prepare(EvaluateArguments(**settings), str(storage))
+        return open_evaluation(EvaluateArguments(**settings), str(storage))
 
     return make
 

@@ -1,19 +1,14 @@
 """The batch size changes no image, and numbers by rounding alone."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unite.drivers.evaluate import evaluate
+from unite.drivers.session import session
 from unite.evaluation.chunks import MOST_SAMPLES
-from unite.evaluation.images.preparation import prepare_references
-from unite.evaluation.images.sources import ExtractorSource
 from unite.evaluation.instruments import LEAST_ROWS, Instruments
-from unite.evaluation.plan import Ingredients, suites_of
 
 SUITES = ("generation", "reconstruction", "trajectory")
 SIZES = (1, 5, 250)
@@ -41,15 +36,8 @@ def test_no_batch_is_smaller_than_rounding_allows(num, cap):
 def suites(request_of):
     """On pixel features, so that equal features are equal images."""
     evaluation = request_of(suite=SUITES, num_samples=200)
-    evaluate(replace(evaluation, suites=("generation",)))  # the reference
-    target, domain = evaluation.target, evaluation.target.subject.config.domain
-    source = ExtractorSource.open("pixels", domain)
-    files = prepare_references((source,), target.train, domain, target.storage, lambda *_: None)
-    return suites_of(
-        Ingredients(
-            target=target, arguments=evaluation.arguments, sources=(source,), references=files
-        )
-    )
+    with session(evaluation.arguments) as run:
+        return [suite.prepared(run) for suite in evaluation.suites]
 
 
 def test_any_batch_size_gives_the_same_numbers(suites, one_thread):

@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from unite.evaluation.card import CardMismatchError, MetricCard
-from unite.evaluation.compare import check_pairs, pairs_of, print_pairs, read_rows
+from unite.evaluation.compare import check_comparisons, comparisons_of, print_comparisons, read_rows
 from unite.evaluation.results import Outcome, Row, write_outcomes
 from unite.metrics.moments import MetricError
 from unite.storage import Store
@@ -24,19 +24,19 @@ def write(path, *rows):
 def test_numbers_of_two_checkpoints_are_compared(tmp_path):
     a = read_rows(write(tmp_path / "a", row(2.0), row(3.0, metric="psnr")))
     b = read_rows(write(tmp_path / "b", row(1.5, checkpoint="b", step=9)))
-    pairs = pairs_of(a, b)
-    check_pairs(pairs)
+    pairs = comparisons_of(a, b)
+    check_comparisons(pairs)
     console = Console(record=True, width=120, file=io.StringIO())
-    print_pairs(pairs, console)
+    print_comparisons(pairs, console)
     assert "-0.5" in console.export_text()
 
 
 def test_numbers_of_two_protocols_are_refused_by_field(tmp_path):
-    pairs = pairs_of([row()], [row(num_samples=200, solver="heun")])
+    pairs = comparisons_of([row()], [row(num_samples=200, solver="heun")])
     with pytest.raises(CardMismatchError, match=r"num_samples: 100 against 200 \(fd-pixels\)"):
-        check_pairs(pairs)
+        check_comparisons(pairs)
     console = Console(record=True, width=120, file=io.StringIO())
-    print_pairs(pairs, console)
+    print_comparisons(pairs, console)
     text = console.export_text()
     assert "solver" in text
     assert "num_samples" in text
@@ -45,7 +45,7 @@ def test_numbers_of_two_protocols_are_refused_by_field(tmp_path):
 def test_nothing_in_common(tmp_path):
     other = replace(row(), card=replace(row().card, metric="psnr"))
     with pytest.raises(MetricError, match="no metric in common"):
-        pairs_of([row()], [other])
+        comparisons_of([row()], [other])
 
 
 def test_a_file_that_holds_no_results(tmp_path):

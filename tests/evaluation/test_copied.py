@@ -11,8 +11,9 @@ import pytest
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
 from unite.drivers.delivery import run_handle
-from unite.drivers.evaluate import evaluate, prepare, track
+from unite.drivers.evaluate import evaluate, track
 from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.request import open_evaluation
 from unite.sampling.generate_job import GenerateArguments, generate
 from unite.tracking import RunHandle
 from unite.tracking.spool import Spool, Target
@@ -55,7 +56,7 @@ def test_it_is_evaluated_where_it_stands(copy, monkeypatch):
     arguments = EvaluateArguments(
         run=str(copy), suite=("generation", "reconstruction"), num_samples=60, num_workers=0
     )
-    evaluation = prepare(replace(arguments, {"extractor": ("pixels",)}), str(copy.parent))
+    evaluation = open_evaluation(replace(arguments, {"extractor": ("pixels",)}), str(copy.parent))
     outcomes = evaluate(evaluation)
     assert evaluation.home.uri.startswith(str(copy))
     assert evaluation.target.storage == str(copy.parent)

@@ -1,18 +1,20 @@
 """Digests of tasks that earlier versions left behind: the same request finds its finished work."""
 
+from dataclasses import replace
+
 import pytest
 
 from unite.config.recipes import recipe
-from unite.evaluation import task
+from unite.evaluation import suite
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.dataset import Dataset
 from unite.evaluation.images.fitting import FitTask
 from unite.evaluation.images.sources import ExtractorSource
 from unite.evaluation.images.statistics import ReferenceTask
-from unite.evaluation.plan import Ingredients, suites_of
-from unite.evaluation.target import Target
-from unite.evaluation.task import Subject
-from unite.scheduling.pairs import Pair
+from unite.evaluation.request import open_suites
+from unite.evaluation.suites import images_generation, probe
+from unite.evaluation.target import Subject, Target
+from unite.scheduling.pairs import Measurement, Pair
 
 SUITES = {
     "generation": "8b7e1687578f670d",
@@ -30,11 +32,14 @@ ASKED = EvaluateArguments(num_samples=100, extractor=("pixels",), seed=3)
 
 @pytest.fixture(autouse=True)
 def _versions(monkeypatch):
-    monkeypatch.setattr(task, "library_versions", lambda: {"library": "1"})
+    monkeypatch.setattr(suite, "library_versions", lambda: {"library": "1"})
 
 
 @pytest.fixture
-def target():
+def target(monkeypatch):
+    for name in ("check_labels", "class_counts"):
+        monkeypatch.setattr(images_generation, name, lambda *_: None)
+    monkeypatch.setattr(probe, "check_labels", lambda _: None)
     place = {"uri": "/runs/a/checkpoints/1", "home": "/runs/a/evaluations/c"}
     train = Dataset(split="train", digest="d" * 16, num_rows=1500, uri="/data")
     held_out = Dataset(split="eval", digest="d" * 16, num_rows=297, uri="/data")
@@ -48,10 +53,11 @@ def source(target):
 
 
 def test_suites_keep_their_digests(target, source):
-    suites = suites_of(
-        Ingredients(target=target, arguments=ASKED, sources=(source,), references=("r",))
-    )
-    assert {suite.suite: suite.digest for suite in suites} == SUITES
+    suites = open_suites(ASKED, target)
+    found = {each.suite: each for each in suites}
+    for name in ("generation", "reconstruction"):
+        found[name] = replace(found[name], sources=(source,))
+    assert {name: each.digest for name, each in found.items()} == SUITES
 
 
 def test_preparations_keep_their_digests(target, source):
@@ -76,4 +82,7 @@ def test_preparations_keep_their_digests(target, source):
     ],
 )
 def test_scheduled_work_keeps_its_digest(target, suite, asked, digest):
-    assert Pair.of(suite, target, asked, ("pixels",)).digest == digest
+    (measured,) = open_suites(replace(asked, suite=(suite,)), target)
+    measurement = Measurement.of(measured, target, asked)
+    pair = Pair(subject=target.subject, committed=0, measurement=measurement)
+    assert pair.digest == digest

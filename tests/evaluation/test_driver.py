@@ -20,13 +20,13 @@ from unite import tracking
 from unite.cluster.connect import CapacityError
 from unite.config.schema import TrackingConfig
 from unite.data.classes import ClassCounts
-from unite.drivers.evaluate import compare, evaluate, main, notices, prepare, track
+from unite.drivers.evaluate import compare, evaluate, main, track
 from unite.drivers.session import session
 from unite.evaluation.arguments import CompareArguments, EvaluateArguments, WorkerArguments
 from unite.evaluation.card import CardMismatchError
-from unite.evaluation.plan import Ingredients, suites_of
+from unite.evaluation.request import open_evaluation
 from unite.evaluation.results import read_outcomes
-from unite.evaluation.task import work_of
+from unite.evaluation.suite import work_items
 from unite.storage import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -110,7 +110,7 @@ def test_results_stand_in_the_training_run_at_the_checkpoints_step(storage, tmp_
     arguments = EvaluateArguments(
         num_workers=0, suite=("reconstruction", "compute"), extractor=("pixels",)
     )
-    evaluation = prepare(arguments, str(storage))
+    evaluation = open_evaluation(arguments, str(storage))
     outcomes = evaluate(evaluation)
     assert "results in the training run" in track(evaluation, outcomes)
     psnr = next(row.card.value for row in outcomes[0].rows if row.card.metric == "psnr")
@@ -128,7 +128,7 @@ def test_results_outlive_an_unreachable_server(storage, tracked, caplog):
     with caplog.at_level(logging.ERROR):
         assert main(arguments, str(storage), QUIET) == 1
     assert "python jobs/evaluate.py --push " in caplog.text
-    home = prepare(arguments, str(storage)).home
+    home = open_evaluation(arguments, str(storage)).home
     (kept,) = Store.open(home.uri).list("unsent")
     assert read_outcomes(home)
     assert Path(home.path(f"unsent/{kept}/metrics.jsonl")).read_text().count("eval/entropy/norm_mb")
@@ -158,9 +158,7 @@ def test_numbers_of_two_evaluations_are_compared(run_suites, request_of, tmp_pat
 def test_an_interruption_says_that_finished_work_is_kept(
     request_of, monkeypatch, capsys, interruption
 ):
-    evaluation = request_of(suite=("reconstruction",))
-    ingredients = Ingredients(target=evaluation.target, arguments=evaluation.arguments)
-    (suite,) = suites_of(ingredients)
+    (suite,) = request_of(suite=("reconstruction",)).suites
     suite = replace(suite, seed=int(interruption))
     measure, begun = type(suite).measure, []
 
@@ -172,9 +170,9 @@ def test_an_interruption_says_that_finished_work_is_kept(
 
     monkeypatch.setattr(type(suite), "measure", measured)
     with pytest.raises(KeyboardInterrupt), session(WorkerArguments(num_workers=0)) as run:
-        run("reconstruction", work_of(suite))
-    finished = [work for work in work_of(suite) if work.finished]
-    assert [work.chunk for work in finished] == begun[:2]
+        run("reconstruction", work_items(suite))
+    finished = [item for item in work_items(suite) if item.finished]
+    assert [item.chunk for item in finished] == begun[:2]
     text = capsys.readouterr().err
     assert f"{len(suite.chunks()) - 2} pieces of work unfinished" in text
     assert "the same command goes on from there" in text.replace("\n", " ")
@@ -224,9 +222,9 @@ def test_what_mlflow_did_not_take_is_pushed_later(storage, tracked, tmp_path):
     handle = tracking.start_run(config, storage=str(tmp_path), name="tiny", **empty)
     tracked("http://127.0.0.1:9", handle.run_id)
     arguments = EvaluateArguments(num_workers=0, suite=("entropy",), entropy_bins=100)
-    before = set(Store.open(prepare(arguments, str(storage)).home.uri).list("unsent"))
+    before = set(Store.open(open_evaluation(arguments, str(storage)).home.uri).list("unsent"))
     assert main(arguments, str(storage), QUIET) == 1
-    home = prepare(arguments, str(storage)).home
+    home = open_evaluation(arguments, str(storage)).home
     (kept,) = set(home.list("unsent")) - before
     target = Path(home.path(f"unsent/{kept}/target.json"))
     target.write_text(target.read_text().replace("http://127.0.0.1:9", handle.uri))
@@ -244,9 +242,11 @@ def test_too_few_samples_for_the_inception_score_are_refused(request_of):
 
 def test_samples_of_classes_that_were_never_trained_are_told(storage, monkeypatch):
     counts = ClassCounts(uri="d", counts=np.array([5] * 3 + [0] * 7), num_rows=15, is_part=False)
-    monkeypatch.setattr("unite.drivers.evaluate.class_counts", lambda data, classes: counts)
+    monkeypatch.setattr(
+        "unite.evaluation.suites.images_generation.class_counts", lambda data, domain: counts
+    )
     asked = {"suite": ("generation",), "extractor": ("pixels",), "num_samples": 20}
-    told = notices(prepare(EvaluateArguments(num_workers=0, **asked), str(storage)))
+    told = open_evaluation(EvaluateArguments(num_workers=0, **asked), str(storage)).notices
     assert any("14 of the 20 samples with balanced classes" in line for line in told)
 
 
@@ -254,4 +254,4 @@ def test_labels_outside_the_classes_stop_an_evaluation(storage, monkeypatch):
     monkeypatch.setattr("unite.data.classes._histogram", lambda *key: (np.array([10]), np.ones(1)))
     asked = {"suite": ("probe",)}
     with pytest.raises(ValueError, match="1 row with labels outside 0..9"):
-        prepare(EvaluateArguments(num_workers=0, **asked), str(storage))
+        open_evaluation(EvaluateArguments(num_workers=0, **asked), str(storage))

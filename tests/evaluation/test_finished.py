@@ -21,6 +21,7 @@ from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.card import MetricCard
 from unite.evaluation.finished import FOLDER, record_of, settle
 from unite.evaluation.report import print_table, table_lines
+from unite.evaluation.request import REPORT_FILE, open_evaluation
 from unite.evaluation.results import Outcome, Row
 from unite.runs import EVALUATIONS, RESULTS_FILE
 from unite.storage import Store
@@ -45,7 +46,7 @@ def run(made, tmp_path, monkeypatch):
     run = Store.open(tmp_path / "runs" / "tiny")
     digest = checkpoint_digest(folder_of(run, 256))
     (run / EVALUATIONS / digest).write_json(RESULTS_FILE, {"outcomes": []})
-    (run / EVALUATIONS / digest).write(driver.REPORT_FILE, b"")
+    (run / EVALUATIONS / digest).write(REPORT_FILE, b"")
     return run
 
 
@@ -65,7 +66,7 @@ def test_the_same_command_finds_its_lines(run, storage):
     assert lines == LINES
     assert "finished at " in last and "nothing to do" in last
     assert last.endswith(f"To measure again, delete {record(storage).home}")
-    assert record(storage).home.uri == driver.prepare(ASKED, storage).home.uri
+    assert record(storage).home.uri == open_evaluation(ASKED, storage).home.uri
 
 
 @pytest.mark.parametrize("name", ["latest", "tiny", "{run}", "{run}/checkpoints/000000000256"])

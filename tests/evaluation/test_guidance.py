@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from unite.evaluation.guidance import too_few_to_search
-from unite.evaluation.sweep import SCALES
+from unite.evaluation.guidance import SCALES, too_few_to_search
 
 
 def value(outcome, metric):

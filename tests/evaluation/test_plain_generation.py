@@ -14,11 +14,12 @@ import torch
 from unite.checkpoints.load import load
 from unite.config.recipes import recipe
 from unite.config.schema import SamplingConfig
-from unite.evaluation.images.reference import Made, Reference
+from unite.evaluation.drawing import Cost
+from unite.evaluation.images.reference import Origin, Reference
 from unite.evaluation.images.sources import ExtractorSource
 from unite.evaluation.instruments import Instruments
-from unite.evaluation.suites.generation import Generation, _Cost
-from unite.evaluation.task import Subject
+from unite.evaluation.suites.images_generation import Generation
+from unite.evaluation.target import Subject
 from unite.flow.random import Purpose, normal, stream_keys, uniform
 
 NUM, SEED, CLASSES = 90, 5, 10
@@ -71,7 +72,7 @@ def make_suite(random_export, tmp_path):
     real = np.random.default_rng(1).random((200, 64))
     moments = {"mu_F": real.mean(0), "sigma_FF": np.cov(real.T)}
     place = str(tmp_path / "reference.npz")
-    Reference(**moments, num=200, extractor=source.id, made=Made(), kept_rows=np.arange(200),
+    Reference(**moments, num=200, extractor=source.id, made=Origin(), kept_rows=np.arange(200),
               kept_features=real.astype(np.float32)).save(place)  # fmt: skip
     subject = Subject(digest="0", uri=random_export, home=str(tmp_path), config=config)
 
@@ -118,7 +119,7 @@ def test_a_counted_evaluation_is_that_of_a_plain_sampler(make_suite, settings, l
 )
 def test_the_cost_stands_beside_that_of_the_same_protocol(make_suite, solver, num_steps, paper):
     suite = make_suite(SamplingConfig(solver=solver, num_steps=num_steps), "balanced")
-    row = suite._cost_rows(_Cost(), 5.0, 6.0)[0]
+    row = suite.cost_rows(Cost(), 5.0, 6.0)[0]
     assert (row.card.metric, row.card.value) == ("nfe", 5.0)
     assert (None if row.paper is None else row.paper.value) == paper
 

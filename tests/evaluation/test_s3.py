@@ -2,11 +2,12 @@
 
 import pytest
 
-from unite.drivers.evaluate import evaluate, prepare
+from unite.drivers.evaluate import evaluate
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.chunks import partition
+from unite.evaluation.request import open_evaluation
 from unite.evaluation.results import read_outcomes
-from unite.evaluation.suites.generation import Generation
+from unite.evaluation.suites.images_generation import Generation
 from unite.storage import Store
 
 SUITES = ("reconstruction", "generation")
@@ -21,7 +22,7 @@ def test_a_run_on_s3_is_evaluated_like_a_local_one(storage, s3, run_suites, monk
     arguments = EvaluateArguments(
         run="tiny", suite=SUITES, num_workers=0, num_samples=100, extractor=("pixels",)
     )
-    evaluation = prepare(arguments, s3)
+    evaluation = open_evaluation(arguments, s3)
     lost, begun = killed_at_the_third_chunk(evaluation, monkeypatch), []
     monkeypatch.setattr(Generation, "measure", noting(Generation.measure, begun))
     there = evaluate(evaluation)

@@ -18,13 +18,12 @@ from unite.data.shards import ShardSet
 from unite.domains.columns import IMAGES
 from unite.drivers.session import make_worker
 from unite.evaluation.chunks import partition
-from unite.evaluation.images.preparation import prepare_references
-from unite.evaluation.images.sources import ExtractorSource
+from unite.evaluation.drawing import num_samples
 from unite.evaluation.instruments import Instruments
-from unite.evaluation.plan import Ingredients, num_samples, suites_of
 from unite.evaluation.report import cells, markdown, print_table
 from unite.evaluation.results import read_outcomes
-from unite.evaluation.task import read_chunks, work_of
+from unite.evaluation.suite import read_chunks, work_items
+from unite.evaluation.suites.alignment import both_passes
 from unite.metrics.frechet import frechet_distance
 from unite.metrics.moments import MetricError
 from unite.metrics.pathways import AlignmentSums
@@ -79,16 +78,11 @@ def test_generation_measures_the_samples_that_its_seeds_make(run_suites, request
 
 
 def the_suite(evaluation):
-    """The generation task of an evaluation whose reference exists by now."""
-    target = evaluation.target
-    images = target.subject.config.domain
-    sources = (ExtractorSource.open("pixels", images),)
-    references = prepare_references(sources, target.train, images, target.storage, never)
-    arguments = replace(evaluation.arguments, suite=("generation",))
-    (suite,) = suites_of(
-        Ingredients(target=target, arguments=arguments, sources=sources, references=references)
-    )
-    return suite
+    """The generation suite of an evaluation whose reference exists by now."""
+    (suite,) = replace(
+        evaluation, suites=[s for s in evaluation.suites if s.suite == "generation"]
+    ).suites
+    return suite.prepared(never)
 
 
 def never(title, works):
@@ -105,8 +99,8 @@ def test_uniform_labels_depend_on_the_index_alone(request_of, run_suites):
 
 def test_a_finished_evaluation_computes_nothing(run_suites, monkeypatch):
     first = run_suites("generation", "entropy")
-    monkeypatch.setattr("unite.evaluation.task.write_chunk", never)
-    monkeypatch.setattr("unite.evaluation.suites.generation.draw", never)
+    monkeypatch.setattr("unite.evaluation.suite.write_chunk", never)
+    monkeypatch.setattr("unite.evaluation.drawing.draw", never)
     second = run_suites("generation", "entropy")
     assert [row.card for o in first for row in o.rows] == [
         row.card for o in second for row in o.rows
@@ -138,6 +132,8 @@ def test_a_repeated_or_missing_chunk_is_never_counted(request_of, run_suites):
     suite = the_suite(request_of())
     chunks = read_chunks(suite)
     with pytest.raises(MetricError, match="more than once"):
+        suite.combine([*chunks[:-1], chunks[0]])
+    with pytest.raises(MetricError, match="4 results for 3 chunks"):
         suite.combine([*chunks, chunks[0]])
 
 
@@ -189,14 +185,12 @@ def labels_of(batch):
 def test_alignment_of_chunks_is_alignment_of_the_whole(run_suites, request_of, tiny, data):
     (outcome,) = run_suites("alignment")
     target = request_of().target
-    (suite,) = suites_of(
-        Ingredients(target=target, arguments=replace(request_of().arguments, suite=("alignment",)))
-    )
+    (suite,) = request_of(suite=("alignment",)).suites
     sums = AlignmentSums(suite.config)
     domain = target.subject.config.domain
     (whole,) = partition("alignment", 297, 1)
     for rows in Instruments().rows(target.held_out, domain, whole):
-        sums.add(tiny, rows.sample, rows.rows_B, rows.labels_B)
+        sums.update(rows.rows_B, *both_passes(sums.config, tiny, rows))
     for name, expected in sums.result().summary().items():
         assert value(outcome, name) == pytest.approx(expected, rel=1e-6)
     found = json.loads(outcome.files["alignment.json"])
@@ -296,14 +290,9 @@ def test_nan_samples_are_refused_with_their_index(request_of, run_suites, monkey
 
 def test_workers_of_one_process_reuse_their_model(request_of, run_suites):
     run_suites("entropy")
-    (suite,) = suites_of(
-        Ingredients(
-            target=request_of().target,
-            arguments=replace(request_of().arguments, suite=("entropy",)),
-        )
-    )
+    (suite,) = request_of(suite=("entropy",)).suites
     worker = make_worker(False, 64)
-    for work in work_of(suite):
+    for work in work_items(suite):
         worker(work)
     instruments = worker.keywords["instruments"]
     assert suite.model(instruments) is suite.model(instruments)
@@ -363,12 +352,7 @@ def test_the_probe_reads_the_mean_and_all_registers(run_suites):
 
 
 def test_worst_cases_and_lpips_of_reconstructions(request_of, monkeypatch):
-    (suite,) = suites_of(
-        Ingredients(
-            target=request_of().target,
-            arguments=replace(request_of().arguments, suite=("reconstruction",)),
-        )
-    )
+    (suite,) = request_of(suite=("reconstruction",)).suites
     suite = replace(suite, lpips=True)
     instruments = Instruments()
     instruments.cached("lpips", lambda: lambda a, b: (a - b).abs().flatten(1).amax(dim=1))
@@ -376,7 +360,7 @@ def test_worst_cases_and_lpips_of_reconstructions(request_of, monkeypatch):
     rows = instruments.rows(suite.data, suite.subject.config.domain, partition("all", 297, 1)[0])
     psnr, largest = {}, []
     for batch in rows:
-        recon_BCHW, _ = suite._reconstruct(instruments, batch)
+        recon_BCHW = suite._reconstruct(instruments, batch)
         wrong = (recon_BCHW.clamp(0, 1) - batch.sample).double()
         largest += wrong.abs().flatten(1).amax(dim=1).tolist()
         errors = wrong.square().flatten(1).mean(dim=1)
@@ -392,12 +376,7 @@ def test_worst_cases_and_lpips_of_reconstructions(request_of, monkeypatch):
 
 
 def test_large_models_share_their_alignment_between_workers(request_of):
-    (suite,) = suites_of(
-        Ingredients(
-            target=request_of().target,
-            arguments=replace(request_of().arguments, suite=("alignment",)),
-        )
-    )
+    (suite,) = request_of(suite=("alignment",)).suites
     suite = replace(suite, total=1024, subject=replace(suite.subject, config=recipe("unite-xl")))
     chunks = suite.chunks()
     assert len(chunks) == 5

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from unite.evaluation.sweep import FULL, SCALES, adaptive_sweep, full_sweep
+from unite.evaluation.guidance import FULL, SCALES, adaptive_sweep, full_sweep
 
 
 class Curve:

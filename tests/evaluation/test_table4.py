@@ -73,5 +73,5 @@ def test_the_command_measures_keeps_and_prints_all_four(storage, monkeypatch):
     outcomes = read_outcomes(Store.open(file.parent))
     assert [o.suite for o in outcomes] == [each.suite for each in PROTOCOLS]
 
-    monkeypatch.setattr("unite.evaluation.suites.generation.draw", None)  # all is there
+    monkeypatch.setattr("unite.evaluation.drawing.draw", None)  # all is there
     assert main(wanted, str(storage), console) == 0

@@ -17,14 +17,12 @@ from unite.config.recipes import recipe
 from unite.config.serialise import replace as replace_fields
 from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
-from unite.drivers.evaluate import evaluate, prepare
+from unite.drivers.evaluate import evaluate
 from unite.drivers.session import make_worker
 from unite.evaluation.arguments import EvaluateArguments, WorkerArguments
 from unite.evaluation.chunks import partition
-from unite.evaluation.images.preparation import prepare_references
-from unite.evaluation.images.sources import ExtractorSource
-from unite.evaluation.plan import Ingredients, suites_of
-from unite.evaluation.task import read_chunks, work_of
+from unite.evaluation.request import open_evaluation
+from unite.evaluation.suite import read_chunks, work_items
 from unite.storage import Store
 from unite.tracking import NullTracker
 from unite.training.parallelize import World
@@ -72,20 +70,14 @@ def generation(storage):
 
     def make():
         chosen = arguments(storage, seed=time.time_ns() % 10**6 + next(made))
-        target = prepare(chosen, str(storage)).target
-        images = target.subject.config.domain
-        sources = (ExtractorSource.open("pixels", images),)
+        (suite,) = open_evaluation(chosen, str(storage)).suites
 
-        def run(title, works):
+        def run(title, items):
             worker = make_worker(False, 64)
-            for work in works:
-                worker(work)
+            for item in items:
+                worker(item)
 
-        references = prepare_references(sources, target.train, images, target.storage, run)
-        (suite,) = suites_of(
-            Ingredients(target=target, arguments=chosen, sources=sources, references=references)
-        )
-        return suite
+        return suite.prepared(run)
 
     return make
 
@@ -94,7 +86,7 @@ def in_this_process(suite, home):
     """The same task elsewhere, computed without any fault."""
     clean = replace(suite, home=str(home))
     worker = make_worker(False, 250)
-    for work in work_of(clean):
+    for work in work_items(clean):
         worker(work)
     return read_chunks(clean)
 
@@ -128,7 +120,7 @@ def test_killed_workers_change_nothing(ray_cluster, generation, tmp_path):
 
     pool = Pool(partial(make, str(pids)), WorkerArguments(num_workers=2))
     try:
-        pool.run(work_of(suite), kill_now_and_then)
+        pool.run(work_items(suite), kill_now_and_then)
     finally:
         pool.close()
     assert sorted(done) == sorted(suite.chunks())
@@ -145,7 +137,7 @@ def test_three_workers_give_the_bits_of_one(ray_cluster, generation, tmp_path):
     suite = generation()
     pool = Pool(partial(make_worker, False, 250), WorkerArguments(num_workers=3))
     try:
-        pool.run(work_of(suite), lambda work: None)
+        pool.run(work_items(suite), lambda work: None)
     finally:
         pool.close()
     assert_same(read_chunks(suite), in_this_process(suite, tmp_path / "alone"))
@@ -190,7 +182,7 @@ def test_a_driver_that_is_ended_loses_the_chunks_in_flight_alone(ray_cluster, st
     total = len(partition("generation", SAMPLES))
     assert 3 <= len(kept) < total
     times = {path: path.stat().st_mtime_ns for path in kept}
-    (outcome,) = evaluate(prepare(arguments(storage, seed=seed), ""))
+    (outcome,) = evaluate(open_evaluation(arguments(storage, seed=seed), ""))
     assert {path: path.stat().st_mtime_ns for path in kept} == times
     (folder,) = {path.parent for path in kept}
     assert len(list(folder.glob("*.npz"))) == total

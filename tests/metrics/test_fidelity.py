@@ -6,8 +6,8 @@ import torch
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_isc import isc_features_to_metric
 
-from unite.evaluation.images.extractors import ExtractorId
-from unite.evaluation.images.reference import Made, Reference
+from unite.evaluation.images.features import ExtractorId
+from unite.evaluation.images.reference import Origin, Reference
 from unite.metrics.fidelity import FidelityPlan, FidelityStatistics
 from unite.metrics.inception_score import ScoreSums
 from unite.metrics.moments import MetricError
@@ -43,7 +43,7 @@ def plan_of(total: int, **changes) -> FidelityPlan:
 
 def reference_of(plan: FidelityPlan, seed: int, extractor: ExtractorId = OTHER) -> Reference:
     statistics = FidelityStatistics.total(plan, count(plan, seed))
-    return Reference.of(statistics, extractor, Made())
+    return Reference.of(statistics, extractor, Origin())
 
 
 @pytest.mark.parametrize("total", [10, 97, 200])
@@ -51,7 +51,7 @@ def test_inception_score_is_that_of_torch_fidelity(total):
     plan = plan_of(total)
     statistics = FidelityStatistics.total(plan, count(plan))
     theirs = isc_features_to_metric(made(total)[1])
-    mean, std = statistics.scores.score()
+    mean, std = statistics.scores.result()
     assert mean == pytest.approx(theirs["inception_score_mean"], rel=1e-12)
     assert std == pytest.approx(theirs["inception_score_std"], rel=1e-9, abs=1e-12)
 
@@ -59,13 +59,13 @@ def test_inception_score_is_that_of_torch_fidelity(total):
 def test_inception_score_of_certain_predictions_is_the_number_of_classes():
     sums = ScoreSums.zeros(1, 4)
     sums.update(torch.zeros(8, dtype=torch.long), 1000.0 * torch.eye(4).repeat(2, 1))
-    assert sums.score()[0] == pytest.approx(4.0)
+    assert sums.result()[0] == pytest.approx(4.0)
 
 
 def test_inception_score_needs_a_sample_in_each_split():
     plan = plan_of(9)
     with pytest.raises(MetricError, match="9 samples do not fill 10 splits"):
-        FidelityStatistics.total(plan, count(plan)).scores.score()
+        FidelityStatistics.total(plan, count(plan)).scores.result()
 
 
 def test_distance_is_that_of_torch_fidelity():
@@ -105,7 +105,7 @@ def test_only_what_can_be_had_is_reported():
         sigma_FF=reference.sigma_FF,
         num=50,
         extractor=OTHER,
-        made=Made(),
+        made=Origin(),
     )
     assert set(bare.metrics(statistics)) == {"fd-toy"}
 
@@ -126,7 +126,7 @@ def test_bits_do_not_depend_on_the_number_of_workers(workers):
     chunks = []
     for number in sorted(stored):
         with np.load(io.BytesIO(stored[number]), allow_pickle=False) as arrays:
-            chunks.append(FidelityStatistics.from_arrays(plan, dict(arrays)))
+            chunks.append(FidelityStatistics.zeros(plan).from_arrays(dict(arrays)))
     found = reference.metrics(FidelityStatistics.total(plan, chunks))
     assert found == expected
 
@@ -179,12 +179,12 @@ def test_wrong_input_is_refused():
     with pytest.raises(MetricError, match=r"\(4, 2\), not \(samples, 6\)"):
         statistics.update(np.arange(4), features[:, :2], logits)
     with pytest.raises(MetricError, match="two plans"):
-        statistics.add(FidelityStatistics.zeros(plan_of(41)))
+        statistics.merge(FidelityStatistics.zeros(plan_of(41)))
     with pytest.raises(MetricError, match="6 features and the extractor 7"):
         other = FidelityPlan(total=40, num_features=7, num_classes=CLASSES)
-        FidelityStatistics.from_arrays(other, count(plan)[0].to_arrays())
+        FidelityStatistics.zeros(other).from_arrays(count(plan)[0].to_arrays())
     with pytest.raises(MetricError, match="holds no scores"):
         bare = FidelityPlan(total=40, num_features=WIDTH)
-        FidelityStatistics.from_arrays(plan, count(bare)[0].to_arrays())
+        FidelityStatistics.zeros(plan).from_arrays(count(bare)[0].to_arrays())
     with pytest.raises(MetricError, match="must be positive"):
         plan_of(0)

@@ -52,7 +52,7 @@ def test_covariance_is_exactly_symmetric():
 
 def test_arrays_round_trip():
     moments = Moments.of(features(20, 4))
-    again = Moments.from_arrays(moments.to_arrays())
+    again = Moments.zeros(4).from_arrays(moments.to_arrays())
     assert again.num == 20
     assert torch.equal(again.sum_F, moments.sum_F)
     assert torch.equal(again.outer_FF, moments.outer_FF)
@@ -83,6 +83,6 @@ def test_too_few_samples_and_other_widths_are_refused():
     with pytest.raises(MetricError, match="at least 1"):
         Moments.zeros(3).mean()
     with pytest.raises(MetricError, match="different extractors"):
-        Moments.zeros(3).add(Moments.zeros(4))
+        Moments.zeros(3).merge(Moments.zeros(4))
     with pytest.raises(MetricError, match="no moments"):
         Moments.total([])

@@ -9,12 +9,9 @@ import torch
 
 from unite.config.recipes import recipe
 from unite.domains import build_domain
-from unite.metrics.noise_levels import (
-    TrajectoryConfig,
-    TrajectorySums,
-    decode_trajectory,
-    trajectory_grid,
-)
+from unite.evaluation.instruments import Rows
+from unite.evaluation.suites.trajectory import decode_levels, levels_grid
+from unite.metrics.noise_levels import TrajectoryConfig, TrajectorySums
 from unite.metrics.passes import tokenize_rows
 from unite.models.unite import UNITE
 
@@ -38,11 +35,22 @@ def data():
     return images, torch.arange(6) + 100, torch.arange(6)
 
 
+def batch_of(images, rows, labels=None):
+    return Rows(rows_B=rows, sample=images, labels_B=labels, mask_BK=None)
+
+
+def add(sums, model, images, rows, labels=None):
+    """The decoded predictions of a batch, as the suite counts them."""
+    with torch.inference_mode():
+        decoded = decode_levels(sums.config, model, batch_of(images, rows, labels))
+        sums.update([model.domain.reconstruction_metrics(each, images) for each in decoded])
+
+
 def measure(model, data, *batches):
     images, rows, labels = data
     sums = TrajectorySums(CONFIG)
     for batch in batches:
-        sums.add(model, images[batch], rows[batch], labels[batch])
+        add(sums, model, images[batch], rows[batch], labels[batch])
     return sums
 
 
@@ -73,13 +81,13 @@ def test_levels_are_what_they_say(model, data):
     images, rows, _ = data
     config = TrajectoryConfig(levels=(0.0, 0.9, 1.0), condition="null")
     ideal = IdealModel(model.domain)
-    noise, near, clean, direct = decode_trajectory(config, ideal, images, rows)
+    noise, near, clean, direct = decode_levels(config, ideal, batch_of(images, rows))
     assert torch.equal(clean, images) and torch.equal(direct, images)
     eps = noise.flatten()
     assert abs(float(eps.mean())) < 0.2 and float(eps.std()) == pytest.approx(1.0, abs=0.15)
     torch.testing.assert_close(near, 0.9 * images + 0.1 * noise)
     sums = TrajectorySums(config)
-    sums.add(ideal, images, rows)
+    add(sums, ideal, images, rows)
     errors = (near.clamp(0, 1) - images).square().mean(dim=(1, 2, 3))
     expected = np.mean([-10 * math.log10(e) for e in errors.tolist()])
     assert sums.result().metrics["psnr"][1] == pytest.approx(expected, abs=1e-4)
@@ -99,7 +107,7 @@ def test_batches_and_workers_do_not_change_the_result(model, data):
     whole = measure(model, data, slice(0, 6)).result()
     merged = measure(model, data, slice(4, 6))
     part = measure(model, data, slice(0, 1), slice(1, 4))
-    merged.merge(TrajectorySums.from_state(CONFIG, part.state()))
+    merged.merge(merged.from_arrays(part.to_arrays()))
     merged.merge(TrajectorySums(CONFIG))
     assert merged.result().num_samples == whole.num_samples == 6
     for name, values in whole.metrics.items():
@@ -109,8 +117,10 @@ def test_batches_and_workers_do_not_change_the_result(model, data):
 
 def test_grid_has_inputs_on_top(model, data):
     images, rows, labels = data
-    pictures = decode_trajectory(CONFIG, model, images, rows, labels)
-    grid = trajectory_grid(model.domain, images, pictures)
+    batch = batch_of(images, rows, labels)
+    with torch.inference_mode():
+        pictures = decode_levels(CONFIG, model, batch)
+    grid = levels_grid(model.domain, batch, pictures)
     assert grid.dtype == np.uint8 and grid.ndim == 3
     # 8 x 8 pixels are enlarged eightfold, with two pixels of white between the pictures.
     assert grid.shape == (4 * 66 - 2, 6 * 66 - 2, 1)
@@ -123,7 +133,7 @@ def test_grid_has_inputs_on_top(model, data):
 def test_what_cannot_be_measured_is_refused(model, data):
     images, rows, _ = data
     with pytest.raises(ValueError, match="'label' needs labels_B"):
-        TrajectorySums(CONFIG).add(model, images, rows)
+        add(TrajectorySums(CONFIG), model, images, rows)
     with pytest.raises(ValueError, match="no samples"):
         TrajectorySums(CONFIG).result()
     with pytest.raises(ValueError, match="levels"):

@@ -10,6 +10,8 @@ from torch.nn import functional
 
 from unite.config.recipes import recipe
 from unite.domains import build_domain
+from unite.evaluation.instruments import Rows
+from unite.evaluation.suites.alignment import both_passes
 from unite.metrics.passes import denoise_rows, tokenize_rows
 from unite.metrics.pathways import AlignmentConfig, AlignmentSums
 from unite.metrics.similarity import cka_from_sums, cknna
@@ -78,11 +80,19 @@ def data(model):
     return images, torch.arange(12) * 7, torch.arange(12) % 10
 
 
+def add(sums, model, images, rows, labels):
+    """Both passes of a batch, as the suite runs them."""
+    mask = model.domain.register_mask(images)
+    batch = Rows(rows_B=rows, sample=images, labels_B=labels, mask_BK=mask)
+    with torch.inference_mode():
+        sums.update(rows, *both_passes(sums.config, model, batch), mask)
+
+
 def measure(model, data, batches, config=CONFIG):
     images, rows, labels = data
     sums = AlignmentSums(config)
     for batch in batches:
-        sums.add(model, images[batch], rows[batch], labels[batch])
+        add(sums, model, images[batch], rows[batch], labels[batch])
     return sums
 
 
@@ -174,7 +184,7 @@ def test_batches_and_workers_do_not_change_the_result(model, data):
     second = measure(model, data, [slice(8, 12), slice(4, 8)])
     merged = AlignmentSums(CONFIG)
     for part in (second, first, AlignmentSums(CONFIG)):
-        merged.merge(AlignmentSums.from_state(CONFIG, part.state()))
+        merged.merge(merged.from_arrays(part.to_arrays()))
     for name in ("cka", "cknna", "cosine", "latent_cosine"):
         # Float32 activations of other batch sizes differ in their last bits.
         values = getattr(merged.result(), name)
@@ -187,21 +197,21 @@ def test_merge_equals_a_single_pass(model, data):
     whole = measure(model, data, batches)
     merged = measure(model, data, batches[2:])
     merged.merge(measure(model, data, batches[:2]))
-    for name, value in whole.state().items():
+    for name, value in whole.to_arrays().items():
         if name not in ("keys", "x", "y"):
-            np.testing.assert_allclose(merged.state()[name], value, rtol=1e-12, atol=1e-12)
+            np.testing.assert_allclose(merged.to_arrays()[name], value, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(merged.result().cka, whole.result().cka, rtol=1e-12)
     np.testing.assert_allclose(merged.result().cknna, whole.result().cknna, rtol=1e-12)
 
 
 def test_merging_leaves_the_other_alone(model, data):
     part = measure(model, data, [slice(0, 4)])
-    before = {name: value.copy() for name, value in part.state().items()}
+    before = {name: value.copy() for name, value in part.to_arrays().items()}
     merged = AlignmentSums(CONFIG)
     merged.merge(part)
     images, rows, labels = data
-    merged.add(model, images[4:], rows[4:], labels[4:])
-    for name, value in part.state().items():
+    add(merged, model, images[4:], rows[4:], labels[4:])
+    for name, value in part.to_arrays().items():
         np.testing.assert_array_equal(value, before[name])
 
 
@@ -225,11 +235,11 @@ def test_padded_registers_do_not_count(model, data, monkeypatch):
     mask[:, 10:] = False
     monkeypatch.setattr(model.domain, "register_mask", lambda sample: mask, raising=False)
     sums = AlignmentSums(CONFIG)
-    sums.add(model, images, rows, labels)
+    add(sums, model, images, rows, labels)
     x_blocks = []
     tokenize_rows(model, images, rows, seed=0, activations=x_blocks)
     expected = x_blocks[0][:, :10].double().sum(dim=(0, 1)).numpy()
-    np.testing.assert_allclose(sums.state()["x_sum"][0], expected, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(sums.to_arrays()["x_sum"][0], expected, rtol=1e-9, atol=1e-9)
     assert sums.result().num_rows == 120
 
 
@@ -239,7 +249,7 @@ def test_the_condition_matters_and_needs_labels(model, data):
     labelled, unlabelled = (measure(model, data, [slice(0, 12)], c) for c in (CONFIG, null))
     assert not np.allclose(labelled.result().cosine, unlabelled.result().cosine)
     with pytest.raises(ValueError, match="'label' needs labels_B"):
-        AlignmentSums(CONFIG).add(model, images, rows)
+        add(AlignmentSums(CONFIG), model, images, rows, None)
 
 
 def test_a_collapsed_model_is_reported_as_undefined(data):

@@ -12,9 +12,10 @@ import pytest
 import tyro
 
 from unite.checkpoints.store import CheckpointError
-from unite.drivers.evaluate import evaluate, prepare
+from unite.drivers.evaluate import evaluate
 from unite.drivers.survey import find_checkpoints, survey
 from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.request import open_evaluation
 from unite.scheduling.attempts import Attempt, read_attempts, write_attempt
 from unite.scheduling.pairs import FOLDER, command, flags
 from unite.scheduling.rounds import (
@@ -144,7 +145,7 @@ def test_a_round_brings_everything_to_a_result_and_the_next_finds_nothing(storag
 
 def test_what_was_evaluated_by_hand_counts(storage, run):
     arguments = EvaluateArguments(run="tiny", suite=("entropy",), num_workers=0, track=False)
-    evaluate(prepare(arguments, str(storage)))
+    evaluate(open_evaluation(arguments, str(storage)))
     assert missing(storage) == []
     assert len(missing(storage, entropy_bins=64)) == 1, "another card is another pair"
     assert len(missing(storage, ema=False)) == 1
@@ -153,7 +154,7 @@ def test_what_was_evaluated_by_hand_counts(storage, run):
 def test_samples_on_a_fitted_extractor_count_too(storage, run):
     arguments = {"run": "tiny", "suite": ("generation",), "num_samples": 20}
     by_hand = EvaluateArguments(**arguments, extractor=("pixels",), num_workers=0, track=False)
-    evaluate(prepare(by_hand, str(storage)))
+    evaluate(open_evaluation(by_hand, str(storage)))
     assert missing(storage, **arguments, extractor=("pixels",)) == []
     assert len(missing(storage, **arguments, extractor=("small",))) == 1, "it is not fitted yet"
     assert len(missing(storage, **arguments, extractor=("pixels",), cfg_adaptive=True)) == 1
@@ -164,7 +165,7 @@ def test_a_sweep_counts_at_whatever_scale_it_ended(storage, run):
     by_hand = EvaluateArguments(
         **arguments, extractor=("pixels",), cfg_adaptive=True, num_workers=0, track=False
     )
-    evaluate(prepare(by_hand, str(storage)))
+    evaluate(open_evaluation(by_hand, str(storage)))
     assert missing(storage, **arguments, extractor=("pixels",), cfg_adaptive=True) == []
     assert len(missing(storage, **arguments, extractor=("pixels",), cfg_sweep=True)) == 1
 
@@ -370,9 +371,9 @@ def test_a_checkpoint_that_training_replaced_meanwhile_is_no_trouble(storage, ru
 
     def replaced(request, storage):
         Store(request.run).delete()
-        return prepare(request, storage)
+        return open_evaluation(request, storage)
 
-    monkeypatch.setattr(module, "prepare", replaced)
+    monkeypatch.setattr(module, "open_evaluation", replaced)
     found = survey(asked(), str(storage))
     assert (found.missing, found.troubled) == ([], [])
 

@@ -18,8 +18,7 @@ from unite.config.serialise import to_dict
 from unite.evaluation.card import MetricCard
 from unite.evaluation.compare import why_not_better
 from unite.evaluation.results import Outcome
-from unite.evaluation.target import open_subject
-from unite.evaluation.task import Subject
+from unite.evaluation.target import Subject, open_subject
 from unite.metrics.specs import direction, directions
 from unite.models.unite import UNITE
 from unite.runs import read_record, run_of

@@ -11,7 +11,7 @@ from unite.commands.checkpoints import architecture
 from unite.evaluation.card import MetricCard
 from unite.evaluation.report import markdown
 from unite.evaluation.results import RESULTS_FILE, Outcome, read_outcomes
-from unite.evaluation.task import Subject
+from unite.evaluation.target import Subject
 from unite.models.unite import UNITE
 from unite.sampling.generate_job import describe
 from unite.sampling.serving import serving_for

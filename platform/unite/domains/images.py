@@ -18,11 +18,9 @@ from unite.domains.base import BadRows, Domain
 from unite.domains.columns import IMAGES
 from unite.domains.transforms import decode_image
 from unite.flow.random import uniform
+from unite.metrics.image_quality import l1, psnr
 from unite.models.positions import sincos_2d
 from unite.words import count
-
-SMALLEST_ERROR = 1e-10
-"""Mean squared error that PSNR is cut off at (100 dB)."""
 
 
 class PatchEmbed(nn.Module):
@@ -182,9 +180,7 @@ class ImagesDomain(Domain):
 
     def reconstruction_metrics(self, reconstruction: Tensor, sample: Tensor) -> dict[str, Tensor]:
         """PSNR in dB and mean absolute error of each image, after clamping to [0, 1]."""
-        error = (reconstruction.float().clamp(0, 1) - sample).flatten(1)
-        squared = error.square().mean(1).clamp_min(SMALLEST_ERROR)
-        return {"psnr": -10 * squared.log10(), "l1": error.abs().mean(1)}
+        return {"psnr": psnr(reconstruction, sample), "l1": l1(reconstruction, sample)}
 
     def render(self, reconstruction: Tensor, mask_BK: Tensor | None = None) -> Tensor:
         """uint8 (B, H, W, C): clamp to [0, 1], then x * 255 truncated (METHOD 4)."""

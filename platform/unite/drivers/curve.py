@@ -11,15 +11,7 @@ from unite import tracking
 from unite.config.effects import refuse_changed
 from unite.config.schema import CheckpointConfig
 from unite.drivers.delivery import run_handle, untracked
-from unite.drivers.evaluate import (
-    Evaluation,
-    compute,
-    conclude,
-    describe,
-    notices,
-    prepare,
-    track,
-)
+from unite.drivers.evaluate import track, training_history
 from unite.drivers.session import session
 from unite.evaluation.arguments import CurveArguments
 from unite.evaluation.columns import print_columns
@@ -31,6 +23,7 @@ from unite.evaluation.curve import (
     drawn,
     points_of,
 )
+from unite.evaluation.request import Evaluation, compute, conclude, open_evaluation
 from unite.evaluation.results import Outcome, Row
 from unite.metrics.specs import number, shown_name
 from unite.runs import read_metrics, resolve_run, run_of
@@ -43,14 +36,14 @@ def main(arguments: CurveArguments, storage: str, console: Console) -> int:
     evaluations = prepare_all(arguments, storage)
     run = evaluations[-1].target.run
     assert run is not None
-    lines = [describe(each) for each in evaluations]
-    for line in (*lines, *notices(evaluations[-1]), _kept(evaluations)):
+    lines = [each.title for each in evaluations]
+    for line in (*lines, *evaluations[-1].notices, _kept(evaluations)):
         console.print(line, soft_wrap=True, markup=False)
     newest: list[Row] = []
     try:
         with session(evaluations[0].arguments) as work:
             for each in evaluations:
-                outcomes = conclude(each, *compute(each, work))
+                outcomes = conclude(compute(each, work), training_history(each.target))
                 newest = drawn([row for outcome in outcomes for row in outcome.rows])
                 _send(each, outcomes, newest, console)
     except tracking.TrackingError as error:
@@ -71,7 +64,7 @@ def prepare_all(arguments: CurveArguments, storage: str) -> list[Evaluation]:
     place = Store.open(resolve_run(arguments.run, arguments.storage or storage))
     run = run_of(place) or place
     requests = [replace(arguments, run=each.uri) for each in checkpoints_of(run)]
-    return [prepare(each, storage) for each in requests]
+    return [open_evaluation(each, storage) for each in requests]
 
 
 def _send(

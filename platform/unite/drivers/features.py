@@ -8,18 +8,13 @@ from unite.config.schema import ImagesConfig
 from unite.domains.columns import IMAGES
 from unite.drivers.session import session
 from unite.evaluation.arguments import DataArguments, FitArguments, ReferenceArguments
-from unite.evaluation.dataset import Dataset, data_folder, images_of
+from unite.evaluation.dataset import Dataset, data_folder
 from unite.evaluation.images.fitting import FitTask, default_options
-from unite.evaluation.images.preparation import (
-    build_reference,
-    check_reference,
-    prepare_sources,
-    try_extractors,
-)
+from unite.evaluation.images.preparation import Extractors, check_reference
+from unite.evaluation.images.reading import images_of
 from unite.evaluation.images.reference import Reference
 from unite.evaluation.images.small import FitOptions, SmallExtractor
-from unite.evaluation.images.sources import choose
-from unite.evaluation.task import work_of
+from unite.evaluation.suite import work_items
 from unite.metrics.moments import MetricError
 from unite.storage import Store
 from unite.words import count
@@ -41,7 +36,7 @@ def fit_extractor(arguments: FitArguments, storage: str, console: Console) -> Sm
     _check_place(task.out)
     console.print(task.title, soft_wrap=True)
     with session(arguments) as run:
-        run(task.title, work_of(task))
+        run(task.title, work_items(task))
     extractor = SmallExtractor.load(task.out)
     card = extractor.card
     asked = (task.name, task.seed, task.options, data.digest)
@@ -68,16 +63,15 @@ def fit_extractor(arguments: FitArguments, storage: str, console: Console) -> Sm
 def make_reference(arguments: ReferenceArguments, storage: str, console: Console) -> Reference:
     """Build the reference statistics of a data set, unless they are there already."""
     data, images, storage = _open(arguments, storage)
-    choice = choose((arguments.extractor,), images, arguments.weights)
-    for remark in choice.remarks:
+    asked = Extractors.of((arguments.extractor,), data, images, storage, arguments.weights)
+    for remark in asked.remarks:
         console.print(remark, soft_wrap=True, markup=False)
     if arguments.out:
         _check_place(arguments.out)
     with session(arguments) as run:
-        sources = prepare_sources(choice, data, images, storage, arguments.weights, run)
-        try_extractors(sources[:1], data, images)
-        file = build_reference(data, images, sources[0], storage, run, out=arguments.out)
-    reference = check_reference(file, sources[0], data)
+        source = asked.prepared(run)[0]
+        file = asked.reference(source, run, out=arguments.out)
+    reference = check_reference(file, source, data)
     console.print(
         f"{file}: {count(reference.num, 'image')} of {data.uri}, {reference.mu_F.size} features of "
         f"{reference.extractor.name}, digest {reference.digest}",

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
 from unite import terminal
-from unite.evaluation.task import Work
+from unite.evaluation.suite import WorkItem
 from unite.storage import Store
 from unite.training.progress import describe_progress, read_progress
 from unite.training.runs import Run
@@ -82,7 +82,7 @@ class Meter:
     different suites cost differently.
     """
 
-    def __init__(self, title: str, works: Sequence[Work]) -> None:
+    def __init__(self, title: str, works: Sequence[WorkItem]) -> None:
         self.title = title
         self.pieces, self.samples, self.cost = 0, 0, 0.0
         self.total_pieces = len(works)
@@ -90,7 +90,7 @@ class Meter:
         self.total_cost = sum(work.cost for work in works)
         self.started = time.monotonic()
 
-    def add(self, work: Work) -> str:
+    def add(self, work: WorkItem) -> str:
         """Count a finished piece; returns the line."""
         self.pieces += 1
         self.samples += len(work.chunk)

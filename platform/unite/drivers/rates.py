@@ -1,26 +1,15 @@
-"""Speed of a training run as it measured it, from its folder or from MLflow."""
+"""Metrics of a training run as it logged them, from its folder or from MLflow."""
 
 from __future__ import annotations
 
 import logging
-import statistics
 
 from unite import tracking
-from unite.evaluation.suites.compute import Rates
 from unite.runs import curve
 from unite.storage import Store
 from unite.training.progress import read_progress
 
-THROUGHPUT, MFU = "throughput/images_per_s", "throughput/mfu"
-
 logger = logging.getLogger(__name__)
-
-
-def training_rates(run: Store, handle: tracking.RunHandle | None) -> Rates:
-    """Medians over a run's log points, as a run has slow moments at its start and end."""
-    found = {name: logged(run, handle, name) for name in (THROUGHPUT, MFU)}
-    medians = {name: statistics.median(v) if v else None for name, v in found.items()}
-    return Rates(images_per_s=medians[THROUGHPUT], mfu=medians[MFU])
 
 
 def logged(run: Store, handle: tracking.RunHandle | None, metric: str) -> list[float]:

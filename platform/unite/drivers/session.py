@@ -18,9 +18,8 @@ from unite.cluster.pool import Pool, Worker
 from unite.drivers.progress import Meter, progress_line
 from unite.drivers.signals import stop_on_signals
 from unite.evaluation.arguments import WorkerArguments
-from unite.evaluation.images.preparation import Run
 from unite.evaluation.instruments import Instruments
-from unite.evaluation.task import Work, compute
+from unite.evaluation.suite import Run, WorkItem
 
 CPU_BATCH, GPU_BATCH = 250, 128
 
@@ -34,13 +33,13 @@ def session(arguments: WorkerArguments) -> Iterator[Run]:
     """
     batch = arguments.batch_size or (GPU_BATCH if arguments.use_gpu else CPU_BATCH)
     make = functools.partial(make_worker, arguments.use_gpu, batch)
-    pool: Pool[Work] | InProcess = Pool(make, arguments)
+    pool: Pool[WorkItem] | InProcess = Pool(make, arguments)
     if arguments.num_workers == 0:
         _device(arguments.use_gpu)
         pool = InProcess(make)
     meter = Meter("", ())
 
-    def run(title: str, works: Sequence[Work]) -> None:
+    def run(title: str, works: Sequence[WorkItem]) -> None:
         """Compute the unfinished work."""
         nonlocal meter
         if not (left := [work for work in works if not work.finished]):
@@ -69,10 +68,10 @@ def session(arguments: WorkerArguments) -> Iterator[Run]:
 class InProcess:
     """Stands in for a pool: computes items in this process, one after the other."""
 
-    def __init__(self, make_worker: Callable[[], Worker[Work]]) -> None:
+    def __init__(self, make_worker: Callable[[], Worker[WorkItem]]) -> None:
         self.make_worker = functools.cache(make_worker)
 
-    def run(self, items: Sequence[Work], on_done: Callable[[Work], None]) -> None:
+    def run(self, items: Sequence[WorkItem], on_done: Callable[[WorkItem], None]) -> None:
         """Compute all items in their order."""
         for item in items:
             self.make_worker()(item)
@@ -83,7 +82,7 @@ class InProcess:
         self.make_worker.cache_clear()
 
 
-def make_worker(use_gpu: bool, batch_size: int) -> Worker[Work]:
+def make_worker(use_gpu: bool, batch_size: int) -> Worker[WorkItem]:
     """Worker: a function that computes work in one process.
 
     A worker without a GPU has one thread: that is what it reserves, and sums then do not depend on
@@ -92,7 +91,9 @@ def make_worker(use_gpu: bool, batch_size: int) -> Worker[Work]:
     device = _device(use_gpu)
     if not use_gpu:
         torch.set_num_threads(1)
-    return functools.partial(compute, instruments=Instruments(device=device, batch_size=batch_size))
+    return functools.partial(
+        WorkItem.compute, instruments=Instruments(device=device, batch_size=batch_size)
+    )
 
 
 def _device(use_gpu: bool) -> torch.device:

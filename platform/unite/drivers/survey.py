@@ -21,8 +21,8 @@ from unite.checkpoints.store import (
     read_state,
 )
 from unite.config.schema import TrackingConfig
-from unite.drivers.evaluate import prepare
 from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.request import open_evaluation
 from unite.evaluation.target import Target, open_subject
 from unite.runs import (
     CONFIG_FILE,
@@ -121,14 +121,12 @@ class Measurements:
 
     def _checked(self, checkpoint: Store) -> tuple[Target, list[Measurement]] | Exception:
         try:
-            checked = prepare(replace(self.request, run=checkpoint.uri, storage=""), self.storage)
+            request = replace(self.request, run=checkpoint.uri, storage="")
+            opened = open_evaluation(request, self.storage)
         except (ValueError, OSError, RuntimeError) as error:
             return error
-        target, places = checked.target, checked.choice.places
-        measurements = [
-            Measurement.of(suite, target, self.request, places) for suite in checked.suites
-        ]
-        return target, measurements
+        target = opened.target
+        return target, [Measurement.of(suite, target, self.request) for suite in opened.suites]
 
 
 def find_checkpoints(arguments: ScheduleArguments, storage: str) -> list[Store]:

@@ -30,11 +30,11 @@ from unite.drivers.session import session
 from unite.drivers.signals import stop_on_signals
 from unite.drivers.sweep_runs import publish, send, start_parent
 from unite.drivers.train import check_inputs, prepare
-from unite.drivers.trial import Context, run_trial
-from unite.evaluation.arguments import WorkerArguments
+from unite.drivers.trial import MEASURED, Context, run_trial
+from unite.evaluation.arguments import EvaluateArguments, WorkerArguments
 from unite.evaluation.dataset import Dataset
-from unite.evaluation.images.preparation import prepare_references, prepare_sources
-from unite.evaluation.images.sources import choose
+from unite.evaluation.request import open_suites
+from unite.evaluation.target import PARTS, Subject, Target
 from unite.runs import CONFIG_FILE, STOP_FILE, is_builtin
 from unite.storage import Store
 from unite.training.runs import open_run, request_stop
@@ -166,12 +166,19 @@ def _prepare_features(sweep: Sweep) -> None:
         use_gpu=use_gpu,
         wait_s=config.cluster.wait_s,
     )
-    data = Dataset.of(open_split(run.config, "train"), "train")
-    images = config.domain
-    choice = choose(sweep.options.extractor, images, config.weights)
+    data = {part: Dataset.of(open_split(run.config, part), part) for part in PARTS}
+    subject = Subject(digest="", uri="", home=config.storage, config=config)
+    target = Target(
+        subject=subject,
+        run=None,
+        storage=config.storage,
+        train=data["train"],
+        held_out=data["eval"],
+    )
+    request = EvaluateArguments(suite=MEASURED, extractor=sweep.options.extractor)
     with session(workers) as compute:
-        sources = prepare_sources(choice, data, images, config.storage, config.weights, compute)
-        prepare_references(sources, data, images, config.storage, compute)
+        for suite in open_suites(request, target):
+            suite.prepared(compute)
 
 
 def _item(sweep: Sweep, work: Work) -> Item:

@@ -8,19 +8,12 @@ from rich.console import Console
 
 from unite import tracking
 from unite.drivers.delivery import send, untracked
-from unite.drivers.evaluate import (
-    Evaluation,
-    combine,
-    describe,
-    ingredients,
-    notices,
-    prepare,
-)
 from unite.drivers.session import session
 from unite.evaluation.arguments import Table4Arguments
 from unite.evaluation.columns import print_columns
-from unite.evaluation.plan import generation
+from unite.evaluation.request import Evaluation, combine, open_evaluation
 from unite.evaluation.results import RESULTS_FILE, Outcome, write_outcomes
+from unite.evaluation.suite import work_items
 from unite.evaluation.table4 import (
     FOLDER,
     NOTE,
@@ -32,14 +25,13 @@ from unite.evaluation.table4 import (
     row_of,
     table,
 )
-from unite.evaluation.task import work_of
 
 
 def main(arguments: Table4Arguments, storage: str, console: Console) -> int:
     """Measure, print, keep and send the table: 0, or 1 when MLflow did not take it."""
-    requests = {each: prepare(request_of(arguments, each), storage) for each in PROTOCOLS}
+    requests = {each: open_evaluation(request_of(arguments, each), storage) for each in PROTOCOLS}
     first = requests[PROTOCOLS[0]]
-    for line in (describe(first), *notices(first)):
+    for line in (first.title, *first.notices):
         console.print(line, soft_wrap=True, markup=False)
     outcomes = measure(requests)
     headings, rows = table(outcomes)
@@ -60,12 +52,8 @@ def main(arguments: Table4Arguments, storage: str, console: Console) -> int:
 
 def measure(requests: Mapping[Protocol, Evaluation]) -> dict[Protocol, Outcome]:
     """Measure the table's rows. Chunks are the generation suite's: finished ones are used."""
-    first = next(iter(requests.values()))
-    with session(first.arguments) as run:
-        made = ingredients(first, run)
-        suites = {
-            protocol: generation(made.under(request.arguments))
-            for protocol, request in requests.items()
-        }
-        run("Table 4", [work for suite in suites.values() for work in work_of(suite)])
+    suites = {protocol: request.suites[0] for protocol, request in requests.items()}
+    with session(next(iter(requests.values())).arguments) as run:
+        suites = {protocol: suite.prepared(run) for protocol, suite in suites.items()}
+        run("Table 4", [item for suite in suites.values() for item in work_items(suite)])
     return {protocol: row_of(protocol, combine(suite)) for protocol, suite in suites.items()}

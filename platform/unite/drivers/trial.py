@@ -34,10 +34,10 @@ from unite.config.serialise import diff
 from unite.data.loader import local_reader
 from unite.domains import build_domain
 from unite.drivers.evaluate import evaluate
-from unite.drivers.evaluate import prepare as prepare_evaluation
 from unite.drivers.sweep_runs import training_run
 from unite.drivers.train import open_tracker, prepare, with_whole_checkpoint
 from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.request import open_evaluation
 from unite.evaluation.results import Outcome
 from unite.logs import show_worker_warnings
 from unite.metrics.moments import MetricError
@@ -52,6 +52,8 @@ logger = logging.getLogger(__name__)
 
 STOPPED = "stopped"
 FINISHED = "finished"
+MEASURED = ("generation", "reconstruction")
+"""Suites of a trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +187,7 @@ def _evaluate(run: Run, trial: Trial, folder: Store, workers: int) -> list[Outco
     sampling = trial.protocol.sampling
     arguments = EvaluateArguments(
         run=folder.uri,
-        suite=("generation", "reconstruction"),
+        suite=MEASURED,
         storage=run.config.storage,
         num_samples=trial.protocol.num_samples,
         **{name: new for name, _, new in diff(run.config.sampling, sampling)},
@@ -194,7 +196,7 @@ def _evaluate(run: Run, trial: Trial, folder: Store, workers: int) -> list[Outco
         use_gpu=run.config.cluster.use_gpu,
         weights=run.config.weights,
     )
-    return evaluate(prepare_evaluation(arguments, run.config.storage))
+    return evaluate(open_evaluation(arguments, run.config.storage))
 
 
 def _start_tracking(work: Work, context: Context) -> tracking.RunHandle | None:

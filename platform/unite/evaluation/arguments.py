@@ -11,19 +11,11 @@ import tyro
 from tyro.conf import Positional
 
 from unite.config.effects import refuse_changed
-from unite.config.schema import Solver
+from unite.config.schema import DomainConfig, Solver
+from unite.evaluation.suites import all_suites, suites_for
 from unite.paper import ENTROPY_BINS
 
 Precision = Literal["float32", "bfloat16"]
-SUITES = (
-    "generation",
-    "reconstruction",
-    "alignment",
-    "trajectory",
-    "entropy",
-    "probe",
-    "compute",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,38 +115,23 @@ class CurveArguments(EvaluateArguments):
     push: Annotated[str, tyro.conf.Suppress] = ""
 
 
-READERS: Mapping[str, tuple[str, ...]] = {
-    **dict.fromkeys(
-        (
-            "num_samples",
-            "labels",
-            "solver",
-            "num_steps",
-            "cfg_scale",
-            "cfg_interval",
-            "cfg_sweep",
-            "cfg_adaptive",
-            "reference",
-        ),
-        ("generation",),
-    ),
-    "extractor": ("generation", "reconstruction"),
-    "num_images": ("reconstruction", "probe"),
-    "analysis_images": ("alignment", "trajectory"),
-    "probe_images": ("probe",),
-    "entropy_bins": ("entropy",),
-}
-"""Arguments that only some suites read -> those suites."""
+def readers() -> Mapping[str, tuple[str, ...]]:
+    """Arguments that only some suites read -> those suites."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, entry in all_suites().items():
+        for argument in entry.reads:
+            found[argument] = (*found.get(argument, ()), name)
+    return found
 
 
 def without_effect(arguments: EvaluateArguments, suites: Sequence[str]) -> dict[str, Any]:
     """Changed arguments that none of the suites reads."""
     defaults = EvaluateArguments()
-    changed = {name: getattr(arguments, name) for name in READERS}
+    changed = {name: getattr(arguments, name) for name in readers()}
     return {
         name: value
         for name, value in changed.items()
-        if value != getattr(defaults, name) and not set(READERS[name]) & set(suites)
+        if value != getattr(defaults, name) and not set(readers()[name]) & set(suites)
     }
 
 
@@ -213,15 +190,20 @@ class CompareArguments:
     """Compare numbers that were measured differently, and show the fields that differ."""
 
 
-def chosen_suites(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The suites asked for, in the order of SUITES; ValueError for an unknown one."""
+def chosen_suites(names: tuple[str, ...], domain: DomainConfig | None = None) -> tuple[str, ...]:
+    """The suites asked for, in the order of the registry; all, where none is named.
+
+    ValueError for a name that the domain, or without one every domain, does not have.
+    """
+    known = suites_for(domain) if domain else all_suites()
     wanted = [part for name in names for part in name.split(",") if part]
     for name in wanted:
-        if name not in SUITES:
-            close = difflib.get_close_matches(name, SUITES, n=1)
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]}?" if close else "."
-            raise ValueError(f"--suite {name!r} is unknown{hint} Suites: {', '.join(SUITES)}")
-    return tuple(name for name in SUITES if name in wanted or not wanted)
+            whose = f" for {domain.kind}" if domain else ""
+            raise ValueError(f"--suite {name!r} is unknown{whose}{hint} Suites: {', '.join(known)}")
+    return tuple(name for name in known if name in wanted or not wanted)
 
 
 def check(arguments: EvaluateArguments) -> None:
@@ -235,7 +217,7 @@ def check(arguments: EvaluateArguments) -> None:
     for name, value in without_effect(arguments, suites).items():
         raise ValueError(
             f"--{name.replace('_', '-')} {value} has no effect on {', '.join(suites)}: it belongs "
-            f"to {' and '.join(READERS[name])}. Leave it out, or add a --suite that reads it"
+            f"to {' and '.join(readers()[name])}. Leave it out, or add a --suite that reads it"
         )
     for name in ("num_samples", "num_images", "batch_size"):
         if getattr(arguments, name) < 0:

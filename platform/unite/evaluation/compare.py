@@ -20,7 +20,7 @@ Differences = dict[str, tuple[Any, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class Comparison:
     """One metric of both evaluations."""
 
     a: Row
@@ -35,12 +35,12 @@ def read_rows(path: str) -> list[Row]:
     return [row for outcome in read_outcomes(Store(folder), name) for row in outcome.rows]
 
 
-def pairs_of(a: Sequence[Row], b: Sequence[Row]) -> list[Pair]:
+def comparisons_of(a: Sequence[Row], b: Sequence[Row]) -> list[Comparison]:
     """Numbers of one name and suite; MetricError when there are none."""
     others = {(row.card.suite, row.card.metric): row for row in b}
     both = [(row, others.get((row.card.suite, row.card.metric))) for row in a]
     pairs = [
-        Pair(a=mine, b=yours, differing=differences(mine.card, yours.card))
+        Comparison(a=mine, b=yours, differing=differences(mine.card, yours.card))
         for mine, yours in both
         if yours is not None
     ]
@@ -49,7 +49,7 @@ def pairs_of(a: Sequence[Row], b: Sequence[Row]) -> list[Pair]:
     return pairs
 
 
-def check_pairs(pairs: Sequence[Pair]) -> None:
+def check_comparisons(pairs: Sequence[Comparison]) -> None:
     """CardMismatchError naming every field in which cards differ, unless none does."""
     merged: Differences = {}
     metrics: dict[str, list[str]] = {}
@@ -89,7 +89,7 @@ def why_not_better(new: MetricCard, old: MetricCard) -> str:
     return "" if gain > 0 else f"{new.metric} {new.value:g} is not {better} than {old.value:g}"
 
 
-def print_pairs(pairs: Sequence[Pair], console: Console) -> None:
+def print_comparisons(pairs: Sequence[Comparison], console: Console) -> None:
     """Both values, their difference, and where the cards differ."""
     rows: list[tuple[str, ...]] = []
     for suite, found in groupby(pairs, key=lambda pair: pair.a.card.suite):
@@ -98,7 +98,7 @@ def print_pairs(pairs: Sequence[Pair], console: Console) -> None:
     print_columns(console, headings, rows, right=(1, 2, 3))
 
 
-def _cells(pair: Pair) -> tuple[str, ...]:
+def _cells(pair: Comparison) -> tuple[str, ...]:
     a, b = pair.a.card, pair.b.card
     difference = f"{b.value - a.value:+.4g}"
     names = ", ".join(pair.differing)

@@ -22,7 +22,7 @@ from unite.config.schema import RunConfig
 from unite.data.folder import ParquetFolder
 from unite.data.manifest import MANIFEST
 from unite.entry import PACKAGE
-from unite.evaluation.arguments import READERS, EvaluateArguments, check, chosen_suites
+from unite.evaluation.arguments import EvaluateArguments, check, chosen_suites, readers
 from unite.metrics.versions import library_versions
 from unite.runs import (
     EVALUATIONS,
@@ -136,7 +136,7 @@ def _data(arguments: EvaluateArguments, config: RunConfig, run: Store) -> list[A
 
 def _weights(arguments: EvaluateArguments, config: RunConfig) -> dict[str, dict[str, int]]:
     """Sizes of the pretrained files, which decide what extractors there are."""
-    if not set(READERS["extractor"]) & set(chosen_suites(arguments.suite)):
+    if not set(readers()["extractor"]) & set(chosen_suites(arguments.suite)):
         return {}
     places = weights_folders(arguments.weights or config.weights)
     return {place.uri: weights_in(place) for place in places}

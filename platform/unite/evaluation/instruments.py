@@ -1,6 +1,6 @@
-"""Instruments of a worker: models, feature extractors, data and the device, each made once.
+"""Instruments of a worker: models, data, the device and whatever a suite needs, each made once.
 
-Shapes: B batch, C channels, H height, W width.
+Shapes: B batch, K registers.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ import torch
 from torch import Tensor
 
 from unite.checkpoints.load import load
-from unite.config.schema import ImagesConfig
+from unite.config.schema import DomainConfig
 from unite.data.loader import sequential_batches
 from unite.data.shards import ShardSet
 from unite.domains import Domain, build_domain
 from unite.evaluation.arguments import Precision
 from unite.evaluation.chunks import Chunk
 from unite.evaluation.dataset import Dataset
-from unite.evaluation.images.extractors import FeatureExtractor
-from unite.evaluation.images.sources import ExtractorSource
 from unite.models.unite import UNITE
 
 LEAST_ROWS = 16
@@ -41,8 +39,8 @@ class Rows:
     sample: Any
     """Sample as the domain's model reads it."""
     labels_B: Tensor
-    pixels_BCHW: Tensor
-    """The stored images, uint8."""
+    mask_BK: Tensor | None
+    """True at registers in use; None = all."""
 
 
 @dataclass(kw_only=True)
@@ -53,7 +51,6 @@ class Instruments:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     batch_size: int = 64
     _models: dict[tuple[str, bool], UNITE] = field(default_factory=dict)
-    _extractors: dict[ExtractorSource, FeatureExtractor] = field(default_factory=dict)
     _others: dict[Any, Any] = field(default_factory=dict)
 
     def model(self, uri: str, *, ema: bool) -> UNITE:
@@ -62,12 +59,6 @@ class Instruments:
             self._models.clear()  # two models would not fit
             self._models[uri, ema] = load(uri, ema=ema, map_location=self.device)
         return self._models[uri, ema]
-
-    def extractor(self, source: ExtractorSource) -> FeatureExtractor:
-        """A feature extractor on this device; MetricError when it is not the one that was meant."""
-        if source not in self._extractors:
-            self._extractors[source] = source.build().to(self.device)
-        return self._extractors[source]
 
     def cached(self, key: Any, make: Callable[[], Any]) -> Any:
         """Anything else that is made once: `make()` on first use."""
@@ -97,13 +88,13 @@ class Instruments:
         sizes = (*range(min(num, most), LEAST_ROWS - 1, -1), *range(most + 1, num + 1), num)
         return next(size for size in sizes if num % size == 0 or num % size >= LEAST_ROWS)
 
-    def domain(self, images: ImagesConfig) -> Domain:
+    def domain(self, config: DomainConfig) -> Domain:
         """Domain of this config."""
-        return self.cached(images, lambda: build_domain(images))
+        return self.cached(config, lambda: build_domain(config))
 
-    def rows(self, data: Dataset, images: ImagesConfig, chunk: Chunk) -> Iterator[Rows]:
+    def rows(self, data: Dataset, config: DomainConfig, chunk: Chunk) -> Iterator[Rows]:
         """Batches of a chunk of the first `chunk.total` rows of a data set."""
-        domain = self.domain(images)
+        domain = self.domain(config)
         shards = self.cached(data, lambda: ShardSet.open(data.uri, data.split, domain.columns))
         batches = sequential_batches(
             shards,
@@ -129,5 +120,12 @@ class Instruments:
             rows_B=torch.from_numpy(rows_B).to(self.device),
             sample=sample,
             labels_B=labels_B,
-            pixels_BCHW=placed["image"].permute(0, 3, 1, 2),
+            mask_BK=domain.register_mask(sample),
         )
+
+
+def exact_convolutions() -> AbstractContextManager[None]:
+    """Context in which cuDNN convolves in full float32 with deterministic algorithms."""
+    return torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )

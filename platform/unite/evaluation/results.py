@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unite.evaluation.card import MetricCard
@@ -55,6 +55,13 @@ class Outcome:
         for name, data in self.files.items():
             folder.write(name, data)
         write_outcomes(folder, [self])
+
+    @classmethod
+    def load(cls, folder: Store) -> Outcome:
+        """Read what `save` wrote into a folder of its own."""
+        (outcome,) = read_outcomes(folder)
+        names = [name for name in folder.list() if name != RESULTS_FILE and folder.is_file(name)]
+        return replace(outcome, files={name: folder.read(name) for name in names})
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able fields, without the files."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from unite.checkpoints.export import CARDS_FILE
@@ -24,7 +24,6 @@ from unite.data.overlap import describe_shared
 from unite.data.shards import ShardSet, require_domain
 from unite.domains import build_domain
 from unite.evaluation.dataset import Dataset, data_folder
-from unite.evaluation.task import Subject
 from unite.runs import EVALUATIONS, read_record, read_run_config, resolve_run, run_of
 from unite.storage import Store
 
@@ -32,6 +31,25 @@ DIGEST_DIGITS = 16
 PARTS = ("train", "eval")
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The weights that are measured."""
+
+    digest: str
+    """Digest of the checkpoint's content."""
+    ema: bool = True
+    uri: str = field(compare=False)
+    """Path or URI for `unite.load`; empty = an untrained model of `config`."""
+    images: int = field(default=0, compare=False)
+    """Training images that it has seen; 0 = unknown."""
+    home: str = field(compare=False)
+    """Folder that its evaluations are kept in."""
+    config: RunConfig = field(compare=False, repr=False)
+    """Config of its run; for bare weights the fields that they tell, else defaults."""
+    trained_here: bool = field(default=True, compare=False)
+    """True if `config` is a run's, so that its training part is known."""
 
 
 @dataclass(frozen=True, kw_only=True)

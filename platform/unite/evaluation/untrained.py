@@ -8,16 +8,13 @@ from unite.config.effects import refuse_changed
 from unite.config.recipes import recipe
 from unite.config.serialise import digest
 from unite.evaluation.arguments import EvaluateArguments, check, chosen_suites
-from unite.evaluation.images.extractors import exact_convolutions
-from unite.evaluation.instruments import Instruments
+from unite.evaluation.instruments import Instruments, exact_convolutions
 from unite.evaluation.results import Outcome
-from unite.evaluation.suites.compute import ComputeSuite
-from unite.evaluation.suites.entropy import EntropySuite
-from unite.evaluation.task import Subject, Suite
+from unite.evaluation.suite import Suite
+from unite.evaluation.suites import suites_for
+from unite.evaluation.target import Subject
 from unite.storage import Store
 
-SUITES = ("entropy", "compute")
-"""Suites that measure an untrained model."""
 FOLDER = "untrained"
 """Folder below the storage with results of recipes."""
 READ = ("recipe", "suite", "storage", "seed", "entropy_bins")
@@ -31,11 +28,13 @@ def suites_of_recipe(arguments: EvaluateArguments, storage: str) -> list[Suite]:
     mean nothing without one.
     """
     config = recipe(arguments.recipe)
-    wanted = chosen_suites(arguments.suite) if arguments.suite else SUITES
-    if missing := [name for name in wanted if name not in SUITES]:
+    kinds = {name: entry.load() for name, entry in suites_for(config.domain).items()}
+    able = tuple(name for name, kind in kinds.items() if kind.untrained)
+    wanted = chosen_suites(arguments.suite, config.domain) if arguments.suite else able
+    if missing := [name for name in wanted if name not in able]:
         raise ValueError(
             f"--suite {' '.join(missing)} needs a trained run and its data, and --recipe "
-            f"{arguments.recipe} is neither: take --suite {' '.join(SUITES)}, or train it and name "
+            f"{arguments.recipe} is neither: take --suite {' '.join(able)}, or train it and name "
             "the run with --run"
         )
     others = [item.name for item in fields(arguments) if item.name not in READ]
@@ -44,13 +43,7 @@ def suites_of_recipe(arguments: EvaluateArguments, storage: str) -> list[Suite]:
     name = f"{arguments.recipe}-{digest(config)}-seed-{arguments.seed}"
     home = (Store.open(arguments.storage or storage) / FOLDER / name).uri
     subject = Subject(digest=name, ema=False, uri="", home=home, config=config)
-    makers = {
-        "entropy": lambda: EntropySuite(
-            total=1, home=home, subject=subject, bins=arguments.entropy_bins, seed=arguments.seed
-        ),
-        "compute": lambda: ComputeSuite(total=1, home=home, subject=subject),
-    }
-    return [makers[suite]() for suite in wanted]
+    return [kinds[suite].of_untrained(arguments, subject) for suite in wanted]
 
 
 def evaluate_untrained(suites: list[Suite]) -> list[Outcome]:

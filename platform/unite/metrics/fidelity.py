@@ -65,7 +65,7 @@ class FidelityPlan:
 
 @dataclass
 class FidelityStatistics:
-    """Sums over the samples of one or more chunks. `update` and `add` change it in place."""
+    """Sums over the samples of one or more chunks. `update` and `merge` change it in place."""
 
     plan: FidelityPlan
     moments: Moments
@@ -91,7 +91,7 @@ class FidelityStatistics:
         """
         total = cls.zeros(plan)
         for chunk in chunks:
-            total.add(chunk)
+            total.merge(chunk)
         total.check_complete()
         return total
 
@@ -118,13 +118,13 @@ class FidelityStatistics:
         rows = torch.from_numpy(kept).to(features_BF.device)
         self.kept_features.append(features_BF[rows].float().cpu().numpy())
 
-    def add(self, other: FidelityStatistics) -> None:
+    def merge(self, other: FidelityStatistics) -> None:
         """Count in another chunk of the same plan."""
         if other.plan != self.plan:
             raise MetricError(f"chunks of two plans cannot be added: {self.plan}, {other.plan}")
-        self.moments.add(other.moments)
+        self.moments.merge(other.moments)
         if self.scores is not None and other.scores is not None:
-            self.scores.add(other.scores)
+            self.scores.merge(other.scores)
         self.indices += other.indices
         self.kept_indices += other.kept_indices
         self.kept_features += other.kept_features
@@ -143,9 +143,9 @@ class FidelityStatistics:
                 f"(first: {repeated[:3].tolist()}): chunks are missing or overlap"
             )
 
-    def gaussian(self) -> Gaussian:
+    def result(self) -> Gaussian:
         """Mean and covariance of the features."""
-        return Gaussian(self.moments.mean(), self.moments.covariance())
+        return Gaussian(*self.moments.result())
 
     def kept(self) -> tuple[np.ndarray, np.ndarray]:
         """Indices (M,) and features (M, F) of the kept samples, in the order of their index."""
@@ -164,20 +164,18 @@ class FidelityStatistics:
         flat["indices"] = _joined(self.indices, np.int64)
         return flat | {"kept/indices": indices, "kept/features": features_MF}
 
-    @classmethod
-    def from_arrays(
-        cls, plan: FidelityPlan, arrays: Mapping[str, np.ndarray]
-    ) -> FidelityStatistics:
-        """Inverse of `to_arrays`; MetricError when the arrays are of another plan."""
-        moments = Moments.from_arrays(_part(arrays, "moments"))
-        scores = ScoreSums.from_arrays(_part(arrays, "scores")) if plan.num_classes else None
+    def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> FidelityStatistics:
+        """Statistics of what `to_arrays` gave; MetricError when that is of another plan."""
+        plan = self.plan
+        moments = self.moments.from_arrays(_part(arrays, "moments"))
+        scores = self.scores and self.scores.from_arrays(_part(arrays, "scores"))
         if moments.num_features != plan.num_features:
             raise MetricError(
                 f"a stored chunk has {moments.num_features} features and the extractor "
                 f"{plan.num_features}: remove the chunks of the earlier extractor"
             )
         kept = _part(arrays, "kept")
-        return cls(
+        return FidelityStatistics(
             plan, moments, scores, [arrays["indices"]], [kept["indices"]], [kept["features"]]
         )
 
@@ -191,9 +189,9 @@ def fidelity_metrics(
     and coverage when the real side kept features. `_std` is a spread over splits or subsets.
     MetricError when the sides do not fit.
     """
-    values = {"fid": real.distance(statistics.gaussian())}
+    values = {"fid": real.distance(statistics.result())}
     if statistics.scores is not None:
-        values["is"], values["is_std"] = statistics.scores.score()
+        values["is"], values["is_std"] = statistics.scores.result()
     if real_kept_MF is not None:
         fake, kept = torch.from_numpy(statistics.kept()[1]), torch.from_numpy(real_kept_MF)
         kid = kernel_distance(fake, kept)

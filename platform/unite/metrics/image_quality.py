@@ -8,18 +8,20 @@ H height, W width.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from unite.domains.images import SMALLEST_ERROR
 from unite.metrics.moments import MetricError
 from unite.metrics.specs import higher_is_better
 
+SMALLEST_ERROR = 1e-10
+"""Mean squared error that PSNR is cut off at (100 dB)."""
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
 SSIM_K1, SSIM_K2 = 0.01, 0.03
@@ -112,7 +114,7 @@ def eight_bit_metrics(recon_pixels_BCHW: Tensor, pixels_BCHW: Tensor) -> dict[st
 
 @dataclass
 class ReconstructionTotals:
-    """Sums over images, and the `worst` lowest by `worst_by`. `update` and `add` change it.
+    """Sums over images, and the `worst` lowest by `worst_by`. `update` and `merge` change it.
 
     Which images are worst does not depend on the order of chunks; sums do not either when the
     driver adds chunks in the order of their index.
@@ -135,31 +137,24 @@ class ReconstructionTotals:
         cases = zip(arrays[self.worst_by].tolist(), indices.tolist(), strict=True)
         self._count(len(indices), sums, cases)
 
-    def add(self, other: ReconstructionTotals) -> None:
+    def merge(self, other: ReconstructionTotals) -> None:
         """Add the counts of `other`."""
         if other.num:
             self._count(other.num, other.sums, other.worst_cases)
 
-    def means(self) -> dict[str, float]:
+    def result(self) -> dict[str, float]:
         """Mean of each metric; MetricError without images."""
         if not self.num:
             raise MetricError("no image was reconstructed")
         return {name: total / self.num for name, total in self.sums.items()}
 
-    def to_dict(self) -> dict[str, object]:
-        """JSON-able fields."""
-        return {
-            "worst": self.worst,
-            "worst_by": self.worst_by,
-            "num": self.num,
-            "sums": dict(self.sums),
-            "worst_cases": [list(case) for case in self.worst_cases],
-        }
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """One array that holds the fields as JSON."""
+        return {"totals": np.array(json.dumps(asdict(self)))}
 
-    @classmethod
-    def from_dict(cls, content: Mapping[str, object]) -> ReconstructionTotals:
-        """Inverse of `to_dict`, also after JSON."""
-        totals = cls(**content)  # type: ignore[arg-type]
+    def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> ReconstructionTotals:
+        """Totals of what `to_arrays` gave."""
+        totals = ReconstructionTotals(**json.loads(str(arrays["totals"])))
         totals.worst_cases = [(float(value), int(index)) for value, index in totals.worst_cases]
         return totals
 

@@ -19,7 +19,7 @@ from unite.metrics.moments import MetricError, check_features
 
 @dataclass
 class ScoreSums:
-    """Running sums per split, float64. `update` and `add` change them in place."""
+    """Running sums per split, float64. `update` and `merge` change them in place."""
 
     num_S: Tensor
     """Number of samples."""
@@ -54,13 +54,13 @@ class ScoreSums:
         self.negentropy_S += member_SB @ (p_BC * log_p_BC).sum(dim=1)
         self.p_SC += member_SB @ p_BC
 
-    def add(self, other: ScoreSums) -> None:
+    def merge(self, other: ScoreSums) -> None:
         """Add the counts of `other`."""
         for name in ("num_S", "negentropy_S", "p_SC"):
             mine = getattr(self, name)
             mine += getattr(other, name).to(mine.device)
 
-    def score(self) -> tuple[float, float]:
+    def result(self) -> tuple[float, float]:
         """Mean and standard deviation over the splits; MetricError when a split is empty."""
         if bool((self.num_S == 0).any()):
             raise MetricError(
@@ -80,8 +80,7 @@ class ScoreSums:
             "p": self.p_SC.cpu().numpy(),
         }
 
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> ScoreSums:
-        """Inverse of `to_arrays`; the arrays are copied."""
+    def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> ScoreSums:
+        """Sums of what `to_arrays` gave; the arrays are copied."""
         names = ("num", "negentropy", "p")
-        return cls(*(torch.from_numpy(np.array(arrays[name], np.float64)) for name in names))
+        return ScoreSums(*(torch.from_numpy(np.array(arrays[name], np.float64)) for name in names))

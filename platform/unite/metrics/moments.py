@@ -42,7 +42,7 @@ def check_features(features_BF: Tensor, num_features: int | None = None) -> Tens
 
 @dataclass
 class Moments:
-    """Running sums over samples. `update` and `add` change it in place."""
+    """Running sums over samples. `update` and `merge` change it in place."""
 
     num: int
     sum_F: Tensor
@@ -70,7 +70,7 @@ class Moments:
         for part in parts:
             if total is None:
                 total = cls.zeros(part.num_features, part.sum_F.device)
-            total.add(part)
+            total.merge(part)
         if total is None:
             raise MetricError("there are no moments to add: no chunk of samples was finished")
         return total
@@ -87,7 +87,7 @@ class Moments:
         self.sum_F += x_BF.sum(dim=0)
         self.outer_FF.addmm_(x_BF.T, x_BF)
 
-    def add(self, other: Moments) -> None:
+    def merge(self, other: Moments) -> None:
         """Add the counts of `other`; MetricError when the widths differ."""
         if other.num_features != self.num_features:
             raise MetricError(
@@ -111,6 +111,10 @@ class Moments:
         covariance_FF = (centred_FF + centred_FF.T) / (2 * (self.num - 1))
         return covariance_FF.cpu().numpy()
 
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean (F,) and unbiased covariance (F, F); MetricError under 2 samples."""
+        return self.mean(), self.covariance()
+
     def _require(self, least: int) -> None:
         if self.num < least:
             raise MetricError(f"{self.num} samples were counted; at least {least} are needed")
@@ -123,10 +127,9 @@ class Moments:
             "outer": self.outer_FF.cpu().numpy(),
         }
 
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Moments:
-        """Inverse of `to_arrays`; the arrays are copied."""
-        return cls(
+    def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> Moments:
+        """Moments of what `to_arrays` gave; the arrays are copied."""
+        return Moments(
             int(arrays["num"]),
             torch.from_numpy(np.array(arrays["sum"], np.float64)),
             torch.from_numpy(np.array(arrays["outer"], np.float64)),

@@ -10,24 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from unite.metrics.passes import (
-    Condition,
-    check_levels,
-    condition_labels,
-    denoise_rows,
-    tokenize_rows,
-)
-from unite.sampling.grid import image_grid
-
-if TYPE_CHECKING:
-    from unite.domains.base import Domain
-    from unite.models.unite import UNITE
+from unite.metrics.passes import Condition, check_levels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,24 +56,12 @@ class TrajectorySums:
         self.num_samples = 0
         self.sums: dict[str, np.ndarray] = {}
 
-    @torch.inference_mode()
-    def add(
-        self, model: UNITE, sample: Any, rows_B: Tensor, labels_B: Tensor | None = None
-    ) -> list[Any]:
-        """Add a batch; returns its reconstructions, one per level and last D(z0).
-
-        `rows_B`: int64 row numbers in the data set, on the model's device. ValueError when the
-        generation pass is to see labels and none are given.
-        """
-        reconstructions = decode_trajectory(self.config, model, sample, rows_B, labels_B)
-        # The model's type promises only the part of the domain that the model itself needs.
-        domain = cast("Domain", model.domain)
-        qualities = [domain.reconstruction_metrics(each, sample) for each in reconstructions]
+    def update(self, qualities: Sequence[Mapping[str, Tensor]]) -> None:
+        """Count a batch in: its metrics by name, each (B,), at every level and last of D(z0)."""
         for name in qualities[0]:
             totals = np.array([float(quality[name].double().sum()) for quality in qualities])
             self.sums[name] = self.sums.get(name, 0.0) + totals
-        self.num_samples += rows_B.shape[0]
-        return reconstructions
+        self.num_samples += len(next(iter(qualities[0].values())))
 
     def merge(self, other: TrajectorySums) -> None:
         """Add another worker's sums. ValueError when it measured something else."""
@@ -95,18 +71,15 @@ class TrajectorySums:
             self.sums[name] = self.sums.get(name, 0.0) + totals
         self.num_samples += other.num_samples
 
-    def state(self) -> dict[str, np.ndarray]:
+    def to_arrays(self) -> dict[str, np.ndarray]:
         """Everything but the config, as arrays."""
         return {**self.sums, "num_samples": np.array(self.num_samples)}
 
-    @classmethod
-    def from_state(
-        cls, config: TrajectoryConfig, state: Mapping[str, np.ndarray]
-    ) -> TrajectorySums:
-        """Inverse of `state`."""
-        sums = cls(config)
-        sums.num_samples = int(state["num_samples"])
-        sums.sums = {k: np.array(v) for k, v in state.items() if k != "num_samples"}
+    def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> TrajectorySums:
+        """Sums of what `to_arrays` gave."""
+        sums = TrajectorySums(self.config)
+        sums.num_samples = int(arrays["num_samples"])
+        sums.sums = {k: np.array(v) for k, v in arrays.items() if k != "num_samples"}
         return sums
 
     def result(self) -> Trajectory:
@@ -118,28 +91,3 @@ class TrajectorySums:
             num_samples=self.num_samples,
             metrics={name: totals / self.num_samples for name, totals in self.sums.items()},
         )
-
-
-@torch.inference_mode()
-def decode_trajectory(
-    config: TrajectoryConfig,
-    model: UNITE,
-    sample: Any,
-    rows_B: Tensor,
-    labels_B: Tensor | None = None,
-) -> list[Any]:
-    """The domain's reconstructions D(z_hat(z_t)) in the order of `config.levels`, then D(z0)."""
-    labels_B = condition_labels(config.condition, labels_B)
-    mask_BK = model.domain.register_mask(sample)
-    z0_BKD = tokenize_rows(model, sample, rows_B, seed=config.seed)
-    latents = [
-        denoise_rows(model, z0_BKD, t, rows_B, seed=config.seed, labels_B=labels_B, mask_BK=mask_BK)
-        for t in config.levels
-    ]
-    return [model.decode(latent_BKD, mask_BK) for latent_BKD in [*latents, z0_BKD]]
-
-
-def trajectory_grid(domain: Domain, sample: Any, reconstructions: Sequence[Any]) -> np.ndarray:
-    """Picture of a batch, uint8 (H, W, C): inputs on top, below them one row per reconstruction."""
-    pictures = [domain.render(each) for each in [sample, *reconstructions]]
-    return image_grid(torch.cat(pictures).cpu().numpy(), columns=pictures[0].shape[0])

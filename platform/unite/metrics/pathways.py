@@ -19,9 +19,9 @@ Shapes: B images, K registers, H width, L blocks, T levels, N rows of a batch, M
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -29,17 +29,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from unite.flow.random import Purpose, stream_keys
-from unite.metrics.passes import (
-    Condition,
-    check_levels,
-    condition_labels,
-    denoise_rows,
-    tokenize_rows,
-)
+from unite.metrics.passes import Condition, check_levels
 from unite.metrics.similarity import cka_from_sums, cknna
 
-if TYPE_CHECKING:
-    from unite.models.unite import UNITE
+Pass = tuple[Tensor, Sequence[Tensor]]
+"""A pass of the Generative Encoder: its latents (B, K, D), and each block's registers (B, K, H)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,31 +104,27 @@ class Alignment:
 
 
 class AlignmentSums:
-    """Running float64 sums, and the rows kept for CKNNA. Mergeable.
-
-    Workers `add` batches and hand over `state()`, plain arrays for the network or an npz file;
-    the driver merges the `from_state` of each and asks for the `result`.
-    """
+    """Running float64 sums, and the rows kept for CKNNA."""
 
     def __init__(self, config: AlignmentConfig) -> None:
         self.config = config
         self._sums: dict[str, Tensor] = {}
         self._kept: dict[str, Tensor] = {}
 
-    @torch.inference_mode()
-    def add(
-        self, model: UNITE, sample: Any, rows_B: Tensor, labels_B: Tensor | None = None
+    def update(
+        self,
+        rows_B: Tensor,
+        tokenization: Pass,
+        generation: Iterable[Pass],
+        mask_BK: Tensor | None = None,
     ) -> None:
-        """Run both passes on a batch and add their results; all on the model's device.
+        """Count a batch in: its tokenization pass, and its generation pass at every level.
 
-        `rows_B`: int64 row numbers in the data set. ValueError when the generation pass is to see
-        labels and none are given.
+        `rows_B`: int64 row numbers in the data set. `generation` is read level by level, so that
+        one level's activations are in memory at a time. `mask_BK` is True at registers that are
+        no padding; None = all.
         """
-        config = self.config
-        labels_B = condition_labels(config.condition, labels_B)
-        mask_BK = model.domain.register_mask(sample)
-        x_blocks: list[Tensor] = []
-        z0_BKD = tokenize_rows(model, sample, rows_B, seed=config.seed, activations=x_blocks)
+        z0_BKD, x_blocks = tokenization
         real_BK = torch.ones_like(z0_BKD[..., 0], dtype=torch.bool) if mask_BK is None else mask_BK
         x_rows = [self._rows(x, real_BK) for x in x_blocks]
         self._start(len(x_rows), x_rows[0].shape[-1], z0_BKD.device)
@@ -142,12 +132,7 @@ class AlignmentSums:
         keys_N = self._row_keys(rows_B, real_BK)
         old, new = self._lowest(keys_N)
         y_new = []
-        for level, t in enumerate(config.levels):
-            y_blocks: list[Tensor] = []
-            z_hat_BKD = denoise_rows(
-                model, z0_BKD, t, rows_B,
-                seed=config.seed, labels_B=labels_B, mask_BK=mask_BK, activations=y_blocks,
-            )  # fmt: skip
+        for level, (z_hat_BKD, y_blocks) in enumerate(generation):
             self._sums["latent_cosine"][level] += _cosine(z0_BKD, z_hat_BKD, real_BK)
             for block, (x, y) in enumerate(zip(x_blocks, y_blocks, strict=True)):
                 self._sums["cosine"][level, block] += _cosine(x, y, real_BK)
@@ -172,15 +157,14 @@ class AlignmentSums:
             for name, value in self._kept.items()
         }
 
-    def state(self) -> dict[str, np.ndarray]:
+    def to_arrays(self) -> dict[str, np.ndarray]:
         """Everything but the config, as arrays; empty before the first batch."""
         return {k: v.cpu().numpy() for k, v in {**self._sums, **self._kept}.items()}
 
-    @classmethod
-    def from_state(cls, config: AlignmentConfig, state: Mapping[str, np.ndarray]) -> AlignmentSums:
-        """Inverse of `state`."""
-        sums = cls(config)
-        tensors = {name: torch.tensor(value) for name, value in state.items()}
+    def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> AlignmentSums:
+        """Sums of what `to_arrays` gave."""
+        sums = AlignmentSums(self.config)
+        tensors = {name: torch.tensor(value) for name, value in arrays.items()}
         sums._kept = {name: tensors.pop(name) for name in ("keys", "x", "y") if name in tensors}
         sums._sums = tensors
         return sums

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from unite.evaluation.arguments import SUITES
 from unite.evaluation.results import RESULTS_FILE, Outcome, Row, read_outcomes
 from unite.metrics.moments import MetricError
 from unite.runs import EVALUATIONS
@@ -21,7 +20,7 @@ from unite.tracking import RunFiles, TrackingError
 
 UNREADABLE = (MetricError, StorageError, ValueError, KeyError, TypeError)
 AGAIN = "python jobs/evaluate.py --run {run} does it again"
-TASK_FOLDER = re.compile(rf"(?P<suite>{'|'.join(SUITES)})-[0-9a-f]{{16}}")
+TASK_FOLDER = re.compile(r"(?P<suite>.+)-[0-9a-f]{16}")
 PICTURES_IN_MLFLOW = "evaluation/{suite}/{name}"
 Parsed = TypeVar("Parsed")
 

@@ -13,19 +13,11 @@ import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from unite.config.schema import SamplingConfig
 from unite.evaluation.arguments import EvaluateArguments, without_effect
-from unite.evaluation.guidance import SUITE as SWEEP
-from unite.evaluation.guidance import at_scale
 from unite.evaluation.images.extractors import EXTRACTORS
-from unite.evaluation.images.preparation import fitted_sources
-from unite.evaluation.images.sources import AUTO, SMALL, ExtractorSource
-from unite.evaluation.plan import NEEDS_FEATURES, Ingredients, suites_of
-from unite.evaluation.results import RESULTS_FILE, read_outcomes
-from unite.evaluation.suites.generation import Generation
-from unite.evaluation.sweep import SCALES
-from unite.evaluation.target import Target
-from unite.evaluation.task import Subject, Suite
+from unite.evaluation.images.sources import AUTO, SMALL
+from unite.evaluation.suite import Suite
+from unite.evaluation.target import Subject, Target
 from unite.runs import is_builtin
 from unite.storage import Store
 
@@ -47,59 +39,39 @@ class Measurement:
     """One of these checkpoints, with its data."""
     request: EvaluateArguments
     """Arguments of `jobs/evaluate.py`, with one suite; `run` is filled in for each checkpoint."""
-    places: tuple[str, ...] = ()
-    """Extractors, as they were chosen."""
-    _asked: Suite | None = None
+    opened: Suite
+    """The suite of that checkpoint, as it was asked for."""
     _made: Suite | None = None
     _is_looked_for: bool = False
 
     @classmethod
-    def of(
-        cls, suite: str, target: Target, arguments: EvaluateArguments, places: tuple[str, ...]
-    ) -> Measurement:
+    def of(cls, suite: Suite, target: Target, arguments: EvaluateArguments) -> Measurement:
         """One suite of a request."""
-        chosen = replace(absolute(arguments), suite=(suite,), run="", storage=target.storage)
+        name = suite.suite
+        chosen = replace(absolute(arguments), suite=(name,), run="", storage=target.storage)
         defaults = EvaluateArguments()
-        others = without_effect(chosen, (suite,))  # they belong to the request's other suites
+        others = without_effect(chosen, (name,))  # they belong to the request's other suites
         chosen = replace(chosen, **{name: getattr(defaults, name) for name in others})
-        places = places if suite in NEEDS_FEATURES else ()
-        return cls(target=target, request=chosen, places=places)
+        return cls(target=target, request=chosen, opened=suite)
 
     @property
     def suite(self) -> str:
         """Name of the suite."""
-        return self.request.suite[0]
-
-    @property
-    def is_searched(self) -> bool:
-        """True if the guidance scale is searched."""
-        return self.request.cfg_sweep or self.request.cfg_adaptive
+        return self.opened.suite
 
     def as_asked(self, subject: Subject) -> Suite:
-        """Task of a checkpoint with its extractors as they were asked for: it names a pair."""
-        self._asked = self._asked or self._task(())
-        return replace(self._asked, subject=subject, home=subject.home)
+        """Suite of a checkpoint with its needs as they were asked for: it names a pair."""
+        return replace(self.opened.as_asked, subject=subject, home=subject.home)
 
     def as_made(self, subject: Subject, *, look_again: bool = True) -> Suite | None:
-        """Task of a checkpoint as it is evaluated; None while its extractor is not fitted yet.
+        """Suite of a checkpoint as it is evaluated; None while its extractor is not fitted yet.
 
         Without `look_again` an extractor that was not there is not looked for a second time.
         """
         if self._made is None and (look_again or not self._is_looked_for):
-            config, self._is_looked_for = self.target.subject.config, True
-            weights = self.request.weights or config.weights
-            sources = fitted_sources(
-                self.places, self.target.train, config.domain, self.target.storage, weights
-            )
-            self._made = None if sources is None else self._task(sources)
+            self._is_looked_for = True
+            self._made = self.opened.resolved()
         return self._made and replace(self._made, subject=subject, home=subject.home)
-
-    def _task(self, sources: tuple[ExtractorSource, ...]) -> Suite:
-        ingredients = Ingredients(target=self.target, arguments=self.request, sources=sources)
-        (task,) = suites_of(ingredients)
-        if isinstance(task, Generation) and self.is_searched:
-            return at_scale(task, SamplingConfig.cfg_scale)  # the sweep chooses it
-        return task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +114,7 @@ class Pair:
         request = self.measurement.request
         content = {
             "task": self.measurement.as_asked(self.subject).digest,
-            "extractors": self.measurement.places,
+            "extractors": self.measurement.opened.needs,
             "sweep": [request.cfg_sweep, request.cfg_adaptive],
         }
         text = json.dumps(content, sort_keys=True)
@@ -155,21 +127,8 @@ class Pair:
 
     def has_result(self, *, look_again: bool = True) -> bool:
         """True if the numbers are there, whoever asked for them; `look_again` as of `as_made`."""
-        task = self.measurement.as_made(self.subject, look_again=look_again)
-        if task is None:
-            return False
-        if not self.measurement.is_searched:
-            return task.folder.is_file(RESULTS_FILE)
-        assert isinstance(task, Generation)
-        return any(self._is_best_of_sweep(at_scale(task, scale)) for scale in SCALES)
-
-    def _is_best_of_sweep(self, task: Generation) -> bool:
-        """True if a sweep of the requested kind has ended at this scale."""
-        found = task.folder / SWEEP
-        if not (task.folder.is_file(RESULTS_FILE) and found.is_file(RESULTS_FILE)):
-            return False
-        (outcome,) = read_outcomes(found)
-        return outcome.rows[0].card.details["adaptive"] == self.measurement.request.cfg_adaptive
+        made = self.measurement.as_made(self.subject, look_again=look_again)
+        return made is not None and made.is_kept()
 
 
 def absolute(arguments: EvaluateArguments) -> EvaluateArguments:

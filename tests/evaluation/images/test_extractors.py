@@ -1,15 +1,8 @@
 import pytest
 import torch
 
-from unite.evaluation.images.extractors import (
-    INCEPTION,
-    INCEPTION_DIGEST,
-    INCEPTION_FILE,
-    ExtractorId,
-    Pixels,
-    build_extractor,
-    metric_name,
-)
+from unite.evaluation.images.extractors import INCEPTION, INCEPTION_FILE, Pixels, build_extractor
+from unite.evaluation.images.features import INCEPTION_DIGEST, ExtractorId, metric_name
 from unite.metrics.moments import MetricError
 from unite.weights import MissingWeightsError
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from unite.evaluation.images.extractors import Features, Pixels
+from unite.evaluation.images.extractors import Pixels
+from unite.evaluation.images.features import Features
 from unite.evaluation.images.guards import ImageGuard, bias_warning, self_test
 from unite.metrics.moments import MetricError
 

@@ -10,8 +10,9 @@ import torch_fidelity
 from PIL import Image
 from torch_fidelity import feature_extractor_inceptionv3 as theirs
 
-from unite.evaluation.images.extractors import INCEPTION, Inception, build_extractor, metric_name
-from unite.evaluation.images.reference import Made, Reference
+from unite.evaluation.images.extractors import INCEPTION, Inception, build_extractor
+from unite.evaluation.images.features import metric_name
+from unite.evaluation.images.reference import Origin, Reference
 from unite.metrics.fidelity import FidelityPlan, FidelityStatistics
 
 NUM = 20
@@ -97,7 +98,7 @@ def test_fid_and_inception_score_agree_with_torch_fidelity(weights_folder, tmp_p
     # Without the published weights it is not FID, whoever vouches for them.
     name = f"{INCEPTION}-{digest[:8]}"
     assert metric_name(extractor) == f"fd-{name}"
-    reference = Reference.of(statistics_of(extractor, real), extractor, Made())
+    reference = Reference.of(statistics_of(extractor, real), extractor, Origin())
     found = reference.metrics(statistics_of(extractor, fake))
     assert expected["frechet_inception_distance"] > 0.1
     assert expected["inception_score_mean"] > 1.01

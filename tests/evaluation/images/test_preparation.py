@@ -19,8 +19,9 @@ from unite.drivers.evaluate import evaluate
 from unite.drivers.features import fit_extractor, make_reference
 from unite.evaluation.arguments import FitArguments, ReferenceArguments
 from unite.evaluation.chunks import partition, read_chunk
-from unite.evaluation.dataset import Dataset, images_of
+from unite.evaluation.dataset import Dataset
 from unite.evaluation.images.fitting import FitTask, default_options
+from unite.evaluation.images.reading import images_of
 from unite.evaluation.images.reference import Reference
 from unite.evaluation.instruments import Instruments
 from unite.metrics.moments import MetricError

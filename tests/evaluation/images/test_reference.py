@@ -3,13 +3,13 @@ import pytest
 import torch
 
 from unite.evaluation.images.extractors import Pixels
-from unite.evaluation.images.reference import Made, Reference
+from unite.evaluation.images.reference import Origin, Reference
 from unite.metrics.fidelity import FidelityPlan, FidelityStatistics
 from unite.metrics.moments import MetricError, Moments
 from unite.storage import StorageError
 
 EXTRACTOR = Pixels((1, 2, 3))
-MADE = Made(data="digits", data_digest="d" * 64, split="train", image_rule="x * 255 truncated")
+MADE = Origin(data="digits", data_digest="d" * 64, split="train", image_rule="x * 255 truncated")
 
 
 def images(num: int, seed: int = 0) -> torch.Tensor:
@@ -65,10 +65,10 @@ def test_digest_follows_the_content(reference):
     histogram = reference.label_histogram
     other_data = Reference.of(statistics_of(50, 1), EXTRACTOR, MADE, label_histogram=histogram)
     assert other_data.digest != reference.digest
-    other_rule = Made(data="digits", data_digest="d" * 64, split="train", image_rule="rounded")
+    other_rule = Origin(data="digits", data_digest="d" * 64, split="train", image_rule="rounded")
     other = Reference.of(statistics_of(50), EXTRACTOR, other_rule, label_histogram=histogram)
     assert other.digest != reference.digest
-    elsewhere = Made(**{**vars(MADE), "data": "s3://bucket/digits"})
+    elsewhere = Origin(**{**vars(MADE), "data": "s3://bucket/digits"})
     moved = Reference.of(statistics_of(50), EXTRACTOR, elsewhere, label_histogram=histogram)
     assert moved.digest == reference.digest
     assert reference.with_root().digest == reference.digest

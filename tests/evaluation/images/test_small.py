@@ -6,7 +6,8 @@ import torch_fidelity
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from unite.evaluation.images.extractors import Pixels, build_extractor, metric_name
+from unite.evaluation.images.extractors import Pixels, build_extractor
+from unite.evaluation.images.features import metric_name
 from unite.evaluation.images.small import CARD_FILE, FitOptions, SmallExtractor, fit_extractor
 from unite.evaluation.images.torch_fidelity import register_extractor
 from unite.metrics.frechet import frechet_distance

@@ -1,7 +1,8 @@
 import pytest
 
 from unite.config.schema import ImagesConfig
-from unite.evaluation.images.extractors import INCEPTION, INCEPTION_DIGEST, INCEPTION_FILE
+from unite.evaluation.images.extractors import INCEPTION, INCEPTION_FILE
+from unite.evaluation.images.features import INCEPTION_DIGEST
 from unite.evaluation.images.sources import SMALL, ExtractorSource, choose, small_name
 from unite.metrics.moments import MetricError
 from unite.weights import MissingWeightsError
@@ -18,21 +19,21 @@ def no_weights(tmp_path, monkeypatch):
 
 
 def test_digits_get_a_fitted_extractor_and_pixels():
-    assert choose(("auto",), DIGITS).places == (SMALL, "pixels")
+    assert choose(("auto",), DIGITS) == ((SMALL, "pixels"), ())
 
 
 def test_small_photographs_get_inception_where_its_file_is(monkeypatch):
-    choice = choose((), CIFAR)
-    assert choice.places == (SMALL,)
-    assert INCEPTION_FILE in choice.remarks[0]
+    places, remarks = choose((), CIFAR)
+    assert places == (SMALL,)
+    assert INCEPTION_FILE in remarks[0]
     monkeypatch.setattr("unite.evaluation.images.sources.build_extractor", lambda *_, **__: None)
-    assert choose((), CIFAR).places == (INCEPTION,)
+    assert choose((), CIFAR) == ((INCEPTION,), ())
 
 
 def test_without_inception_the_remark_says_which_file_to_fetch():
-    choice = choose(("auto",), IMAGENET)
-    assert choice.places == (SMALL,)
-    (remark,) = choice.remarks
+    places, remarks = choose(("auto",), IMAGENET)
+    assert places == (SMALL,)
+    (remark,) = remarks
     assert INCEPTION_FILE in remark
     assert INCEPTION_DIGEST in remark
 

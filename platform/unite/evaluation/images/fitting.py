@@ -6,13 +6,13 @@ import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
 from unite.config.names import check_name
 from unite.config.schema import ImagesConfig
-from unite.evaluation.chunks import Arrays, Chunk, partition
+from unite.evaluation.chunks import Chunk, partition
 from unite.evaluation.dataset import Dataset
 from unite.evaluation.images.small import (
     CARD_FILE,
@@ -23,7 +23,8 @@ from unite.evaluation.images.small import (
 )
 from unite.evaluation.images.sources import image_shape, small_name
 from unite.evaluation.instruments import Instruments, Rows
-from unite.evaluation.task import Task
+from unite.evaluation.suite import Task
+from unite.metrics.accumulator import Totals
 from unite.storage import Store
 from unite.words import count, duration
 
@@ -121,15 +122,19 @@ class FitTask(Task):
         """Fit and keep the extractor."""
         self.fit(instruments).save(self.out)
 
-    def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
-        """Fit and keep the extractor; there are no other results."""
+    def totals(self, label: str, device: torch.device | str = "cpu") -> Totals:
+        """Nothing is counted: the extractor is the result."""
         return {}
+
+    def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
+        """Nothing is counted."""
 
     def fit(self, instruments: Instruments) -> SmallExtractor:
         """Train on the images and labels of the set."""
         batches = list(self._rows(instruments))
+        domain = instruments.domain(self.images)
         return fit_extractor(
-            torch.cat([rows.pixels_BCHW.cpu() for rows in batches]),
+            torch.cat([domain.render(rows.sample).cpu() for rows in batches]).permute(0, 3, 1, 2),
             torch.cat([rows.labels_B.cpu() for rows in batches]),
             name=self.name,
             seed=self.seed,

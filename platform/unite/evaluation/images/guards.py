@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unite.evaluation.images.extractors import FeatureExtractor
+from unite.evaluation.images.features import FeatureExtractor
 from unite.metrics.frechet import Gaussian
 from unite.metrics.moments import MetricError, Moments, check_features
 

@@ -1,9 +1,11 @@
-"""Preparation before samples are counted: fitted extractors and reference statistics."""
+"""Preparation of the image suites: fitted extractors and reference statistics, made once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Self
 
 import torch
 
@@ -16,96 +18,122 @@ from unite.evaluation.dataset import Dataset
 from unite.evaluation.images.fitting import FitTask
 from unite.evaluation.images.guards import self_test
 from unite.evaluation.images.reference import Reference
-from unite.evaluation.images.sources import SMALL, Choice, ExtractorSource
+from unite.evaluation.images.small import FitOptions
+from unite.evaluation.images.sources import SMALL, ExtractorSource, choose
 from unite.evaluation.images.statistics import FOLDER as REFERENCES
 from unite.evaluation.images.statistics import ReferenceTask, reference_uri
-from unite.evaluation.task import Work, read_chunks, work_of
+from unite.evaluation.suite import Run, work_items
+from unite.metrics.moments import MetricError
 from unite.storage import Store
-
-Run = Callable[[str, Sequence[Work]], None]
-"""Function of (title, work) that computes the unfinished part of the work."""
 
 TEST_IMAGES = 16
 """Real images that an extractor is tested with."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Features:
-    """Extractors and, for each, the file of its reference statistics."""
+class Extractors:
+    """Extractors that were asked for on a data set, and their place in the storage."""
 
-    sources: tuple[ExtractorSource, ...]
-    references: tuple[str, ...]
+    places: tuple[str, ...]
+    """Names and folders; SMALL stands for the one that is fitted on the data set."""
+    remarks: tuple[str, ...] = ()
+    """Reasons for the choice, where it is not the usual one."""
+    data: Dataset
+    images: ImagesConfig
+    storage: str
+    """Storage that keeps extractors and references."""
+    weights: str = ""
+    """Folder or URI of pretrained files."""
 
-
-def prepare_sources(
-    choice: Choice, data: Dataset, images: ImagesConfig, storage: str, weights: str, run: Run
-) -> tuple[ExtractorSource, ...]:
-    """The chosen extractors; the small one is fitted unless the storage has it."""
-    if SMALL in choice.places:
-        task = FitTask.of(data, images, storage)
-        run(task.title, work_of(task))
-    sources = fitted_sources(choice.places, data, images, storage, weights)
-    assert sources is not None
-    return sources
-
-
-def fitted_sources(
-    places: Sequence[str], data: Dataset, images: ImagesConfig, storage: str, weights: str
-) -> tuple[ExtractorSource, ...] | None:
-    """The extractors at `places`; None while the small one of the data set is not fitted."""
-    sources = []
-    for place in places:
-        if place == SMALL:
-            task = FitTask.of(data, images, storage)
-            if not all(work.finished for work in work_of(task)):
-                return None
-            place = task.out
-        sources.append(ExtractorSource.open(place, images, weights))
-    return tuple(sources)
-
-
-def prepare_references(
-    sources: Sequence[ExtractorSource],
-    data: Dataset,
-    images: ImagesConfig,
-    storage: str,
-    run: Run,
-    *,
-    given: str = "",
-) -> tuple[str, ...]:
-    """Reference files of the extractors, built where the storage lacks them.
-
-    `given` stands for that of the first extractor. MetricError when one does not fit its extractor
-    or is of other data.
-    """
-    files = []
-    for number, source in enumerate(sources):
-        file = (
-            given if given and number == 0 else build_reference(data, images, source, storage, run)
+    @classmethod
+    def of(
+        cls,
+        requested: Sequence[str],
+        data: Dataset,
+        images: ImagesConfig,
+        storage: str,
+        weights: str = "",
+    ) -> Self:
+        """The extractors of a request; errors as from `choose`."""
+        places, remarks = choose(requested, images, weights)
+        return cls(
+            places=places,
+            remarks=remarks,
+            data=data,
+            images=images,
+            storage=storage,
+            weights=weights,
         )
-        check_reference(file, source, data)
-        files.append(file)
-    return tuple(files)
 
+    @property
+    def fit(self) -> FitTask | None:
+        """Task that fits the small extractor, if it is among them and not there."""
+        task = FitTask.of(self.data, self.images, self.storage) if SMALL in self.places else None
+        return task if task and any(not item.finished for item in work_items(task)) else None
 
-def build_reference(
-    data: Dataset,
-    images: ImagesConfig,
-    source: ExtractorSource,
-    storage: str,
-    run: Run,
-    *,
-    out: str = "",
-) -> str:
-    """The reference file of a data set and an extractor; nothing is computed when it is there."""
-    home = (Store.open(storage) / REFERENCES).uri
-    task = ReferenceTask(total=data.num_rows, home=home, data=data, images=images, source=source)
-    file = out or reference_uri(storage, task)
-    if not Store.open(file).is_file():
-        run(f"reference statistics on {source.name}", work_of(task))
-        task.combine(read_chunks(task)).save(file)
-        task.folder.delete(CHUNKS)
-    return file
+    @property
+    def sources(self) -> tuple[ExtractorSource, ...] | None:
+        """The extractors; None while the small one is not fitted."""
+        if self.fit:
+            return None
+        return tuple(self._open(place) for place in self.places)
+
+    def prepared(self, run: Run) -> tuple[ExtractorSource, ...]:
+        """The extractors, fitted where need be, and tested on real images.
+
+        MetricError when one fails its test.
+        """
+        if task := self.fit:
+            run(task.title, work_items(task))
+        sources = self.sources
+        assert sources is not None
+        try_extractors(sources, self.data, self.images)
+        return sources
+
+    def references(self, run: Run, given: str = "") -> tuple[str, ...]:
+        """Reference files of the prepared extractors, built where the storage lacks them.
+
+        `given` stands for that of the first one. MetricError when one does not fit its extractor
+        or is of other data.
+        """
+        assert self.sources is not None
+        files = []
+        for number, source in enumerate(self.sources):
+            file = given if given and not number else self.reference(source, run)
+            check_reference(file, source, self.data)
+            files.append(file)
+        return tuple(files)
+
+    def reference(self, source: ExtractorSource, run: Run, *, out: str = "") -> str:
+        """Reference file of an extractor, at `out` or in the storage; built unless it is there."""
+        home = (Store.open(self.storage) / REFERENCES).uri
+        task = ReferenceTask(
+            total=self.data.num_rows, home=home, data=self.data, images=self.images, source=source
+        )
+        file = out or reference_uri(self.storage, task)
+        if not Store.open(file).is_file():
+            run(f"reference statistics on {source.name}", work_items(task))
+            task.reference().save(file)
+            task.folder.delete(CHUNKS)
+        return file
+
+    def check_given(self, given: str) -> None:
+        """MetricError for a file that is no reference, or does not fit the first extractor."""
+        if self.places[0] != SMALL:
+            check_reference(given, self._open(self.places[0]), self.data)
+            return
+        width = Reference.load(given).mu_F.size  # the rest is known once the extractor is fitted
+        if width != FitOptions.num_features:
+            raise MetricError(
+                f"--reference {given} has {width} features, and the small extractor that is fitted "
+                f"on the training data has {FitOptions.num_features}: name the --extractor that "
+                "the reference was made with, or leave --reference out"
+            )
+
+    def _open(self, place: str) -> ExtractorSource:
+        if place == SMALL:
+            place = FitTask.of(self.data, self.images, self.storage).out
+        return ExtractorSource.open(place, self.images, self.weights)
 
 
 def check_reference(file: str, source: ExtractorSource, data: Dataset) -> Reference:
@@ -117,7 +145,10 @@ def check_reference(file: str, source: ExtractorSource, data: Dataset) -> Refere
     return reference
 
 
-def try_extractors(sources: Sequence[ExtractorSource], data: Dataset, images: ImagesConfig) -> None:
+@cache
+def try_extractors(
+    sources: tuple[ExtractorSource, ...], data: Dataset, images: ImagesConfig
+) -> None:
     """Self-test of every extractor on real images, before a long job; MetricError if it fails."""
     domain = build_domain(images)
     shards = ShardSet.open(data.uri, data.split, domain.columns)

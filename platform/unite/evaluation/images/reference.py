@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from unite.content import HEAD_BYTES, beginning, kind_of, stand_in
-from unite.evaluation.images.extractors import ExtractorId, FeatureExtractor, metric_name
+from unite.evaluation.images.features import ExtractorId, FeatureExtractor, metric_name
 from unite.metrics.fidelity import FidelityStatistics, fidelity_metrics
 from unite.metrics.frechet import Gaussian, check_definite
 from unite.metrics.moments import MetricError
@@ -33,7 +33,7 @@ UNKNOWN = ExtractorId(name="unknown", digest="", resize="unknown")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class Origin:
     """Origin of reference statistics."""
 
     data: str = ""
@@ -57,7 +57,7 @@ class Reference:
     num: int
     """Number of images; 0 = unknown."""
     extractor: ExtractorId
-    made: Made
+    made: Origin
     root_FR: np.ndarray | None = None
     """R with R R^T = sigma, when it is stored."""
     kept_rows: np.ndarray | None = None
@@ -72,7 +72,7 @@ class Reference:
         cls,
         statistics: FidelityStatistics,
         extractor: FeatureExtractor,
-        made: Made,
+        made: Origin,
         *,
         label_histogram: np.ndarray | None = None,
     ) -> Reference:
@@ -217,10 +217,10 @@ def _described(
     """Fields from the file's metadata; without metadata, those that the caller knows."""
     if "meta" not in arrays:
         named = ExtractorId.of(extractor) if extractor else UNKNOWN
-        return {"num": 0, "extractor": named, "made": Made(data=uri)}
+        return {"num": 0, "extractor": named, "made": Origin(data=uri)}
     meta = _read_meta(str(arrays["meta"]))
     try:
-        identity, made = ExtractorId(**meta["extractor"]), Made(**meta["made"])
+        identity, made = ExtractorId(**meta["extractor"]), Origin(**meta["made"])
     except TypeError as error:
         raise MetricError(f"its meta is not what this program writes ({error})") from error
     optional = ("kept_rows", "kept_features", "label_histogram")

@@ -20,7 +20,8 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unite.evaluation.images.extractors import Features, check_uint8, exact_convolutions
+from unite.evaluation.images.features import Features, check_uint8
+from unite.evaluation.instruments import exact_convolutions
 from unite.metrics.moments import MetricError
 from unite.storage import Store
 
@@ -109,7 +110,7 @@ class SmallNetwork(nn.Module):
 
 
 class SmallExtractor:
-    """A fitted `SmallNetwork`; satisfies `extractors.FeatureExtractor`."""
+    """A fitted `SmallNetwork`; satisfies `features.FeatureExtractor`."""
 
     def __init__(self, network: SmallNetwork, card: ExtractorCard) -> None:
         self.network = network.eval().requires_grad_(False)

@@ -12,12 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from unite.config.schema import ImagesConfig
-from unite.evaluation.images.extractors import (
-    INCEPTION,
-    ExtractorId,
-    FeatureExtractor,
-    build_extractor,
-)
+from unite.evaluation.images.extractors import INCEPTION, build_extractor
+from unite.evaluation.images.features import ExtractorId, FeatureExtractor
 from unite.metrics.moments import MetricError
 from unite.weights import MissingWeightsError
 
@@ -80,20 +76,14 @@ class ExtractorSource:
         return extractor
 
 
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """Extractors that are chosen before any is fitted."""
+def choose(
+    requested: Sequence[str], images: ImagesConfig, weights: str = ""
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Places of the extractors that are asked for, the first of which names the results; remarks.
 
-    places: tuple[str, ...]
-    """Names and folders; SMALL stands for one that is to be fitted."""
-    remarks: tuple[str, ...] = ()
-
-
-def choose(requested: Sequence[str], images: ImagesConfig, weights: str = "") -> Choice:
-    """Places of the extractors that are asked for; the first is the one that names the results.
-
-    `auto` takes what suits the images. MissingWeightsError when Inception was asked for by name
-    and its file is not at hand, MetricError for a folder without an extractor.
+    A place is a name or folder; SMALL stands for one that is to be fitted. `auto` takes what suits
+    the images. MissingWeightsError when Inception was asked for by name and its file is not at
+    hand, MetricError for a folder without an extractor.
     """
     places: list[str] = []
     remarks: list[str] = []
@@ -107,7 +97,7 @@ def choose(requested: Sequence[str], images: ImagesConfig, weights: str = "") ->
     for place in places:
         if place != SMALL:
             build_extractor(place, image_shape=image_shape(images), weights=weights)
-    return Choice(places=tuple(dict.fromkeys(places)), remarks=tuple(remarks))
+    return tuple(dict.fromkeys(places)), tuple(remarks)
 
 
 def _named(request: str) -> str:

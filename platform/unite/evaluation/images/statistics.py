@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from unite.config.schema import ImagesConfig
-from unite.evaluation.chunks import Arrays, Chunk
+from unite.evaluation.chunks import Chunk
 from unite.evaluation.dataset import Dataset
-from unite.evaluation.images.counting import Counter, Totals, plan_of
-from unite.evaluation.images.reference import Made, Reference
+from unite.evaluation.images.distances import count_features, feature_totals, plan_of
+from unite.evaluation.images.reference import Origin, Reference
 from unite.evaluation.images.sources import ExtractorSource
 from unite.evaluation.instruments import Instruments
-from unite.evaluation.task import Task
+from unite.evaluation.suite import Task, read_chunks
+from unite.metrics.accumulator import Totals
 from unite.metrics.moments import MetricError
 from unite.metrics.versions import library_versions
 from unite.storage import Store
@@ -34,29 +36,33 @@ class ReferenceTask(Task):
     images: ImagesConfig
     source: ExtractorSource
 
-    def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
+    def totals(self, label: str, device: torch.device | str = "cpu") -> Totals:
+        """Features on the extractor, and the histogram of classes."""
+        plans = (plan_of(self.source, self.total),)
+        return {"histogram": _Histogram(self.images.num_classes)} | feature_totals(
+            "real", plans, device
+        )
+
+    def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
         """Count the rows of a chunk; MetricError when one cannot be decoded."""
-        counter = Counter((self.source,), (plan_of(self.source, self.total),), instruments)
-        histogram = torch.zeros(self.images.num_classes, dtype=torch.int64)
+        domain = instruments.domain(self.images)
         for rows in instruments.rows(self.data, self.images, chunk):
-            counter.update(rows.rows_B.cpu().numpy(), rows.pixels_BCHW)
-            histogram += rows.labels_B.cpu().bincount(minlength=self.images.num_classes)
-        if int(histogram.sum()) != len(chunk):
+            pixels_BHWC = domain.render(rows.sample)
+            indices_B = rows.rows_B.cpu().numpy()
+            count_features(totals, "real", (self.source,), instruments, indices_B, pixels_BHWC)
+            totals["histogram"].update(rows.labels_B)
+        counted = int(totals["histogram"].num_C.sum())
+        if counted != len(chunk):
             raise MetricError(
-                f"{len(chunk) - int(histogram.sum())} of the rows {chunk.start}..{chunk.stop - 1} "
+                f"{len(chunk) - counted} of the rows {chunk.start}..{chunk.stop - 1} "
                 f"of {self.data.uri} cannot be decoded, and a reference must hold every image: "
                 "prepare the data again (jobs/prepare_data.py)"
             )
-        return {"histogram": histogram.numpy(), **counter.to_arrays("real")}
 
-    def combine(self, chunks: Sequence[Arrays]) -> Reference:
-        """The statistics of all rows, with their matrix root."""
-        totals = Totals.zeros(("real",), (plan_of(self.source, self.total),))
-        histogram = np.zeros(self.images.num_classes, np.int64)
-        for chunk in chunks:
-            totals.add(chunk)
-            histogram += chunk["histogram"]
-        made = Made(
+    def reference(self) -> Reference:
+        """The statistics of all rows, whose chunks are there, with their matrix root."""
+        totals: Any = self.merged(read_chunks(self))
+        made = Origin(
             data=self.data.uri,
             data_digest=self.data.digest,
             split=self.data.split,
@@ -64,11 +70,36 @@ class ReferenceTask(Task):
             versions=library_versions(),
         )
         return Reference.of(
-            totals.statistics["real", 0],
+            totals["real/0/"],
             self.source.build(),
             made,
-            label_histogram=histogram,
+            label_histogram=totals["histogram"].result(),
         ).with_root()
+
+
+class _Histogram:
+    """Images of each class."""
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_C = np.zeros(num_classes, np.int64)
+
+    def update(self, labels_B: Tensor) -> None:
+        """Count labels in."""
+        self.num_C += labels_B.cpu().bincount(minlength=len(self.num_C)).numpy()
+
+    def merge(self, other: _Histogram) -> None:
+        self.num_C += other.num_C
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        return {"histogram": self.num_C}
+
+    def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> _Histogram:
+        made = _Histogram(len(self.num_C))
+        made.num_C += arrays["histogram"]
+        return made
+
+    def result(self) -> np.ndarray:
+        return self.num_C
 
 
 def reference_uri(storage: str, task: ReferenceTask) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch_fidelity import registry
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 
-from unite.evaluation.images.extractors import FeatureExtractor
+from unite.evaluation.images.features import FeatureExtractor
 
 
 def register_extractor(extractor: FeatureExtractor) -> str:

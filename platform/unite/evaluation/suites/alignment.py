@@ -1,24 +1,33 @@
-"""Alignment of tokenization and generation, block by block (METHOD 5; paper Fig. 6)."""
+"""Alignment of tokenization and generation, block by block (METHOD 5; paper Fig. 6).
+
+Needs held-out samples. Shapes: B samples, K registers, D latent channels.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
+from torch import Tensor
 
-from unite.evaluation.chunks import Arrays, Chunk, partition
+from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.chunks import Chunk, partition
 from unite.evaluation.dataset import Dataset, undecodable
-from unite.evaluation.instruments import Instruments
+from unite.evaluation.instruments import Instruments, Rows
 from unite.evaluation.results import Outcome, Row
-from unite.evaluation.task import Suite
+from unite.evaluation.suite import Suite, common_fields
+from unite.evaluation.target import Target
 from unite.figures.alignment import AlignmentCurves, alignment_figure
 from unite.figures.sheet import picture
-from unite.metrics.pathways import Alignment, AlignmentConfig, AlignmentSums
+from unite.metrics.accumulator import Totals
+from unite.metrics.passes import condition_labels, denoise_rows, tokenize_rows
+from unite.metrics.pathways import Alignment, AlignmentConfig, AlignmentSums, Pass
+from unite.models.unite import UNITE
 
 IMAGES_PER_CHUNK = 256
 MOST_BYTES = 4 * 2**30
@@ -38,6 +47,16 @@ class AlignmentSuite(Suite):
     data: Dataset
     config: AlignmentConfig = field(default_factory=AlignmentConfig)
 
+    @classmethod
+    def of(cls, arguments: EvaluateArguments, target: Target) -> Self:
+        """The suite of a request."""
+        return cls(
+            total=min(arguments.analysis_images, target.held_out.num_rows),
+            data=target.held_out,
+            config=AlignmentConfig(seed=arguments.seed),
+            **common_fields(arguments, target),
+        )
+
     @property
     def cost(self) -> float:
         """Passes per image and level."""
@@ -52,19 +71,23 @@ class AlignmentSuite(Suite):
         count = max(1, min(wanted, affordable))
         return tuple(chunk for label in levels for chunk in partition(label, self.total, count))
 
-    def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
-        """Float64 sums of a chunk, and its share of the rows for CKNNA."""
-        sums, model = AlignmentSums(self._levels()[chunk.label]), self.model(instruments)
+    def totals(self, label: str, device: torch.device | str = "cpu") -> Totals:
+        """Float64 sums of one level, and the rows for CKNNA."""
+        return {label: AlignmentSums(self._levels()[label])}
+
+    def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
+        """Both passes of a chunk's rows."""
+        sums, model = totals[chunk.label], self.model(instruments)
         for rows in instruments.rows(self.data, self.subject.config.domain, chunk):
             with torch.inference_mode(), instruments.autocast(self.precision):
-                sums.add(model, rows.sample, rows.rows_B, rows.labels_B)
-        return sums.state()
+                tokenization, generation = both_passes(sums.config, model, rows)
+                sums.update(rows.rows_B, tokenization, generation, rows.mask_BK)
 
-    def combine(self, chunks: Sequence[Arrays]) -> Outcome:
+    def outcome(self, totals: Any) -> Outcome:
         """Curves and their means."""
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            parts = [self._level(label, chunks) for label in self._levels()]
+            parts = [totals[label].result() for label in self._levels()]
         result = Alignment.of_levels(parts)
         plot = picture(alignment_figure({"model": AlignmentCurves.of(result.to_dict())}))
         fields = {
@@ -100,11 +123,23 @@ class AlignmentSuite(Suite):
             for level in self.config.levels
         }
 
-    def _level(self, label: str, chunks: Sequence[Arrays]) -> Alignment:
-        """The figures of one noise level."""
-        config = self._levels()[label]
-        sums = AlignmentSums(config)
-        for index, chunk in enumerate(self.chunks()):
-            if chunk.label == label:
-                sums.merge(AlignmentSums.from_state(config, chunks[index]))
-        return sums.result()
+
+def both_passes(config: AlignmentConfig, model: UNITE, rows: Rows) -> tuple[Pass, Iterator[Pass]]:
+    """Tokenization pass of a batch, and its generation pass at every level, made when it is read.
+
+    ValueError when the generation pass is to see labels and there are none.
+    """
+    labels_B = condition_labels(config.condition, rows.labels_B)
+    x_blocks: list[Tensor] = []
+    z0_BKD = tokenize_rows(model, rows.sample, rows.rows_B, seed=config.seed, activations=x_blocks)
+
+    def generation() -> Iterator[Pass]:
+        for t in config.levels:
+            y_blocks: list[Tensor] = []
+            z_hat_BKD = denoise_rows(
+                model, z0_BKD, t, rows.rows_B,
+                seed=config.seed, labels_B=labels_B, mask_BK=rows.mask_BK, activations=y_blocks,
+            )  # fmt: skip
+            yield z_hat_BKD, y_blocks
+
+    return (z0_BKD, x_blocks), generation()

@@ -1,17 +1,24 @@
-"""Costs of the run: parameters, FLOPs, throughput (METHOD 5; paper Section 5.3)."""
+"""Costs of the run: parameters, FLOPs, throughput (METHOD 5; paper Section 5.3).
+
+Needs the run's config, and what it logged while it trained.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+import statistics
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 
-from unite.evaluation.chunks import Arrays, Chunk
+from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.chunks import Chunk
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome, Row
-from unite.evaluation.task import Suite
+from unite.evaluation.suite import History, Suite, common_fields
+from unite.evaluation.target import Subject, Target
+from unite.metrics.accumulator import Stack, Totals
 from unite.metrics.costs import ComputeInputs, compute_table
 from unite.paper import model_counterpart
 from unite.training.flops import training_flops
@@ -22,6 +29,7 @@ UNITS = {
     "images_per_s": "all workers, training",
     "mfu": "share of the matmul rate, training",
 }
+THROUGHPUT, MFU = "throughput/images_per_s", "throughput/mfu"
 MEASURED = ("images_per_s", "device_hours", "mfu")
 
 
@@ -38,6 +46,7 @@ class ComputeSuite(Suite):
     """Costs that are counted from the config; one chunk."""
 
     suite: ClassVar[str] = "compute"
+    untrained: ClassVar[bool] = True
     draws: ClassVar[bool] = False
 
     images_per_epoch: int | None = None
@@ -45,21 +54,52 @@ class ComputeSuite(Suite):
     rates: Rates = field(default_factory=Rates, compare=False)
     """Rates of the training run, as it logged them."""
 
-    def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
+    @classmethod
+    def of(cls, arguments: EvaluateArguments, target: Target) -> Self:
+        """The suite of a request."""
+        images_per_epoch = target.train.num_rows
+        return cls(total=1, images_per_epoch=images_per_epoch, **common_fields(arguments, target))
+
+    @classmethod
+    def of_untrained(cls, arguments: EvaluateArguments, subject: Subject) -> Self:
+        """The suite of a recipe."""
+        return cls(total=1, home=subject.home, subject=subject)
+
+    @classmethod
+    def why_not(cls, target: Target) -> str:
+        """Weights without the config of their run have no costs."""
+        if target.subject.trained_here:
+            return ""
+        return "what a run costs needs its config, not weights alone"
+
+    def informed(self, history: History) -> Self:
+        """With medians over the run's log points, as a run has slow moments at start and end."""
+        found = {name: history(name) for name in (THROUGHPUT, MFU)}
+        medians = {name: statistics.median(v) if v else None for name, v in found.items()}
+        return replace(self, rates=Rates(images_per_s=medians[THROUGHPUT], mfu=medians[MFU]))
+
+    def totals(self, label: str, device: torch.device | str = "cpu") -> Totals:
         """Trained parameters of each part."""
+        return {"parameters": Stack()}
+
+    def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
+        """Trained parameters of each part that has any."""
         model = self.model(instruments)
         counts = {
             name: sum(tensor.numel() for tensor in module.parameters())
             for name, module in model.named_children()
         }
-        return {name: np.array(count) for name, count in counts.items() if count}
+        totals["parameters"].update(
+            **{name: np.array(count) for name, count in counts.items() if count}
+        )
 
-    def combine(self, chunks: Sequence[Arrays]) -> Outcome:
+    def outcome(self, totals: Any) -> Outcome:
         """The paper's table."""
+        parameters = totals["parameters"].result()
         flops = training_flops(self.subject.config)
         table = compute_table(
             ComputeInputs(
-                parameters={name: int(count) for name, count in chunks[0].items()},
+                parameters={name: int(count[0]) for name, count in parameters.items()},
                 flop_per_sample={name: term.total for name, term in flops.terms.items()},
                 samples_seen=self.subject.images if self.images_per_epoch else None,
                 epochs=self.subject.images / (self.images_per_epoch or 1),

@@ -1,22 +1,29 @@
-"""Weight entropy against an untrained model of the same architecture (METHOD 5; Section 4)."""
+"""Weight entropy against an untrained model of the same architecture (METHOD 5; Section 4).
+
+Needs weights alone, no data.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from unite.domains import build_domain
-from unite.evaluation.chunks import Arrays, Chunk
+from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.chunks import Chunk
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome, Row
-from unite.evaluation.task import Suite
+from unite.evaluation.suite import Suite, common_fields
+from unite.evaluation.target import Subject, Target
 from unite.figures.entropy import entropy_figure
 from unite.figures.sheet import picture
+from unite.metrics.accumulator import Stack, Totals
 from unite.metrics.weight_entropy import (
     BASELINE,
     DEFAULT_BINS,
@@ -44,13 +51,34 @@ class EntropySuite(Suite):
     """The encoder's weights, trained and at random; one chunk. Of a recipe at random alone."""
 
     suite: ClassVar[str] = "entropy"
+    untrained: ClassVar[bool] = True
     draws: ClassVar[bool] = False
 
     bins: int = DEFAULT_BINS
     seed: int = 0
     """Seed of the untrained model."""
 
-    def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
+    @classmethod
+    def of(cls, arguments: EvaluateArguments, target: Target) -> Self:
+        """The suite of a request."""
+        return cls(total=1, bins=arguments.entropy_bins, **common_fields(arguments, target))
+
+    @classmethod
+    def of_untrained(cls, arguments: EvaluateArguments, subject: Subject) -> Self:
+        """The suite of a recipe, whose untrained model is drawn under the request's seed."""
+        return cls(
+            total=1,
+            home=subject.home,
+            subject=subject,
+            bins=arguments.entropy_bins,
+            seed=arguments.seed,
+        )
+
+    def totals(self, label: str, device: torch.device | str = "cpu") -> Totals:
+        """Tensors of each state with their entropies, as JSON."""
+        return {"states": Stack(*self._states)}
+
+    def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
         """Entropy of every tensor of each state."""
         config = self.subject.config
 
@@ -60,12 +88,13 @@ class EntropySuite(Suite):
         states = {"random": random_state(build, self.seed)}
         if "trained" in self._states:
             states["trained"] = dict(self.model(instruments).named_parameters())
-        return {name: np.array(self._dump(state)) for name, state in states.items()}
+        dumped = {name: np.array(self._dump(state)) for name, state in states.items()}
+        totals["states"].update(**dumped)
 
-    def combine(self, chunks: Sequence[Arrays]) -> Outcome:
+    def outcome(self, totals: Any) -> Outcome:
         """Megabytes by group, and the bars."""
-        (dumped,) = chunks
-        states = {name: self._parse(str(dumped[name])) for name in self._states}
+        dumped = {name: str(array[0]) for name, array in totals["states"].result().items()}
+        states = {name: self._parse(dumped[name]) for name in self._states}
         parts = [p for p in ENCODERS if any(t.name.startswith(p) for t in states["random"].tensors)]
         rows = [
             row for part in parts for name in states for row in self._rows(part, name, states[name])
@@ -76,7 +105,7 @@ class EntropySuite(Suite):
             for name in reversed(self._states)
         }
         plot = picture(entropy_figure(bars, bins=self.bins, fits=PAPER_BINS))
-        tensors = {name: json.loads(str(dumped[name])) for name in states}
+        tensors = {name: json.loads(dumped[name]) for name in states}
         content = {"bins": self.bins, **tensors, "card": rows[0].card.of_many()}
         return Outcome(
             suite=self.suite,

@@ -1,21 +1,25 @@
-"""Linear probe on the frozen latents (METHOD 5; paper Section 7)."""
+"""Linear probe on the frozen latents (METHOD 5; paper Section 7).
+
+Needs classes, training samples to fit on and held-out ones to measure on.
+"""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
-import numpy as np
+import torch
 
-from unite.evaluation.chunks import Arrays, Chunk, partition
-from unite.evaluation.dataset import Dataset, undecodable
+from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.chunks import Chunk, partition
+from unite.evaluation.dataset import MOST_IMAGES, Dataset, undecodable
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome, Row
-from unite.evaluation.task import Suite
+from unite.evaluation.suite import Suite, check_labels, common_fields
+from unite.evaluation.target import Target
+from unite.metrics.accumulator import Stack, Totals
 from unite.metrics.linear_probe import (
-    Features,
     ProbeConfig,
     ProbeResult,
     latent_features,
@@ -24,7 +28,8 @@ from unite.metrics.linear_probe import (
 from unite.metrics.passes import tokenize_rows
 from unite.paper import model_counterpart
 
-SPLITS = ("train", "eval")
+LABELS = {"train": "probe-train", "eval": "probe-eval"}
+"""Split -> label of its chunks."""
 NAMES = {"mean": "", "flatten": "flat_"}
 """Input of a probe -> prefix of its metrics' names."""
 MOST_PRODUCTS = 10**9
@@ -60,30 +65,54 @@ class ProbeSuite(Suite):
     def chunks(self) -> tuple[Chunk, ...]:
         """Chunks of the training rows, then of the held-out rows."""
         return (
-            *partition("probe-train", self.num_train),
-            *partition("probe-eval", self.total - self.num_train),
+            *partition(LABELS["train"], self.num_train),
+            *partition(LABELS["eval"], self.total - self.num_train),
         )
 
-    def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
+    @classmethod
+    def of(cls, arguments: EvaluateArguments, target: Target) -> Self:
+        """The suite of a request; ValueError for labels outside of the classes."""
+        check_labels(target)
+        num_train = min(arguments.probe_images, target.train.num_rows)
+        num_test = min(arguments.num_images or MOST_IMAGES, target.held_out.num_rows)
+        return cls(
+            total=num_train + num_test,
+            num_train=num_train,
+            train=target.train,
+            held_out=target.held_out,
+            seed=arguments.seed,
+            **common_fields(arguments, target),
+        )
+
+    @classmethod
+    def why_not(cls, target: Target) -> str:
+        """A probe reads classes from latents."""
+        classes = target.subject.config.domain.num_classes
+        return "" if classes > 1 else "a probe reads classes, and the model has fewer than two"
+
+    def totals(self, label: str, device: torch.device | str = "cpu") -> Totals:
+        """Features and labels of a split's rows, in their order."""
+        return {label: Stack(*(each.features for each in self.configs), "labels")}
+
+    def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
         """Features and labels of a chunk's rows."""
-        data = self.train if chunk.label == "probe-train" else self.held_out
+        data = self.train if chunk.label == LABELS["train"] else self.held_out
         model = self.model(instruments)
-        features: dict[Features, list[np.ndarray]] = {each.features: [] for each in self.configs}
-        labels = []
         for rows in instruments.rows(data, self.subject.config.domain, chunk):
             with instruments.autocast(self.precision):
                 z0_BKD = tokenize_rows(model, rows.sample, rows.rows_B, seed=self.seed)
-            for name, parts in features.items():
-                parts.append(latent_features(z0_BKD, name))
-            labels.append(rows.labels_B.cpu().numpy())
-        arrays = {name: np.concatenate(parts) for name, parts in features.items()}
-        return {**arrays, "labels": np.concatenate(labels)}
+            features = {
+                each.features: latent_features(z0_BKD, each.features, rows.mask_BK)
+                for each in self.configs
+                if each.features == "mean" or rows.mask_BK is None
+            }
+            totals[chunk.label].update(**features, labels=rows.labels_B.cpu().numpy())
 
-    def combine(self, chunks: Sequence[Arrays]) -> Outcome:
+    def outcome(self, totals: Any) -> Outcome:
         """Fit on the training part, accuracy on the other."""
-        train, test = (self._part(chunks, split) for split in SPLITS)
+        train, test = (totals[label].result() for label in LABELS.values())
         rows, remarks = [], []
-        for config in self.configs:
+        for config in (each for each in self.configs if each.features in train):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # convergence is told in a remark
                 result = linear_probe(
@@ -135,12 +164,3 @@ class ProbeSuite(Suite):
             for name, value in values.items()
             if value is not None
         ]
-
-    def _part(self, chunks: Sequence[Arrays], split: str) -> dict[str, np.ndarray]:
-        """Features by name and labels of one split, in the order of rows."""
-        chosen = [
-            chunks[index]
-            for index, chunk in enumerate(self.chunks())
-            if chunk.label == f"probe-{split}"
-        ]
-        return {name: np.concatenate([arrays[name] for arrays in chosen]) for name in chosen[0]}

@@ -1,31 +1,34 @@
-"""Predictions of the generation pathway at several noise levels (METHOD 5; paper Fig. 7)."""
+"""Predictions of the generation pathway at several noise levels (METHOD 5; paper Fig. 7).
+
+Needs held-out samples. Shapes: B samples, K registers, H height and W width of pictures.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 
-from unite.domains import build_domain
-from unite.evaluation.chunks import Arrays, Chunk
+from unite.domains import Domain, build_domain
+from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.chunks import Chunk
 from unite.evaluation.dataset import Dataset, undecodable
 from unite.evaluation.instruments import Instruments, Rows
 from unite.evaluation.pictures import png
 from unite.evaluation.results import Outcome, Row
-from unite.evaluation.task import Suite
+from unite.evaluation.suite import Suite, common_fields
+from unite.evaluation.target import Target
 from unite.figures import sheet
 from unite.figures.trajectory import TrajectoryCurve, to_the_input, trajectory_figure
-from unite.metrics.noise_levels import (
-    Trajectory,
-    TrajectoryConfig,
-    TrajectorySums,
-    decode_trajectory,
-    trajectory_grid,
-)
+from unite.metrics.accumulator import Stack, Totals
+from unite.metrics.noise_levels import Trajectory, TrajectoryConfig, TrajectorySums
+from unite.metrics.passes import condition_labels, denoise_rows, tokenize_rows
+from unite.models.unite import UNITE
+from unite.sampling.grid import image_grid
 
 SHOWN = 8
 """Number of images in the picture."""
@@ -40,64 +43,66 @@ class TrajectorySuite(Suite):
     data: Dataset
     config: TrajectoryConfig = field(default_factory=TrajectoryConfig)
 
-    @property
-    def metric(self) -> str:
-        """Metric of the curve: the domain's own for the quality of reconstructions."""
-        return build_domain(self.subject.config.domain).best_metric
+    @classmethod
+    def of(cls, arguments: EvaluateArguments, target: Target) -> Self:
+        """The suite of a request."""
+        return cls(
+            total=min(arguments.analysis_images, target.held_out.num_rows),
+            data=target.held_out,
+            config=TrajectoryConfig(seed=arguments.seed),
+            **common_fields(arguments, target),
+        )
 
     @property
     def cost(self) -> float:
         """Passes per image."""
         return 2.0 + 2.0 * len(self.config.levels)
 
-    def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
-        """Sums of a chunk; the first chunk also draws the picture."""
-        sums, model = TrajectorySums(self.config), self.model(instruments)
-        picture: dict[str, np.ndarray] = {}
+    @property
+    def metric(self) -> str:
+        """The domain's measure of a reconstruction's quality."""
+        return build_domain(self.subject.config.domain).best_metric
+
+    def totals(self, label: str, device: torch.device | str = "cpu") -> Totals:
+        """Sums of the domain's metrics, and the picture."""
+        return {"sums/": TrajectorySums(self.config), "picture": Stack("picture")}
+
+    def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
+        """Decode the predictions of a chunk's rows; the first chunk also draws the picture."""
+        model, domain = self.model(instruments), self.domain(instruments)
+        drawn = chunk.index > 0
         for rows in instruments.rows(self.data, self.subject.config.domain, chunk):
             with torch.inference_mode(), instruments.autocast(self.precision):
-                sums.add(model, rows.sample, rows.rows_B, rows.labels_B)
-                if chunk.index == 0 and not picture:
-                    picture["picture"] = self._picture(instruments, rows)
-        return {**{f"sums/{name}": array for name, array in sums.state().items()}, **picture}
+                decoded = decode_levels(self.config, model, rows)
+                qualities = [domain.reconstruction_metrics(each, rows.sample) for each in decoded]
+                totals["sums/"].update(qualities)
+                if not drawn:
+                    totals["picture"].update(picture=levels_grid(domain, rows, decoded))
+                    drawn = True
 
-    def combine(self, chunks: Sequence[Arrays]) -> Outcome:
+    def outcome(self, totals: Any) -> Outcome:
         """Mean quality by noise level, the picture grid and the curve."""
-        sums = TrajectorySums(self.config)
-        picture: np.ndarray | None = None
-        for chunk in chunks:
-            picture = chunk.get("picture", picture)
-            state = {k.removeprefix("sums/"): v for k, v in chunk.items() if k.startswith("sums/")}
-            sums.merge(TrajectorySums.from_state(self.config, state))
-        result = sums.result()
-        assert picture is not None
-        metric = self.metric
-        *values, clean = result.metrics[metric].tolist()
+        result = totals["sums/"].result()
+        picture = totals["picture"].result()["picture"]
+        *values, clean = result.metrics[self.metric].tolist()
         curve = TrajectoryCurve(
-            metric=metric, levels=self.config.levels, values=values, clean=clean
+            metric=self.metric, levels=self.config.levels, values=values, clean=clean
         )
         plot = sheet.picture(trajectory_figure({"model": curve}))
         rows = self._rows(result)
         content = {**result.to_dict(), "card": rows[0].card.of_many()}
         return Outcome(
             suite=self.suite,
-            protocol=f"decoded predictions, {to_the_input(metric)}",
+            protocol=f"decoded predictions, {to_the_input(self.metric)}",
             rows=tuple(rows),
             remarks=undecodable(self.data, self.total, result.num_samples),
             files={
                 "trajectory.png": png(picture),
-                f"trajectory_{metric}.png": plot.png,
-                f"trajectory_{metric}.svg": plot.svg,
+                f"trajectory_{self.metric}.png": plot.png,
+                f"trajectory_{self.metric}.svg": plot.svg,
                 "trajectory.json": json.dumps(content).encode(),
             },
         )
-
-    def _picture(self, instruments: Instruments, rows: Rows) -> np.ndarray:
-        model = self.model(instruments)
-        few = model.domain.take(rows.sample, slice(SHOWN))
-        labels = rows.labels_B[:SHOWN]
-        decoded = decode_trajectory(self.config, model, few, rows.rows_B[:SHOWN], labels)
-        return trajectory_grid(self.domain(instruments), few, decoded)
 
     def _rows(self, result: Trajectory) -> list[Row]:
         places = [f"t{level:.2f}" for level in self.config.levels] + ["z0"]
@@ -111,3 +116,29 @@ class TrajectorySuite(Suite):
             for place, value in zip(places, result.metrics[self.metric], strict=True)
         )  # fmt: skip
         return [Row(card=card, note=note) for card, note in zip(cards, notes, strict=True)]
+
+
+def decode_levels(config: TrajectoryConfig, model: UNITE, rows: Rows) -> list[Any]:
+    """Reconstructions D(z_hat(z_t)) of a batch in the order of `config.levels`, then D(z0).
+
+    ValueError when the generation pass is to see labels and there are none.
+    """
+    labels_B = condition_labels(config.condition, rows.labels_B)
+    z0_BKD = tokenize_rows(model, rows.sample, rows.rows_B, seed=config.seed)
+    latents = [
+        denoise_rows(
+            model, z0_BKD, t, rows.rows_B,
+            seed=config.seed, labels_B=labels_B, mask_BK=rows.mask_BK,
+        )
+        for t in config.levels
+    ]  # fmt: skip
+    return [model.decode(latent_BKD, rows.mask_BK) for latent_BKD in [*latents, z0_BKD]]
+
+
+def levels_grid(domain: Domain, rows: Rows, reconstructions: Sequence[Any]) -> np.ndarray:
+    """Picture of a batch's first samples, uint8 (H, W, C): inputs on top, below them one row per
+    reconstruction."""
+    few, mask_BK = slice(SHOWN), domain.take(rows.mask_BK, slice(SHOWN))
+    shown = [domain.as_reconstruction(rows.sample), *reconstructions]
+    pictures = [domain.render(domain.take(each, few), mask_BK) for each in shown]
+    return image_grid(torch.cat(pictures).cpu().numpy(), columns=pictures[0].shape[0])

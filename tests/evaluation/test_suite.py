@@ -1,13 +1,10 @@
 from dataclasses import replace
 
-from unite.evaluation.plan import Ingredients, suites_of
-from unite.evaluation.task import identity
+from unite.evaluation.suite import identity
 
 
 def entropy(request_of, **changes):
-    evaluation = request_of(suite=("entropy",))
-    ingredients = Ingredients(target=evaluation.target, arguments=evaluation.arguments)
-    (suite,) = suites_of(ingredients)
+    (suite,) = request_of(suite=("entropy",)).suites
     return replace(suite, **changes)
 
 
@@ -27,7 +24,7 @@ def test_the_digest_does_not_depend_on_where_things_are(request_of):
 
 def test_library_versions_are_part_of_it(request_of, monkeypatch):
     before = entropy(request_of).digest
-    monkeypatch.setattr("unite.evaluation.task.library_versions", lambda: {"torch": "9"})
+    monkeypatch.setattr("unite.evaluation.suite.library_versions", lambda: {"torch": "9"})
     assert entropy(request_of).digest != before
 
 

@@ -1,4 +1,4 @@
-"""Fidelity statistics per extractor, shared by generation, reconstruction and references.
+"""Statistics of images on extractors, and what cards say of them: shared by the image suites.
 
 Shapes: B batch, C channels, H height, W width.
 """
@@ -6,14 +6,13 @@ Shapes: B batch, C channels, H height, W width.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from unite.evaluation.chunks import Arrays
 from unite.evaluation.images.reference import Reference
 from unite.evaluation.images.sources import ExtractorSource
 from unite.evaluation.instruments import Instruments
@@ -33,65 +32,32 @@ def plan_of(source: ExtractorSource, total: int, *, moments_only: bool = False) 
     )
 
 
-@dataclass
-class Counter:
-    """Statistics of one set of images on several extractors."""
-
-    sources: tuple[ExtractorSource, ...]
-    plans: tuple[FidelityPlan, ...]
-    instruments: Instruments
-
-    def __post_init__(self) -> None:
-        device = self.instruments.device
-        self.statistics = [FidelityStatistics.zeros(plan, device) for plan in self.plans]
-
-    @torch.inference_mode()
-    def update(self, indices_B: np.ndarray, pixels_BCHW: Tensor) -> None:
-        """Count uint8 images in."""
-        for source, plan, statistics in zip(self.sources, self.plans, self.statistics, strict=True):
-            made = self.instruments.extractor(source).features(pixels_BCHW)
-            logits_BC = made["logits"] if plan.num_classes else None
-            statistics.update(indices_B, made["features"], logits_BC)
-
-    def to_arrays(self, prefix: str) -> dict[str, np.ndarray]:
-        """Arrays for a chunk."""
-        return {
-            f"{prefix}/{number}/{name}": array
-            for number, statistics in enumerate(self.statistics)
-            for name, array in statistics.to_arrays().items()
-        }
+def feature_totals(
+    side: str, plans: Sequence[FidelityPlan], device: torch.device | str
+) -> dict[str, FidelityStatistics]:
+    """Empty statistics of a set of images on each extractor; `side` is real or fake."""
+    return {
+        f"{side}/{number}/": FidelityStatistics.zeros(plan, device)
+        for number, plan in enumerate(plans)
+    }
 
 
-@dataclass
-class Totals:
-    """Sums of chunks, side by side for every set of images and extractor that they counted."""
-
-    statistics: Mapping[tuple[str, int], FidelityStatistics]
-    """(prefix of `Counter.to_arrays`, number of the extractor) -> its statistics."""
-
-    @classmethod
-    def zeros(cls, prefixes: Sequence[str], plans: Sequence[FidelityPlan]) -> Totals:
-        """Empty totals."""
-        return cls(
-            {
-                (prefix, number): FidelityStatistics.zeros(plan)
-                for prefix in prefixes
-                for number, plan in enumerate(plans)
-            }
-        )
-
-    def add(self, chunk: Arrays) -> None:
-        """Count a chunk in; they must come in the order of their index."""
-        for (prefix, number), total in self.statistics.items():
-            start = f"{prefix}/{number}/"
-            names = (name for name in chunk if name.startswith(start))
-            arrays = {name.removeprefix(start): chunk[name] for name in names}
-            total.add(FidelityStatistics.from_arrays(total.plan, arrays))
-
-    def check_complete(self, left_out: int = 0) -> None:
-        """MetricError unless each sample was counted once, `left_out` known ones not at all."""
-        for total in self.statistics.values():
-            total.check_complete(left_out)
+@torch.inference_mode()
+def count_features(
+    totals: Mapping[str, Any],
+    side: str,
+    sources: Sequence[ExtractorSource],
+    instruments: Instruments,
+    indices_B: np.ndarray,
+    pixels_BHWC: Tensor,
+) -> None:
+    """Count uint8 images into the statistics of a side."""
+    for number, source in enumerate(sources):
+        extractor = instruments.cached(source, lambda: source.build().to(instruments.device))  # noqa: B023
+        statistics = totals[f"{side}/{number}/"]
+        made = extractor.features(pixels_BHWC.permute(0, 3, 1, 2))
+        logits_BC = made["logits"] if statistics.plan.num_classes else None
+        statistics.update(indices_B, made["features"], logits_BC)
 
 
 def load_reference(uri: str, source: ExtractorSource) -> Reference:

@@ -7,25 +7,33 @@ training. Shapes: B batch, C channels, H height, W width.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.chunks import Arrays, Chunk
-from unite.evaluation.dataset import Dataset, undecodable
-from unite.evaluation.images.counting import UINT8_RULE, Counter, Totals, extractor_fields, plan_of
-from unite.evaluation.images.extractors import metric_name
+from unite.evaluation.dataset import MOST_IMAGES, Dataset, undecodable
+from unite.evaluation.images.distances import (
+    UINT8_RULE,
+    count_features,
+    extractor_fields,
+    feature_totals,
+    plan_of,
+)
+from unite.evaluation.images.features import metric_name
 from unite.evaluation.images.guards import ImageGuard, bias_warning
-from unite.evaluation.images.sources import ExtractorSource
+from unite.evaluation.images.suite import FeatureSuite, extractors_of
 from unite.evaluation.instruments import Instruments, Rows
 from unite.evaluation.pictures import png
 from unite.evaluation.results import Outcome, Row
-from unite.evaluation.task import Suite
+from unite.evaluation.suite import common_fields
+from unite.evaluation.target import Target
+from unite.metrics.accumulator import Totals
 from unite.metrics.fidelity import FidelityPlan
 from unite.metrics.image_quality import (
     Perceptual,
@@ -46,7 +54,7 @@ SHOWN = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reconstruction(Suite):
+class Reconstruction(FeatureSuite):
     """The first N held-out images."""
 
     suite: ClassVar[str] = "reconstruction"
@@ -55,12 +63,34 @@ class Reconstruction(Suite):
     seed: int = 0
     version: int = 2
     """Version of chunks' contents: those of 1 have no 8-bit sums and are not mixed with these."""
-    sources: tuple[ExtractorSource, ...]
     lpips: bool = False
     """Measure LPIPS, which needs the VGG weights."""
     weights: str = field(default="", compare=False)
     """Folder or URI of pretrained weights, as RunConfig.weights."""
     why_no_lpips: str = field(default="", compare=False)
+
+    @classmethod
+    def of(cls, arguments: EvaluateArguments, target: Target) -> Self:
+        """The suite of a request."""
+        config = target.subject.config
+        weights = arguments.weights or config.weights
+        why_no_lpips = lpips_available(config.domain.size, weights)
+        return cls(
+            total=min(arguments.num_images or MOST_IMAGES, target.held_out.num_rows),
+            data=target.held_out,
+            extractors=extractors_of(arguments, target),
+            lpips=not why_no_lpips,
+            why_no_lpips=why_no_lpips,
+            weights=weights,
+            seed=arguments.seed,
+            **common_fields(arguments, target),
+        )
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Work that comes first, and LPIPS where it is missing."""
+        lpips = () if self.lpips else (f"No LPIPS. {self.why_no_lpips}",)
+        return (*super().notices, *lpips)
 
     @property
     def cost(self) -> float:
@@ -72,51 +102,52 @@ class Reconstruction(Suite):
         """Plans of counting for the extractors: both sides need moments alone."""
         return tuple(plan_of(source, self.total, moments_only=True) for source in self.sources)
 
-    def measure(self, instruments: Instruments, chunk: Chunk) -> Arrays:
-        """Reconstruct a chunk of rows; keep sums, and pictures of the first and the worst."""
-        real, fake = (Counter(self.sources, self.plans, instruments) for _ in range(2))
-        totals, album, guard = ReconstructionTotals(worst=SHOWN), _Album(), ImageGuard()
+    def totals(self, label: str, device: torch.device | str = "cpu") -> Totals:
+        """Means, pictures of the first and the worst, and features of both sides."""
+        return {
+            "totals": ReconstructionTotals(worst=SHOWN),
+            "album": _Album(),
+            **feature_totals("real", self.plans, device),
+            **feature_totals("fake", self.plans, device),
+        }
+
+    def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
+        """Reconstruct a chunk of rows."""
+        guard, domain = ImageGuard(), self.domain(instruments)
         perceptual = self._perceptual(instruments)
         for rows in instruments.rows(self.data, self.subject.config.domain, chunk):
             indices_B = rows.rows_B.cpu().numpy()
-            recon_BCHW, recon_pixels_BCHW = self._reconstruct(instruments, rows)
+            recon_BCHW = self._reconstruct(instruments, rows)
             guard.add(recon_BCHW, indices_B)
-            real.update(indices_B, rows.pixels_BCHW)
-            fake.update(indices_B, recon_pixels_BCHW)
+            images = {"real": domain.render(rows.sample), "fake": domain.render(recon_BCHW)}
+            for side, pixels_BHWC in images.items():
+                count_features(totals, side, self.sources, instruments, indices_B, pixels_BHWC)
+            real_BCHW, fake_BCHW = (each.permute(0, 3, 1, 2) for each in images.values())
             values = reconstruction_metrics(recon_BCHW, rows.sample, perceptual=perceptual)
-            values |= eight_bit_metrics(recon_pixels_BCHW, rows.pixels_BCHW)
-            totals.update(indices_B, values)
-            album.add(indices_B, rows.pixels_BCHW.cpu().numpy(), recon_pixels_BCHW.cpu().numpy())
-            album.keep(_wanted(totals))
+            values |= eight_bit_metrics(fake_BCHW, real_BCHW)
+            totals["totals"].update(indices_B, values)
+            totals["album"].update(indices_B, real_BCHW.cpu().numpy(), fake_BCHW.cpu().numpy())
+            totals["album"].keep(_wanted(totals["totals"]))
         guard.check()
-        counts = {"totals": np.array(json.dumps(totals.to_dict()))}
-        return counts | album.to_arrays() | real.to_arrays("real") | fake.to_arrays("fake")
 
-    def combine(self, chunks: Sequence[Arrays]) -> Outcome:
+    def outcome(self, totals: Any) -> Outcome:
         """Means, distances and the picture."""
-        totals, album = ReconstructionTotals(worst=SHOWN), _Album()
-        features = Totals.zeros(("real", "fake"), self.plans)
-        for chunk in chunks:
-            features.add(chunk)
-            totals.add(ReconstructionTotals.from_dict(json.loads(str(chunk["totals"]))))
-            album.add(chunk["rows"], chunk["inputs"], chunk["outputs"])
-        features.check_complete(left_out=self.total - totals.num)
+        num = totals["totals"].num
         remarks = () if self.lpips else (f"No LPIPS. {self.why_no_lpips}",)
         return Outcome(
             suite=self.suite,
             protocol=f"held-out images against D(GE(x)), {self.precision}",
-            rows=(*self._distance_rows(features, totals.num), *self._mean_rows(totals)),
-            remarks=(*remarks, *undecodable(self.data, self.total, totals.num)),
-            files={"reconstructions.png": png(album.picture(_wanted(totals)))},
+            rows=(*self._distance_rows(totals, num), *self._mean_rows(totals["totals"])),
+            remarks=(*remarks, *undecodable(self.data, self.total, num)),
+            files={"reconstructions.png": png(totals["album"].picture(_wanted(totals["totals"])))},
         )
 
-    def _reconstruct(self, instruments: Instruments, rows: Rows) -> tuple[Tensor, Tensor]:
-        """Float (B, C, H, W) in [0, 1], and the uint8 picture of it."""
+    def _reconstruct(self, instruments: Instruments, rows: Rows) -> Tensor:
+        """Reconstructions (B, C, H, W), float."""
         model = self.model(instruments)
         with torch.inference_mode(), instruments.autocast(self.precision):
             z0_BKD = tokenize_rows(model, rows.sample, rows.rows_B, seed=self.seed)
-            recon_BCHW = model.decode(z0_BKD).float()
-        return recon_BCHW, self.domain(instruments).render(recon_BCHW).permute(0, 3, 1, 2)
+            return model.decode(z0_BKD).float()
 
     def _perceptual(self, instruments: Instruments) -> Perceptual | None:
         if not self.lpips:
@@ -126,13 +157,15 @@ class Reconstruction(Suite):
             lambda: PerceptualNetwork(require_perceptual(self.weights)).to(instruments.device),
         )
 
-    def _distance_rows(self, features: Totals, num: int) -> list[Row]:
+    def _distance_rows(self, totals: Any, num: int) -> list[Row]:
         rows = []
         for number, source in enumerate(self.sources):
-            real, fake = (features.statistics[side, number] for side in ("real", "fake"))
+            real, fake = (totals[f"{side}/{number}/"] for side in ("real", "fake"))
+            for side in (real, fake):
+                side.check_complete(left_out=self.total - num)
             card = self.card(
                 metric_name(source.id, "rfid"),
-                real.gaussian().distance(fake.gaussian()),
+                real.result().distance(fake.result()),
                 data=self.data.digest,
                 seed=self.seed,
                 **extractor_fields(source),
@@ -175,7 +208,7 @@ class Reconstruction(Suite):
                 ),
                 note=notes.get(name, ""),
             )
-            for name, value in totals.means().items()
+            for name, value in totals.result().items()
         ]
 
 
@@ -196,7 +229,7 @@ class _Album:
     def __init__(self) -> None:
         self.pairs: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
-    def add(self, rows_B: np.ndarray, inputs_BCHW: np.ndarray, outputs_BCHW: np.ndarray) -> None:
+    def update(self, rows_B: np.ndarray, inputs_BCHW: np.ndarray, outputs_BCHW: np.ndarray) -> None:
         """Remember images by row."""
         for row, before, after in zip(rows_B.tolist(), inputs_BCHW, outputs_BCHW, strict=True):
             self.pairs[row] = (before, after)
@@ -209,6 +242,20 @@ class _Album:
         rows = sorted(self.pairs)
         inputs, outputs = zip(*(self.pairs[row] for row in rows), strict=True)
         return {"rows": np.array(rows), "inputs": np.stack(inputs), "outputs": np.stack(outputs)}
+
+    def merge(self, other: _Album) -> None:
+        """Remember another album's images as well."""
+        self.pairs |= other.pairs
+
+    def from_arrays(self, arrays: Arrays) -> _Album:
+        """Album of what `to_arrays` gave."""
+        album = _Album()
+        album.update(arrays["rows"], arrays["inputs"], arrays["outputs"])
+        return album
+
+    def result(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Row -> (input, reconstruction)."""
+        return self.pairs
 
     def picture(self, rows: Sequence[int]) -> np.ndarray:
         """Inputs above reconstructions: the first images, then the worst (H, W, C)."""

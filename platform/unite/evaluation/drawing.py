@@ -1,0 +1,193 @@
+"""Drawing of samples for a suite: how many, of which classes, under which protocol, at what cost.
+
+One seed per sample index, so a sample depends on neither batch nor worker (METHOD 4).
+Shapes: B batch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
+
+import numpy as np
+from torch import Tensor
+
+from unite.config.effects import override
+from unite.config.schema import SamplingConfig
+from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.chunks import Arrays
+from unite.evaluation.instruments import Instruments
+from unite.evaluation.results import Row
+from unite.evaluation.suite import Suite
+from unite.evaluation.target import Target
+from unite.metrics.fidelity import FidelityPlan
+from unite.paper import DOPRI5_EVALUATIONS, counterpart
+from unite.sampling.generator import Samples, draw
+from unite.sampling.seeds import (
+    balanced_labels,
+    conditions,
+    labels_in_turn,
+    sample_seeds,
+    uniform_labels,
+)
+
+Labels = Literal["balanced", "uniform"]
+
+DEFAULT_SAMPLES = 50_000
+SMALL_DATA_FACTOR = 2
+"""Default N per training image, for a training set under DEFAULT_SAMPLES / SMALL_DATA_FACTOR."""
+FEWEST_SAMPLES = FidelityPlan.splits
+EVALUATIONS_PER_STEP = {"heun": 2, "midpoint": 2, "euler": 1}
+CFG_ORDER = "predictions after the final normalisation"
+
+
+def num_samples(arguments: EvaluateArguments, target: Target) -> int:
+    """N of a request; ValueError when it cannot be spread evenly over the classes."""
+    classes = max(target.subject.config.domain.num_classes, 1)
+    if 0 < arguments.num_samples < FEWEST_SAMPLES:
+        raise ValueError(
+            f"--num-samples {arguments.num_samples}: the Inception Score needs a sample in each of "
+            f"its {FEWEST_SAMPLES} splits; draw at least {FEWEST_SAMPLES}"
+        )
+    if arguments.num_samples:
+        if arguments.labels == "balanced":
+            balanced_labels(arguments.num_samples, classes)
+        return arguments.num_samples
+    small = SMALL_DATA_FACTOR * target.train.num_rows
+    return max(classes, min(DEFAULT_SAMPLES, small) // classes * classes)
+
+
+def sampling_of(arguments: EvaluateArguments, target: Target) -> SamplingConfig:
+    """The run's own sampling settings, changed by the flags that were given.
+
+    ValueError for values out of range and for flags that would do nothing.
+    """
+    names = ("solver", "num_steps", "cfg_scale", "cfg_interval")
+    given = {name: getattr(arguments, name) for name in names}
+    given = {name: value for name, value in given.items() if value is not None}
+    searched = arguments.cfg_sweep or arguments.cfg_adaptive
+    return override(target.subject.config.sampling, given, scale_is_searched=searched)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing(Suite):
+    """A suite of N samples under one sampling protocol."""
+
+    sampling: SamplingConfig
+    labels: Labels = "balanced"
+    """Classes of the samples: balanced = equally many of each, uniform = drawn at random."""
+    seed: int = 0
+    """Seed of the set of samples."""
+
+    @property
+    def cost(self) -> float:
+        """Passes per sample."""
+        settings = self.sampling
+        evaluations = EVALUATIONS_PER_STEP.get(settings.solver, 0) * settings.num_steps
+        return (evaluations or DOPRI5_EVALUATIONS) * (2 if settings.cfg_scale != 1 else 1)
+
+    def at_scale(self, scale: float) -> Self:
+        """The same samples under another guidance scale."""
+        return replace(self, sampling=replace(self.sampling, cfg_scale=scale))
+
+    def sampling_fields(self, nfe: float) -> dict[str, Any]:
+        """Fields of a card about the sampling."""
+        settings = self.sampling
+        adaptive = settings.solver == "dopri5"
+        return {
+            "label_sampling": self.labels,
+            "solver": settings.solver,
+            "num_steps": 0 if adaptive else settings.num_steps,
+            "atol": settings.atol if adaptive else 0.0,
+            "rtol": settings.rtol if adaptive else 0.0,
+            "step_control": "per sample" if adaptive else "",
+            "nfe": nfe,
+            "cfg_scale": settings.cfg_scale,
+            "cfg_interval": settings.cfg_interval,
+            "cfg_order": CFG_ORDER,
+            "seed": self.seed,
+        }
+
+    def draw(self, instruments: Instruments, indices_B: Tensor) -> Samples:
+        """The samples of these indices, with their cost."""
+        model, device = self.model(instruments), instruments.device
+        seeds_B = sample_seeds(self.seed, indices_B)
+        labels_B = self._labels(indices_B, model.domain.num_classes)
+        given = conditions(model, seeds_B.to(device), labels_B=labels_B)
+        with instruments.autocast(self.precision):
+            return draw(
+                model,
+                given.labels_B.to(device),
+                self.sampling,
+                seeds_B=seeds_B.to(device),
+                mask_BK=given.mask_BK,
+            )
+
+    def _labels(self, indices_B: Tensor, num_classes: int) -> Tensor:
+        if self.labels == "balanced":
+            return labels_in_turn(indices_B, num_classes)
+        return uniform_labels(self.total, num_classes, self.seed)[indices_B]
+
+    def cost_rows(self, cost: Cost, nfe: float, passes: float) -> list[Row]:
+        """Rows of the samples' cost; of one worker's seconds."""
+        row = "dopri5, balanced classes" if self.sampling.solver == "dopri5" else ""
+        if self.sampling.solver == "heun" and self.sampling.num_steps == 50:
+            row = "heun, 50 steps, balanced classes"
+        paper = counterpart("nfe", suite="evaluation_protocol", row=row) if row else None
+        fields = self.sampling_fields(nfe)
+        rate = self.total / max(cost.seconds, 1e-9)
+        made = {"details": {**cost.machine, "workers": 1}}
+        return [
+            Row(card=self.card("nfe", nfe, **fields), paper=paper),
+            Row(card=self.card("passes", passes, **fields), note="nfe and those of guidance"),
+            Row(card=self.card("images_per_s", rate, **fields, **made), note="of one worker"),
+        ]
+
+
+class Cost:
+    """Cost of samples."""
+
+    def __init__(self) -> None:
+        self.evaluations = np.zeros(2)
+        """Evaluations of the velocity, and passes through the network."""
+        self.seconds = 0.0
+        self.machine: dict[str, str] = {}
+        """Machine that computed them; all machines where chunks differ."""
+
+    def update(self, samples: Samples, seconds: float, machine: Mapping[str, str]) -> None:
+        """Count a batch of samples in."""
+        counts = (samples.nfe_B, samples.network_rows_B)
+        self.evaluations += [float(each.sum()) for each in counts]
+        self.seconds += seconds
+        self.machine |= machine
+
+    def merge(self, other: Cost) -> None:
+        """Add another one's cost."""
+        self.evaluations += other.evaluations
+        self.seconds += other.seconds
+        for name, value in other.machine.items():
+            seen = self.machine.setdefault(name, value)
+            if value not in seen.split(" and "):
+                self.machine[name] = f"{seen} and {value}"
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Arrays for a chunk; counts are whole numbers."""
+        return {
+            "cost": self.evaluations.astype(np.int64),
+            "seconds": np.array(self.seconds),
+            "machine": np.array(json.dumps(self.machine)),
+        }
+
+    def from_arrays(self, arrays: Arrays) -> Cost:
+        """Cost of what `to_arrays` gave."""
+        cost = Cost()
+        cost.evaluations += arrays["cost"]
+        cost.seconds = float(arrays["seconds"])
+        cost.machine = json.loads(str(arrays["machine"]))
+        return cost
+
+    def result(self) -> tuple[np.ndarray, float]:
+        """Evaluations and passes (2,), and seconds."""
+        return self.evaluations, self.seconds

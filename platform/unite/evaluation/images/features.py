@@ -1,0 +1,107 @@
+"""Features of images: what an extractor is, and what its metrics are called.
+
+A distance is called FID only on torch-fidelity's Inception with the published weights, known by
+their digest; on any other extractor it is FD-<name> (`metric_name`). Extractors take uint8 images
+(B, C, H, W), grey or RGB. Shapes: B samples, C channels, H height, W width, F features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, TypedDict
+
+import torch
+from torch import Tensor
+
+from unite.metrics.moments import MetricError
+
+INCEPTION_DIGEST = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+"""SHA-256 of the weights that torch-fidelity publishes for FID."""
+OTHER_NAMES = {
+    "fid": "fd",
+    "rfid": "rfd",
+    "kid": "kd",
+    "kid_std": "kd_std",
+    "is": "cs",
+    "is_std": "cs_std",
+}
+"""Names of the metrics that carry Inception in theirs, on another extractor."""
+
+
+class Features(TypedDict):
+    """Output of an extractor for a batch."""
+
+    features: Tensor
+    """Features (B, F), float32."""
+    logits: Tensor | None
+    """Logits (B, classes), float32, not normalised; None for an extractor without a classifier."""
+
+
+class Named(Protocol):
+    """Identity of an extractor."""
+
+    @property
+    def name(self) -> str:
+        """Name that enters the metric's name: letters, digits, `-` and `.`."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the weights, or of the definition of an extractor without weights."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractorId:
+    """An extractor as statistics and cards remember it."""
+
+    name: str
+    digest: str
+    resize: str
+    """The input rule in words."""
+
+    @classmethod
+    def of(cls, extractor: FeatureExtractor) -> ExtractorId:
+        """Identity of an extractor."""
+        return cls(name=extractor.name, digest=extractor.digest, resize=extractor.resize)
+
+
+class FeatureExtractor(Protocol):
+    """Images to features; frozen, and a function of each image alone. It is `Named`."""
+
+    name: str
+    digest: str
+    num_features: int
+    num_classes: int
+    """Width of the logits; 0 = none."""
+    resize: str
+    """The input rule in words, for the metric card."""
+
+    def features(self, images_BCHW: Tensor) -> Features:
+        """Features of uint8 images; MetricError for other input."""
+        ...
+
+    def to(self, device: torch.device | str) -> FeatureExtractor:
+        """Move to a device."""
+        ...
+
+
+def metric_name(extractor: Named, metric: str = "fid") -> str:
+    """True name of a metric on this extractor: `fid`, or `fd-<name>` without the real Inception.
+
+    `metric`: fid, rfid, is, kid, precision, ... ; on another extractor those in OTHER_NAMES lose
+    their reference to Inception, and all carry the extractor's name.
+    """
+    if extractor.digest == INCEPTION_DIGEST:
+        return metric
+    return f"{OTHER_NAMES.get(metric, metric)}-{extractor.name}"
+
+
+def check_uint8(images_BCHW: Tensor) -> None:
+    """MetricError unless these are uint8 images (B, C, H, W), grey or RGB."""
+    if images_BCHW.ndim != 4 or images_BCHW.shape[1] not in (1, 3):
+        raise MetricError(
+            f"images have shape {tuple(images_BCHW.shape)}, not (samples, 1 or 3, height, width)"
+        )
+    if images_BCHW.dtype != torch.uint8:
+        raise MetricError(f"images are {images_BCHW.dtype}, not uint8: render them first")

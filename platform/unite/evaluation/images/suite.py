@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from unite.config.schema import ImagesConfig, RunConfig
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.images.preparation import Extractors
 from unite.evaluation.images.sources import ExtractorSource
@@ -20,6 +21,11 @@ class FeatureSuite(Suite):
     """Extractors; none before the preparation."""
     extractors: Extractors | None = field(default=None, compare=False)
     """Extractors of the request, which the preparation finds or fits."""
+
+    @property
+    def images(self) -> ImagesConfig:
+        """Size, channels and classes of its images."""
+        return images_of_run(self.subject.config)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -52,8 +58,16 @@ class FeatureSuite(Suite):
         return replace(self, sources=sources) if sources else None
 
 
+def images_of_run(config: RunConfig) -> ImagesConfig:
+    """The images of a run; ValueError for a run of something else."""
+    if not isinstance(config.domain, ImagesConfig):
+        raise ValueError(f"this suite measures images, and the run's samples are {config.domain}")
+    return config.domain
+
+
 def extractors_of(arguments: EvaluateArguments, target: Target) -> Extractors:
     """Extractors of a request; errors as from `choose`."""
     config = target.subject.config
     weights = arguments.weights or config.weights
-    return Extractors.of(arguments.extractor, target.train, config.domain, target.storage, weights)
+    images = images_of_run(config)
+    return Extractors.of(arguments.extractor, target.train, images, target.storage, weights)

@@ -244,10 +244,8 @@ class Generation(FeatureSuite, Drawing):
         return rows
 
     def _grid_images(self) -> int:
-        domain = self.subject.config.domain
-        values = domain.channels * domain.size**2
+        values = self.images.channels * self.images.size**2
         return max(1, min(GRID_IMAGES, GRID_VALUES // values))
 
     def _grid(self, images_BHWC: np.ndarray) -> np.ndarray:
-        classes = self.subject.config.domain.num_classes
-        return image_grid(images_BHWC, columns=min(10, classes, len(images_BHWC)))
+        return image_grid(images_BHWC, columns=min(10, self.images.num_classes, len(images_BHWC)))

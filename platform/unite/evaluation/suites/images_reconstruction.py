@@ -27,7 +27,7 @@ from unite.evaluation.images.distances import (
 )
 from unite.evaluation.images.features import metric_name
 from unite.evaluation.images.guards import ImageGuard, bias_warning
-from unite.evaluation.images.suite import FeatureSuite, extractors_of
+from unite.evaluation.images.suite import FeatureSuite, extractors_of, images_of_run
 from unite.evaluation.instruments import Instruments, Rows
 from unite.evaluation.pictures import png
 from unite.evaluation.results import Outcome, Row
@@ -74,7 +74,7 @@ class Reconstruction(FeatureSuite):
         """The suite of a request."""
         config = target.subject.config
         weights = arguments.weights or config.weights
-        why_no_lpips = lpips_available(config.domain.size, weights)
+        why_no_lpips = lpips_available(images_of_run(config).size, weights)
         return cls(
             total=min(arguments.num_images or MOST_IMAGES, target.held_out.num_rows),
             data=target.held_out,
@@ -180,8 +180,7 @@ class Reconstruction(FeatureSuite):
         return rows
 
     def _mean_rows(self, totals: ReconstructionTotals) -> list[Row]:
-        domain = self.subject.config.domain
-        window = ssim_window(domain.size, domain.size)
+        window = ssim_window(self.images.size, self.images.size)
         eight_bit = {"image_range": "0..1, of 8 bits"}
         details = {
             "ssim": {"window": window},

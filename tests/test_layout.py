@@ -37,7 +37,7 @@ LEVELS = {
     "models": 1,
     "domains": 2,
     "sampling": 3,
-    "metrics": 2,
+    "metrics": 3,
     "figures": 3,
     "data": 3,
     "checkpoints": 3,

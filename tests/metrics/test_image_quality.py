@@ -105,7 +105,7 @@ def test_a_perceptual_distance_is_reported_when_given():
 
 
 def test_shapes_must_agree():
-    with pytest.raises(MetricError, match=r"\(2, 1, 8, 8\) and images \(2, 3, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"\(2, 1, 8, 8\) and images \(2, 3, 8, 8\)"):
         psnr(images(2, 1, 8, 8), images(2, 3, 8, 8))
 
 

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from unite.config.schema import EncoderConfig, ImagesConfig, LossConfig, ModelConfig
 from unite.domains.base import BadRows, Domain
 from unite.domains.columns import IMAGES
+from unite.domains.image_error import l1, psnr
 from unite.domains.transforms import decode_image
 from unite.flow.random import uniform
-from unite.metrics.image_quality import l1, psnr
 from unite.models.positions import sincos_2d
 from unite.words import count
 

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unite.domains.image_error import SMALLEST_ERROR, l1, psnr, unit_pair
 from unite.metrics.moments import MetricError
 from unite.metrics.specs import higher_is_better
 
-SMALLEST_ERROR = 1e-10
-"""Mean squared error that PSNR is cut off at (100 dB)."""
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
 SSIM_K1, SSIM_K2 = 0.01, 0.03
@@ -29,19 +28,6 @@ SSIM_K1, SSIM_K2 = 0.01, 0.03
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """(reconstructions, inputs), float32 (B, C, H, W) in [0, 1] -> distances (B,)."""
-
-
-def psnr(reconstruction_BCHW: Tensor, image_BCHW: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio (B,) in dB, float64; at most 100."""
-    a_BCHW, b_BCHW = _pair(reconstruction_BCHW, image_BCHW)
-    squared_B = (a_BCHW - b_BCHW).square().flatten(1).mean(dim=1)
-    return -10 * squared_B.clamp_min(SMALLEST_ERROR).log10()
-
-
-def l1(reconstruction_BCHW: Tensor, image_BCHW: Tensor) -> Tensor:
-    """Mean absolute error (B,), float64."""
-    a_BCHW, b_BCHW = _pair(reconstruction_BCHW, image_BCHW)
-    return (a_BCHW - b_BCHW).abs().flatten(1).mean(dim=1)
 
 
 def ssim_window(height: int, width: int) -> int:
@@ -57,7 +43,7 @@ def ssim(reconstruction_BCHW: Tensor, image_BCHW: Tensor) -> Tensor:
     smaller, which the metric card must then say), population moments, places where the window
     fits, mean over places and channels.
     """
-    a_BCHW, b_BCHW = _pair(reconstruction_BCHW, image_BCHW)
+    a_BCHW, b_BCHW = unit_pair(reconstruction_BCHW, image_BCHW)
     side = ssim_window(*a_BCHW.shape[2:])
     offsets = torch.arange(side, dtype=torch.float64, device=a_BCHW.device) - side // 2
     line = torch.exp(-0.5 * (offsets / SSIM_SIGMA) ** 2)
@@ -89,7 +75,7 @@ def reconstruction_metrics(
         "l1": l1(reconstruction_BCHW, image_BCHW),
     }
     if perceptual is not None:
-        a_BCHW, b_BCHW = _pair(reconstruction_BCHW, image_BCHW)
+        a_BCHW, b_BCHW = unit_pair(reconstruction_BCHW, image_BCHW)
         values["lpips"] = perceptual(a_BCHW.float(), b_BCHW.float()).double().flatten()
     return values
 
@@ -104,7 +90,7 @@ def eight_bit_metrics(recon_pixels_BCHW: Tensor, pixels_BCHW: Tensor) -> dict[st
     for images_BCHW in (recon_pixels_BCHW, pixels_BCHW):
         if images_BCHW.dtype != torch.uint8:
             raise MetricError(f"8-bit metrics are of uint8 pictures, not of {images_BCHW.dtype}")
-    a_BCHW, b_BCHW = _pair(recon_pixels_BCHW, pixels_BCHW)
+    a_BCHW, b_BCHW = unit_pair(recon_pixels_BCHW, pixels_BCHW)
     squared_B = (255 * (a_BCHW - b_BCHW)).square().flatten(1).mean(dim=1)
     return {
         "psnr_8bit": -10 * (squared_B.clamp_min(SMALLEST_ERROR) / 255**2).log10(),
@@ -181,19 +167,3 @@ class ReconstructionTotals:
             if not np.isfinite(array).all():
                 first = indices[~np.isfinite(array)][0]
                 raise MetricError(f"{name} of image {first} is not finite: look at that image")
-
-
-def _pair(a_BCHW: Tensor, b_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as float64 in [0, 1], on the device of the second; MetricError when shapes differ."""
-    if a_BCHW.shape != b_BCHW.shape or a_BCHW.ndim != 4:
-        raise MetricError(
-            f"reconstructions {tuple(a_BCHW.shape)} and images {tuple(b_BCHW.shape)} must have one "
-            "shape (B, C, H, W)"
-        )
-    return _unit(a_BCHW).to(b_BCHW.device), _unit(b_BCHW)
-
-
-def _unit(images_BCHW: Tensor) -> Tensor:
-    if images_BCHW.dtype == torch.uint8:
-        return images_BCHW.double() / 255
-    return images_BCHW.double().clamp(0, 1)

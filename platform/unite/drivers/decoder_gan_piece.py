@@ -22,8 +22,8 @@ from unite.config.serialise import replace as replace_fields
 from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
 from unite.drivers.evaluate import evaluate
-from unite.drivers.evaluate import prepare as prepare_evaluation
 from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.request import open_evaluation
 from unite.runs import DIGITS, data_uri
 from unite.storage import Store
 from unite.tracking import NullTracker
@@ -167,7 +167,7 @@ def _evaluate(checkpoint: Store, piece: Piece, seed: int) -> dict[str, float]:
         num_workers=0,
         track=False,
     )
-    outcomes = evaluate(prepare_evaluation(arguments, storage))
+    outcomes = evaluate(open_evaluation(arguments, storage))
     return {
         f"{outcome.suite}/{row.card.metric}": row.card.value
         for outcome in outcomes

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -44,9 +44,16 @@ from unite.data.bad_rows import read_bad_rows
 from unite.data.loader import local_reader
 from unite.domains import Domain, build_domain
 from unite.domains.sizes import draw_sizes, mask_of, size_histogram
+from unite.drivers.evaluate import evaluate
 from unite.drivers.sweep_runs import start_parent
+from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.card import MetricCard
+from unite.evaluation.dataset import Dataset
+from unite.evaluation.request import open_evaluation
 from unite.evaluation.results import Outcome, Row, write_outcomes
+from unite.evaluation.suite import Suite, common_fields
+from unite.evaluation.suites import SHARED, Entry, suites_for
+from unite.metrics.accumulator import Stack
 from unite.metrics.specs import SPECS, Spec
 from unite.models import UNITE
 from unite.reporting.collect import collect
@@ -519,3 +526,48 @@ def test_a_sweep_is_planned_judged_drawn_and_reported_by_its_own_metric(
     assert "closeness" in [column.title for column in seen.summary.columns]
     page = render(seen, root / "dashboards", datetime.now(UTC))
     assert "held-out closeness, higher is better" in page
+
+
+def test_it_is_evaluated_by_the_suites_that_it_registers(config):
+    """Those that know samples through their domain, and one of its own."""
+    suites_for.register(PointsConfig, lambda domain: {**SHARED, "extent": EXTENT})
+    trainer = trainer_of(config)
+    trainer.run()
+    trainer.stream.close()
+    asked = EvaluateArguments(run=trainer.writer.run.uri, num_workers=0, track=False)
+    outcomes = {each.suite: each for each in evaluate(open_evaluation(asked, config.storage))}
+    assert list(outcomes) == [*SHARED, "extent"]
+    values = {row.card.metric: row.card.value for o in outcomes.values() for row in o.rows}
+    assert {"closeness_z0", "cka_mean", "total_mb", "top1_pct", "params_m"} <= values.keys()
+    assert not {"flat_top1_pct", "psnr_z0"} & values.keys(), "sets have no fixed length, no pixels"
+    assert 0 < values["extent"] < 10
+    with pytest.raises(ValueError, match="'generation' is unknown for points"):
+        open_evaluation(replace(asked, suite=("generation",)), config.storage)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extent(Suite):
+    """Mean distance of held-out points from the origin."""
+
+    suite: ClassVar[str] = "extent"
+    draws: ClassVar[bool] = False
+    data: Dataset
+
+    @classmethod
+    def of(cls, arguments, target):
+        held_out = target.held_out
+        return cls(total=held_out.num_rows, data=held_out, **common_fields(arguments, target))
+
+    def totals(self, label, device="cpu"):
+        return {"extent": Stack("extent")}
+
+    def count(self, totals, instruments, chunk):
+        for rows in instruments.rows(self.data, self.subject.config.domain, chunk):
+            totals["extent"].update(extent=rows.sample["points"].norm(dim=-1)[rows.mask_BK].numpy())
+
+    def outcome(self, totals):
+        mean = totals["extent"].result()["extent"].mean()
+        return Outcome(suite=self.suite, rows=(Row(card=self.card("extent", mean)),))
+
+
+EXTENT = Entry(f"{__name__}:Extent")

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from unite.domains import build_domain
 from unite.evaluation.arguments import EvaluateArguments, check, chosen_suites
 from unite.evaluation.chunks import FOLDER as CHUNKS
 from unite.evaluation.guidance import SUITE as CFG_SEARCH
@@ -44,8 +45,9 @@ class Evaluation:
     def title(self) -> str:
         """Line that names the measurement."""
         subject = self.target.subject
+        noun = build_domain(subject.config.domain).noun
         return (
-            f"{self.target.run or subject.uri} after {count(subject.images, 'image')}, "
+            f"{self.target.run or subject.uri} after {count(subject.images, noun)}, "
             f"{'averaged' if subject.ema else 'raw'} weights (checkpoint {subject.digest}): "
             f"{', '.join(suite.suite for suite in self.suites)}"
         )

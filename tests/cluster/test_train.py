@@ -11,15 +11,16 @@ import psutil
 import pytest
 import torch
 
+from unite import network
 from unite.checkpoints.store import latest, read_checkpoint
 from unite.cluster.connect import CapacityError
 from unite.cluster.resources import WorkerGroup
-from unite.cluster.train import TrainingError, fit, set_threads, train_rank
+from unite.cluster.train import Outage, TrainingError, fit, set_threads, train_rank
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
 from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
-from unite.storage import Store
+from unite.storage import StorageError, Store
 from unite.tracking import NullTracker
 from unite.training.parallelize import World
 from unite.training.progress import read_progress
@@ -91,6 +92,49 @@ def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(smoke, caplog
     assert again.images == undisturbed.images == 128
     for part, tensors in undisturbed.parts.items():
         assert all(torch.equal(again.parts[part][name], value) for name, value in tensors.items())
+
+
+class LostError(Exception):
+    """What a fit raises for a lost group, with the errors of its workers."""
+
+    def __init__(self, *failures):
+        self.worker_failures = dict(enumerate(failures))
+
+
+def test_an_outage_of_the_storage_costs_no_restart(stumbling_s3, monkeypatch):
+    uri, proxy = stumbling_s3
+    monkeypatch.setattr(network, "FIRST_PAUSE_S", 0.05)
+    config = replace(recipe("smoke"), {"checkpoint.patience_s": 60.0})
+    outage = Outage(Job(config=config, folder=Store.open(f"{uri}/run")))
+    assert not outage.over(LostError(ValueError("its own"))), "the store answers: no outage"
+    proxy.mode = "refuse"
+
+    def come_back():
+        while proxy.spoilt < 6:  # the first look, and some of those that wait
+            time.sleep(0.05)
+        proxy.mode = ""
+
+    threading.Thread(target=come_back, daemon=True).start()
+    assert outage.over(LostError(ConnectionError("whatever died of it")))
+    assert proxy.mode == "" and proxy.spoilt > 0
+    wrapped = RuntimeError("ray")
+    wrapped.__cause__ = StorageError("cannot write x: Could not connect to the endpoint URL")
+    assert outage.over(LostError(wrapped)), "it came back before anybody looked"
+
+
+def test_storage_that_stays_away_ends_the_run(stumbling_s3, monkeypatch):
+    uri, proxy = stumbling_s3
+    monkeypatch.setattr(network, "FIRST_PAUSE_S", 0.05)
+    config = replace(recipe("smoke"), {"checkpoint.patience_s": 0.1})
+    outage = Outage(Job(config=config, folder=Store.open(f"{uri}/run")))
+    proxy.mode = "refuse"
+    with pytest.raises(TrainingError, match=r"checkpoint\.patience_s = 0\.1 s; the same command"):
+        outage.over(LostError(ConnectionError("whatever died of it")))
+
+
+def test_a_lost_worker_on_a_disk_is_no_outage(tmp_path):
+    outage = Outage(Job(config=recipe("smoke"), folder=Store.open(tmp_path)))
+    assert not outage.over(LostError(StorageError("cannot write x: timed out")))
 
 
 @pytest.mark.ray

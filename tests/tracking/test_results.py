@@ -97,6 +97,49 @@ def test_pushing_again_after_a_lost_answer_does_not_double_a_result(tmp_path, sq
     assert metric_history(sqlite_run, "eval/generation/fid") == [(100, 9.0)]
 
 
+def storage_of_runs(folder, handle, count):
+    """Runs with a point each that MLflow does not have; the last was logged with tracking off."""
+    for number in range(count):
+        run = folder / f"run{number}"
+        run.mkdir()
+        (run / "config.json").write_text("{}")
+        spool = Spool(run / "tracking")
+        spool.log.append({"lr": 0.1}, number + 1)
+        if number < count - 1:
+            spool.aim(Target(handle))
+
+
+def test_a_folder_of_many_runs_is_pushed_at_once(tmp_path, handle, fake):
+    storage_of_runs(tmp_path, handle, 6)
+    assert push_spool(tmp_path, gateway=fake.connect).points == 5
+    assert fake.steps("lr") == [1, 2, 3, 4, 5]
+
+
+def test_one_refused_spool_does_not_keep_the_others_and_a_dead_server_is_not_asked_for_all(
+    tmp_path, handle, fake
+):
+    storage_of_runs(tmp_path, handle, 8)
+    asked = []
+
+    def connect(run):
+        asked.append(run)
+        if len(asked) <= 2:  # each is tried twice
+            raise ConnectionError("refused")
+        return fake.connect(run)
+
+    with pytest.raises(TrackingError, match=r"6 of 7 spools were sent, 1 refused.*refused"):
+        push_spool(tmp_path, gateway=connect)
+    assert fake.steps("lr") == [2, 3, 4, 5, 6, 7]
+
+    def dead(run):
+        asked.append(run)
+        raise ConnectionError("refused")
+
+    asked.clear()
+    with pytest.raises(TrackingError, match="0 of 7 spools were sent, 3 refused"):
+        push_spool(tmp_path, gateway=dead)
+
+
 def test_there_must_be_something_to_push(tmp_path):
     for path in (tmp_path, tmp_path / "metrics.jsonl"):
         with pytest.raises(TrackingError, match=r"is no metrics\.jsonl"):

@@ -9,16 +9,16 @@ This is the only folder that imports mlflow, and only when MLflow is really used
 """
 
 from unite.tracking.presentation import DataInput, shown_name
-from unite.tracking.reading import RunFiles, experiments
-from unite.tracking.results import Pushed, log_results, push_spool
-from unite.tracking.runs import (
+from unite.tracking.reading import (
+    RunFiles,
     RunInfo,
+    experiments,
     find_runs,
-    finish_run,
     is_here,
     metric_history,
-    start_run,
 )
+from unite.tracking.results import Pushed, log_results, push_spool
+from unite.tracking.runs import finish_run, start_run
 from unite.tracking.server import (
     Login,
     RunHandle,

@@ -1,22 +1,28 @@
-"""Reading of MLflow's content: the experiments, and the files of a run."""
+"""Reading of MLflow's content: experiments, runs, points, and the files of a run."""
 
 from __future__ import annotations
 
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unite.storage import database_path
 from unite.tracking.database import ARTIFACTS_FOLDER
 from unite.tracking.images import parse_image_name
-from unite.tracking.presentation import shown_image
+from unite.tracking.presentation import shown_image, shown_name
 from unite.tracking.server import (
     RunHandle,
     TrackingError,
     connect,
     reason_of,
 )
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+RUNS_PER_PAGE = 1000
 
 
 def experiments(uri: str) -> list[str]:
@@ -80,3 +86,107 @@ def _moved(place: str, handle: RunHandle) -> str:
         return place
     beside = database.parent / ARTIFACTS_FOLDER / handle.run_id / "artifacts"
     return str(beside) if beside.is_dir() else place
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """A run as MLflow knows it."""
+
+    run_id: str
+    """MLflow's id."""
+    name: str
+    """Name shown in the UI."""
+    status: str
+    """RUNNING, FINISHED, FAILED, KILLED or SCHEDULED."""
+    params: dict[str, str]
+    """Flattened config."""
+    metrics: dict[str, float]
+    """Last value of each metric."""
+    tags: dict[str, str]
+    """Tags, MLflow's own included."""
+
+    @property
+    def place(self) -> str:
+        """Folder or s3 URI of the run as it was recorded; empty when it was not."""
+        if self.tags.get("run_uri"):
+            return self.tags["run_uri"].rstrip("/")
+        # Runs of older versions.
+        storage, name = self.params.get("storage", ""), self.params.get("name", "")
+        return f"{storage.rstrip('/')}/{name}" if storage and name else ""
+
+
+def is_here(handle: RunHandle) -> bool:
+    """True if the MLflow of a run can be here, with the run in it.
+
+    A sqlite file may be on another machine, and a run's folder may have been copied without it. A
+    server is not asked: what it does not take now is kept for later.
+    """
+    database = database_path(handle.uri)
+    if database is None:
+        return True
+    if not database.exists():
+        return False
+    client = connect(handle.uri)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_run(handle.run_id)
+    except MlflowException as error:
+        return error.error_code != "RESOURCE_DOES_NOT_EXIST"
+    return True
+
+
+def find_runs(uri: str, experiment: str, filter_string: str = "") -> list[RunInfo]:
+    """The runs of an experiment, newest first.
+
+    `filter_string` is MLflow's search language, such as "tags.trial = 'DIGEST' and
+    attributes.status = 'FINISHED'". TrackingError for an experiment that does not exist.
+    """
+    try:
+        client = connect(uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            names = ", ".join(sorted(each.name for each in client.search_experiments()))
+            raise TrackingError(f"no experiment '{experiment}' at {uri}; it has: {names}")
+        return _search(client, found.experiment_id, filter_string)
+    except TrackingError:
+        raise
+    except Exception as error:  # whatever mlflow, its database driver or the network raises
+        raise TrackingError(f"cannot search the runs at {uri}: {reason_of(error)}") from error
+
+
+def _search(client: MlflowClient, experiment_id: str, filter_string: str) -> list[RunInfo]:
+    runs, token = [], None
+    while True:
+        page = client.search_runs(
+            [experiment_id], filter_string, max_results=RUNS_PER_PAGE, page_token=token
+        )
+        runs += [_run_info(run) for run in page]
+        token = page.token
+        if not token:
+            return runs
+
+
+def _run_info(run: Run) -> RunInfo:
+    return RunInfo(
+        run_id=run.info.run_id,
+        name=run.info.run_name or "",
+        status=run.info.status,
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+        tags=dict(run.data.tags),
+    )
+
+
+def metric_history(handle: RunHandle, name: str) -> list[tuple[int, float]]:
+    """(step, value) of every point of a metric that training logged as `name`, in steps' order.
+
+    Runs of older versions have it in MLflow under that name, newer ones under `shown_name`.
+    """
+    try:
+        client = connect(handle.uri)
+        names = dict.fromkeys((name, shown_name(name)))
+        points = [p for each in names for p in client.get_metric_history(handle.run_id, each)]
+    except Exception as error:  # whatever mlflow, its database driver or the network raises
+        raise TrackingError(f"cannot read {name} at {handle.uri}: {reason_of(error)}") from error
+    return sorted((point.step, point.value) for point in points)

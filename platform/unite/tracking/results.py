@@ -6,7 +6,7 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,8 @@ from unite.tracking.presentation import shown_image
 from unite.tracking.server import RunHandle, TrackingError, connect, patiently, reason_of
 from unite.tracking.spool import Spool, Target
 
+MOST_REFUSED = 3
+"""Refused spools in a row after which a push gives up: the server is away."""
 RESULT_NAME = re.compile(r"eval/[a-z0-9_.-]+/[a-z0-9_.-]+")
 
 
@@ -83,7 +85,8 @@ def push_spool(path: str | Path, *, gateway: Connect = MlflowGateway) -> Pushed:
     """Send points and files that MLflow did not take when they were logged, each once.
 
     Args:
-        path: a metrics.jsonl that a log line named, or a folder with such files anywhere below.
+        path: a metrics.jsonl that a log line named, or a folder with such files anywhere below, as
+            the storage of many runs; those that were logged with tracking off are passed over.
         gateway: makes the gateway to the server (tests hand in their own).
 
     TrackingError when there is nothing of the kind, or when MLflow does not answer.
@@ -92,7 +95,34 @@ def push_spool(path: str | Path, *, gateway: Connect = MlflowGateway) -> Pushed:
     files = sorted(path.rglob(METRICS_FILE)) if path.is_dir() else [path]
     if not files or not files[0].is_file():
         raise TrackingError(f"{path} is no {METRICS_FILE} and no folder that holds one")
-    pushed = [_push(Spool.of_points(file), gateway) for file in files]
+    spools = [Spool.of_points(file) for file in files]
+    if len(spools) == 1:
+        return _push(spools[0], gateway)
+    return _push_all([spool for spool in spools if spool.has_target], gateway)
+
+
+def _push_all(spools: Sequence[Spool], gateway: Connect) -> Pushed:
+    """Push many; one that is refused does not keep the others, MOST_REFUSED in a row do.
+
+    TrackingError at the end, when any was refused.
+    """
+    pushed: list[Pushed] = []
+    refused: list[TrackingError] = []
+    in_a_row = 0
+    for spool in spools:
+        try:
+            pushed.append(_push(spool, gateway))
+            in_a_row = 0
+        except TrackingError as error:
+            refused.append(error)
+            in_a_row += 1
+            if in_a_row == MOST_REFUSED:
+                break
+    if refused:
+        raise TrackingError(
+            f"{len(pushed)} of {len(spools)} spools were sent, {len(refused)} refused. The first "
+            f"of these: {refused[0]}"
+        )
     return Pushed(sum(each.points for each in pushed), sum(each.files for each in pushed))
 
 

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from unite.config.schema import TrackingConfig
 from unite.network import is_loopback
-from unite.storage import database_path
 from unite.tracking.presentation import (
     COMMAND_TAG,
     DataInput,
@@ -24,7 +23,6 @@ from unite.tracking.presentation import (
     describe_experiment,
     log_data,
     refresh_note,
-    shown_name,
 )
 from unite.tracking.server import (
     RunHandle,
@@ -49,36 +47,10 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 MAX_PARAMS_PER_CALL = 100
 MAX_PARAM_LENGTH = 6000
 MAX_TAG_LENGTH = 8000
-RUNS_PER_PAGE = 1000
 PARENT_TAG = "mlflow.parentRunId"
 CHANGED_TAG = "resumed_with_changes"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunInfo:
-    """A run as MLflow knows it."""
-
-    run_id: str
-    """MLflow's id."""
-    name: str
-    """Name shown in the UI."""
-    status: str
-    """RUNNING, FINISHED, FAILED, KILLED or SCHEDULED."""
-    params: dict[str, str]
-    """Flattened config."""
-    metrics: dict[str, float]
-    """Last value of each metric."""
-    tags: dict[str, str]
-    """Tags, MLflow's own included."""
-
-    @property
-    def place(self) -> str:
-        """Folder or s3 URI of the run as it was recorded; empty when it was not."""
-        if self.tags.get("run_uri"):
-            return self.tags["run_uri"].rstrip("/")
-        # Runs of older versions.
-        storage, name = self.params.get("storage", ""), self.params.get("name", "")
-        return f"{storage.rstrip('/')}/{name}" if storage and name else ""
+START_TAG = "start_id"
+"""Tag with a mark of the start that made a run."""
 
 
 def start_run(
@@ -113,24 +85,53 @@ def start_run(
     check(uri)
     client = connect(uri)
     try:
-        experiment_id = open_experiment(client, config.experiment, artifact_location(uri, storage))
-        describe_experiment(client, experiment_id)
+        location = artifact_location(uri, storage)
+        experiment_id = patiently(lambda: open_experiment(client, config.experiment, location))
+        patiently(lambda: describe_experiment(client, experiment_id))
         command = command_line()
         all_tags = ({COMMAND_TAG: command} if command else {}) | dict(tags)
         all_tags |= {PARENT_TAG: parent_run_id} if parent_run_id else {}
-        run = _continued(client, resume_run_id, uri) if resume_run_id else None
-        if run is None:
-            run = client.create_run(experiment_id, run_name=config.run_name or name)
-        _describe_run(client, run, params, all_tags)
-        log_data(client, run.info.run_id, data)
-        refresh_note(client, run.info.run_id)
-        _store_config(client, run, config_dict)
+        run = patiently(lambda: _continued(client, resume_run_id, uri)) if resume_run_id else None
+        run = run or _create(client, experiment_id, config.run_name or name)
+        _describe_patiently(client, run, params, all_tags, data, config_dict)
     except TrackingError:
         raise
     except Exception as error:  # mlflow, its database driver, the network or the artifact store
         raise TrackingError(f"MLflow at {uri} refused the run: {reason_of(error)}") from error
     _warn_of_local_artifacts(uri, run.info.artifact_uri or "")
     return RunHandle(uri, run.info.run_id, run.info.experiment_id)
+
+
+def _create(client: MlflowClient, experiment_id: str, name: str) -> Run:
+    """A new run; where the answer was lost it is found by its mark, and none is made twice."""
+    mark = uuid.uuid4().hex
+    search = f"tags.{START_TAG} = '{mark}'"
+    tried = False
+
+    def make() -> Run:
+        nonlocal tried
+        found = client.search_runs([experiment_id], search, max_results=1) if tried else []
+        tried = True
+        return (
+            found[0] if found else client.create_run(experiment_id, None, {START_TAG: mark}, name)
+        )
+
+    return patiently(make)
+
+
+def _describe_patiently(
+    client: MlflowClient,
+    run: Run,
+    params: Mapping[str, object],
+    tags: Mapping[str, str],
+    data: Sequence[DataInput],
+    config_dict: Mapping[str, Any],
+) -> None:
+    """Everything that a run starts with; each part may be written twice."""
+    patiently(lambda: _describe_run(client, run, params, tags))
+    patiently(lambda: log_data(client, run.info.run_id, data))
+    patiently(lambda: refresh_note(client, run.info.run_id))
+    _store_config(client, run, config_dict)
 
 
 def open_experiment(client: MlflowClient, name: str, location: str | None) -> str:
@@ -203,7 +204,7 @@ def _store_config(client: MlflowClient, run: Run, config_dict: Mapping[str, Any]
     """Store the config as an artifact, which also proves that artifacts can be stored."""
     try:
         text = json.dumps(config_dict, indent=1, sort_keys=True)
-        client.log_text(run.info.run_id, text, "config.json")
+        patiently(lambda: client.log_text(run.info.run_id, text, "config.json"))
     except Exception as error:
         client.set_terminated(run.info.run_id, "FAILED")
         raise TrackingError(
@@ -260,80 +261,3 @@ def _keep_status(spool: str | Path | None, status: Status) -> Path | None:
         return kept.points_file
     except (OSError, ValueError):  # no such spool on this machine
         return None
-
-
-def is_here(handle: RunHandle) -> bool:
-    """True if the MLflow of a run can be here, with the run in it.
-
-    A sqlite file may be on another machine, and a run's folder may have been copied without it. A
-    server is not asked: what it does not take now is kept for later.
-    """
-    database = database_path(handle.uri)
-    if database is None:
-        return True
-    if not database.exists():
-        return False
-    client = connect(handle.uri)
-    from mlflow.exceptions import MlflowException
-
-    try:
-        client.get_run(handle.run_id)
-    except MlflowException as error:
-        return error.error_code != "RESOURCE_DOES_NOT_EXIST"
-    return True
-
-
-def find_runs(uri: str, experiment: str, filter_string: str = "") -> list[RunInfo]:
-    """The runs of an experiment, newest first.
-
-    `filter_string` is MLflow's search language, such as "tags.trial = 'DIGEST' and
-    attributes.status = 'FINISHED'". TrackingError for an experiment that does not exist.
-    """
-    try:
-        client = connect(uri)
-        found = client.get_experiment_by_name(experiment)
-        if found is None:
-            names = ", ".join(sorted(each.name for each in client.search_experiments()))
-            raise TrackingError(f"no experiment '{experiment}' at {uri}; it has: {names}")
-        return _search(client, found.experiment_id, filter_string)
-    except TrackingError:
-        raise
-    except Exception as error:  # whatever mlflow, its database driver or the network raises
-        raise TrackingError(f"cannot search the runs at {uri}: {reason_of(error)}") from error
-
-
-def _search(client: MlflowClient, experiment_id: str, filter_string: str) -> list[RunInfo]:
-    runs, token = [], None
-    while True:
-        page = client.search_runs(
-            [experiment_id], filter_string, max_results=RUNS_PER_PAGE, page_token=token
-        )
-        runs += [_run_info(run) for run in page]
-        token = page.token
-        if not token:
-            return runs
-
-
-def _run_info(run: Run) -> RunInfo:
-    return RunInfo(
-        run_id=run.info.run_id,
-        name=run.info.run_name or "",
-        status=run.info.status,
-        params=dict(run.data.params),
-        metrics=dict(run.data.metrics),
-        tags=dict(run.data.tags),
-    )
-
-
-def metric_history(handle: RunHandle, name: str) -> list[tuple[int, float]]:
-    """(step, value) of every point of a metric that training logged as `name`, in steps' order.
-
-    Runs of older versions have it in MLflow under that name, newer ones under `shown_name`.
-    """
-    try:
-        client = connect(handle.uri)
-        names = dict.fromkeys((name, shown_name(name)))
-        points = [p for each in names for p in client.get_metric_history(handle.run_id, each)]
-    except Exception as error:  # whatever mlflow, its database driver or the network raises
-        raise TrackingError(f"cannot read {name} at {handle.uri}: {reason_of(error)}") from error
-    return sorted((point.step, point.value) for point in points)

@@ -20,7 +20,14 @@ from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
 from unite.config.schema import TrackingConfig
-from unite.network import DEADLINE_S, DeadlineError, proxy_of, spare_loopback, within
+from unite.network import (
+    DEADLINE_S,
+    DeadlineError,
+    persist,
+    proxy_of,
+    spare_loopback,
+    within,
+)
 from unite.storage import Store, database_path, database_uri
 from unite.tracking.database import ARTIFACTS_FOLDER, prepare, require_no_folder
 from unite.tracking.errors import TrackingError
@@ -38,6 +45,14 @@ NOT_MLFLOW = re.compile(
     re.DOTALL | re.IGNORECASE,
 )
 """Pattern of the error of MLflow's client for a page of HTML."""
+BUSY = re.compile(
+    r"timed out|Connection (aborted|reset)|RemoteDisconnected|database is locked|QueuePool limit|"
+    r"error code (429|500|502|503|504)|too many \d* ?error responses",
+    re.IGNORECASE,
+)
+"""Pattern of the errors of an overloaded server or database."""
+BUSY_S = 50.0
+"""Seconds that a start waits for a busy server, within our deadline for all of it."""
 VARIABLE = "MLFLOW_TRACKING_URI"
 MODEL_TRAINING = "workflowType=machine_learning"
 """Query that opens MLflow's pages in model training, whatever page was open before."""
@@ -178,17 +193,23 @@ def check(uri: str) -> None:
         raise TrackingError(_unreachable(uri, error)) from error
 
 
-def patiently(call: Callable[[], T], *, attempts: int = 3, patience_s: float = 5.0) -> T:
-    """The result of `call`, tried again after a failure while that took less than `patience_s`."""
+def patiently(call: Callable[[], T], *, patience_s: float = 5.0, busy_s: float = BUSY_S) -> T:
+    """The result of `call`, tried again after a failure: for a moment, of a busy server longer.
+
+    Many runs that start at once overload a server; random pauses spread them.
+    """
     deadline = time.monotonic() + patience_s
-    for _ in range(attempts - 1):
-        try:
-            return call()
-        except Exception:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
-    return call()
+
+    def passing(error: Exception) -> bool:
+        soon = time.monotonic() < deadline and not isinstance(error, TrackingError)
+        return soon or is_busy(error)
+
+    return persist(call, busy_s, passing=passing, doing="what MLflow is asked for")
+
+
+def is_busy(error: Exception) -> bool:
+    """True if an error says that a server is there and has too much to do."""
+    return BUSY.search(str(error)) is not None
 
 
 def reason_of(error: Exception) -> str:

@@ -120,9 +120,14 @@ class Spool:
         """Write the spool's destination to its folder."""
         self._store.write_json(TARGET_FILE, asdict(target))
 
+    @property
+    def has_target(self) -> bool:
+        """True if its points belong to an MLflow run."""
+        return self._store.is_file(TARGET_FILE)
+
     def target(self) -> Target:
         """Destination of the spool; TrackingError when none was ever written."""
-        if not self._store.is_file(TARGET_FILE):
+        if not self.has_target:
             raise TrackingError(
                 f"{self.folder} has no {TARGET_FILE}: it was logged with tracking off, so there is "
                 "no MLflow run to send it to. Resume the run with tracking on."

@@ -59,6 +59,7 @@ from unite.models import UNITE
 from unite.reporting.collect import collect
 from unite.reporting.page import render
 from unite.reporting.view import view
+from unite.sampling import passes
 from unite.sampling.generator import draw
 from unite.sampling.seeds import conditions
 from unite.storage import Store
@@ -428,7 +429,7 @@ def test_the_evaluation_reconstructs_without_the_padding(config, monkeypatch):
     for parameter in model.parameters():
         parameter.add_(0.1 * torch.randn_like(parameter))
     noise_BKD, t_B = torch.randn(2, MOST, config.model.latent_dim), torch.zeros(2)
-    monkeypatch.setattr(evaluation, "tokenization_noise", lambda *_: (noise_BKD, t_B))
+    monkeypatch.setattr(passes, "tokenization_noise", lambda *_: (noise_BKD, t_B))
     numbers = [2, 5]
     mask = torch.arange(MOST) < torch.tensor(numbers)[:, None]
     points = torch.randn(2, MOST, 2)

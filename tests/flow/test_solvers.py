@@ -8,7 +8,7 @@ from torch import nn
 from torchdiffeq import odeint
 
 from unite.flow.path import per_sample, velocity
-from unite.flow.solvers import IntegrationError, _advance, _Travellers, solve
+from unite.flow.solvers import IntegrationError, _advance, _Travellers, fixed_evaluations, solve
 from unite.flow.timesteps import time_grid
 
 THEIRS = {"heun": "heun2", "midpoint": "midpoint", "euler": "euler"}
@@ -231,3 +231,13 @@ def test_step_underflow_is_named():
 def test_unknown_solver_is_refused():
     with pytest.raises(ValueError, match="solver must be one of"):
         solve(Still(), start(3), solver="rk4")  # type: ignore[arg-type]
+
+
+def test_evaluations_of_fixed_steps_are_known_before():
+    field = lambda z, t, rows: -z  # noqa: E731
+    for solver in ("heun", "midpoint", "euler"):
+        solution = solve(field, torch.ones(2, 3), solver=solver, num_steps=5)
+        assert solution.nfe_B.tolist() == [fixed_evaluations(solver, 5)] * 2
+    assert fixed_evaluations("dopri5", 5) is None
+    with pytest.raises(ValueError, match="solver must be one of .*, not 'rk4'"):
+        fixed_evaluations("rk4", 5)

@@ -12,8 +12,8 @@ from unite.domains import build_domain
 from unite.evaluation.instruments import Rows
 from unite.evaluation.suites.trajectory import decode_levels, levels_grid
 from unite.metrics.noise_levels import TrajectoryConfig, TrajectorySums
-from unite.metrics.passes import tokenize_rows
 from unite.models.unite import UNITE
+from unite.sampling.passes import tokenize_rows
 
 CONFIG = TrajectoryConfig(levels=(0.3, 1.0))
 

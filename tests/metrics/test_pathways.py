@@ -12,10 +12,10 @@ from unite.config.recipes import recipe
 from unite.domains import build_domain
 from unite.evaluation.instruments import Rows
 from unite.evaluation.suites.alignment import both_passes
-from unite.metrics.passes import denoise_rows, tokenize_rows
 from unite.metrics.pathways import AlignmentConfig, AlignmentSums
 from unite.metrics.similarity import cka_from_sums, cknna
 from unite.models.unite import UNITE
+from unite.sampling.passes import denoise_rows, tokenize_rows
 
 CONFIG = AlignmentConfig(levels=(0.2, 0.8), neighbors=5, neighbor_rows=64)
 

@@ -188,11 +188,11 @@ def test_images_of_others_are_neither_mixed_with_nor_deleted(run_folder, tmp_pat
 
 
 def test_an_interrupted_call_is_continued_by_the_same_command(run_folder, tmp_path, monkeypatch):
-    from unite.sampling import generate_job
+    from unite.sampling import writers
 
     whole = generate(arguments(run_folder, tmp_path / "whole"), str(tmp_path))
     saved, out = [], tmp_path / "out"
-    save = generate_job.save_png
+    save = writers.save_png
 
     def save_some(store, name, image):
         if len(saved) == 4:
@@ -200,13 +200,11 @@ def test_an_interrupted_call_is_continued_by_the_same_command(run_folder, tmp_pa
         saved.append(name)
         save(store, name, image)
 
-    monkeypatch.setattr(generate_job, "save_png", save_some)
+    monkeypatch.setattr(writers, "save_png", save_some)
     with pytest.raises(KeyboardInterrupt):
         generate(arguments(run_folder, out, batch_size=3), str(tmp_path))
     assert pngs_in(out) == saved
-    monkeypatch.setattr(
-        generate_job, "save_png", lambda *args: saved.append(args[1]) or save(*args)
-    )
+    monkeypatch.setattr(writers, "save_png", lambda *args: saved.append(args[1]) or save(*args))
     generate(arguments(run_folder, out, batch_size=3), str(tmp_path))
     assert saved[4:] == ["000004-class4.png", "000005-class5.png", ""], "the rest, and the grid"
     assert np.abs(images_of(out) - images_of(whole)).max() <= 1

@@ -20,6 +20,7 @@ from unite.ablation.trials import Sweep, Trial, Work
 from unite.config.recipes import IMAGENET_TRAIN_IMAGES
 from unite.config.schema import FlowConfig, RunConfig, SamplingConfig
 from unite.domains import build_domain
+from unite.flow.solvers import fixed_evaluations
 from unite.models import UNITE, optimizer_group
 from unite.paper import DOPRI5_EVALUATIONS
 from unite.runs import is_builtin
@@ -44,7 +45,6 @@ KNOWN_SIZES = {
     "unite": IMAGENET_TRAIN_IMAGES,
     "qm9": 100_000,
 }
-STAGES = {"euler": 1, "heun": 2, "midpoint": 2}
 FLOAT_BYTES = 4
 MEASURED_IMAGES = 32
 MEASURED_STEPS = 3
@@ -104,9 +104,7 @@ def training_images(config: RunConfig) -> int:
 
 def evaluations(sampling: SamplingConfig) -> int:
     """Velocity evaluations per sample."""
-    if sampling.solver == "dopri5":
-        return DOPRI5_EVALUATIONS
-    return STAGES[sampling.solver] * sampling.num_steps
+    return fixed_evaluations(sampling.solver, sampling.num_steps) or DOPRI5_EVALUATIONS
 
 
 def sweep_lines(sweep: Sweep, *, rate: float, slots: int) -> list[str]:

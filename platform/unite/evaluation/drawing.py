@@ -22,6 +22,7 @@ from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Row
 from unite.evaluation.suite import Suite
 from unite.evaluation.target import Target
+from unite.flow.solvers import fixed_evaluations
 from unite.metrics.fidelity import FidelityPlan
 from unite.paper import DOPRI5_EVALUATIONS, counterpart
 from unite.sampling.generator import Samples, draw
@@ -39,7 +40,6 @@ DEFAULT_SAMPLES = 50_000
 SMALL_DATA_FACTOR = 2
 """Default N per training image, for a training set under DEFAULT_SAMPLES / SMALL_DATA_FACTOR."""
 FEWEST_SAMPLES = FidelityPlan.splits
-EVALUATIONS_PER_STEP = {"heun": 2, "midpoint": 2, "euler": 1}
 CFG_ORDER = "predictions after the final normalisation"
 
 
@@ -85,7 +85,7 @@ class Drawing(Suite):
     def cost(self) -> float:
         """Passes per sample."""
         settings = self.sampling
-        evaluations = EVALUATIONS_PER_STEP.get(settings.solver, 0) * settings.num_steps
+        evaluations = fixed_evaluations(settings.solver, settings.num_steps)
         return (evaluations or DOPRI5_EVALUATIONS) * (2 if settings.cfg_scale != 1 else 1)
 
     def at_scale(self, scale: float) -> Self:

@@ -56,8 +56,7 @@ def solve(
     """
     if solver == "dopri5":
         return _solve_dopri5(velocity, z0, _ErrorNorm(atol, rtol, mask_BK))
-    if solver not in FIXED_STEPS:
-        raise ValueError(f"solver must be one of {['dopri5', *FIXED_STEPS]}, not {solver!r}")
+    fixed_evaluations(solver, num_steps)  # refuses an unknown one
     return _solve_fixed(velocity, z0, solver, time_grid(num_steps, alpha).tolist())
 
 
@@ -82,6 +81,18 @@ def _heun(f: Field, z: Tensor, t0: float, t1: float) -> Tensor:
 
 FIXED_STEPS = {"heun": (_heun, 2), "midpoint": (_midpoint, 2), "euler": (_euler, 1)}
 """Name -> (increment, evaluations per step)."""
+
+
+def fixed_evaluations(solver: Solver, num_steps: int) -> int | None:
+    """Velocity evaluations of a sample; None for dopri5, whose number follows from the model.
+
+    ValueError for an unknown solver.
+    """
+    if solver == "dopri5":
+        return None
+    if solver not in FIXED_STEPS:
+        raise ValueError(f"solver must be one of {['dopri5', *FIXED_STEPS]}, not {solver!r}")
+    return FIXED_STEPS[solver][1] * num_steps
 
 
 def _solve_fixed(velocity: Velocity, z: Tensor, solver: str, grid: Sequence[float]) -> Solution:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from unite.metrics.passes import Condition, check_levels
+from unite.sampling.passes import Condition, check_levels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,8 +29,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from unite.flow.random import Purpose, stream_keys
-from unite.metrics.passes import Condition, check_levels
 from unite.metrics.similarity import cka_from_sums, cknna
+from unite.sampling.passes import Condition, check_levels
 
 Pass = tuple[Tensor, Sequence[Tensor]]
 """A pass of the Generative Encoder: its latents (B, K, D), and each block's registers (B, K, H)."""

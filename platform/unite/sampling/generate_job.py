@@ -1,14 +1,12 @@
-"""`jobs/generate.py`: samples of a run's model as PNGs, samples.npz and a grid, in one process."""
+"""`jobs/generate.py`: samples of a run's model as files of its domain, in one process."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self, cast
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
@@ -23,20 +21,12 @@ from unite.flow.random import NOISE_VERSION
 from unite.models.unite import UNITE
 from unite.runs import read_run_config, resolve_run
 from unite.sampling.generator import generate_batches
-from unite.sampling.grid import image_grid, save_png, save_samples
-from unite.sampling.sample_folder import (
-    SAMPLES_FILE,
-    claim,
-    grid_of,
-    read_sample,
-    sample_name,
-    weights_digest,
-)
+from unite.sampling.sample_folder import weights_digest
 from unite.sampling.seeds import Conditions, conditions, sample_seeds
+from unite.sampling.writers import Writer, writer_for
 from unite.storage import Store
 from unite.words import clock, count
 
-GRID_IMAGES = 100
 PLAIN_SECONDS = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 
@@ -93,10 +83,10 @@ def generate(arguments: GenerateArguments, default_storage: str) -> Store:
     path = resolve_run(arguments.run, arguments.storage or default_storage)
     settings = choose_settings(arguments, path)
     out = Store.open(arguments.out)
-    grid = grid_of(out)
     out.check_writable()
     device = choose_device(arguments.device)
     model = load(path, ema=arguments.ema, map_location=device)
+    writer = writer_for(model.domain.config, out)
     labels = cycle_labels(arguments, model.domain.num_classes)
     drawn_under = conditions(
         model,
@@ -107,16 +97,15 @@ def generate(arguments: GenerateArguments, default_storage: str) -> Store:
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{path} on {device}: {describe(settings)}")
     started = time.perf_counter()
-    kept = claim(out, _request(model, arguments, settings), replace=arguments.replace)
-    images, nfe = _draw_all(model, drawn_under, arguments, settings, out, kept)
+    kept = writer.claim(_request(model, arguments, settings), replace=arguments.replace)
+    nfe = _draw_all(model, drawn_under, arguments, settings, writer, kept)
     seconds = time.perf_counter() - started
-    _write_summary(out, grid, images, labels.numpy())
-    drawn = len(images) - len(kept)
+    files = writer.finish(labels)
+    drawn = len(labels) - len(kept)
     there = f", {len(kept)} were there" if kept else ""
     console.print(
         f"{count(drawn, 'sample')} in {seconds:.1f} s ({drawn / seconds:.1f}/s, "
-        f"{count(round(nfe), 'evaluation')} each){there}: PNGs and {SAMPLES_FILE} in {out}, "
-        f"grid {grid}"
+        f"{count(round(nfe), 'evaluation')} each){there}: {files}"
     )
     return out
 
@@ -233,22 +222,18 @@ def _draw_all(
     drawn_under: Conditions,
     arguments: GenerateArguments,
     settings: SamplingConfig,
-    out: Store,
+    writer: Writer,
     kept: set[int],
-) -> tuple[np.ndarray, float]:
-    """Pictures uint8 (N, H, W, C), and the mean number of evaluations; PNGs are written at once.
-
-    Samples with indices in `kept` are read, the others drawn.
-    """
-    domain, labels, mask = cast(Domain, model.domain), drawn_under.labels_B, drawn_under.mask_BK
-    names = [sample_name(index, int(label)) for index, label in enumerate(labels)]
-    images = {index: read_sample(out, names[index]) for index in sorted(kept)}
+) -> float:
+    """Draw and write the samples whose indices are not in `kept`, batch by batch; returns their
+    mean number of evaluations."""
+    labels, mask = drawn_under.labels_B, drawn_under.mask_BK
     missing = torch.tensor([index for index in range(len(labels)) if index not in kept])
     if not len(missing):
-        return _in_order(images), 0.0
-    seeds, indices = sample_seeds(arguments.seed, missing), iter(missing.tolist())
-    evaluations = 0
-    with Drawing(len(missing)) as drawing:
+        return 0.0
+    seeds = sample_seeds(arguments.seed, missing)
+    evaluations = drawn = 0
+    with Drawing(len(missing), cast(Domain, model.domain).noun) as drawing:
         for samples in generate_batches(
             model,
             labels[missing],
@@ -257,24 +242,19 @@ def _draw_all(
             settings,
             mask=None if mask is None else mask[missing],
         ):
-            for image in domain.render(samples.reconstruction, samples.mask_BK).cpu().numpy():
-                index = next(indices)
-                save_png(out, names[index], image)
-                images[index] = image
+            indices = missing[drawn : drawn + len(samples.labels_B)]
+            writer.write(indices.tolist(), samples)
+            drawn += len(indices)
             evaluations += int(samples.nfe_B.sum())
-            drawing.show(len(images) - len(kept))
-    return _in_order(images), evaluations / len(missing)
-
-
-def _in_order(images: Mapping[int, np.ndarray]) -> np.ndarray:
-    return np.stack([images[index] for index in sorted(images)])
+            drawing.show(drawn)
+    return evaluations / len(missing)
 
 
 class Drawing:
     """Progress of drawing: a live line in a terminal, else a line every ten seconds."""
 
-    def __init__(self, total: int) -> None:
-        self.total = total
+    def __init__(self, total: int, noun: str = "image") -> None:
+        self.total, self.noun = total, noun
         self.started = self.shown = time.monotonic()
         columns = (BarColumn(bar_width=16), TextColumn("{task.description}"))
         self.bar = terminal.progress(*columns, transient=True)
@@ -288,25 +268,16 @@ class Drawing:
         self.bar.stop()
 
     def show(self, drawn: int) -> None:
-        """Show the number of images drawn so far."""
+        """Show the number of samples drawn so far."""
         self.bar.update(self.task, completed=drawn, description=self.describe(drawn))
         if self.bar.disable and time.monotonic() - self.shown >= PLAIN_SECONDS:
             self.shown = time.monotonic()
             terminal.tell(self.describe(drawn))
 
     def describe(self, drawn: int) -> str:
-        """The line: images drawn of all, rate, time left."""
-        line = f"{drawn:,} of {count(self.total, 'image')} drawn"
+        """The line: samples drawn of all, rate, time left."""
+        line = f"{drawn:,} of {count(self.total, self.noun)} drawn"
         if not drawn:
             return line
         rate = drawn / max(time.monotonic() - self.started, 1e-9)
         return f"{line}  {rate:,.1f}/s  {clock((self.total - drawn) / rate)} left"
-
-
-def _write_summary(out: Store, grid: Store, images: np.ndarray, labels: np.ndarray) -> None:
-    """Write samples.npz, and a grid of the first samples: a column per class, ten at most."""
-    distinct = len(np.unique(labels))
-    columns = distinct if 1 < distinct <= 10 else 10
-    save_samples(out, SAMPLES_FILE, images, labels)
-    out.tidy()
-    save_png(grid, "", image_grid(images[:GRID_IMAGES], min(columns, len(images))))

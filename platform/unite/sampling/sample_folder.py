@@ -25,7 +25,7 @@ SAMPLES_FILE = "samples.npz"
 REQUEST_FILE = "samples.json"
 OLD_GRID = "grid.png"
 """Name of the grid when it still lay in the folder."""
-SAMPLE = re.compile(r"(\d{6,})-class\d+\.png")
+SAMPLE = re.compile(r"(\d{6,})(?:-class\d+)?\.png")
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".npy"),
 )
@@ -33,9 +33,9 @@ IMAGE_SUFFIXES = (
 LISTED = 5
 
 
-def sample_name(index: int, label: int) -> str:
-    """File name of a sample."""
-    return f"{index:06d}-class{label}.png"
+def sample_name(index: int, label: int | None) -> str:
+    """File name of a sample; label None = it has no class."""
+    return f"{index:06d}.png" if label is None else f"{index:06d}-class{label}.png"
 
 
 def grid_of(out: Store) -> Store:

@@ -19,12 +19,12 @@ from unite.checkpoints.load import load
 from unite.config.domains import CrystalsConfig, MoleculesConfig
 from unite.config.effects import override
 from unite.config.schema import DomainConfig, ImagesConfig, SamplingConfig
-from unite.flow.random import Purpose, normal, stream_keys, uniform
 from unite.models.unite import UNITE
 from unite.runs import read_run_config
 from unite.sampling.atoms_served import ServedAtoms
 from unite.sampling.generator import generate_batches
 from unite.sampling.images_served import ServedImages
+from unite.sampling.passes import tokenize_rows
 from unite.sampling.seeds import sample_seeds
 from unite.sampling.served import Served
 
@@ -99,15 +99,11 @@ class ServedModel:
 
     @torch.inference_mode()
     def _pass(self, sample: Any, rows_B: Tensor, seed: int) -> tuple[Any, Tensor | None]:
-        """D(GE(x)) on tokenization noise that is addressed by seed and row, and the mask."""
+        """D(GE(x)) of rows of the table, as an evaluation computes them, and the mask."""
         model = self._model
-        device = next(model.parameters()).device
+        rows_B = rows_B.to(next(model.parameters()).device)
         mask_BK = model.domain.register_mask(sample)
-        noise_keys_B = stream_keys(seed, int(Purpose.TOKENIZE_NOISE), rows_B)
-        noise_BKD = normal(noise_keys_B, model.noise_shape).to(device)
-        t_B = uniform(stream_keys(seed, int(Purpose.TOKENIZE_T), rows_B)).to(device)
-        t_B = t_B * model.config.encoder.tokenize_t_max
-        return model.decode(model.tokenize(sample, noise_BKD, t_B), mask_BK), mask_BK
+        return model.decode(tokenize_rows(model, sample, rows_B, seed=seed), mask_BK), mask_BK
 
 
 def _masks(mask: Tensor | None, num: int) -> Sequence[Tensor | None]:

@@ -13,13 +13,12 @@ import numpy as np
 import torch
 
 from unite.config.schema import RunConfig
-from unite.flow.random import Purpose, stream_keys
 from unite.models.unite import UNITE
 from unite.sampling.generator import draw
 from unite.sampling.grid import image_grid
+from unite.sampling.passes import tokenize_rows
 from unite.sampling.seeds import labels_in_turn
 from unite.training.parallelize import World
-from unite.training.step import tokenization_noise
 
 GRID_SEED = 2603_22283
 GRID_FILE = "samples.png"
@@ -29,12 +28,8 @@ GRID_FILE = "samples.png"
 @torch.inference_mode()
 def reconstruct(model: UNITE, sample_input: Any, rows_B: torch.Tensor, seed: int) -> Any:
     """D(GE_tokenize(x)) with tokenization noise addressed by row (B,)."""
-    device = next(model.parameters()).device
-    rows_B = rows_B.to(device)
-    keys_B = stream_keys(seed, rows_B, int(Purpose.EVALUATION), int(Purpose.TOKENIZE_NOISE))
-    time_keys_B = stream_keys(seed, rows_B, int(Purpose.EVALUATION), int(Purpose.TOKENIZE_T))
-    noise_BKD, t_B = tokenization_noise(model, sample_input, keys_B, time_keys_B)
-    latent_BKD = model.tokenize(sample_input, noise_BKD, t_B)
+    rows_B = rows_B.to(next(model.parameters()).device)
+    latent_BKD = tokenize_rows(model, sample_input, rows_B, seed=seed)
     return model.decode(latent_BKD, model.domain.register_mask(sample_input))
 
 

@@ -21,6 +21,7 @@ from unite.flow.path import flow_error, interpolate
 from unite.flow.random import Purpose, normal, stream_keys, uniform
 from unite.flow.timesteps import sample_times
 from unite.models.unite import UNITE
+from unite.sampling.passes import tokenization_noise
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 
@@ -47,18 +48,6 @@ class Address:
         )
         first = torch.arange(noisings.start, noisings.stop, device=self.rows_B.device)
         return tiled, first.repeat_interleave(batch)
-
-
-def tokenization_noise(
-    model: UNITE, sample: Any, noise_keys_B: Tensor, time_keys_B: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Addressed inputs of the tokenization pass: noise (B, K, D) and t ~ U[0, tokenize_t_max]."""
-    mask_BK = model.domain.register_mask(sample)
-    num_registers, latent_dim = model.noise_shape
-    if mask_BK is not None:
-        num_registers = mask_BK.shape[1]
-    noise_BKD = normal(noise_keys_B, (num_registers, latent_dim))
-    return noise_BKD, uniform(time_keys_B) * model.config.encoder.tokenize_t_max
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,12 +119,7 @@ class TrainingStep:
 
     def tokenize(self, sample: Any, address: Address) -> Tensor:
         """z0 (B, K, D) from addressed noise and conditioning time (METHOD 3, step 1)."""
-        noise_BKD, t_B = tokenization_noise(
-            self.model,
-            sample,
-            address.keys(Purpose.TOKENIZE_NOISE),
-            address.keys(Purpose.TOKENIZE_T),
-        )
+        noise_BKD, t_B = tokenization_noise(self.model, sample, address.keys)
         return self.model.tokenize(sample, noise_BKD, t_B).float()
 
     def reconstruction(

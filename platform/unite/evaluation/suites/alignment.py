@@ -25,9 +25,9 @@ from unite.evaluation.target import Target
 from unite.figures.alignment import AlignmentCurves, alignment_figure
 from unite.figures.sheet import picture
 from unite.metrics.accumulator import Totals
-from unite.metrics.passes import condition_labels, denoise_rows, tokenize_rows
 from unite.metrics.pathways import Alignment, AlignmentConfig, AlignmentSums, Pass
 from unite.models.unite import UNITE
+from unite.sampling.passes import condition_labels, denoise_rows, tokenize_rows
 
 IMAGES_PER_CHUNK = 256
 MOST_BYTES = 4 * 2**30

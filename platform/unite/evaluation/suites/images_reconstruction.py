@@ -42,9 +42,9 @@ from unite.metrics.image_quality import (
     reconstruction_metrics,
     ssim_window,
 )
-from unite.metrics.passes import tokenize_rows
 from unite.paper import model_counterpart
 from unite.sampling.grid import image_grid
+from unite.sampling.passes import tokenize_rows
 from unite.training.losses import SMALLEST_SIDE, require_perceptual
 from unite.training.losses import Perceptual as PerceptualNetwork
 from unite.weights import MissingWeightsError

@@ -25,8 +25,8 @@ from unite.metrics.linear_probe import (
     latent_features,
     linear_probe,
 )
-from unite.metrics.passes import tokenize_rows
 from unite.paper import model_counterpart
+from unite.sampling.passes import tokenize_rows
 
 LABELS = {"train": "probe-train", "eval": "probe-eval"}
 """Split -> label of its chunks."""

@@ -26,9 +26,9 @@ from unite.figures import sheet
 from unite.figures.trajectory import TrajectoryCurve, to_the_input, trajectory_figure
 from unite.metrics.accumulator import Stack, Totals
 from unite.metrics.noise_levels import Trajectory, TrajectoryConfig, TrajectorySums
-from unite.metrics.passes import condition_labels, denoise_rows, tokenize_rows
 from unite.models.unite import UNITE
 from unite.sampling.grid import image_grid
+from unite.sampling.passes import condition_labels, denoise_rows, tokenize_rows
 
 SHOWN = 8
 """Number of images in the picture."""

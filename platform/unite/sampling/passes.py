@@ -1,14 +1,16 @@
-"""The two passes that the analyses compare, on addressed noise (METHOD 5; paper Figs. 6 and 7).
+"""The passes of a model on addressed noise, for evaluations and analyses (METHOD 5; paper Figs. 6
+and 7). Training draws its tokenization noise here too.
 
 Tokenization: z0 = GE(x). Generation: z_hat(z_t) = GE(z_t, t, y) with z_t = t z0 + (1 - t) eps.
 Noise is addressed by (seed, row of the data set, purpose), so a result depends neither on the batch
-nor on the worker; tokenization draws what the evaluation during training draws. eps is the same at
-every noise level t of an image: levels are compared on common random numbers.
-Shapes: B samples, K registers, D latent channels, H hidden width.
+nor on the worker. eps is the same at every noise level t of an image: levels are compared on common
+random numbers. Shapes: B samples, K registers, D latent channels, H hidden width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -27,6 +29,22 @@ Condition = Literal["label", "null"]
 def evaluation_keys(seed: int, rows_B: Tensor, purpose: Purpose) -> Tensor:
     """Keys (B,) of one purpose in an evaluation of rows of a data set."""
     return stream_keys(seed, rows_B, int(Purpose.EVALUATION), int(purpose))
+
+
+def tokenization_noise(
+    model: UNITE, sample: Any, keys: Callable[[Purpose], Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Inputs of the tokenization pass: noise (B, K, D) and t ~ U[0, tokenize_t_max] (METHOD 1).
+
+    `keys` gives the keys (B,) of a purpose: those of a training step or of an evaluation.
+    """
+    mask_BK = model.domain.register_mask(sample)
+    num_registers, latent_dim = model.noise_shape
+    if mask_BK is not None:
+        num_registers = mask_BK.shape[1]
+    noise_BKD = normal(keys(Purpose.TOKENIZE_NOISE), (num_registers, latent_dim))
+    t_B = uniform(keys(Purpose.TOKENIZE_T)) * model.config.encoder.tokenize_t_max
+    return noise_BKD, t_B
 
 
 def condition_labels(condition: Condition, labels_B: Tensor | None) -> Tensor | None:
@@ -54,11 +72,7 @@ def tokenize_rows(
 
     `rows_B`: int64 row numbers in the data set, on the model's device.
     """
-    mask_BK = model.domain.register_mask(sample)
-    shape = model.noise_shape if mask_BK is None else (mask_BK.shape[1], model.noise_shape[1])
-    noise_BKD = normal(evaluation_keys(seed, rows_B, Purpose.TOKENIZE_NOISE), shape)
-    t_B = uniform(evaluation_keys(seed, rows_B, Purpose.TOKENIZE_T))
-    t_B = t_B * model.config.encoder.tokenize_t_max
+    noise_BKD, t_B = tokenization_noise(model, sample, partial(evaluation_keys, seed, rows_B))
     return model.tokenize(sample, noise_BKD, t_B, activations=activations)
 
 

@@ -6,7 +6,7 @@
     python jobs/evaluate.py --cfg-adaptive                  find the best guidance scale first
     python jobs/evaluate.py fit-extractor --data DIR        fit the feature extractor of a data set
     python jobs/evaluate.py reference --data DIR            build its reference statistics
-    python jobs/evaluate.py compare A.json B.json           two evaluations side by side
+    python jobs/evaluate.py compare RUN RUN                 two runs, or results.json, in pairs
     python jobs/evaluate.py table4 --run RUN                Table 4: both solvers, both samplings
     python jobs/evaluate.py curve --run RUN                 Fig. 4 with FID at every checkpoint
     python jobs/evaluate.py --push FILE                     send what MLflow did not take

@@ -54,6 +54,23 @@ def test_both_arms_of_the_training_step_have_the_same_losses(benchmark):
     assert result.row(1e9).startswith("| 2 | eager | 8 |")
 
 
+def test_both_forms_of_the_adaptive_weight_have_the_same_gradient(benchmark, capsys):
+    script = benchmark("gan_step")
+    options = script.Options(recipe="smoke", batch=8, blocks=2, steps=1)
+    script.main(options)
+    assert "combined weight, time over VQGAN's" in capsys.readouterr().out
+    config = script.finetune_recipe("small", script.recipe("smoke"))
+    fields = {"adversarial.adversarial_start": 0.0, "discriminator.features": "tokens"}
+    config = script.replace(config, {"loss.perceptual.weight": 0.0, **fields})
+    part, gradients = script.micro_batch(config, options), []
+    for both in (script.both_players, script.vqgan_players):
+        made = script.stage(config, options)
+        both(made, part)
+        gradients.append(torch.cat([p.grad.flatten() for p in made.decoder.parameters]))
+    scale = float(gradients[0].abs().max())
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5 * scale)
+
+
 def test_both_arms_of_the_frechet_distance_have_the_same_value(benchmark, capsys):
     script = benchmark("frechet")
     script.main(script.Options(dim=16, samples=200, rounds=2))

@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
+from unite.checkpoints.layout import checkpoint_digest
 from unite.evaluation.card import CardMismatchError, MetricCard
 from unite.evaluation.compare import check_comparisons, comparisons_of, print_comparisons, read_rows
 from unite.evaluation.results import Outcome, Row, write_outcomes
@@ -52,3 +53,16 @@ def test_a_file_that_holds_no_results(tmp_path):
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(MetricError, match="no results of an evaluation"):
         read_rows(str(tmp_path / "a.json"))
+
+
+def test_a_run_stands_for_the_results_of_its_newest_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setenv("UNITE_STORAGE", str(tmp_path))
+    run = Store.open(tmp_path / "one")
+    run.write_json("config.json", {"recipe": "smoke"})
+    place = run / "checkpoints" / f"{64:012d}"
+    place.write_json("COMMITTED", {"sha256": {"model.safetensors": "0"}})
+    with pytest.raises(MetricError, match=r"has not been measured .*jobs/evaluate.py --run one"):
+        read_rows("one")
+    home = run / "evaluations" / checkpoint_digest(place)
+    write_outcomes(home, [Outcome(suite="generation", rows=[row(3.0)])])
+    assert [row.card.value for row in read_rows("one")] == [3.0]

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from unite.config.finetune import AdversarialConfig
 from unite.training.monitors import (
+    AdversaryWatch,
     CollapseWatch,
     collapse_warning,
     effective_rank,
@@ -151,3 +153,33 @@ def test_a_latent_may_take_its_first_steps_to_spread(steps, spreads, told) -> No
     logs = range(20, steps + 1, 20)
     stds = {step: 0.06 if step <= spreads else 0.3 for step in logs}
     assert sum(bool(watch.look(stds[step], step * 32, pressed=True)) for step in logs) == told
+
+
+def looked(accuracies, config=None, weight: float = 0.2) -> list[str]:
+    """Warnings over a run with these accuracies at its logs, one log per image."""
+    watch = AdversaryWatch(len(accuracies), config or AdversarialConfig())
+    values = [{"disc/accuracy": each, "disc/weight": weight} for each in accuracies]
+    return [text for n, each in enumerate(values, 1) if (text := watch.look(each, n))]
+
+
+def test_a_healthy_adversary_is_not_told() -> None:
+    assert looked([0.55, 0.6, 0.5, 0.96, 0.97, 0.96, 0.98, 0.6, 0.58, 0.56]) == []
+    assert AdversaryWatch(2, AdversarialConfig()).look({"loss/l1": 0.1}, 1) == ""
+
+
+def test_an_adversary_that_wins_is_told_once() -> None:
+    (told,) = looked([0.99] * 12)
+    assert "the adversary wins" in told and "discriminator.trunk_lr_scale" in told
+
+
+def test_an_adversary_that_sees_no_difference_is_told_at_the_end() -> None:
+    (told,) = looked([0.9] * 6 + [0.49, 0.51, 0.5, 0.5, 0.505, 0.5])
+    assert "sees no difference" in told and "--adversarial.weight 0" in told
+    assert looked([0.9] * 6 + [0.49, 0.51, 0.5, 0.55, 0.505, 0.5]) == []
+    assert looked([0.5] * 6) == []  # three logs decide nothing
+
+
+def test_a_weight_at_its_limit_is_told_but_not_a_fixed_one() -> None:
+    (told,) = looked([0.55] * 4, weight=7500.0)
+    assert "adversarial.max_weight" in told
+    assert looked([0.55] * 4, AdversarialConfig(mode="fixed", weight=7500.0), weight=7500.0) == []

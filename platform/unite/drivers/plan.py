@@ -89,9 +89,10 @@ def _images_left(run: Run, plan: Plan) -> int:
 
 def _cost_rows(config: RunConfig, plan: Plan) -> dict[str, str]:
     flops, cost = training_flops(config), run_cost(config)
+    whose = "in the model" if isinstance(config, FinetuneRunConfig) else "trained"
     steps = "" if isinstance(config, FinetuneRunConfig) else f" (F = {config.flow.steps})"
     return {
-        "parameters": f"{cost.parameters:,} trained; checkpoints take up to "
+        "parameters": f"{cost.parameters:,} {whose}; checkpoints take up to "
         f"{cost.storage_bytes / 1e9:.3g} GB",
         "compute": f"{flops.total / 1e9:.4g} GFLOP per image, "
         f"{flops.total * plan.total_images:.3g} FLOP in all{steps}",

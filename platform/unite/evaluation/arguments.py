@@ -182,10 +182,10 @@ class FitArguments(DataArguments):
 class CompareArguments:
     """Put the numbers of two evaluations side by side."""
 
-    a: Annotated[Positional[str], "results.json of the first"]
-    """results.json of the first."""
-    b: Annotated[Positional[str], "results.json of the second"]
-    """results.json of the second."""
+    a: Annotated[Positional[str], "run or results.json of the first"]
+    """Run, or results.json, of the first."""
+    b: Annotated[Positional[str], "run or results.json of the second"]
+    """Run, or results.json, of the second."""
     allow_different_cards: bool = False
     """Compare numbers that were measured differently, and show the fields that differ."""
 

@@ -9,12 +9,15 @@ from typing import Any
 
 from rich.console import Console
 
+from unite.checkpoints.layout import checkpoint_digest, latest
 from unite.evaluation.card import CardMismatchError, MetricCard, differences
 from unite.evaluation.columns import print_columns
 from unite.evaluation.results import Row, read_outcomes
 from unite.metrics.moments import MetricError
 from unite.metrics.specs import direction, directions, number, shown_name
+from unite.runs import EVALUATIONS, RESULTS_FILE, default_storage, resolve_run
 from unite.storage import Store
+from unite.words import command
 
 Differences = dict[str, tuple[Any, Any]]
 
@@ -30,9 +33,23 @@ class Comparison:
 
 
 def read_rows(path: str) -> list[Row]:
-    """The numbers of a results.json; MetricError or StorageError when it is none."""
+    """The numbers of a results.json, or of a run's newest checkpoint; MetricError or StorageError
+    when there are none."""
+    if not path.endswith(".json"):
+        path = _results_of(path)
     folder, _, name = Store.open(path).uri.rpartition("/")
     return [row for outcome in read_outcomes(Store(folder), name) for row in outcome.rows]
+
+
+def _results_of(reference: str) -> str:
+    """Place of the results of a run's newest checkpoint; MetricError when it has none."""
+    run = Store.open(resolve_run(reference, default_storage()))
+    newest = latest(run)
+    place = run / EVALUATIONS / checkpoint_digest(newest) if newest is not None else run
+    if not place.is_file(RESULTS_FILE):
+        measure = command("python", "jobs/evaluate.py", "--run", reference)
+        raise MetricError(f"{run} has not been measured at its newest checkpoint: {measure}")
+    return f"{place}/{RESULTS_FILE}"
 
 
 def comparisons_of(a: Sequence[Row], b: Sequence[Row]) -> list[Comparison]:

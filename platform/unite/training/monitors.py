@@ -139,7 +139,7 @@ class AdversaryWatch:
         ends = images >= self.total_images
         reasons = {
             ADVERSARY_WINS: sum(self._recent) == WINNING_LOGS,
-            ADVERSARY_BLIND: ends and bool(self._blind) and all(self._blind),
+            ADVERSARY_BLIND: ends and len(self._blind) >= WINNING_LOGS and all(self._blind),
             WEIGHT_AT_LIMIT: values.get("disc/weight", 0.0) >= 0.999 * self.limit,
         }
         for text, holds in reasons.items():

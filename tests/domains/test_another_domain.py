@@ -6,10 +6,12 @@ columns and metrics of its own. Whatever else of the platform knew about pixels 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from io import StringIO
 from types import SimpleNamespace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +20,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from torch import nn
 
 import unite
@@ -31,6 +34,7 @@ from unite.ablation.trials import expand
 from unite.ablation.verdict import Measured, verdict
 from unite.checkpoints.export import write_export
 from unite.checkpoints.store import CheckpointError, checkpoint_digest, latest, read_checkpoint
+from unite.commands.export import ExportArguments, export
 from unite.config import schema
 from unite.config.axes import NOISE
 from unite.config.effects import override, require_effect
@@ -41,7 +45,13 @@ from unite.config.serialise import flatten, to_dict
 from unite.config.serialise import replace as change
 from unite.config.validate import validate
 from unite.data.bad_rows import read_bad_rows
+from unite.data.ingest.arguments import parse_arguments
+from unite.data.ingest.kind import KINDS, Ingest
+from unite.data.ingest.prepare import begin as begin_preparation
+from unite.data.ingest.prepare import describe_plan, finish, plan, run_job
+from unite.data.ingest.source import Record, Source
 from unite.data.loader import local_reader
+from unite.data.manifest import ShardError, content_digest
 from unite.domains import Domain, build_domain
 from unite.domains.sizes import draw_sizes, mask_of, size_histogram
 from unite.drivers.evaluate import evaluate
@@ -62,6 +72,8 @@ from unite.reporting.view import view
 from unite.sampling import passes
 from unite.sampling.generator import draw
 from unite.sampling.seeds import conditions
+from unite.sampling.served import Served
+from unite.sampling.serving import _load_pyfunc, serving_for
 from unite.storage import Store
 from unite.tracking import NullTracker
 from unite.training import evaluation
@@ -194,11 +206,87 @@ class PointsDomain(Domain):
         return shades_BK[:, None, :, None].expand(-1, 4, -1, 3)
 
 
+@dataclass(frozen=True)
+class PointsPart:
+    rows: list
+
+    @property
+    def num_rows(self):
+        return len(self.rows)
+
+    def records(self):
+        yield from self.rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointsIngest(Ingest):
+    """A folder of parquet files of points and labels."""
+
+    most: int = MOST
+    """Points of the largest set."""
+
+    domain: ClassVar[str] = "points"
+    noun: ClassVar[str] = "point set"
+    schema: ClassVar[pa.Schema] = pa.schema(
+        [("points", pa.list_(pa.float32())), ("label", pa.int64())]
+    )
+    parquet: ClassVar[Mapping[str, Any]] = {}
+
+    def sources(self, out):
+        found = {}
+        for split, file in (("train", "train-0.parquet"), ("eval", "test-0.parquet")):
+            rows = pq.read_table(f"{self.source}/{file}").to_pylist()
+            records = [Record(cells=row, path=f"{file}#{i}") for i, row in enumerate(rows)]
+            found[split] = Source(
+                uri=self.source,
+                num_rows=len(rows),
+                parts=[PointsPart(records)],
+                class_names=None,
+                digest=content_digest(rows),
+            )
+        return found
+
+    def encode(self, record):
+        if len(record.cells["points"]) > 2 * self.most:
+            raise ValueError(f"too many points: {len(record.cells['points']) // 2}")
+        return dict(record.cells)
+
+    def settings(self):
+        return {"most": self.most}
+
+
+class ServedPoints(Served):
+    inputs = {"label": "long", "points": "string"}
+    outputs = {"points": "string"}
+    condition, stored = "label", ("points",)
+    question = "give label or points"
+    about = "It draws sets of points."
+    example = "The column `label` goes in."
+    limits = "It knows points in the plane."
+
+    def __init__(self, config):
+        pass
+
+    def conditions(self, cells, model, seeds_B):
+        return conditions(model, seeds_B, labels_B=torch.tensor(list(cells)))
+
+    def rows(self, columns):
+        return {"points": columns["points"], "label": [0] * len(columns["points"])}
+
+    def result(self, domain, batches):
+        sets = [
+            p[m].tolist() for points, mask in batches for p, m in zip(points, mask, strict=True)
+        ]
+        return {"points": sets}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def registered():
     """What someone who adds a domain does: a member of the union, a class, a metric's name."""
     build_domain.register(PointsConfig, PointsDomain)
+    serving_for.register(PointsConfig, ServedPoints)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(KINDS, "points", PointsIngest)
         patch.setattr(schema, "DomainConfig", ImagesConfig | PointsConfig)
         patch.setitem(SPECS, (CLOSENESS.family, CLOSENESS.key), CLOSENESS)
         yield
@@ -572,3 +660,44 @@ class Extent(Suite):
 
 
 EXTENT = Entry(f"{__name__}:Extent")
+
+
+def prepared(source, out):
+    """The shards of a folder of points, by the command line of its kind."""
+    arguments = parse_arguments(["points", str(source), "--out", str(out)], None)
+    planned = plan(arguments.ingest)
+    text = describe_plan(planned)
+    begin_preparation(planned)
+    return text, finish(planned, [run_job(job) for job in planned.jobs])
+
+
+def test_it_is_prepared_trained_exported_and_served(config, tmp_path):
+    """One registration in each room, and no word of its kind anywhere else."""
+    write_points(tmp_path / "train-0.parquet", 64, 0, worst=MOST + 1)
+    text, manifests = prepared(tmp_path, tmp_path / "shards")
+    assert ": 64 point sets, without class names" in text
+    assert {name: m.domain for name, m in manifests.items()} == {
+        "train": "points",
+        "eval": "points",
+    }
+    assert manifests["train"].skipped["too many points"] > 0
+    trainer = trainer_of(change(config, {"data.train": str(tmp_path / "shards"), "name": "served"}))
+    trainer.run()
+    trainer.stream.close()
+    run = trainer.writer.run
+    out = str(tmp_path / "export")
+    export(ExportArguments(run=run.uri, out=out), config.storage, Console(file=StringIO()))
+    card = Store.open(out).read("README.md").decode()
+    assert "It draws sets of points." in card and "| latent |" in card
+    served = _load_pyfunc(out)
+    drawn = served.predict({"label": [0, 1, 1]}, {"seed": 3, "num_steps": 2})["points"]
+    assert len(drawn) == 3 and all(1 <= len(points) <= MOST for points in drawn)
+    again = served.predict({"points": [[0.0, 1.0], [0.5, 0.5, 1.0, 1.0]]})["points"]
+    assert [len(points) for points in again] == [1, 2]
+
+
+def test_a_run_of_another_domain_refuses_its_folder(config, tmp_path):
+    prepared(tmp_path, tmp_path / "shards")
+    images = change(recipe("smoke"), {"data.train": str(tmp_path / "shards")})
+    with pytest.raises(ShardError, match="shards holds points; recipe smoke reads images"):
+        trainer_of(change(images, {"storage": str(tmp_path / "runs"), "name": "images"}))

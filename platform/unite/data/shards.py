@@ -42,7 +42,7 @@ ROW_ID = "row_id"
 MISSING = np.iinfo(np.int64).min
 """Label that `read_labels` returns for a row without one."""
 
-Split = Literal["train", "eval"]
+Split = Literal["train", "eval", "test"]
 _IO_THREADS = 16
 _LARGE_ROW_GROUP = 2**29
 
@@ -285,6 +285,12 @@ def require_domain(store: Store, domain: str, reader: str) -> None:
             raise ShardError(
                 f"{store} holds {manifest.domain}; {reader} reads {domain}. Name another folder"
             )
+
+
+def measured_split(store: Store) -> Split:
+    """`test` where a prepared folder has such a split, else `eval`: what is measured at the end of
+    a run is measured on rows that nothing in its training looked at."""
+    return "test" if "test" in (read_manifest(store) or {}) else "eval"
 
 
 def require_same_classes(train: ShardSet, held_out: ShardSet) -> None:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from unite.config.schema import DomainConfig
 from unite.data.classes import ClassCounts, count_classes
 from unite.data.ingest.builtin import prepare_builtin
 from unite.data.manifest import encoding_name
-from unite.data.shards import ShardSet
+from unite.data.shards import ShardSet, Split
 from unite.domains import build_domain
 from unite.domains.columns import Columns
 from unite.runs import builtin_folder, is_builtin
 from unite.storage import Store
 
-Split = Literal["train", "eval"]
 MOST_IMAGES = 50_000
 """Largest number of held-out rows that are measured by default."""
 

@@ -21,7 +21,7 @@ from unite.checkpoints.store import (
 )
 from unite.config.schema import RunConfig
 from unite.data.overlap import describe_shared
-from unite.data.shards import ShardSet, require_domain
+from unite.data.shards import ShardSet, Split, measured_split, require_domain
 from unite.domains import build_domain
 from unite.evaluation.dataset import Dataset, data_folder
 from unite.runs import EVALUATIONS, read_record, read_run_config, resolve_run, run_of
@@ -86,8 +86,12 @@ def open_target(
     domain = build_domain(subject.config.domain)
     for uri in chosen.values():
         require_domain(Store.open(uri), domain.name, "the model")
-    sets = {part: ShardSet.open(chosen[part], part, domain.columns) for part in PARTS}
-    train, held_out = (Dataset.of(sets[part], part) for part in PARTS)
+    splits: dict[str, Split] = {
+        "train": "train",
+        "eval": measured_split(Store.open(chosen["eval"])),
+    }
+    sets = {part: ShardSet.open(chosen[part], splits[part], domain.columns) for part in PARTS}
+    train, held_out = (Dataset.of(sets[part], splits[part]) for part in PARTS)
     _check_data(checkpoint, train)
     if shared := describe_shared(sets["train"], sets["eval"]):
         log.warning("%s", shared)

@@ -24,9 +24,9 @@ from unite.ablation.results import Result
 from unite.ablation.trials import Sweep, Trial, expand
 from unite.config.axes import find_axis
 from unite.config.schema import TrackingConfig
-from unite.evaluation.arguments import SUITES
 from unite.evaluation.card import MetricCard
 from unite.evaluation.results import Outcome, Row, merge_outcomes
+from unite.evaluation.suites import all_suites
 from unite.paper import counterpart
 from unite.reporting.build import build
 from unite.reporting.collect import Collected, collect
@@ -194,7 +194,7 @@ def evaluate(folder: Store, outcomes: list[Outcome]) -> None:
     home = folder / "evaluations" / CHECKPOINT
     for outcome in outcomes:
         outcome.save(home / f"{outcome.suite}-{'0' * 16}")
-    merge_outcomes(home, outcomes, SUITES)
+    merge_outcomes(home, outcomes, tuple(all_suites()))
     home.write_json("results.json", {"outcomes": [outcome.to_dict() for outcome in outcomes]})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unite.reporting.catalogue import differing, in_words, index_of, letter, metric_of, shown
+from unite.reporting.catalogue import differing, in_words, index_of, letter, shown
 
 FD = ("generation", "fd-digits-cnn")
 
@@ -21,9 +21,9 @@ def test_numbers_of_one_protocol_share_a_letter(seen, index, rich):
 def test_every_entry_is_found_by_run_metric_and_value(seen):
     for number, entry in enumerate(seen.catalogue.entries):
         assert entry.id == number and entry in seen.catalogue.of_run(entry.run)
-        found = seen.catalogue.exact(entry.run, metric_of(entry.card), entry.card.value)
+        found = seen.catalogue.of_card(entry.run, entry.card)
         assert found is not None and found.card.value == entry.card.value
-    assert seen.catalogue.exact(0, FD, -1.0) is None
+    assert seen.catalogue.of_value(0, FD, -1.0) is None
     assert seen.catalogue.newest(0, ("generation", "nothing")) is None
 
 

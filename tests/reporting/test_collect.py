@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 
 import pytest
 
-from unite.reporting.collect import collect, evenly
+from unite import tracking
+from unite.reporting.collect import _curves, collect, evenly
 from unite.reporting.pictures import thumbnail
+from unite.storage import Store
 
 
 def test_runs_that_write_to_one_folder_are_one_run(collected):
@@ -73,3 +76,14 @@ def test_a_storage_that_was_moved_is_found_where_it_is(rich, tmp_path):
 def test_what_is_no_picture_is_refused(data):
     with pytest.raises(ValueError, match="no whole picture"):
         thumbnail(data)
+
+
+def test_losses_are_the_folders_own_and_mlflows_where_it_has_none(tmp_path, monkeypatch):
+    told = {"loss/reconstruction": [(8, 2.0), (16, float("nan"))], "loss/flow": [(8, 3.0)]}
+    monkeypatch.setattr(tracking, "metric_history", lambda handle, name: told[name])
+    handle, names = tracking.RunHandle("uri", "id"), list(told)
+    assert _curves(None, handle, names)["loss/reconstruction"] == [(8, 2.0)]
+    line = {"step": 32, "time": 0, "metrics": {"loss/reconstruction": 1.0}}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
+    found = _curves(Store.open(tmp_path), handle, names)
+    assert found == {"loss/reconstruction": [(32, 1.0)], "loss/flow": [(8, 3.0)]}

@@ -27,7 +27,7 @@ def test_fid_and_rfid_have_columns_of_their_own_that_only_the_paper_fills(seen):
 
 def test_numbers_carry_their_cards_and_letters_where_protocols_differ(seen, index, rich):
     found = cell(seen, index, rich.good, "FD-digits-cnn")
-    assert (found.text, found.entry.card.value) == ("7.988", 7.988)
+    assert (found.text, found.entries[0].card.value) == ("7.988", 7.988)
     other = cell(seen, index, rich.other, "FD-digits-cnn")
     assert {found.letter, other.letter} == {"A", "B"}
     (warning,) = [line for line in seen.summary.warnings if line.startswith("FD-digits-cnn")]
@@ -37,7 +37,7 @@ def test_numbers_carry_their_cards_and_letters_where_protocols_differ(seen, inde
 
 def test_logged_values_have_no_card_and_empty_cells_no_value(seen, index, rich):
     found = cell(seen, index, rich.hostile, "latent std")
-    assert found.entry is None and found.value == pytest.approx(0.7)
+    assert not found.entries and found.value == pytest.approx(0.7)
     assert cell(seen, index, rich.hostile, "PSNR").value is None
 
 

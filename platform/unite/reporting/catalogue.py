@@ -13,7 +13,7 @@ from typing import Any
 
 from unite.evaluation.card import MetricCard
 from unite.evaluation.results import Row
-from unite.metrics.specs import number, shown_name
+from unite.metrics.specs import shown_value
 from unite.reporting.collect import ReportRun
 
 Metric = tuple[str, str]
@@ -44,7 +44,22 @@ class Entry:
     @property
     def text(self) -> str:
         """The value as it is shown."""
-        return number(self.row.card.value)
+        return shown_value(self.row.card.metric, self.row.card.value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One number of a table, or nothing."""
+
+    text: str = ""
+    value: float | None = None
+    """Value that the table sorts by."""
+    spread: str = ""
+    """Standard deviation over seeds."""
+    entries: Sequence[Entry] = ()
+    """Entries of our number; none for the paper's and for what has no card."""
+    letter: str = ""
+    """Letter of its protocol, where a column holds several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,11 +167,6 @@ def in_words(differences: Mapping[str, Sequence[str]], letters: Sequence[str]) -
         f"{name} {', '.join(f'{v} ({a})' for v, a in zip(values, letters, strict=True))}"
         for name, values in differences.items()
     )
-
-
-def title(metric: str) -> str:
-    """A metric's name as the literature writes it."""
-    return shown_name(metric)
 
 
 def _protocols(cards: Iterable[tuple[MetricCard, bool]]) -> dict[Metric, list[Protocol]]:

@@ -24,7 +24,7 @@ from unite.reporting.evaluations import (
     with_problem,
 )
 from unite.reporting.pictures import Thumbnail, thumbnail
-from unite.runs import CONFIG_FILE, RUN_FILE
+from unite.runs import CONFIG_FILE, RUN_FILE, curve
 from unite.storage import StorageError, Store
 from unite.training.progress import read_progress
 
@@ -177,7 +177,7 @@ class _Reader:
             folder=folder.uri if folder is not None else recorded,
             reachable=folder is not None,
             progress=progress,
-            curves={name: _curve(handle, name) for name in CURVES if name in trained.metrics},
+            curves=_curves(folder, handle, [name for name in CURVES if name in trained.metrics]),
             evaluations=evaluations,
             alignment=alignment,
             trajectory=trajectory,
@@ -217,10 +217,19 @@ def _belongs(folder: Store, run_ids: set[str]) -> bool:
         return False
 
 
-def _curve(handle: tracking.RunHandle, name: str) -> list[tuple[int, float]]:
-    """Finite points, the last of each step."""
-    points = dict(tracking.metric_history(handle, name))
-    return [(step, value) for step, value in points.items() if math.isfinite(value)]
+def _curves(
+    folder: Store | None, handle: tracking.RunHandle, in_mlflow: Sequence[str]
+) -> dict[str, list[tuple[int, float]]]:
+    """Finite points of the losses, as the run's folder has them; where it is away, MLflow."""
+    try:
+        found = {name: curve(folder, name) for name in CURVES} if folder is not None else {}
+    except UNREADABLE:
+        found = {}
+    for name in in_mlflow:
+        if not found.get(name):
+            points = dict(tracking.metric_history(handle, name))
+            found[name] = [(step, v) for step, v in points.items() if math.isfinite(v)]
+    return found
 
 
 def _evaluations(folder: Store | None, handle: tracking.RunHandle) -> Evaluations:

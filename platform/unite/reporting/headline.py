@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unite.figures.chart import Panel
-from unite.metrics.specs import direction, judges, number, spec_of
-from unite.reporting.catalogue import Catalogue, Entry, index_of, title
+from unite.metrics.specs import direction, judges, number, shown_name, spec_of
+from unite.reporting.catalogue import Catalogue, Cell, Entry, index_of
 from unite.reporting.collect import ReportRun
 from unite.reporting.pictures import Thumbnail
-from unite.reporting.summary import Cell, Column, Summary
+from unite.reporting.summary import Column, Summary
 
 FAMILIES = ("generation", "reconstruction")
 """Families whose metrics may rank runs, the first one first."""
@@ -82,8 +82,8 @@ def _best(entries: Sequence[Entry]) -> Entry:
 
 def _rule(metric: str, alike: int, measured: int) -> str:
     if measured == 1:
-        return f"the only run with {title(metric)}"
-    rule = f"{'lowest' if direction(metric) == 'lower' else 'highest'} {title(metric)}"
+        return f"the only run with {shown_name(metric)}"
+    rule = f"{'lowest' if direction(metric) == 'lower' else 'highest'} {shown_name(metric)}"
     if alike == measured:
         return f"{rule} of {measured} runs"
     return f"{rule} of the {alike} measured alike; {measured - alike} more by other protocols"

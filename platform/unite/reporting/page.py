@@ -23,8 +23,8 @@ from unite.evaluation.card import OUTCOMES
 from unite.figures.entropy import GROUPS, paper_bars
 from unite.figures.looks import css
 from unite.figures.svg import inline, inline_key
-from unite.metrics.specs import better_words, logged, number
-from unite.reporting.catalogue import Catalogue, Entry, letter, shown, title
+from unite.metrics.specs import better_words, logged, number, shown_name
+from unite.reporting.catalogue import Catalogue, Entry, letter, shown
 from unite.reporting.collect import Collected, ReportRun
 from unite.reporting.summary import logged_columns
 from unite.reporting.view import View
@@ -152,7 +152,7 @@ def _card(entry: Entry) -> dict[str, Any]:
         "run": entry.run,
         "suite": card.suite,
         "metric": card.metric,
-        "title": title(card.metric),
+        "title": shown_name(card.metric),
         "text": entry.text,
         "value": card.value,
         "better": better_words(card.metric),

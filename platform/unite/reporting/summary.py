@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unite.metrics.specs import SPECS, TRAINING, number, shown_value, spec_of
+from unite.metrics.specs import SPECS, TRAINING, number, shown_name, shown_value, spec_of
 from unite.metrics.specs.spec import Spec
 from unite.paper import TABLES
-from unite.reporting.catalogue import Catalogue, Entry, Metric, in_words, index_of, title
+from unite.reporting.catalogue import Catalogue, Cell, Metric, in_words, index_of
 from unite.reporting.collect import ReportRun
 
 PAPER_MODELS = ("UNITE-B", "UNITE-L", "UNITE-XL")
@@ -25,17 +25,6 @@ class Column:
     """Unit and direction in words."""
     letters: tuple[str, ...] = ()
     """Protocols in it, when there are several."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One number of a run, or nothing."""
-
-    text: str = ""
-    value: float | None = None
-    entry: Entry | None = None
-    letter: str = ""
-    """Letter of the protocol, shown where a column holds several."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +81,7 @@ def _columns(runs: Sequence[ReportRun], catalogue: Catalogue) -> list[Column]:
     newest = sorted({(e.card.suite, e.card.metric) for e in catalogue.entries if e.newest})
     rows = [row for row in SPECS.values() if row.column == "runs" and row.family != TRAINING]
     columns = [
-        Column(metric=(row.family, name), title=title(name), unit=unit(row))
+        Column(metric=(row.family, name), title=shown_name(name), unit=unit(row))
         for row in rows
         if row.better
         for name in _measured(row, newest)
@@ -140,7 +129,7 @@ def _cell(run: ReportRun, index: int, column: Column, catalogue: Catalogue) -> C
     if entry is None:
         return Cell()
     letter = entry.letter if column.letters else ""
-    return Cell(text=entry.text, value=entry.card.value, entry=entry, letter=letter)
+    return Cell(text=entry.text, value=entry.card.value, entries=[entry], letter=letter)
 
 
 def _paper_row(model: str, columns: Sequence[Column]) -> PaperRow:

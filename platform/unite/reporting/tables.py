@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from unite.ablation.verdict import paper_cells, paper_value
 from unite.config.axes import NOISE, SHIFT, Axis
-from unite.metrics.specs import better_words, number, of_family, spec_of
+from unite.metrics.specs import better_words, of_family, shown_name, spec_of
 from unite.paper import TABLES, Table
-from unite.reporting.catalogue import Catalogue, Entry, title
+from unite.reporting.catalogue import Catalogue, Cell, Entry, metric_of
 from unite.reporting.collect import ReportRun
 from unite.reporting.sweeps import SweepView, Value
 
@@ -23,24 +23,11 @@ LEFT_OUT = ("params_m_reported",)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableCell:
-    """One number."""
-
-    text: str
-    spread: str = ""
-    """Standard deviation over seeds."""
-    entries: Sequence[Entry] = ()
-    """Catalogue entries of our number; none for the paper's."""
-    letter: str = ""
-    """Letter of its protocol, where its metric has several."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class TableRow:
     """A model or a setting."""
 
     name: str
-    cells: Mapping[str, TableCell]
+    cells: Mapping[str, Cell]
     """Column -> cell."""
     note: str = ""
     run: int | None = None
@@ -105,12 +92,10 @@ def paper_tables(
 def _of_runs(
     name: str, paper: Table, ours: Sequence[TableRow], others: Sequence[tuple[str, Table]] = ()
 ) -> PaperTable:
-    groups = [RowGroup(title="Paper", rows=_paper_rows(paper))]
+    groups = [RowGroup(title="Paper", rows=_of_table(paper))]
     if ours:
         groups.append(RowGroup(title="Ours: newest evaluation of a run", rows=ours, ours=True))
-    groups += [
-        RowGroup(title=words, rows=_paper_rows(table), folded=True) for words, table in others
-    ]
+    groups += [RowGroup(title=words, rows=_of_table(table), folded=True) for words, table in others]
     note = f"The paper's: {paper.protocol}"
     if any(cell.letter for row in ours for cell in row.cells.values()):
         note += "; letters are protocols, as in the table of runs"
@@ -120,29 +105,17 @@ def _of_runs(
 
 
 def _of_axis(axis: Axis, sweeps: Sequence[SweepView]) -> PaperTable:
-    columns = paper_cells(axis)
-    values = {
-        name: [paper_value(cell) for cell in cells.values()] for name, cells in columns.items()
+    columns = {
+        name: {value: paper_value(cell) for (_, value), cell in cells.items()}
+        for name, cells in paper_cells(axis).items()
     }
-    digits = {name: max(map(_decimals, found)) for name, found in values.items()}
-    paper = [
-        TableRow(
-            name=value,
-            cells={
-                name: TableCell(text=f"{paper_value(cells[point]):.{digits[name]}f}")
-                for name, cells in columns.items()
-                if (point := ("", value)) in cells
-            },
-        )
-        for value in axis.fields
+    groups = [RowGroup(title="Paper", rows=_paper_rows(list(axis.fields), columns))]
+    groups += [
+        RowGroup(title=f"Ours: {view.name}", rows=rows, ours=True)
+        for view in sweeps
+        for cohort in view.cohorts
+        if view.axis is axis and (rows := _sweep_rows(cohort.metrics, cohort.points))
     ]
-    groups = [RowGroup(title="Paper", rows=paper)]
-    for view in (view for view in sweeps if view.axis is axis):
-        groups += [
-            RowGroup(title=f"Ours: {view.name}", rows=rows, ours=True)
-            for cohort in view.cohorts
-            if (rows := _sweep_rows(cohort.metrics, cohort.points))
-        ]
     (first, *_) = axis.paper["generation"].values()
     protocol = f"The paper's: {TABLES[first.table].protocol}"
     note = protocol if len(groups) > 1 else f"{protocol}; ablations/sweep_{axis.name}.py makes ours"
@@ -150,28 +123,37 @@ def _of_axis(axis: Axis, sweeps: Sequence[SweepView]) -> PaperTable:
     return PaperTable(title=axis.title, source=axis.source, head=head, groups=groups, note=note)
 
 
-def _paper_rows(table: Table) -> list[TableRow]:
-    digits = {
-        metric: max(_decimals(row[metric]) for row in table.rows.values() if metric in row)
-        for metric in {name: None for row in table.rows.values() for name in row}
+def _of_table(table: Table) -> list[TableRow]:
+    """Rows of the paper's table, without the parameters that it reports and the code has not."""
+    metrics = dict.fromkeys(metric for row in table.rows.values() for metric in row)
+    columns = {
+        PAPER_HEADS.get(metric) or shown_name(metric): {
+            name: row[metric] for name, row in table.rows.items() if metric in row
+        }
+        for metric in metrics
+        if metric not in LEFT_OUT
     }
+    return _paper_rows(list(table.rows), columns)
+
+
+def _paper_rows(names: Sequence[str], columns: Mapping[str, Mapping[str, float]]) -> list[TableRow]:
+    """Rows of figures, each column to as many places as the paper prints."""
+    places = {head: max(map(_decimals, column.values())) for head, column in columns.items()}
     return [
         TableRow(
             name=name,
             cells={
-                PAPER_HEADS.get(metric) or title(metric): TableCell(
-                    text=f"{value:,.{digits[metric]}f}"
-                )
-                for metric, value in row.items()
-                if metric not in LEFT_OUT
+                head: Cell(text=f"{column[name]:,.{places[head]}f}")
+                for head, column in columns.items()
+                if name in column
             },
         )
-        for name, row in table.rows.items()
+        for name in names
     ]
 
 
 def _decimals(value: float) -> int:
-    """Places after the point, so that a column is printed to as many as the paper has."""
+    """Places after the point."""
     return len(f"{value:g}".partition(".")[2])
 
 
@@ -179,23 +161,21 @@ def _rows(runs: Sequence[ReportRun], catalogue: Catalogue, suite: str) -> list[T
     """A row for each training run that has numbers of a suite; trials stand with their sweeps."""
     found = []
     for index, run in enumerate(runs):
-        newest = [e for e in catalogue.of_run(index) if e.newest]
-        ours = [
-            entry
+        ours = {
+            shown_name(entry.card.metric): _cell(entry, catalogue)
             for row in of_family(suite)
-            for entry in newest
-            if row.column and entry.card.suite == suite and spec_of(entry.card.metric, suite) is row
-        ]
+            for entry in catalogue.of_suite(index, suite)
+            if row.column and spec_of(entry.card.metric, suite) is row
+        }
         if not ours or run.trials:
             continue
-        cells = {title(entry.card.metric): _cell(entry, catalogue) for entry in ours}
         # Table 2 has no sizes.
         size = catalogue.newest(index, ("compute", "params_m")) if suite == "generation" else None
-        cells |= {PARAMETERS: _cell(size, catalogue)} if size else {}
+        ours |= {PARAMETERS: _cell(size, catalogue)} if size else {}
         note = run.info.params.get("model.sharing", "")
         words = f"{note} weights" if note else ""
         words = finetune_words(run.info.params, [each.info.params for each in runs]) or words
-        found.append(TableRow(name=run.name, cells=cells, note=words, run=index))
+        found.append(TableRow(name=run.name, cells=ours, note=words, run=index))
     return found
 
 
@@ -218,11 +198,9 @@ def finetune_words(params: Mapping[str, str], others: Sequence[Mapping[str, str]
     return words if has_control else f"{words}; compare with a control of equal steps, absent here"
 
 
-def _cell(entry: Entry, catalogue: Catalogue) -> TableCell:
-    several = len(catalogue.protocols[entry.card.suite, entry.card.metric]) > 1
-    return TableCell(
-        text=number(entry.card.value), entries=[entry], letter=entry.letter if several else ""
-    )
+def _cell(entry: Entry, catalogue: Catalogue) -> Cell:
+    several = len(catalogue.protocols[metric_of(entry.card)]) > 1
+    return Cell(text=entry.text, entries=[entry], letter=entry.letter if several else "")
 
 
 def _sweep_rows(
@@ -232,7 +210,7 @@ def _sweep_rows(
         TableRow(
             name=name.rpartition("= ")[2],
             cells={
-                metric: TableCell(text=value.text, spread=value.spread, entries=value.entries)
+                metric: Cell(text=value.text, spread=value.spread, entries=value.entries)
                 for metric, value in zip(metrics, values, strict=True)
                 if value.text
             },

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 from unite.config.domains import CrystalsConfig, MoleculesConfig
 from unite.domains.atoms.featurise import decode
 from unite.domains.atoms.structure import Structure
-from unite.sampling.atoms.files import cif, parquet, xyz
+from unite.sampling.atoms.files import cif, parquet, read_parquet, xyz
 
 
 def molecules(textbook_molecules) -> list[Structure]:
@@ -45,7 +45,7 @@ def read(content: bytes):
 
 def test_the_table_of_arrays_is_read_as_a_shard(textbook_molecules):
     whole = molecules(textbook_molecules)
-    rows = read(parquet(whole, range(len(whole))))
+    rows = read(parquet(dict(enumerate(whole)), range(len(whole))))
     assert rows["num_atoms"] == [len(each.numbers) for each in whole]
     fields, bad = decode({k: rows[k] for k in ("numbers", "positions")}, MoleculesConfig())
     assert bad == []
@@ -55,7 +55,21 @@ def test_the_table_of_arrays_is_read_as_a_shard(textbook_molecules):
 
 def test_crystals_keep_float64(textbook_crystals):
     whole = crystals(textbook_crystals)
-    rows = read(parquet(whole, range(len(whole))))
+    rows = read(parquet(dict(enumerate(whole)), range(len(whole))))
     names = ("numbers", "frac", "lengths", "angles")
     assert decode({k: rows[k] for k in names}, CrystalsConfig())[1] == []
     assert np.frombuffer(rows["frac"][0], "<f8").tolist() == whole[0].frac.ravel().tolist()
+
+
+def test_the_table_gives_its_structures_back(textbook_molecules, textbook_crystals):
+    for whole in (molecules(textbook_molecules), crystals(textbook_crystals)):
+        samples = {3 * index: each for index, each in enumerate(whole)}
+        back = read_parquet(parquet(samples, range(len(whole))))
+        assert list(back) == list(samples)
+        for index, each in samples.items():
+            assert back[index].numbers.tolist() == each.numbers.tolist()
+            if each.frac is None:
+                np.testing.assert_allclose(back[index].positions, each.positions, atol=1e-7)
+            else:
+                np.testing.assert_array_equal(back[index].frac, each.frac)
+                assert back[index].to_cif() == each.to_cif()

@@ -51,6 +51,7 @@ class AtomsDomain(Domain):
             raise ValueError(f"domain.max_atoms = {config.max_atoms} must be at least 1")
         self.config = config
         self.num_classes = config.num_classes
+        self.tolerance = getattr(config, "bond_tolerance", PICTURE_TOLERANCE)
 
     def validate(self, model: ModelConfig) -> None:
         """One register for each atom, so K is the most atoms."""
@@ -229,8 +230,7 @@ class AtomsDomain(Domain):
 
     def render(self, reconstruction: Mapping[str, Tensor], mask_BK: Tensor | None = None) -> Tensor:
         """Balls and bonds, uint8 (B, 160, 160, 3)."""
-        tolerance = getattr(self.config, "bond_tolerance", PICTURE_TOLERANCE)
-        drawn = [picture(each, tolerance) for each in self.structures(reconstruction, mask_BK)]
+        drawn = [picture(each, self.tolerance) for each in self.structures(reconstruction, mask_BK)]
         return torch.from_numpy(np.stack(drawn))
 
     def facts(self) -> dict[str, str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
+from unite.domains.atoms.geometry import cell_matrix
 from unite.domains.atoms.structure import Structure
 
 
@@ -27,11 +30,12 @@ def cif(structures: Sequence[Structure]) -> str:
     )
 
 
-def parquet(structures: Sequence[Structure], seeds: Sequence[int]) -> bytes:
-    """Raw arrays in the columns of the shards, little-endian bytes, with `seed` and `num_atoms`.
+def parquet(samples: Mapping[int, Structure], seeds: Sequence[int]) -> bytes:
+    """Raw arrays of samples by index, in the columns of the shards, with `seed` and `num_atoms`.
 
-    A folder with this file can be trained on or measured like any other.
+    Cells are little-endian bytes. A folder with this file can be measured like any other.
     """
+    structures = list(samples.values())
     columns: dict[str, list[bytes]] = {"numbers": [_bytes(s.numbers, "u1") for s in structures]}
     if any(each.frac is not None for each in structures):
         for name in ("frac", "lengths", "angles"):
@@ -40,7 +44,7 @@ def parquet(structures: Sequence[Structure], seeds: Sequence[int]) -> bytes:
         columns["positions"] = [_bytes(each.positions, "<f4") for each in structures]
     table = pa.table(
         {
-            "index": pa.array(range(len(structures)), pa.int64()),
+            "index": pa.array(list(samples), pa.int64()),
             "seed": pa.array(list(seeds), pa.int64()),
             "num_atoms": pa.array([len(each.numbers) for each in structures], pa.int64()),
             **{name: pa.array(cells, pa.binary()) for name, cells in columns.items()},
@@ -49,6 +53,26 @@ def parquet(structures: Sequence[Structure], seeds: Sequence[int]) -> bytes:
     file = io.BytesIO()
     pq.write_table(table, file)
     return file.getvalue()
+
+
+def read_parquet(content: bytes) -> dict[int, Structure]:
+    """Samples by index that `parquet` wrote."""
+    rows = pq.read_table(io.BytesIO(content)).to_pylist()
+    return {row["index"]: _structure(row) for row in rows}
+
+
+def _structure(row: Mapping[str, Any]) -> Structure:
+    numbers = np.frombuffer(row["numbers"], "u1").astype(np.int64)
+    if "positions" in row:
+        positions = np.frombuffer(row["positions"], "<f4").astype(np.float64)
+        return Structure(numbers=numbers, positions=positions.reshape(-1, 3))
+    frac, lengths, angles = (
+        np.frombuffer(row[name], "<f8").copy() for name in ("frac", "lengths", "angles")
+    )
+    cell = cell_matrix(torch.from_numpy(lengths)[None], torch.from_numpy(angles)[None])[0].numpy()
+    frac = frac.reshape(-1, 3)
+    places = {"positions": frac @ cell, "frac": frac}
+    return Structure(numbers=numbers, lengths=lengths, angles=angles, **places)
 
 
 def _bytes(values: np.ndarray, kind: str) -> bytes:

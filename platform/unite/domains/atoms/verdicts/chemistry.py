@@ -73,10 +73,9 @@ def rdkit(fields: Mapping[str, Any]) -> Verdict:
 
     Strict asks for one fragment, no radical and no charge beyond one: an atom soup passes as ions.
     """
-    from rdkit import Chem, RDLogger
+    from rdkit import Chem
     from rdkit.Chem import rdDetermineBonds
 
-    RDLogger.DisableLog("rdApp.*")
     molecule = _bonded(structure_of(fields), fields["tolerance"])
     try:
         rdDetermineBonds.DetermineBondOrders(molecule, charge=0)
@@ -91,9 +90,8 @@ def rdkit(fields: Mapping[str, Any]) -> Verdict:
 def adit(fields: Mapping[str, Any]) -> Verdict:
     """`valid` with `reason` and `smiles` by ADiT's route: PDB through Open Babel, read by RDKit."""
     from openbabel import openbabel
-    from rdkit import Chem, RDLogger
+    from rdkit import Chem
 
-    RDLogger.DisableLog("rdApp.*")
     openbabel.obErrorLog.StopLogging()
     conversion, molecule = openbabel.OBConversion(), openbabel.OBMol()
     conversion.SetInAndOutFormats("xyz", "pdb")
@@ -110,10 +108,9 @@ def adit(fields: Mapping[str, Any]) -> Verdict:
 def posebusters(fields: Mapping[str, Any]) -> Verdict:
     """PoseBusters' ten columns, True where passed; all False where the molecule has no bonds."""
     from posebusters import PoseBusters
-    from rdkit import Chem, RDLogger
+    from rdkit import Chem
     from rdkit.Chem import rdDetermineBonds
 
-    RDLogger.DisableLog("rdApp.*")
     molecule = _bonded(structure_of(fields), fields["tolerance"])
     try:
         rdDetermineBonds.DetermineBondOrders(molecule, charge=0)
@@ -156,10 +153,9 @@ def sdf(fields: Mapping[str, Any]) -> Verdict:
 
     Bonds are the distance rule's with RDKit's orders, single ones where it finds none.
     """
-    from rdkit import Chem, RDLogger
+    from rdkit import Chem
     from rdkit.Chem import rdDetermineBonds
 
-    RDLogger.DisableLog("rdApp.*")
     molecule = _bonded(structure_of(fields), fields["tolerance"])
     try:
         rdDetermineBonds.DetermineBondOrders(molecule, charge=0)

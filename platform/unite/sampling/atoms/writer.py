@@ -1,0 +1,134 @@
+"""The writer of drawn molecules and crystals.
+
+OUT/samples.xyz      all molecules, one frame each; of crystals OUT/samples.cif
+OUT/samples.sdf      molecules with bonds, where rdkit is installed
+OUT/samples.parquet  raw arrays, seeds and sizes
+OUT/page.html        a sortable table of pictures, formulas and verdicts
+OUT/grid.png         pictures of the first hundred
+OUT/samples.json     the request, by which an interrupted call is recognised
+OUT/parts/           what is drawn so far, while the call goes on
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unite.config.domains import AtomsConfig
+from unite.domains import build_domain
+from unite.domains.atoms.domain import AtomsDomain
+from unite.domains.atoms.picture import picture
+from unite.domains.atoms.structure import Structure
+from unite.domains.atoms.verdicts.chemistry import fields_of, versions
+from unite.domains.atoms.verdicts.isolated import verdicts
+from unite.domains.atoms.verdicts.native import native_verdict
+from unite.sampling.atoms.files import cif, parquet, read_parquet, xyz
+from unite.sampling.atoms.page import page
+from unite.sampling.generator import Samples
+from unite.sampling.grid import image_grid, save_png
+from unite.sampling.sample_folder import REQUEST_FILE, claim
+from unite.sampling.seeds import sample_seeds
+from unite.storage import Store
+from unite.words import count
+
+GRID_SAMPLES = 100
+GRID_COLUMNS = 10
+ARRAYS = "samples.parquet"
+FILES = ("samples.xyz", "samples.cif", "samples.sdf", ARRAYS, "page.html", "grid.png")
+PART = re.compile(r"parts/\d+\.parquet")
+
+
+class AtomsWriter:
+    """Owner of one call's files of atoms."""
+
+    def __init__(self, config: AtomsConfig, store: Store) -> None:
+        domain = build_domain(config)
+        assert isinstance(domain, AtomsDomain)
+        self.domain, self.store = domain, store
+        self.structures: dict[int, Structure] = {}
+        self.seed = 0
+        store.check_writable()
+
+    def claim(self, request: Mapping[str, Any], *, replace: bool) -> set[int]:
+        """Indices of the samples in `parts`, or in the finished table."""
+        names = self.store.list()
+        same = REQUEST_FILE in names and (
+            self.store.read_json(REQUEST_FILE, {}, ValueError) == dict(request)
+        )
+        claim(self.store, request, replace=replace)
+        self.seed = int(request["seed"])
+        for name in self.store.list():
+            if name == ARRAYS or PART.fullmatch(name):
+                if same:
+                    self.structures |= read_parquet(self.store.read(name))
+            if not same and (name in FILES or PART.fullmatch(name)):
+                self.store.delete(name)
+        return set(self.structures)
+
+    def write(self, indices: Sequence[int], samples: Samples) -> None:
+        """One part a batch; ValueError names a sample that is not finite."""
+        drawn = self.domain.structures(samples.reconstruction, samples.mask_BK)
+        for index, structure in zip(indices, drawn, strict=True):
+            if not np.isfinite(structure.positions).all():
+                raise ValueError(f"sample {index} is not finite: has training diverged?")
+        new = dict(zip(indices, drawn, strict=True))
+        self.store.write(f"parts/{min(indices)}.parquet", parquet(new, self._seeds(new)))
+        self.structures |= new
+
+    def finish(self, labels: Tensor) -> str:
+        """All files of all samples, then the parts go; returns the files in words."""
+        ordered = {index: self.structures[index] for index in sorted(self.structures)}
+        structures, seeds = list(ordered.values()), self._seeds(ordered)
+        crystals = self.domain.config.periodic
+        text = cif(structures) if crystals else xyz(structures, seeds)
+        kept = ["samples.cif" if crystals else "samples.xyz"]
+        self.store.write(kept[0], text.encode())
+        missing = "" if crystals else self._write_sdf(structures)
+        self.store.write(ARRAYS, parquet(ordered, seeds))
+        self.store.write("page.html", self._page(structures, seeds).encode())
+        few = [picture(each, self.domain.tolerance) for each in structures[:GRID_SAMPLES]]
+        columns = min(GRID_COLUMNS, len(few))
+        save_png(self.store, "grid.png", image_grid(np.stack(few), columns, scale=1))
+        for name in self.store.list():
+            if PART.fullmatch(name):
+                self.store.delete(name)
+        self.store.tidy()
+        sdf = "" if crystals or missing else ", samples.sdf"
+        return f"{kept[0]}{sdf}, {ARRAYS}, page.html and grid.png in {self.store}{missing}"
+
+    def _write_sdf(self, structures: Sequence[Structure]) -> str:
+        """The SDF file; words on what is missing where there is none."""
+        try:
+            versions(("sdf",))
+        except ValueError as error:
+            return f"; no samples.sdf: {error}"
+        fields = [
+            fields_of(each, tolerance=self.domain.tolerance, name=f"{index} {each.formula}")
+            for index, each in enumerate(structures)
+        ]
+        blocks = [found.get("block", "") for found in verdicts("sdf", fields)]
+        self.store.write("samples.sdf", "".join(blocks).encode())
+        without = blocks.count("")
+        return f"; {count(without, 'sample')} had no SDF record" if without else ""
+
+    def _page(self, structures: Sequence[Structure], seeds: Sequence[int]) -> str:
+        found = [native_verdict(each, self.domain.tolerance) for each in structures]
+        good = sum(each.good for each in found)
+        word = "valid" if self.domain.config.periodic else "stable"
+        return page(
+            structures,
+            seeds,
+            found,
+            title=f"Samples: {self.domain.noun}s",
+            lead=f"{count(len(found), self.domain.noun)}, {good} {word} by rules that need no "
+            "chemistry package.",
+            tolerance=self.domain.tolerance,
+        )
+
+    def _seeds(self, indices: Mapping[int, Structure]) -> list[int]:
+        return sample_seeds(self.seed, torch.tensor(list(indices))).tolist()

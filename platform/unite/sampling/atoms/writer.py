@@ -6,7 +6,7 @@ OUT/samples.parquet  raw arrays, seeds and sizes
 OUT/page.html        a sortable table of pictures, formulas and verdicts
 OUT/grid.png         pictures of the first hundred
 OUT/samples.json     the request, by which an interrupted call is recognised
-OUT/parts/           what is drawn so far, while the call goes on
+OUT/part-N.parquet   what is drawn so far, while the call goes on
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ GRID_SAMPLES = 100
 GRID_COLUMNS = 10
 ARRAYS = "samples.parquet"
 FILES = ("samples.xyz", "samples.cif", "samples.sdf", ARRAYS, "page.html", "grid.png")
-PART = re.compile(r"parts/\d+\.parquet")
+PART = re.compile(r"part-\d+\.parquet")
 
 
 class AtomsWriter:
@@ -55,7 +55,7 @@ class AtomsWriter:
         store.check_writable()
 
     def claim(self, request: Mapping[str, Any], *, replace: bool) -> set[int]:
-        """Indices of the samples in `parts`, or in the finished table."""
+        """Indices of the samples in the parts, or in the finished table."""
         names = self.store.list()
         same = REQUEST_FILE in names and (
             self.store.read_json(REQUEST_FILE, {}, ValueError) == dict(request)
@@ -77,7 +77,7 @@ class AtomsWriter:
             if not np.isfinite(structure.positions).all():
                 raise ValueError(f"sample {index} is not finite: has training diverged?")
         new = dict(zip(indices, drawn, strict=True))
-        self.store.write(f"parts/{min(indices)}.parquet", parquet(new, self._seeds(new)))
+        self.store.write(f"part-{min(indices)}.parquet", parquet(new, self._seeds(new)))
         self.structures |= new
 
     def finish(self, labels: Tensor) -> str:

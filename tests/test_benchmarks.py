@@ -150,3 +150,9 @@ def test_the_scan_of_a_storage_counts_every_pair_once(benchmark, capsys):
     script = benchmark("survey")
     script.main(script.Options(checkpoints=6, runs=2))
     assert "| 6 | 2 |" in capsys.readouterr().out
+
+
+def test_steps_on_molecules_have_one_gradient_however_they_are_padded(benchmark, capsys):
+    script = benchmark("molecule_step")
+    script.main(script.Options(batch=8, groups=2, steps=1))
+    assert "gradients agree" in capsys.readouterr().out

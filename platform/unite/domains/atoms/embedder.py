@@ -56,7 +56,7 @@ class AtomEmbedder(nn.Module):
         self.frac = CoordinateMLP(width) if config.periodic else None
         self.cell = nn.Linear(6, width) if config.periodic else None
         self.role = nn.Parameter(normal_values(width))
-        self.register_buffer("index", sincos_1d(config.max_atoms, width), persistent=False)
+        self.register_buffer("index", sincos_1d(config.max_atoms, width))
 
     def forward(self, sample: dict[str, Tensor]) -> Tensor:
         """A sample to tokens (B, N, H)."""
@@ -82,7 +82,7 @@ class AtomHead(nn.Module):
         self.cell = nn.Linear(width, 6) if config.periodic else None
         allowed = torch.zeros(MAX_ELEMENTS, dtype=torch.bool)
         allowed[list(config.elements) or slice(1, None)] = True
-        self.register_buffer("allowed", allowed, persistent=False)
+        self.register_buffer("allowed", allowed)
 
     def forward(self, x_BKH: Tensor, mask_BK: Tensor | None = None) -> dict[str, Any]:
         """Decoded atoms: `logits` (B, K, E), `mask` (B, K), and `pos` in A or `frac` and the cell.

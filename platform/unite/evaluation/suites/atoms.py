@@ -1,0 +1,20 @@
+"""The suites of molecules and crystals: their reconstruction, and those of every domain.
+
+There is no probe: samples have no classes.
+"""
+
+from __future__ import annotations
+
+from unite.config.domains import CrystalsConfig, MoleculesConfig
+from unite.evaluation.suites.registry import SHARED, Entries, Entry, suites_for
+
+HERE = "unite.evaluation.suites"
+
+
+@suites_for.register(MoleculesConfig)
+@suites_for.register(CrystalsConfig)
+def _(domain: object) -> Entries:
+    return {
+        "reconstruction": Entry(f"{HERE}.atoms_reconstruction:Reconstruction", ("num_images",)),
+        **{name: entry for name, entry in SHARED.items() if name != "probe"},
+    }

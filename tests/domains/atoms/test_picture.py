@@ -43,3 +43,7 @@ def test_a_crystal_shows_its_cell(textbook_crystals):
 def test_what_is_not_finite_leaves_the_picture_white():
     broken = Structure(numbers=np.array([6, 1]), positions=np.array([[0, 0, np.nan], [0, 0, 1.0]]))
     assert painted(picture(broken, 0.25)) == 0
+    angles = np.array([30.0, 30.0, 120.0])  # of no cell
+    flat = {"lengths": np.full(3, 4.0), "angles": angles, "frac": np.zeros((1, 3))}
+    crystal = Structure(numbers=np.array([6]), positions=np.zeros((1, 3)), **flat)
+    assert painted(picture(crystal, 0.25)) == 0

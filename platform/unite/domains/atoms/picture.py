@@ -137,9 +137,9 @@ def _row(
     start: np.ndarray, end: np.ndarray, radius: float, rgb: tuple[int, int, int]
 ) -> np.ndarray:
     """Spheres along a line, half a radius apart."""
-    steps = max(2, int(np.ceil(np.linalg.norm(end - start) / (0.6 * radius))))
     if not np.isfinite(end - start).all():
         return np.full((1, 7), np.nan)
+    steps = max(2, int(np.ceil(np.linalg.norm(end - start) / (0.6 * radius))))
     along = np.linspace(0, 1, min(steps, 400))[:, None]
     points = start + along * (end - start)
     rest = np.broadcast_to(np.array([radius, *rgb]), (len(points), 4))

@@ -14,7 +14,9 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
+from unite.config.domains import CrystalsConfig, MoleculesConfig
 from unite.domains import build_domain
+from unite.sampling.atoms.writer import AtomsWriter
 from unite.sampling.generator import Samples
 from unite.sampling.grid import image_grid, save_png, save_samples
 from unite.sampling.sample_folder import (
@@ -90,3 +92,7 @@ class PictureWriter:
 
     def _name(self, index: int, label: int) -> str:
         return sample_name(index, label if self.domain.num_classes else None)
+
+
+writer_for.register(MoleculesConfig, AtomsWriter)
+writer_for.register(CrystalsConfig, AtomsWriter)

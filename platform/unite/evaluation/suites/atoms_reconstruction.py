@@ -21,8 +21,8 @@ from unite.evaluation.suite import Suite, common_fields
 from unite.evaluation.target import Target
 from unite.metrics.accumulator import Stack, Totals
 from unite.metrics.atoms.summary import mean, percentage, reconstruction
-from unite.metrics.passes import tokenize_rows
 from unite.metrics.specs import shown_value
+from unite.sampling.passes import tokenize_rows
 
 PARTS = ("match_pct", "exact_pct", "types_pct", "rmsd_all")
 """Metrics of each sample, as the domain gives them."""

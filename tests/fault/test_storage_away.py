@@ -33,6 +33,7 @@ def command(storage: str, name: str) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.fault
+@pytest.mark.timeout(900)
 def test_thirty_seconds_without_storage_cost_no_restart_and_no_bit(stumbling_s3, root, tmp_path):
     uri, proxy = stumbling_s3
     run = Store.open(f"{uri}/st/away")

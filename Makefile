@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+CHEMISTRY := $(VENV)/.chemistry
 UV := $(BIN)/uv pip
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 ARGS ?=
@@ -18,10 +19,10 @@ help:  ## show the targets
 demo: $(STAMP)  ## train on handwritten digits, end to end, and print what came out
 	$(BIN)/python jobs/train.py $(ARGS)
 
-test: $(STAMP)  ## run the test suite; ARGS="tests/flow -x" narrows it
+test: $(STAMP) $(CHEMISTRY)  ## run the test suite; ARGS="tests/flow -x" narrows it
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
-lint: $(STAMP)  ## check style, formatting and types
+lint: $(STAMP) $(CHEMISTRY)  ## check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
@@ -34,9 +35,12 @@ format: $(STAMP)  ## rewrite the code in the house style
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-lock: $(STAMP)  ## resolve pyproject.toml into requirements.lock again (keeps what still fits)
-	$(UV) compile pyproject.toml --quiet --extra test --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
+LOCK := $(UV) compile pyproject.toml --quiet --extra test --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-header --output-file
+
+lock: $(STAMP)  ## resolve pyproject.toml into both lock files again (keeps what still fits)
+	$(LOCK) requirements.lock
+	$(LOCK) requirements-chem.lock --extra chem --extra chem-parity --constraint requirements.lock
 
 clean:  ## remove the virtual environment and caches (runs/ stays)
 	rm -rf $(VENV) .pytest_cache .ruff_cache platform/unite.egg-info
@@ -54,4 +58,9 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	$(UV) sync --compile-bytecode --require-hashes requirements.lock
 	$(UV) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Chemistry packages (600 MB): the tests of molecules and crystals bring them, nothing else does.
+$(CHEMISTRY): requirements-chem.lock $(STAMP)
+	$(UV) install --quiet --no-deps --require-hashes --requirement requirements-chem.lock
 	@touch $@

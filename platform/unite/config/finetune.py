@@ -35,7 +35,7 @@ class FinetuneConfig:
     """Length and optimiser of the decoder's fine-tuning; the discriminator has the same."""
 
     epochs: float = 16.0
-    """Passes over the training set (paper: 16); may be fractional."""
+    """Passes over the training set, 16 as in Appendix A; may be fractional."""
     lr: float = 2e-4
     """Learning rate of AdamW after warm-up, of decoder and discriminator."""
     lr_min: float = 2e-5

@@ -8,13 +8,15 @@ import tomllib
 
 import pytest
 
+LOCKS = ("requirements.lock", "requirements-chem.lock")
+
 
 @pytest.fixture
 def fresh(root, tmp_path):
     """A folder with what make needs before anything is installed."""
     if shutil.which("make") is None:
         pytest.skip("make is absent")
-    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+    for name in ("Makefile", *LOCKS, "pyproject.toml"):
         shutil.copy(root / name, tmp_path / name)
 
     # `make test` itself runs this: what it hands on to a make below it must not count here.
@@ -50,12 +52,18 @@ def test_an_installed_environment_is_not_installed_again(fresh, tmp_path):
     stamp = tmp_path / ".venv" / ".installed"
     stamp.parent.mkdir()
     stamp.touch()
+    (stamp.parent / ".chemistry").touch()
     plan = fresh("--dry-run", "test").stdout
     assert "-m pytest" in plan
-    assert "sync" not in plan
+    assert "pip sync" not in plan and "pip install" not in plan
     later = stamp.stat().st_mtime + 10
     os.utime(tmp_path / "requirements.lock", (later, later))
     assert "pip sync" in fresh("--dry-run", "test").stdout
+
+
+def test_chemistry_comes_with_the_tests_and_not_with_the_demo(fresh, tmp_path):
+    assert "requirements-chem.lock" in fresh("--dry-run", "test").stdout
+    assert "requirements-chem.lock" not in fresh("--dry-run", "demo").stdout
 
 
 def test_help_names_the_two_commands(fresh):
@@ -73,15 +81,16 @@ def test_ci_runs_what_a_user_runs_and_brings_nothing_but_a_browser(root):
     assert os.access(root / ".ci" / "run", os.X_OK)
 
 
-def locked(root) -> dict[str, str]:
-    text = (root / "requirements.lock").read_text()
+def locked(root, name: str = "requirements.lock") -> dict[str, str]:
+    text = (root / name).read_text()
     return dict(re.findall(r"^([\w.-]+)==([\w.+!-]+)", text, flags=re.MULTILINE))
 
 
-def test_every_locked_package_has_hashes_and_no_address(root):
-    text = (root / "requirements.lock").read_text()
+@pytest.mark.parametrize("name", LOCKS)
+def test_every_locked_package_has_hashes_and_no_address(root, name):
+    text = (root / name).read_text()
     entries = re.split(r"\n(?=[a-z0-9])", text)
-    assert len(entries) == len(locked(root))
+    assert len(entries) == len(locked(root, name))
     assert all("--hash=sha256:" in entry for entry in entries)
     assert "://" not in text
     assert not re.search(r"--(find-links|index-url|extra-index-url)", text)
@@ -93,3 +102,12 @@ def test_the_lock_holds_what_the_project_asks_for(root):
     names = {re.match(r"[\w.-]+", item)[0].lower() for item in asked}
     assert names <= set(locked(root)), "run `make lock`"
     assert locked(root)["ray"] == "2.60.0"
+
+
+def test_the_second_lock_adds_chemistry_to_the_first(root):
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    more = locked(root, "requirements-chem.lock")
+    assert locked(root).items() <= more.items(), "run `make lock`"
+    assert {*extras["chem"], *extras["chem-parity"]} <= set(more)
+    assert not {*extras["chem"], *extras["qm9"]} & set(locked(root))

@@ -121,7 +121,8 @@ def test_what_is_about_the_machine_stands_on_a_page_of_its_own(name):
     group = name.partition("/")[0]
     about_the_machine = group in ("checkpoint", "data", "memory", "throughput", "epoch")
     assert shown_name(name).startswith("system/") == about_the_machine
-    if not about_the_machine:
+    assert shown_name(name).startswith("training/") == (group == "disc")
+    if not about_the_machine and group != "disc":
         assert shown_name(name) == name
 
 

@@ -204,6 +204,14 @@ def test_the_best_checkpoint_is_one_that_was_evaluated(smoke, make_trainer):
     assert committed(trainer.writer.run) == [128, 256]
 
 
+def test_a_best_metric_whose_smaller_values_are_better_counts_negatively(smoke, make_trainer):
+    trainer = make_trainer(smoke)
+    trainer.model.domain.best_metric = "l1"
+    trainer.metrics = {"eval/l1": 0.25, "eval/psnr": 30.0}
+    trainer.evaluated_at = trainer.images
+    assert trainer._score() == -0.25
+
+
 def test_a_failed_clean_up_does_not_fail_the_checkpoint(smoke, make_trainer, monkeypatch, caplog):
     trainer = make_trainer(replace(smoke, {"checkpoint.keep_last": 1}))
 

@@ -48,6 +48,16 @@ def test_what_saves_memory_is_counted(changes) -> None:
     assert worker_memory(replace(config_of(64), changes)).step < 0.8 * plain
 
 
+@pytest.mark.parametrize("name", ["qm9-tiny", "mp20"])
+def test_samples_of_any_domain_are_counted(name) -> None:
+    """Half the micro-batch, half the activations; no numbers are made, so a large run is fine."""
+    changes = {"cluster.num_workers": 1, "training.accumulation": 1, "training.batch_size": 16}
+    one = replace(recipe(name), changes)
+    two = worker_memory(replace(one, {"training.batch_size": 32}))
+    assert two.state == worker_memory(one).state
+    assert worker_memory(one).step < two.step < 2.1 * worker_memory(one).step
+
+
 def test_the_state_is_weights_average_and_moments() -> None:
     model = build_model(SMOKE)
     weights = sum(tensor.numel() for tensor in model.state_dict().values())

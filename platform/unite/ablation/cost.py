@@ -6,7 +6,6 @@ steps on this machine.
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,7 @@ from unite.config.recipes import IMAGENET_TRAIN_IMAGES
 from unite.config.schema import FlowConfig, RunConfig, SamplingConfig
 from unite.domains import build_domain
 from unite.flow.solvers import fixed_evaluations
-from unite.models import UNITE, optimizer_group
+from unite.models import UNITE
 from unite.paper import DOPRI5_EVALUATIONS
 from unite.runs import is_builtin
 from unite.training.flops import (
@@ -31,6 +30,7 @@ from unite.training.flops import (
     training_flops,
 )
 from unite.training.loop import Plan
+from unite.training.memory import state_bytes
 from unite.training.muon import build_optimizers
 from unite.training.parallelize import parallelize
 from unite.training.setup import build_model, open_split
@@ -45,7 +45,6 @@ KNOWN_SIZES = {
     "unite": IMAGENET_TRAIN_IMAGES,
     "qm9": 100_000,
 }
-FLOAT_BYTES = 4
 MEASURED_IMAGES = 32
 MEASURED_STEPS = 3
 LONGEST_MEASUREMENT_S = 60.0
@@ -91,7 +90,7 @@ def run_cost(config: RunConfig, trials: tuple[Trial, ...] = ()) -> Cost:
         parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         training_flops=training_flops(config).total * plan.total_images,
         sampling_flops=sum(_sampling_flops(config, trial) for trial in trials),
-        storage_bytes=_kept_checkpoints(config) * _checkpoint_bytes(model, muon=config.optim.muon),
+        storage_bytes=_kept_checkpoints(config) * state_bytes(model, muon=config.optim.muon),
     )
 
 
@@ -212,17 +211,6 @@ def _sampling_flops(config: RunConfig, trial: Trial) -> float:
 def _kept_checkpoints(config: RunConfig) -> int:
     """Number of checkpoints that retention keeps, and the one being written."""
     return config.checkpoint.keep_last + config.checkpoint.keep_best + 1
-
-
-def _checkpoint_bytes(model: UNITE, *, muon: bool) -> int:
-    """Bytes of weights, their average, and one (Muon) or two (AdamW) moments."""
-    weights = sum(tensor.numel() for tensor in model.state_dict().values())
-    moments = sum(
-        parameter.numel() * (1 if muon and optimizer_group(name, parameter) == "muon" else 2)
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    )
-    return math.ceil(FLOAT_BYTES * (2 * weights + moments))
 
 
 def _aligned(rows: list[tuple[str, ...]]) -> list[str]:

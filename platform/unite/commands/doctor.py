@@ -51,6 +51,4 @@ def _needs(recipe: str) -> int:
 
     config = named_recipe(recipe)
     memory = worker_memory(config)
-    if memory is None:
-        return 0
     return memory.host + (0 if config.cluster.use_gpu else memory.device)

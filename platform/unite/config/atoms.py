@@ -31,7 +31,7 @@ QM9_TRAIN, MP20_TRAIN = 100_000, 27_136
 TINY_QM9_TRAIN = 30_000
 """Molecules that `qm9-tiny` was made for: a part of the training split."""
 LATENT = 16
-"""Latent channels of each atom: the paper's 16 dimensions."""
+"""Latent channels of each atom: the 16 dimensions of the paper."""
 PAIR_BIAS = 4.0
 """Initial bias between an atom and its register."""
 

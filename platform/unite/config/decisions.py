@@ -62,7 +62,7 @@ ATOMS: dict[str, str] = {
     "model.num_registers": "29 for QM9 and 20 for MP20, one register for each atom, masked. The "
     "paper leaves K open; so the decoder's outputs are aligned by index, and a size needs no "
     "predictor (METHOD 7)",
-    "model.latent_dim": "16. The paper's 16 dimensions are read as channels of each atom: sixteen "
+    "model.latent_dim": "16. The 16 dimensions of the paper are read as channels of an atom: 16 "
     "numbers cannot hold a whole molecule at 0.04 A (METHOD 7)",
     "model.decoder.depth": "12. The paper gives no size of the decoder: as deep and wide as the "
     "encoder, 21.5M parameters beside the encoder's 32.6M, which alone are its 33M (METHOD 7)",

@@ -41,7 +41,8 @@ class Domain(ABC):
     """Classes of the condition; labels are 0..num_classes-1 and the model adds the null class.
     0 = unconditional: the null class is the only label."""
     best_metric: str
-    """Entry of `reconstruction_metrics` that chooses the best checkpoint: higher is better."""
+    """Entry of `reconstruction_metrics` that chooses the best checkpoint; its row in metrics/specs
+    says which direction is better."""
     columns: Columns
     """Stored columns that `decode_rows` reads; a string is a column of that name and any type."""
     adversarial: bool = False

@@ -115,9 +115,9 @@ def _data_rows(config: RunConfig) -> Iterator[tuple[str, str]]:
 
 def _memory_rows(config: RunConfig) -> Iterator[tuple[str, str]]:
     # A fine-tuning is not traced: it is the joint step's estimate that would be shown.
-    needed = None if isinstance(config, FinetuneRunConfig) else worker_memory(config)
-    if needed is None:
+    if isinstance(config, FinetuneRunConfig):
         return
+    needed = worker_memory(config)
     yield "memory", describe_memory(config, needed)
     if is_private():
         for remark in memory_warnings(config, needed, machine_memory(), gpu_memory()):

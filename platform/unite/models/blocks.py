@@ -109,12 +109,13 @@ class Attention(nn.Module):
         attended to) or a float bias of the logits.
         """
         qkv = self.qkv(x_BSH).unflatten(-1, (3, -1, self.head_width))
-        if rotary is not None and isinstance(self.q_norm, RMSNorm):
-            weight = torch.stack([self.q_norm.weight, self.k_norm.weight])
-            q, k, v = qk_norm_rope(qkv, weight, rotary, self.q_norm.eps, fused=self.fused)
+        q_norm, k_norm = self.q_norm, self.k_norm
+        if rotary is not None and isinstance(q_norm, RMSNorm) and isinstance(k_norm, RMSNorm):
+            weight = torch.stack([q_norm.weight, k_norm.weight])
+            q, k, v = qk_norm_rope(qkv, weight, rotary, q_norm.eps, fused=self.fused)
         else:
             q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-            q, k = self.q_norm(q), self.k_norm(k)
+            q, k = q_norm(q), k_norm(k)
             if rotary is not None:
                 q, k = rotate(q, rotary), rotate(k, rotary)
         if mask is not None and mask.is_floating_point():

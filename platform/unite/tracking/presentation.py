@@ -2,8 +2,9 @@
 
 MLflow's pages draw charts in the order of metrics' names, in sections by what stands before the
 last slash, and choose the first three for a comparison. `shown_name` and `shown_image` therefore
-put what is about the machine under `system/`, a page of its own, and the samples beside the
-evaluation, so that evaluation, latents and losses come first.
+put what is about the machine under `system/`, a page of its own, what is about an adversary under
+`training/`, and the samples beside the evaluation, so that evaluation, latents and losses come
+first.
 
 A description is written from what the run has: its command, its headline numbers, where to look. It
 is written anew at the start, at the end and after an evaluation, unless somebody has edited it.
@@ -41,6 +42,7 @@ EXPERIMENT_TAGS = {
 }
 MACHINE = ("checkpoint/", "data/", "memory/", "throughput/", "epoch")
 """First letters of metrics about the machine and the progress of training."""
+ADVERSARY = "disc/"
 EVALUATION = "eval/"
 SCRIPTS = ("jobs", "ablations")
 MOST_SECRET = ("token", "password", "secret", "key=")
@@ -62,7 +64,10 @@ class DataInput:
 
 def shown_name(metric: str) -> str:
     """The name of a logged metric in MLflow: throughput/mfu becomes system/throughput_mfu."""
-    return f"system/{metric.replace('/', '_')}" if metric.startswith(MACHINE) else metric
+    section = "system/" if metric.startswith(MACHINE) else ""
+    if metric.startswith(ADVERSARY):
+        section = "training/"
+    return section + metric.replace("/", "_") if section else metric
 
 
 def shown_image(key: str) -> str:

@@ -23,6 +23,7 @@ from unite.checkpoints.store import Checkpoint, CheckpointWriter, folder_of
 from unite.config.schema import RunConfig
 from unite.config.serialise import to_dict
 from unite.flow.random import NOISE_VERSION
+from unite.metrics.specs import direction
 from unite.models.unite import UNITE
 from unite.sampling.grid import save_png
 from unite.storage import StorageError
@@ -328,10 +329,12 @@ class Trainer:
         self.writer.save(parts, state)
 
     def _score(self) -> float | None:
-        """Score that chooses the best checkpoint; None unless these very weights were evaluated."""
-        if self.evaluated_at != self.images:
+        """Score, higher = better, that keeps the best; None unless these weights were evaluated."""
+        metric = self.model.domain.best_metric
+        value = self.metrics.get(f"eval/{metric}")
+        if self.evaluated_at != self.images or value is None:
             return None
-        return self.metrics.get(f"eval/{self.model.domain.best_metric}")
+        return -value if direction(metric) == "lower" else value
 
     def _position(self) -> dict[str, int]:
         return {"images": self.images, "total_images": self.plan.total_images}

@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from unite.config.schema import ImagesConfig, RunConfig
+from unite.config.schema import RunConfig
 from unite.config.serialise import replace
-from unite.domains import build_domain
+from unite.domains import Domain, build_domain
 from unite.models import optimizer_group
 from unite.models.unite import UNITE
 from unite.training.flops import VGG_CONVOLUTIONS
@@ -53,13 +54,11 @@ class WorkerMemory:
         return self.state + self.step
 
 
-def worker_memory(config: RunConfig) -> WorkerMemory | None:
-    """Estimate for a valid config; None for a domain whose samples are no images."""
-    if not isinstance(config.domain, ImagesConfig):
-        return None
+def worker_memory(config: RunConfig) -> WorkerMemory:
+    """Estimate for a valid config, with samples of the most registers."""
     with torch.device("meta"):
         model = UNITE(config.model, build_domain(config.domain), config.flow)
-    state = _state_bytes(model, muon=config.optim.muon)
+    state = state_bytes(model, muon=config.optim.muon)
     micro = config.training.batch_size // (
         config.cluster.num_workers * config.training.accumulation
     )
@@ -113,7 +112,7 @@ class _Alive(TorchDispatchMode):
         self.now -= size
 
 
-def _state_bytes(model: UNITE, *, muon: bool) -> int:
+def state_bytes(model: UNITE, *, muon: bool) -> int:
     """Bytes of weights, average, and one (Muon) or two (AdamW) moments of trained parameters."""
     weights = sum(tensor.numel() for tensor in model.state_dict().values())
     moments = sum(
@@ -129,17 +128,26 @@ def _step_peak(model: UNITE, config: RunConfig, images: int) -> int:
     plain = {"loss.perceptual.weight": 0.0, "training.precision": "float32"}
     for encoder in {model.tokenizer, model.denoiser}:
         encoder.checkpoint_blocks = config.training.gradient_checkpointing
-    step, domain = TrainingStep(model, replace(config, plain), None), config.domain
+    step = TrainingStep(model, replace(config, plain), None)
     alive = _Alive()
     with torch.device("meta"):
-        sample = torch.zeros(images, domain.channels, domain.size, domain.size)
-        labels_B, rows_B = torch.zeros(2, images, dtype=torch.int64)
+        sample, labels_B = model.domain.to_sample(_fields(model.domain, images))
+        rows_B = torch.zeros(images, dtype=torch.int64)
         address = Address(seed=0, epochs_B=rows_B, rows_B=rows_B)
         with alive:
             step.backward(sample, labels_B, address, flow_weight=1.0)
     gradients = FLOAT_BYTES * sum(p.numel() for p in model.parameters() if p.requires_grad)
     share = HALF if config.training.precision == "bfloat16" else 1.0
     return gradients + round(share * max(alive.peak - gradients, 0))
+
+
+def _fields(domain: Domain, num: int) -> dict[str, Tensor]:
+    """Decoded fields of `num` samples by shape and type alone."""
+    one = domain.example_fields(1, np.random.default_rng(0))
+    return {
+        name: torch.from_numpy(array).to("meta").expand(num, *array.shape[1:]).contiguous()
+        for name, array in one.items()
+    }
 
 
 def _perceptual_bytes(config: RunConfig, images: int) -> int:

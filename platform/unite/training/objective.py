@@ -34,8 +34,11 @@ class Player(Protocol):
 
     norm: str
     """Logged name of its gradient's norm."""
-    optimizers: Sequence[tuple[Optimizers, float]]
-    """Its optimisers, each with the factor of its learning rate."""
+
+    @property
+    def optimizers(self) -> Sequence[tuple[Optimizers, float]]:
+        """Its optimisers, each with the factor of its learning rate."""
+        ...
 
     def zero_grad(self) -> None:
         """Drop all gradients: a step begins."""

@@ -180,6 +180,12 @@ def read_record(run: Store) -> dict[str, Any]:
     return record | {"mlflow_uri": moved(uri, old, parent_of(run).uri)} if uri and old else record
 
 
+def brought_home(run: Store, text: str) -> str:
+    """A path or command of a run, with its storage of now for the one that it was copied from."""
+    old = _origin(run)[0]
+    return text.replace(f"{old}/", f"{parent_of(run).uri}/") if old else text
+
+
 def shares_its_record(run: Store) -> bool:
     """True if the run from which this one was copied still exists, on the same MLflow server.
 

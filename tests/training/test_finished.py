@@ -42,6 +42,21 @@ def test_a_finished_run_is_found_with_its_report(run):
     assert find_finished(run.config, resume="never", allow_changes=False) is None
 
 
+def test_a_run_that_was_moved_names_where_it_is_now(run, tmp_path):
+    told = {
+        "grid": f"{run.folder}/samples.png",
+        "curves": f"{run.folder}/curves.png",
+        "browse": f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/my runs/mlflow.db",
+    }
+    keep_report(run, Report(images=256, quality=21.0, latent_std=0.4, **told))
+    (tmp_path / "my runs").rename(tmp_path / "moved")
+    config = replace(run.config, {"storage": str(tmp_path / "moved")})
+    found = find_finished(config, **HOW)
+    assert found is not None
+    assert found[1].grid == f"{tmp_path}/moved/mine/samples.png"
+    assert found[1].browse.endswith(f"sqlite:///{tmp_path}/moved/mlflow.db")
+
+
 def test_other_runs_are_not_finished(run):
     longer = replace(run.config, {"training.epochs": 2.0})
     assert find_finished(longer, resume="auto", allow_changes=True) is None

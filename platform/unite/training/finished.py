@@ -7,12 +7,13 @@ imports neither torch nor Ray nor MLflow.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from unite.config.finetune import as_trained
 from unite.config.schema import RunConfig
 from unite.config.validate import validate
 from unite.metrics.specs import spec_of
+from unite.runs import brought_home
 from unite.storage import StorageError
 from unite.training.runs import Run, changed_fields, open_run, run_flags
 from unite.words import clock, command, count
@@ -20,6 +21,8 @@ from unite.words import clock, command, count
 FILE = "report.json"
 OLD_QUALITY = "psnr_db"
 """Name of `quality` in the files of older versions."""
+PLACES = ("grid", "curves", "browse")
+"""Fields that name places of the run's storage."""
 REPLACED = ("--training.epochs", "--resume")
 """Flags, each with a value, that continuing a finished run sets anew."""
 LOCAL_PAGES = "http://127.0.0.1:5000/#/experiments?workflowType=machine_learning"
@@ -71,7 +74,9 @@ def find_finished(
         if OLD_QUALITY in content:
             content["quality"] = content.pop(OLD_QUALITY)
         report = Report(**content)
-    except (StorageError, TypeError):
+        here = {name: brought_home(run.folder, getattr(report, name)) for name in PLACES}
+        report = replace(report, **here)
+    except (StorageError, TypeError, AttributeError):
         return None
     is_newest = report.images == int(run.resume_from.name)
     return (run, report) if is_newest and not changed_fields(run.config, run.folder) else None

@@ -53,7 +53,9 @@ LEVELS = {
     "cli": 9,
     "__init__": 9,
 }
-TRACKING_MAY_IMPORT = {"config", "storage", "runs", "network", "words", "metrics", "tracking"}
+TRACKING_MAY_IMPORT = {
+    *("config", "storage", "runs", "network", "words", "entry", "metrics", "tracking"),
+}
 MAY_IMPORT_TRACKING = {"tracking", "drivers", "commands", "reporting"}
 HOMES = {"ray": "cluster", "mlflow": "tracking"}
 WITHOUT_SERVICES = (

@@ -11,6 +11,7 @@ the line names.
 from __future__ import annotations
 
 import dis
+import hashlib
 import os
 import select
 import sys
@@ -31,6 +32,14 @@ PACKAGE = Path(__file__).resolve().parent
 WITHOUT_DEPENDENCIES = (
     "activate the environment (. .venv/bin/activate), or make it first (make demo)"
 )
+
+
+def code_digest(package: Path = PACKAGE) -> str:
+    """SHA-256 of the package's source, 64 hex digits: equal where the code is the same."""
+    total = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")):
+        total.update(f"{file.relative_to(package).as_posix()} ".encode() + file.read_bytes())
+    return total.hexdigest()
 
 
 def run(work: Callable[[], int | None], stopped: str = "stopped") -> int:

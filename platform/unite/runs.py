@@ -33,6 +33,7 @@ from unite.checkpoints.layout import (
     read_state,
 )
 from unite.checkpoints.metadata import is_run_config, parse_config
+from unite.config.names import BUILTIN
 from unite.config.schema import RunConfig
 from unite.storage import Store, moved
 
@@ -42,8 +43,6 @@ METRICS_FILE = "metrics.jsonl"
 OLD_METRICS_FILE = f"tracking/{METRICS_FILE}"
 """Its place in runs of older versions."""
 STOP_FILE = "STOP"
-BUILTIN = "builtin:"
-"""Start of the names of data sets that packages hold; they are written below the storage."""
 DIGITS = "builtin:digits"
 """Name of the data that are made in the storage."""
 LATEST = "latest"

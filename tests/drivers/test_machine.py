@@ -23,11 +23,3 @@ def test_a_server_that_is_not_there_is_named() -> None:
 def test_a_database_in_a_folder_of_another_machine_is_named() -> None:
     assert "no folder of this machine" in machine.tracking_error("sqlite:////nowhere/mlflow.db")
     assert machine.tracking_error("") == ""
-
-
-def test_the_digest_of_the_code_follows_the_code(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(machine, "PACKAGE", tmp_path)
-    (tmp_path / "a.py").write_text("x = 1")
-    before = machine.code_digest()
-    (tmp_path / "a.py").write_text("x = 2")
-    assert machine.code_digest() != before

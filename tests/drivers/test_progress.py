@@ -29,10 +29,10 @@ def test_a_meter_tells_samples_rate_and_the_time_left_of_the_costs(now):
     meter = Meter("evaluating", works)
     assert meter.describe() == "evaluating: 0/40 samples  0:00"
     now[0] += 5
-    assert meter.add(works[0]) == "evaluating: 10/40 samples  2.0 images/s  ETA 0:40"
+    assert meter.add(works[0]) == "evaluating: 10/40 samples  2.0 samples/s  ETA 0:40"
     now[0] += 95
     assert [meter.add(work) for work in works[1:]][-1] == (
-        "evaluating: 40/40 samples  0.4 images/s  1:40"
+        "evaluating: 40/40 samples  0.4 samples/s  1:40"
     )
 
 

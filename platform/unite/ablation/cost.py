@@ -16,7 +16,7 @@ import torch
 from unite.ablation.expect import expect_sweep, known_rate
 from unite.ablation.results import is_finished
 from unite.ablation.trials import Sweep, Trial, Work
-from unite.config.recipes import IMAGENET_TRAIN_IMAGES
+from unite.config.recipes import training_size
 from unite.config.schema import FlowConfig, RunConfig, SamplingConfig
 from unite.domains import build_domain
 from unite.flow.solvers import fixed_evaluations
@@ -37,14 +37,6 @@ from unite.training.setup import build_model, open_split
 from unite.training.step import Address, TrainingStep
 from unite.words import count, duration
 
-# Training images by the first word of a recipe's name, for plans made before the data is there.
-KNOWN_SIZES = {
-    "digits": 1500,
-    "smoke": 1500,
-    "cifar10": 50_000,
-    "unite": IMAGENET_TRAIN_IMAGES,
-    "qm9": 100_000,
-}
 MEASURED_IMAGES = 32
 MEASURED_STEPS = 3
 LONGEST_MEASUREMENT_S = 60.0
@@ -98,7 +90,7 @@ def training_images(config: RunConfig) -> int:
     """Size of the training set: counted where it is at hand, else that of the recipe's set."""
     if config.data.train and not is_builtin(config.data.train):
         return open_split(config, "train").num_rows
-    return KNOWN_SIZES[config.recipe.split("-")[0]]
+    return training_size(config.recipe)
 
 
 def evaluations(sampling: SamplingConfig) -> int:
@@ -164,10 +156,10 @@ def _timed_steps(config: RunConfig, device: torch.device) -> float:
     per_image = sum(term.total for name, term in flops.terms.items() if name != "lpips")
     images = min(config.training.batch_size // config.training.accumulation, MEASURED_IMAGES)
     rate = TYPICAL_SHARE * measure_matmul_rate(device, compute_dtype(config))
-    guess = per_image * images / rate
+    guess, noun = per_image * images / rate, build_domain(config.domain).noun
     if guess > LONGEST_MEASUREMENT_S:
         raise ValueError(
-            f"a step of {count(images, 'image')} of recipe {config.recipe} takes about "
+            f"a step of {count(images, noun)} of recipe {config.recipe} takes about "
             f"{duration(guess)} "
             "here: give --rate instead of --measure"
         )
@@ -203,9 +195,9 @@ def _step(config: RunConfig, device: torch.device, images: int) -> Any:
 
 def _sampling_flops(config: RunConfig, trial: Trial) -> float:
     sampling = trial.protocol.sampling
-    count = evaluations(sampling)
-    guided = count if sampling.cfg_scale != 1 else 0
-    return trial.protocol.num_samples * sampling_flops(config, count, guided=guided)
+    passes = evaluations(sampling)
+    guided = passes if sampling.cfg_scale != 1 else 0
+    return trial.protocol.num_samples * sampling_flops(config, passes, guided=guided)
 
 
 def _kept_checkpoints(config: RunConfig) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from unite.ablation.verdict import DECISIVE
 from unite.metrics.specs import direction
 
 PARENT, CONTROL, GE = "parent", "control", "GE, trained"
@@ -25,8 +26,6 @@ ARMS: dict[str, dict[str, object]] = {
     "GE, no latent noise": {"reconstruction_noise.probability": 0.0},
 }
 """Arm -> changes of the fine-tuning's settings; weight 0.75 where none is named."""
-DECISIVE = 2.0
-"""Number of standard errors beyond which a difference decides."""
 RULE = (
     "Rule: differences to the control are paired (same parent, seed, rows, sample seeds, solver); "
     "one beyond two standard errors of its mean decides."

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from unite.ablation.figure import sweep_figure
 from unite.ablation.trials import Sweep
 from unite.ablation.verdict import Measured, paper_value, verdict
+from unite.domains import build_domain
 from unite.figures.sheet import picture
 from unite.storage import Store
 from unite.words import count
@@ -54,15 +55,15 @@ def caption(sweep: Sweep, measured: Sequence[Measured]) -> str:
     """Caption of the figure: recipe, training images, seeds, samples, solver."""
     options = sweep.options
     config = sweep.trials[0].config
-    sampling = config.sampling
+    sampling, noun = config.sampling, build_domain(config.domain).noun
     images = [each.result.images for each in measured] or [0]
     low, high = min(images), max(images)
     seen = f"{low:,}" if low == high else f"{low:,} to {high:,}"
     equal = "images" if options.equal == "images" else "training FLOPs"
     guidance = f"guidance {sampling.cfg_scale:g}, " if sweep.axis.trains else ""
     return (
-        f"recipe {config.recipe}, equal {equal}: {seen} training images per "
-        f"trial, {count(options.seeds, 'seed')}, bars are one standard deviation; "
+        f"recipe {config.recipe}, equal {equal}: {seen} training {noun}s per trial, "
+        f"{count(options.seeds, 'seed')}, bars are one standard deviation; "
         f"{count(options.samples, 'sample')}, {sampling.solver}, {guidance}averaged weights"
     )
 

@@ -20,6 +20,9 @@ from unite.training.loop import Plan
 from unite.training.runs import Run, open_run
 from unite.training.setup import open_split
 
+MEASURED_TAG = "measured"
+"""Tag of a trial's MLflow run: its measurement and the checkpoint, once the numbers are there."""
+
 logger = logging.getLogger(__name__)
 
 

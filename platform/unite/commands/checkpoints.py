@@ -92,7 +92,7 @@ def _print_checkpoint(folder: Store) -> None:
     parts = part_names(digests)
     _print_facts(
         {
-            "images seen": f"{state['images']:,}",
+            f"{build_domain(config.domain).noun}s seen": f"{state['images']:,}",
             "step": f"{state['step']:,}",
             "metrics": _metrics(state),
             "recipe": config.recipe,

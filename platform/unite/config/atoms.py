@@ -28,8 +28,8 @@ from unite.config.schema import (
 
 QM9_TRAIN, MP20_TRAIN = 100_000, 27_136
 """Samples of the training splits."""
-TINY_QM9_TRAIN = 30_000
-"""Molecules that `qm9-tiny` was made for: a part of the training split."""
+TINY_QM9_TRAIN, TINY_MP20_TRAIN, PEROV_TRAIN = 30_000, 8_255, 4_543
+"""Samples that the small recipes were made for: parts of the training splits."""
 LATENT = 16
 """Latent channels of each atom: the 16 dimensions of the paper."""
 PAIR_BIAS = 4.0
@@ -71,13 +71,13 @@ def qm9_tiny() -> RunConfig:
 
 def mp20_tiny() -> RunConfig:
     """MP20 on two CPU cores: a narrow model and a part of the training set."""
-    return _tiny(CrystalsConfig(), DataConfig(lanes=2), epochs=40.0, train=8_255)
+    return _tiny(CrystalsConfig(), DataConfig(lanes=2), epochs=40.0, train=TINY_MP20_TRAIN)
 
 
 def perov_tiny() -> RunConfig:
     """Perov-5 on two CPU cores: cubic cells of five atoms, the fastest test of crystals."""
     domain = CrystalsConfig(max_atoms=5, mean_atoms=5.0)
-    return _tiny(domain, DataConfig(lanes=2), epochs=40.0, train=4_543)
+    return _tiny(domain, DataConfig(lanes=2), epochs=40.0, train=PEROV_TRAIN)
 
 
 def _paper(

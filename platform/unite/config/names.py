@@ -8,6 +8,8 @@ MAX_BYTES = 120
 """Longest name in bytes. File systems take 255; files beside a run carry its name and more."""
 WORDS = ("latest", "auto", "never")
 """Words with another meaning in `--run` and `--resume`."""
+BUILTIN = "builtin:"
+"""Start of the names of data sets that packages hold; they are written below the storage."""
 FOLDERS = (
     *("data", "extractors", "imported", "mlartifacts", "mlflow.db", "references", "sweeps"),
     "timings.json",

@@ -34,6 +34,7 @@ from unite.config.schema import (
 from unite.config.serialise import replace as replace_fields
 
 IMAGENET_TRAIN_IMAGES = 1_281_167
+DIGITS_TRAIN, CIFAR10_TRAIN = 1_500, 50_000
 
 # Generative Encoder sizes: (depth, width, heads). S is DiT-S, the rest METHOD 1 and Table 7.
 ENCODER_SIZES = {
@@ -234,31 +235,65 @@ class Base:
     """The variant that the plain name means; None = the small-scale setting."""
     variants: tuple[str, ...] = tuple(VARIANTS)
     """The variants that its sources have: a paper alone, for one, leaves no released settings."""
+    train: int = 0
+    """Size of the training set that it was made for, in samples; 0 = unknown."""
 
 
 BASES: dict[str, Base] = {
-    "digits": Base(digits, "8x8 digits on a laptop (METHOD 8, small-scale setting)"),
-    "digits-blurred": Base(
-        digits_blurred, "digits through 16 numbers, to fine-tune (METHOD 6)", variants=()
+    "digits": Base(
+        digits, "8x8 digits on a laptop (METHOD 8, small-scale setting)", train=DIGITS_TRAIN
     ),
-    "cifar10": Base(cifar10, "CIFAR-10 32x32 on one GPU (small-scale setting)"),
-    "cifar10-small": Base(cifar10_small, "CIFAR-10 32x32 in an hour on one CPU core (METHOD 8)"),
+    "digits-blurred": Base(
+        digits_blurred,
+        "digits through 16 numbers, to fine-tune (METHOD 6)",
+        variants=(),
+        train=DIGITS_TRAIN,
+    ),
+    "cifar10": Base(
+        cifar10, "CIFAR-10 32x32 on one GPU (small-scale setting)", train=CIFAR10_TRAIN
+    ),
+    "cifar10-small": Base(
+        cifar10_small, "CIFAR-10 32x32 in an hour on one CPU core (METHOD 8)", train=CIFAR10_TRAIN
+    ),
     "unite-b": Base(
-        lambda: imagenet("B"), "ImageNet-256, UNITE-B (Table 1: FID 2.12)", "checkpoints"
+        lambda: imagenet("B"),
+        "ImageNet-256, UNITE-B (Table 1: FID 2.12)",
+        "checkpoints",
+        train=IMAGENET_TRAIN_IMAGES,
     ),
     "unite-l": Base(
-        lambda: imagenet("L"), "ImageNet-256, UNITE-L (Table 1: FID 1.73)", "checkpoints"
+        lambda: imagenet("L"),
+        "ImageNet-256, UNITE-L (Table 1: FID 1.73)",
+        "checkpoints",
+        train=IMAGENET_TRAIN_IMAGES,
     ),
     "unite-xl": Base(
-        lambda: imagenet("XL"), "ImageNet-256, UNITE-XL (Table 1: FID 1.75)", "checkpoints"
+        lambda: imagenet("XL"),
+        "ImageNet-256, UNITE-XL (Table 1: FID 1.75)",
+        "checkpoints",
+        train=IMAGENET_TRAIN_IMAGES,
     ),
-    "smoke": Base(smoke, "nothing: seconds of training, for tests", variants=()),
+    "smoke": Base(
+        smoke, "nothing: seconds of training, for tests", variants=(), train=DIGITS_TRAIN
+    ),
     # The authors released no code for molecules and crystals: there are no variants.
-    "qm9": Base(atoms.qm9, "QM9, UNITE-S (Table 3)", variants=()),
-    "mp20": Base(atoms.mp20, "MP20, UNITE-S (Table 5)", variants=()),
-    "qm9-tiny": Base(atoms.qm9_tiny, "QM9 in 20 minutes on two CPU cores", variants=()),
-    "mp20-tiny": Base(atoms.mp20_tiny, "MP20 on two CPU cores", variants=()),
-    "perov-tiny": Base(atoms.perov_tiny, "Perov-5 in minutes on two CPU cores", variants=()),
+    "qm9": Base(atoms.qm9, "QM9, UNITE-S (Table 3)", variants=(), train=atoms.QM9_TRAIN),
+    "mp20": Base(atoms.mp20, "MP20, UNITE-S (Table 5)", variants=(), train=atoms.MP20_TRAIN),
+    "qm9-tiny": Base(
+        atoms.qm9_tiny,
+        "QM9 in 20 minutes on two CPU cores",
+        variants=(),
+        train=atoms.TINY_QM9_TRAIN,
+    ),
+    "mp20-tiny": Base(
+        atoms.mp20_tiny, "MP20 on two CPU cores", variants=(), train=atoms.TINY_MP20_TRAIN
+    ),
+    "perov-tiny": Base(
+        atoms.perov_tiny,
+        "Perov-5 in minutes on two CPU cores",
+        variants=(),
+        train=atoms.PEROV_TRAIN,
+    ),
 }
 
 
@@ -282,6 +317,14 @@ def variant_of(name: str) -> str | None:
 def is_laptop(name: str) -> bool:
     """True if the recipe's own length and learning rate hold in every variant."""
     return BASES[_split(name)[0]].plain is None
+
+
+def training_size(name: str) -> int:
+    """Samples of the training set that a recipe was made for; ValueError where none is known."""
+    size = BASES[_split(name)[0]].train
+    if not size:
+        raise ValueError(f"recipe {name} names no size of its training set: give --data.train")
+    return size
 
 
 def recipe(name: str) -> RunConfig:

@@ -10,6 +10,7 @@ from rich.console import Console
 from unite import tracking
 from unite.config.effects import refuse_changed
 from unite.config.schema import CheckpointConfig
+from unite.domains import build_domain
 from unite.drivers.delivery import run_handle, untracked
 from unite.drivers.evaluate import track, training_history
 from unite.drivers.session import session
@@ -50,7 +51,7 @@ def main(arguments: CurveArguments, storage: str, console: Console) -> int:
         return untracked(error)
     points = points_of(run, newest)
     run.write(CURVE_FILE, draw(read_metrics(run), points))
-    _print(points, console)
+    _print(points, _noun(evaluations[-1]), console)
     console.print(f"curves: {run / CURVE_FILE}", soft_wrap=True, markup=False)
     return 0
 
@@ -77,24 +78,30 @@ def _send(
         if (step, rows[0].card.value) in known:
             return
     console.print(
-        f"{count(step, 'image')}: {track(evaluation, outcomes)}", soft_wrap=True, markup=False
+        f"{count(step, _noun(evaluation))}: {track(evaluation, outcomes)}",
+        soft_wrap=True,
+        markup=False,
     )
 
 
 def _kept(evaluations: Sequence[Evaluation]) -> str:
     """Number of checkpoints in words, with the fields that keep more."""
     kept: CheckpointConfig = evaluations[-1].target.subject.config.checkpoint
+    noun = _noun(evaluations[-1])
     number_of = f"{len(evaluations)} checkpoint{'s are' if len(evaluations) > 1 else ' is'} kept"
     return (
         f"{number_of} (checkpoint.keep_last = {kept.keep_last}, checkpoint.keep_best = "
-        f"{kept.keep_best}, one every {count(kept.every_images, 'image')}). A run that is started "
-        "with a "
-        "larger --checkpoint.keep-last keeps more; points that were measured before a checkpoint "
-        "was pruned stay on the curve"
+        f"{kept.keep_best}, one every {count(kept.every_images, noun)}). A run that is started "
+        "with a larger --checkpoint.keep-last keeps more; points that were measured before a "
+        "checkpoint was pruned stay on the curve"
     )
 
 
-def _print(points: Points, console: Console) -> None:
+def _noun(evaluation: Evaluation) -> str:
+    return build_domain(evaluation.target.subject.config.domain).noun
+
+
+def _print(points: Points, noun: str, console: Console) -> None:
     steps = sorted({step for values in points.values() for step in values})
     rows = [
         (
@@ -103,4 +110,6 @@ def _print(points: Points, console: Console) -> None:
         )
         for step in steps
     ]
-    print_columns(console, ("images", *map(shown_name, points)), rows, right=range(len(points) + 1))
+    print_columns(
+        console, (f"{noun}s", *map(shown_name, points)), rows, right=range(len(points) + 1)
+    )

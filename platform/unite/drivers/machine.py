@@ -5,7 +5,6 @@ No Ray here, and nothing heavy before a fact is asked for.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import shutil
@@ -15,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from urllib.parse import urlsplit
 
-from unite.entry import PACKAGE
+from unite.entry import code_digest
 from unite.network import answers
 from unite.storage import StorageError, Store, database_path
 
@@ -37,7 +36,7 @@ def facts(storage: str, tracking: str) -> Facts:
         "time": time.time(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
-        "code": code_digest(),
+        "code": code_digest()[:12],
         "cpus": len(os.sched_getaffinity(0)),
         "gpus": _gpus(),
         "memory": _memory(),
@@ -79,14 +78,6 @@ def tracking_error(uri: str) -> str:
     port = place.port or (443 if place.scheme == "https" else 80)
     error = answers(place.hostname, port)
     return f"{place.hostname}:{port} does not answer: {error}" if error else ""
-
-
-def code_digest() -> str:
-    """SHA-256 of the package's source, 12 digits: equal on machines with the same code."""
-    total = hashlib.sha256()
-    for file in sorted(PACKAGE.rglob("*.py")):
-        total.update(f"{file.relative_to(PACKAGE)} ".encode() + file.read_bytes())
-    return total.hexdigest()[:12]
 
 
 def _timed(call: Any) -> float:

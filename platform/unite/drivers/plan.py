@@ -39,18 +39,18 @@ def print_plan(run: Run) -> None:
     """Print run folder, data, length, parameters, FLOPs, expected time, and warnings."""
     config = run.config
     shards, held_out = open_split(config, "train"), open_split(config, "eval")
-    plan = Plan.of(config, shards.num_rows)
+    plan, noun = Plan.of(config, shards.num_rows), build_domain(config.domain).noun
     left = _images_left(run, plan)
     expected = expect_training(config, left) if left else None
     rows = {
-        "run": f"{run.folder} ({_start(run, plan)})",
+        "run": f"{run.folder} ({_start(run, plan, noun)})",
         "recipe": config.recipe,
-        "data": f"{count(shards.num_rows, 'image')} in {shards.uri} (digest {shards.digest[:12]})",
-        "held out": f"{count(held_out.num_rows, 'image')} in {held_out.uri}"
+        "data": f"{count(shards.num_rows, noun)} in {shards.uri} (digest {shards.digest[:12]})",
+        "held out": f"{count(held_out.num_rows, noun)} in {held_out.uri}"
         + (", which are trained on" if shared_files(shards, held_out) else ""),
-        "length": f"{count(plan.total_images, 'image')}, "
+        "length": f"{count(plan.total_images, noun)}, "
         f"{count(plan.total_images // plan.batch_size, 'step')} of {plan.batch_size}",
-        **_cost_rows(config, plan),
+        **_cost_rows(config, plan, noun),
     }
     if expected is not None:
         rows["time"] = str(expected)
@@ -70,7 +70,7 @@ def dry_run(run: Run) -> None:
     print("nothing was started; the same command without --dry-run trains")
 
 
-def _start(run: Run, plan: Plan) -> str:
+def _start(run: Run, plan: Plan, noun: str) -> str:
     place = run.resume_from
     if place is None:
         return "starts afresh"
@@ -79,7 +79,7 @@ def _start(run: Run, plan: Plan) -> str:
             "finished, nothing is left to train: add --resume never for a new run, or train longer "
             "with --training.epochs and --allow-changes"
         )
-    return f"continues after {count(int(place.name), 'image')}"
+    return f"continues after {count(int(place.name), noun)}"
 
 
 def _images_left(run: Run, plan: Plan) -> int:
@@ -87,14 +87,14 @@ def _images_left(run: Run, plan: Plan) -> int:
     return max(plan.total_images - seen, 0)
 
 
-def _cost_rows(config: RunConfig, plan: Plan) -> dict[str, str]:
+def _cost_rows(config: RunConfig, plan: Plan, noun: str) -> dict[str, str]:
     flops, cost = training_flops(config), run_cost(config)
     whose = "in the model" if isinstance(config, FinetuneRunConfig) else "trained"
     steps = "" if isinstance(config, FinetuneRunConfig) else f" (F = {config.flow.steps})"
     return {
         "parameters": f"{cost.parameters:,} {whose}; checkpoints take up to "
         f"{cost.storage_bytes / 1e9:.3g} GB",
-        "compute": f"{flops.total / 1e9:.4g} GFLOP per image, "
+        "compute": f"{flops.total / 1e9:.4g} GFLOP per {noun}, "
         f"{flops.total * plan.total_images:.3g} FLOP in all{steps}",
     }
 

@@ -102,7 +102,7 @@ class Meter:
         seconds = max(time.monotonic() - self.started, 1e-9)
         parts = [f"{self.title}: {self.samples:,}/{count(self.total_samples, 'sample')}"]
         if self.samples:
-            parts.append(f"{self.samples / seconds:,.1f} images/s")
+            parts.append(f"{self.samples / seconds:,.1f} samples/s")
         if 0 < self.cost < self.total_cost:
             parts.append(f"ETA {clock(seconds * (self.total_cost / self.cost - 1))}")
         else:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 
 from unite import tracking
-from unite.ablation.results import read_result
+from unite.ablation.results import MEASURED_TAG, read_result
 from unite.ablation.trials import Sweep, Trial, Work
 from unite.ablation.verdict import Measured
 from unite.config.serialise import flatten, to_dict
@@ -24,7 +24,6 @@ from unite.training.setup import open_split
 logger = logging.getLogger(__name__)
 
 SWEEP_FILE = "sweep.json"
-MEASURED_TAG = "measured"
 
 
 def start_parent(sweep: Sweep) -> tracking.RunHandle | None:

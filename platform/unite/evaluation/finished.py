@@ -21,7 +21,7 @@ from unite.checkpoints.layout import MARKER, checkpoint_digest, latest
 from unite.config.schema import RunConfig
 from unite.data.folder import ParquetFolder
 from unite.data.manifest import MANIFEST
-from unite.entry import PACKAGE
+from unite.entry import PACKAGE, code_digest
 from unite.evaluation.arguments import EvaluateArguments, check, chosen_suites, readers
 from unite.metrics.versions import library_versions
 from unite.runs import (
@@ -92,7 +92,7 @@ def record_of(arguments: EvaluateArguments) -> Record | None:
     if checkpoint is None or run is None or config is None:
         return None
     followed = {
-        "versions": [_code(), library_versions(), find_spec("lpips") is None],
+        "versions": [code_digest(PACKAGE), library_versions(), find_spec("lpips") is None],
         "arguments": asdict(replace(arguments, run=checkpoint.uri, storage="")),
         "mlflow": _mlflow(run),
         "data": _data(arguments, config, run),
@@ -102,14 +102,6 @@ def record_of(arguments: EvaluateArguments) -> Record | None:
     name = hashlib.sha256(json.dumps(followed, sort_keys=True).encode()).hexdigest()[:16]
     home = run / EVALUATIONS / checkpoint_digest(checkpoint)
     return Record(home=home, file=f"{FOLDER}/{name}.json")
-
-
-def _code() -> str:
-    """SHA-256 of the package's source: what was measured by other code is measured again."""
-    total = hashlib.sha256()
-    for file in sorted(PACKAGE.rglob("*.py")):
-        total.update(f"{file.relative_to(PACKAGE)} ".encode() + file.read_bytes())
-    return total.hexdigest()
 
 
 def _mlflow(run: Store) -> list[Any]:

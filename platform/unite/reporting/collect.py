@@ -28,7 +28,6 @@ from unite.runs import CONFIG_FILE, RUN_FILE, curve
 from unite.storage import StorageError, Store
 from unite.training.progress import read_progress
 
-PARENT_TAG = "mlflow.parentRunId"
 CURVES = ("loss/reconstruction", "loss/flow")
 ALIGNMENT_FILE, TRAJECTORY_FILE = "alignment.json", "trajectory.png"
 SAMPLES = "samples"

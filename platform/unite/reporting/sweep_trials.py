@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from unite import tracking
-from unite.ablation.results import Result
+from unite.ablation.results import MEASURED_TAG, Result
 from unite.ablation.trials import Protocol, Trial
 from unite.ablation.verdict import Measured
 from unite.config import schema
@@ -22,12 +22,12 @@ from unite.config.schema import RunConfig
 from unite.config.serialise import replace
 from unite.evaluation.card import MetricCard
 from unite.reporting.catalogue import Catalogue, Entry
-from unite.reporting.collect import PARENT_TAG, Collected, ReportRun
+from unite.reporting.collect import Collected, ReportRun
 from unite.reporting.evaluations import UNREADABLE, first_line
 from unite.runs import TRIAL_FOLDER
 from unite.storage import Store
+from unite.tracking.runs import PARENT_TAG
 
-MEASURED_TAG = "measured"
 """Tag that is set on a trial's run in MLflow with its results."""
 PREFIX = "eval/"
 NAMED = 3

@@ -9,12 +9,13 @@ from unite.config.axes import AXES
 from unite.figures.chart import Bars, Figure, Panel
 from unite.reporting import charts
 from unite.reporting.catalogue import Catalogue
-from unite.reporting.collect import PARENT_TAG, Collected, ReportRun
+from unite.reporting.collect import Collected, ReportRun
 from unite.reporting.headline import Headline, headline
 from unite.reporting.summary import Summary, summarise
 from unite.reporting.sweeps import SweepView, view_sweep
 from unite.reporting.tables import PaperTable, paper_tables
 from unite.tracking import RunInfo
+from unite.tracking.runs import PARENT_TAG
 
 NO_SWEEP = "no sweep"
 

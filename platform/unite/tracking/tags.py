@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import getpass
-import hashlib
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parents[1]
+from unite.entry import PACKAGE, code_digest
+
 REPOSITORY = PACKAGE.parents[1]
 GIT_TIMEOUT_S = 10
 
@@ -41,7 +41,7 @@ def run_tags(
         "recipe": recipe,
         "git_commit": commit,
         "git_dirty": dirty,
-        "code_digest": _code_digest(PACKAGE),
+        "code_digest": code_digest(PACKAGE)[:16],
         "data_digest": manifest_digest,
         "run_uri": run_uri,
         **{f"cluster_{name}": str(value) for name, value in cluster.items()},
@@ -57,15 +57,6 @@ def run_params(fields: Mapping[str, object]) -> dict[str, str]:
     with it.
     """
     return {name: str(value) for name, value in fields.items() if name != "name"}
-
-
-def _code_digest(package: Path) -> str:
-    """Digest of the code, for cases that the commit does not identify: changes, no git."""
-    total = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        total.update(path.relative_to(package).as_posix().encode() + b"\0")
-        total.update(path.read_bytes() + b"\0")
-    return total.hexdigest()[:16]
 
 
 def _user() -> str:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from unite.config.finetune import FinetuneRunConfig
 from unite.flow.random import Purpose
+from unite.metrics.image_quality import Perceptual
 from unite.models.discriminator import Discriminator
 from unite.models.unite import UNITE
 from unite.training.adversarial_loss import (
@@ -37,7 +38,7 @@ from unite.training.monitors import AdversaryWatch
 from unite.training.muon import build_optimizers
 from unite.training.objective import MicroBatch, Player, TensorParts, gradients_of
 from unite.training.schedule import Plan
-from unite.training.step import Address, Perceptual, TrainingStep
+from unite.training.step import Address, TrainingStep
 
 ANCHORS = "lecam_anchors"
 """Entry of the discriminator's part with LeCAM's running means."""

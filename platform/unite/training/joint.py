@@ -8,12 +8,13 @@ from typing import Any
 from torch import Tensor
 
 from unite.config.schema import RunConfig
+from unite.metrics.image_quality import Perceptual
 from unite.models.unite import UNITE
 from unite.training.monitors import CollapseWatch, effective_rank, latent_std, samples_differ
 from unite.training.muon import build_optimizers
 from unite.training.objective import MicroBatch, Player, TensorParts, gradients_of
 from unite.training.schedule import flow_weight
-from unite.training.step import Perceptual, StepLosses, TrainingStep
+from unite.training.step import StepLosses, TrainingStep
 
 
 class JointObjective:

@@ -37,6 +37,8 @@ class ProgressWriter:
 
     run: Store
     lease: Lease = field(default_factory=Lease)
+    noun: str = "image"
+    """A sample in words."""
     last: float = 0.0
     _queue: queue.SimpleQueue[dict[str, Any] | None] = field(default_factory=queue.SimpleQueue)
     _thread: threading.Thread | None = None
@@ -51,7 +53,7 @@ class ProgressWriter:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="progress", daemon=True)
             self._thread.start()
-        self._queue.put({"state": state, "time": time.time(), **values})
+        self._queue.put({"state": state, "time": time.time(), "noun": self.noun, **values})
 
     def close(self) -> None:
         """Wait until the last published state is in the folder."""
@@ -87,14 +89,15 @@ def read_progress(run: Store) -> dict[str, Any] | None:
 
 
 def describe_progress(progress: dict[str, Any] | None) -> str:
-    """One line: state, images, rate, losses, time left."""
+    """One line: state, samples by their domain's noun, rate, losses, time left."""
     if progress is None:
         return "starting workers"
     total, images = progress.get("total_images", 0), progress.get("images", 0)
-    parts = [f"{progress['state']}: {images:,}/{count(total, 'image')}"]
+    noun = progress.get("noun", "image")
+    parts = [f"{progress['state']}: {images:,}/{count(total, noun)}"]
     rate = progress.get("throughput/images_per_s", 0.0)
     if rate:
-        parts.append(f"{rate:,.0f} images/s")
+        parts.append(f"{rate:,.0f} {noun}s/s")
     parts += [f"{label} {progress[name]:.3f}" for name, label in SHOWN.items() if name in progress]
     if rate:
         parts.append(f"ETA {clock((total - images) / rate)}")

@@ -139,7 +139,7 @@ def build_trainer(
         eval_batches=_eval_batches(config, world),
         writer=CheckpointWriter(run=job.folder, config=config.checkpoint, lease=lease),
         tracker=tracker,
-        progress=ProgressWriter(run=job.folder, lease=lease),
+        progress=ProgressWriter(run=job.folder, lease=lease, noun=model.domain.noun),
         should_stop=StopWatch(job.folder, job.owner) if world.is_main else lambda: False,
         flops_per_image=training_flops(config).model,
         device_rate=DeviceRate(

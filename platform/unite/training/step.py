@@ -8,7 +8,6 @@ stop-gradient nothing joins. Randomness is addressed by (seed, epoch, row, purpo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -20,10 +19,9 @@ from unite.config.schema import RunConfig
 from unite.flow.path import flow_error, interpolate
 from unite.flow.random import Purpose, normal, stream_keys, uniform
 from unite.flow.timesteps import sample_times
+from unite.metrics.image_quality import Perceptual
 from unite.models.unite import UNITE
 from unite.sampling.passes import tokenization_noise
-
-Perceptual = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)

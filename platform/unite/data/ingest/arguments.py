@@ -11,12 +11,12 @@ import tyro
 
 from unite.config.effects import refuse_changed
 from unite.config.flags import parse
+from unite.config.names import BUILTIN
 from unite.data.ingest.digits import BUILTIN_DIGITS
 from unite.data.ingest.kind import KINDS, Ingest, kind_of
 
 Kind = TypeVar("Kind", bound=Ingest)
 USUAL = "images"
-BUILTIN = "builtin:"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,16 +21,13 @@ from unite.domains.atoms import featurise, losses
 from unite.domains.atoms.augmentation import cartesian, rotate, translate
 from unite.domains.atoms.elements import MAX_ELEMENTS
 from unite.domains.atoms.embedder import AtomEmbedder, AtomHead
+from unite.domains.atoms.featurise import FRAC, NUMBERS, POSITIONS
 from unite.domains.atoms.picture import picture
 from unite.domains.atoms.structure import Structure
 from unite.domains.base import BadRows, Domain
-from unite.domains.columns import Column
 from unite.domains.sizes import draw_sizes, mask_of, size_histogram
 from unite.models.positions import sincos_1d
 
-NUMBERS = Column(name="numbers", aliases=("atomic_numbers",))
-POSITIONS = Column(name="positions", aliases=("pos",))
-FRAC = Column(name="frac", aliases=("frac_coords",))
 PICTURE_TOLERANCE = 0.25
 """Tolerance in A of the bonds in pictures of crystals, as `bond_tolerance` of molecules."""
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from unite.config.schema import ImagesConfig
-from unite.evaluation.suites.registry import SHARED, Entries, Entry, suites_for
+from unite.evaluation.suites.registry import HERE, SHARED, Entries, Entry, suites_for
 
 SAMPLING = (
     *("num_samples", "labels", "solver", "num_steps", "cfg_scale", "cfg_interval"),
     *("cfg_sweep", "cfg_adaptive", "reference", "extractor"),
 )
-HERE = "unite.evaluation.suites"
 
 
 @suites_for.register

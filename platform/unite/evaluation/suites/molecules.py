@@ -6,9 +6,7 @@ There is no probe: samples have no classes.
 from __future__ import annotations
 
 from unite.config.domains import CrystalsConfig, MoleculesConfig
-from unite.evaluation.suites.registry import SHARED, Entries, Entry, suites_for
-
-HERE = "unite.evaluation.suites"
+from unite.evaluation.suites.registry import HERE, SHARED, Entries, Entry, suites_for
 
 
 @suites_for.register(MoleculesConfig)

@@ -35,13 +35,14 @@ class Entry:
 Entries = Mapping[str, Entry]
 """Name of a suite -> its entry, in the order of tables."""
 
-_HERE = "unite.evaluation.suites"
+HERE = "unite.evaluation.suites"
+"""Package of the suites."""
 SHARED: Entries = {
-    "alignment": Entry(f"{_HERE}.alignment:AlignmentSuite", ("analysis_images",)),
-    "trajectory": Entry(f"{_HERE}.trajectory:TrajectorySuite", ("analysis_images",)),
-    "entropy": Entry(f"{_HERE}.entropy:EntropySuite", ("entropy_bins",)),
-    "probe": Entry(f"{_HERE}.probe:ProbeSuite", ("num_images", "probe_images")),
-    "compute": Entry(f"{_HERE}.compute:ComputeSuite"),
+    "alignment": Entry(f"{HERE}.alignment:AlignmentSuite", ("analysis_images",)),
+    "trajectory": Entry(f"{HERE}.trajectory:TrajectorySuite", ("analysis_images",)),
+    "entropy": Entry(f"{HERE}.entropy:EntropySuite", ("entropy_bins",)),
+    "probe": Entry(f"{HERE}.probe:ProbeSuite", ("num_images", "probe_images")),
+    "compute": Entry(f"{HERE}.compute:ComputeSuite"),
 }
 """Suites that know a sample only through its domain."""
 

@@ -32,11 +32,10 @@ from unite.data.ingest.atoms.rows import (
 from unite.data.ingest.atoms.text import MOST_ATOMS
 from unite.data.manifest import ShardError
 from unite.data.names import split_of
+from unite.domains.atoms.featurise import FRAC, NUMBERS
 from unite.domains.columns import Column
 from unite.storage import Store
 
-NUMBERS = Column(name="numbers", aliases=("atomic_numbers",))
-FRAC = Column(name="frac", aliases=("frac_coords",))
 LENGTHS, ANGLES, LATTICE = Column(name="lengths"), Column(name="angles"), Column(name="lattice")
 CIF = Column(name="cif")
 ID = Column(name="material_id", aliases=("id",))

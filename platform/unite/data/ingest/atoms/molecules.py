@@ -37,14 +37,13 @@ from unite.data.ingest.atoms.text import MOST_ATOMS, element_numbers, sdf_record
 from unite.data.ingest.prepare import begin, finish, plan, run_job
 from unite.data.manifest import ShardError, read_manifest
 from unite.data.names import split_of
+from unite.domains.atoms.featurise import NUMBERS, POSITIONS
 from unite.domains.columns import Column
 from unite.storage import Store
 from unite.words import count
 
 BUILTIN_QM9 = "builtin:qm9"
 CSV_COLUMNS = ("Index", "Elements", "XYZ_Ang")
-NUMBERS = Column(name="numbers", aliases=("atomic_numbers",))
-POSITIONS = Column(name="positions", aliases=("pos",))
 ID = Column(name="id", aliases=("index", "material_id", "Index"))
 SPLIT, SMILES = Column(name="split"), Column(name="smiles", aliases=("SMILES",))
 UNCHARACTERISED = "uncharacterised"

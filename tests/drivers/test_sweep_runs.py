@@ -53,7 +53,7 @@ def children(uri: str) -> list[tracking.RunInfo]:
 def outage():
     """Every request to MLflow fails."""
 
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         raise ConnectionError("nobody answers")
 
     with pytest.MonkeyPatch.context() as patch:

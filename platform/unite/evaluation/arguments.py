@@ -47,7 +47,8 @@ class SampleArguments(WorkerArguments):
     data: str = ""
     """Folder of training shards; empty = the run's own."""
     num_samples: int = 0
-    """N generated samples; 0 = 50,000, or for small data sets twice the training images."""
+    """N generated samples; 0 = 50,000, or for small data sets twice the training images; of
+    molecules and crystals 10,000."""
     seed: int = 0
     """Seed of the set of samples and of all other noise."""
     cfg_scale: float | None = None
@@ -89,6 +90,8 @@ class EvaluateArguments(SampleArguments):
     the best."""
     cfg_adaptive: bool = False
     """Find the same scale with at most a quarter of the samples."""
+    pose_samples: int = 0
+    """Molecules, the first ones, that PoseBusters judges (0.2 s each), and as many true ones."""
     num_images: int = 0
     """Held-out images to reconstruct; 0 = all, at most 50,000."""
     analysis_images: int = 1024
@@ -115,23 +118,26 @@ class CurveArguments(EvaluateArguments):
     push: Annotated[str, tyro.conf.Suppress] = ""
 
 
-def readers() -> Mapping[str, tuple[str, ...]]:
-    """Arguments that only some suites read -> those suites."""
+def readers(domain: DomainConfig | None = None) -> Mapping[str, tuple[str, ...]]:
+    """Arguments that only some suites, of a domain or of all, read -> those suites."""
     found: dict[str, tuple[str, ...]] = {}
-    for name, entry in all_suites().items():
+    for name, entry in (suites_for(domain) if domain else all_suites()).items():
         for argument in entry.reads:
             found[argument] = (*found.get(argument, ()), name)
     return found
 
 
-def without_effect(arguments: EvaluateArguments, suites: Sequence[str]) -> dict[str, Any]:
-    """Changed arguments that none of the suites reads."""
+def without_effect(
+    arguments: EvaluateArguments, suites: Sequence[str], domain: DomainConfig | None = None
+) -> dict[str, Any]:
+    """Changed arguments that none of the suites reads; `domain` asks for its own suites."""
+    read = readers(domain)
     defaults = EvaluateArguments()
     changed = {name: getattr(arguments, name) for name in readers()}
     return {
         name: value
         for name, value in changed.items()
-        if value != getattr(defaults, name) and not set(readers()[name]) & set(suites)
+        if value != getattr(defaults, name) and not set(read.get(name, ())) & set(suites)
     }
 
 
@@ -206,6 +212,18 @@ def chosen_suites(names: tuple[str, ...], domain: DomainConfig | None = None) ->
     return tuple(name for name in known if name in wanted or not wanted)
 
 
+def check_of_domain(
+    arguments: EvaluateArguments, suites: Sequence[str], domain: DomainConfig
+) -> None:
+    """ValueError for a changed argument that no suite of this domain reads."""
+    for name, value in without_effect(arguments, suites, domain).items():
+        shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+        raise ValueError(
+            f"--{name.replace('_', '-')} {shown} has no effect on {', '.join(suites)} of "
+            f"{domain.kind}: leave it out"
+        )
+
+
 def check(arguments: EvaluateArguments) -> None:
     """ValueError for values that no run can fit."""
     if arguments.cfg_sweep and arguments.cfg_adaptive:
@@ -219,7 +237,7 @@ def check(arguments: EvaluateArguments) -> None:
             f"--{name.replace('_', '-')} {value} has no effect on {', '.join(suites)}: it belongs "
             f"to {' and '.join(readers()[name])}. Leave it out, or add a --suite that reads it"
         )
-    for name in ("num_samples", "num_images", "batch_size"):
+    for name in ("num_samples", "pose_samples", "num_images", "batch_size"):
         if getattr(arguments, name) < 0:
             raise ValueError(f"--{name.replace('_', '-')} must not be negative")
     for name in ("analysis_images", "probe_images"):

@@ -135,6 +135,8 @@ class Drawing(Suite):
         row = "dopri5, balanced classes" if self.sampling.solver == "dopri5" else ""
         if self.sampling.solver == "heun" and self.sampling.num_steps == 50:
             row = "heun, 50 steps, balanced classes"
+        if not self.subject.config.domain.num_classes:
+            row = ""
         paper = counterpart("nfe", suite="evaluation_protocol", row=row) if row else None
         fields = self.sampling_fields(nfe)
         rate = self.total / max(cost.seconds, 1e-9)

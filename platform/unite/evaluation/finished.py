@@ -23,7 +23,7 @@ from unite.data.folder import ParquetFolder
 from unite.data.manifest import MANIFEST
 from unite.entry import PACKAGE, code_digest
 from unite.evaluation.arguments import EvaluateArguments, check, chosen_suites, readers
-from unite.metrics.versions import library_versions
+from unite.metrics.versions import chemistry_versions, library_versions
 from unite.runs import (
     EVALUATIONS,
     RESULTS_FILE,
@@ -93,6 +93,7 @@ def record_of(arguments: EvaluateArguments) -> Record | None:
         return None
     followed = {
         "versions": [code_digest(PACKAGE), library_versions(), find_spec("lpips") is None],
+        "chemistry": _chemistry(config),
         "arguments": asdict(replace(arguments, run=checkpoint.uri, storage="")),
         "mlflow": _mlflow(run),
         "data": _data(arguments, config, run),
@@ -102,6 +103,11 @@ def record_of(arguments: EvaluateArguments) -> Record | None:
     name = hashlib.sha256(json.dumps(followed, sort_keys=True).encode()).hexdigest()[:16]
     home = run / EVALUATIONS / checkpoint_digest(checkpoint)
     return Record(home=home, file=f"{FOLDER}/{name}.json")
+
+
+def _chemistry(config: RunConfig) -> dict[str, str]:
+    """Packages that judge the samples of its domain, where there are such."""
+    return {} if config.domain.kind == "images" else chemistry_versions()
 
 
 def _mlflow(run: Store) -> list[Any]:

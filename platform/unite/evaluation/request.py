@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from unite.domains import build_domain
-from unite.evaluation.arguments import EvaluateArguments, check, chosen_suites
+from unite.evaluation.arguments import EvaluateArguments, check, check_of_domain, chosen_suites
 from unite.evaluation.chunks import FOLDER as CHUNKS
 from unite.evaluation.guidance import SUITE as CFG_SEARCH
 from unite.evaluation.report import markdown
@@ -90,6 +90,7 @@ def open_suites(arguments: EvaluateArguments, target: Target) -> tuple[Suite, ..
     """
     domain = target.subject.config.domain
     names = chosen_suites(arguments.suite, domain)
+    check_of_domain(arguments, names, domain)
     kinds = {name: suites_for(domain)[name].load() for name in names}
     reasons = {name: kind.why_not(target) for name, kind in kinds.items()}
     for name, why in reasons.items():

@@ -8,6 +8,13 @@ from importlib.metadata import PackageNotFoundError, version
 
 LIBRARIES = ("torch", "numpy", "scipy", "torch-fidelity", "scikit-learn")
 
+CHEMISTRY = ("rdkit", "pymatgen", "openbabel-wheel", "posebusters")
+
+
+def chemistry_versions() -> dict[str, str]:
+    """Versions of the packages that judge molecules and crystals."""
+    return {library: _version(library) for library in CHEMISTRY}
+
 
 def library_versions() -> dict[str, str]:
     """Versions of Python and of the libraries that metrics are computed with."""

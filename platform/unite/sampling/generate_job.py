@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self, cast
 
@@ -26,6 +28,8 @@ from unite.sampling.seeds import Conditions, conditions, sample_seeds
 from unite.sampling.writers import Writer, writer_for
 from unite.storage import Store
 from unite.words import clock, count
+
+logger = logging.getLogger(__name__)
 
 PLAIN_SECONDS = 10.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -94,6 +98,10 @@ def generate(arguments: GenerateArguments, default_storage: str) -> Store:
         labels_B=labels,
         sizes_B=parse_sizes(arguments.sizes) or None,
     )
+    if unseen := unseen_sizes(model, parse_sizes(arguments.sizes)):
+        logger.warning(
+            "the model never saw samples of size %s: it extrapolates", ", ".join(map(str, unseen))
+        )
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"{path} on {device}: {describe(settings)}")
     started = time.perf_counter()
@@ -162,6 +170,14 @@ def parse_sizes(text: str) -> list[int]:
             raise ValueError(f"--sizes {text!r}: {part!r} is no size and number such as 9x20")
         sizes.extend([int(match[1])] * int(match[2]))
     return sizes
+
+
+def unseen_sizes(model: UNITE, sizes: Sequence[int]) -> list[int]:
+    """Those of the sizes, each once, that no sample of its training set had."""
+    histogram = model.statistics.tensors.get("sizes")
+    if histogram is None:
+        return []
+    return [size for size in sorted(set(sizes)) if not histogram[size]]
 
 
 def _counted(arguments: GenerateArguments) -> GenerateArguments:

@@ -1,6 +1,7 @@
 """A run of molecules and one of crystals, evaluated by the suites that they have."""
 
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pyarrow as pa
@@ -87,5 +88,95 @@ def test_reconstruction_is_measured_and_there_is_no_probe(
 @pytest.mark.parametrize("config", [MoleculesConfig(), CrystalsConfig()])
 def test_they_have_the_suites_of_every_domain_but_the_probe(config):
     assert list(suites_for(config)) == [
-        *("reconstruction", "alignment", "trajectory", "entropy", "compute")
+        *("generation", "reconstruction", "alignment", "trajectory", "entropy", "compute")
     ]
+
+
+def asked_of(trainer, **changes) -> EvaluateArguments:
+    fields = {"run": trainer.writer.run.uri, "suite": ("generation",), "num_workers": 0}
+    return EvaluateArguments(**fields, track=False, **changes)
+
+
+def by_metric(outcome) -> dict:
+    return {row.card.metric: row for row in outcome.rows}
+
+
+@pytest.fixture(scope="module")
+def molecules(tmp_path_factory, request):
+    folder = tmp_path_factory.mktemp("molecules")
+    cells = request.getfixturevalue("textbook_molecules")
+    write_molecules(cells, folder / "train-0.parquet", 4)
+    write_molecules(cells, folder / "test-0.parquet", 1)
+    return trained("qm9-tiny", folder)
+
+
+def test_molecules_are_judged_beside_the_truth(molecules, textbook_molecules, monkeypatch):
+    pytest.importorskip("rdkit")
+    pytest.importorskip("openbabel")
+    pytest.importorskip("posebusters")
+    storage = molecules.writer.run.uri.rsplit("/", 1)[0]
+    asked = asked_of(molecules, num_samples=40, pose_samples=3)
+    (outcome,) = evaluate(open_evaluation(asked, storage))
+    rows = by_metric(outcome)
+    assert {"w1_bonds", "tv_elements", "nfe", "valid_rdkit_pct"} <= rows.keys()
+    truth = {name: row.card.details.get("truth") for name, row in rows.items()}
+    assert truth["valid_rdkit_pct"] == truth["valid_strict_pct"] == 100
+    assert truth["stable_atoms_pct"] <= 100 and truth["w1_bonds"] > 0
+    assert "truth 100 +- 0" in rows["valid_strict_pct"].note
+    assert rows["valid_pct"].paper.value == 94.90
+    assert rows["valid_pct"].card.versions["rdkit"]
+    assert rows["valid_pct"].card.num_samples == 40
+    assert f"truth of {len(textbook_molecules)} held-out" in outcome.protocol
+
+    # Other backends draw nothing again.
+    monkeypatch.setattr("unite.evaluation.atoms.samples.Samples.draw", None)
+    again = replace(asked, pose_samples=0)
+    (other,) = evaluate(open_evaluation(again, storage))
+    assert by_metric(other)["w1_bonds"].card.value == rows["w1_bonds"].card.value
+    assert "pb_all_pct" not in by_metric(other)
+
+
+def test_without_packages_the_rest_is_measured_and_the_notice_names_the_extra(
+    molecules, monkeypatch
+):
+    def none(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("unite.domains.atoms.verdicts.chemistry.version", none)
+    storage = molecules.writer.run.uri.rsplit("/", 1)[0]
+    asked = asked_of(molecules, num_samples=33)
+    evaluation = open_evaluation(asked, storage)
+    assert any("pip install 'unite[chem]'" in line for line in evaluation.notices)
+    assert any("pip install 'unite[chem,chem-parity]'" in line for line in evaluation.notices)
+    (outcome,) = evaluate(evaluation)
+    assert {"stable_atoms_pct", "w1_bonds"} <= by_metric(outcome).keys()
+    assert "valid_rdkit_pct" not in by_metric(outcome)
+    with pytest.raises(ValueError, match="posebusters is not installed: pip install"):
+        open_evaluation(replace(asked, pose_samples=2), storage)
+
+
+@pytest.mark.parametrize(
+    ("changes", "flag"),
+    [
+        ({"labels": "uniform"}, "--labels uniform"),
+        ({"cfg_scale": 2.0}, "--cfg-scale 2.0"),
+        ({"extractor": ("pixels",)}, "--extractor pixels"),
+    ],
+)
+def test_flags_of_images_are_refused_for_molecules(molecules, changes, flag):
+    with pytest.raises(ValueError, match=f"{flag} has no effect on generation of molecules"):
+        open_evaluation(asked_of(molecules, **changes), molecules.writer.run.uri)
+
+
+def test_crystals_are_judged_beside_the_truth(tmp_path, textbook_crystals):
+    write_crystals(textbook_crystals, tmp_path / "train-0.parquet", 4)
+    write_crystals(textbook_crystals, tmp_path / "test-0.parquet", 1)
+    trainer = trained("mp20-tiny", tmp_path)
+    asked = asked_of(trainer, num_samples=32)
+    (outcome,) = evaluate(open_evaluation(asked, str(tmp_path / "runs")))
+    rows = by_metric(outcome)
+    for name in ("struct_pct", "comp_pct", "valid_pct"):
+        assert rows[name].card.details["truth"] == 100, name
+        assert rows[name].paper is not None
+    assert "w1_num_elements" in rows
+    assert rows["comp_pct"].card.versions["smact"]

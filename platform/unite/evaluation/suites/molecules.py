@@ -1,4 +1,4 @@
-"""The suites of molecules and crystals: their reconstruction, and those of every domain.
+"""The suites of molecules and crystals: samples, reconstruction, and those of every domain.
 
 There is no probe: samples have no classes.
 """
@@ -8,11 +8,14 @@ from __future__ import annotations
 from unite.config.domains import CrystalsConfig, MoleculesConfig
 from unite.evaluation.suites.registry import HERE, SHARED, Entries, Entry, suites_for
 
+SAMPLING = ("num_samples", "solver", "num_steps", "pose_samples")
+
 
 @suites_for.register(MoleculesConfig)
 @suites_for.register(CrystalsConfig)
 def _(domain: object) -> Entries:
     return {
+        "generation": Entry(f"{HERE}.atoms_generation:Generation", SAMPLING),
         "reconstruction": Entry(f"{HERE}.atoms_reconstruction:Reconstruction", ("num_images",)),
         **{name: entry for name, entry in SHARED.items() if name != "probe"},
     }

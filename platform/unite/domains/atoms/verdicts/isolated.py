@@ -102,6 +102,8 @@ class Worker:
             process.kill()
             process.communicate()
 
+    __del__ = close
+
     def _start(self) -> subprocess.Popen[bytes]:
         source = str(Path(__file__).parents[4])
         path = os.pathsep.join([source, *filter(None, [os.environ.get("PYTHONPATH")])])

@@ -1,0 +1,112 @@
+"""Drawn molecules and crystals: their raw arrays, kept by chunk.
+
+So they are drawn once, however often they are judged.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+
+from unite.domains.atoms.domain import AtomsDomain
+from unite.domains.atoms.structure import Structure
+from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.chunks import Arrays, Chunk, read_chunk
+from unite.evaluation.drawing import Cost, Drawing, sampling_of
+from unite.evaluation.instruments import Instruments
+from unite.evaluation.results import Outcome
+from unite.evaluation.suite import common_fields
+from unite.evaluation.target import Target
+from unite.metrics.accumulator import Stack, Totals
+from unite.metrics.moments import MetricError
+
+DEFAULT_SAMPLES = 10_000
+"""Number of samples in the paper's Tables 3 and 5."""
+PER_ATOM = ("positions", "frac")
+PER_CELL = ("lengths", "angles")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples(Drawing):
+    """N samples under one sampling protocol; its own numbers are their cost."""
+
+    suite: ClassVar[str] = "samples"
+
+    @classmethod
+    def of(cls, arguments: EvaluateArguments, target: Target) -> Self:
+        """The samples of a request."""
+        return cls(
+            total=arguments.num_samples or DEFAULT_SAMPLES,
+            sampling=sampling_of(arguments, target),
+            seed=arguments.seed,
+            **common_fields(arguments, target),
+        )
+
+    def totals(self, label: str, device: torch.device | str = "cpu") -> Totals:
+        """Cost and raw arrays."""
+        return {"cost": Cost(), "atoms/": Stack("sizes", "numbers", *PER_ATOM, *PER_CELL)}
+
+    def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
+        """Draw the samples of a chunk; MetricError names one that is not finite."""
+        domain = self.domain(instruments)
+        assert isinstance(domain, AtomsDomain)
+        self.model(instruments)  # loaded before the clock starts
+        for indices_B in torch.arange(chunk.start, chunk.stop).split(instruments.batch(len(chunk))):
+            started = time.perf_counter()
+            samples = self.draw(instruments, indices_B)
+            _check_finite(samples.reconstruction, indices_B)
+            structures = domain.structures(samples.reconstruction, samples.mask_BK)
+            totals["cost"].update(samples, time.perf_counter() - started, instruments.machine)
+            totals["atoms/"].update(**to_arrays(structures))
+
+    def read(self, chunk: Chunk) -> dict[int, Structure]:
+        """The kept samples of a chunk's range, by index."""
+        own = Chunk(label=self.suite, index=chunk.index, count=chunk.count, total=chunk.total)
+        arrays = read_chunk(self.folder, own)
+        kept = {k.removeprefix("atoms/"): v for k, v in arrays.items() if k.startswith("atoms/")}
+        return dict(zip(range(own.start, own.stop), from_arrays(kept), strict=True))
+
+    def outcome(self, totals: Any) -> Outcome:
+        """Cost of the samples."""
+        cost = totals["cost"]
+        nfe, passes = (cost.evaluations / self.total).tolist()
+        return Outcome(suite=self.suite, rows=tuple(self.cost_rows(cost, nfe, passes)))
+
+
+def to_arrays(structures: list[Structure]) -> dict[str, np.ndarray]:
+    """Structures one after the other as arrays, `sizes` their atoms."""
+    names = (*PER_ATOM, *PER_CELL) if structures[0].frac is not None else ("positions",)
+    arrays = {name: [getattr(each, name) for each in structures] for name in names}
+    return {
+        "sizes": np.array([len(each.numbers) for each in structures]),
+        "numbers": np.concatenate([each.numbers for each in structures]).astype(np.uint8),
+        **{k: np.stack(v) if k in PER_CELL else np.concatenate(v) for k, v in arrays.items()},
+    }
+
+
+def from_arrays(arrays: Arrays) -> list[Structure]:
+    """Inverse of `to_arrays`."""
+    ends = np.cumsum(arrays["sizes"])[:-1]
+    columns: dict[str, Any] = {"numbers": np.split(arrays["numbers"].astype(np.int64), ends)}
+    for name in (*PER_ATOM, *PER_CELL):
+        if name in arrays:
+            values = arrays[name]
+            columns[name] = list(values) if name in PER_CELL else np.split(values, ends)
+    rows = zip(*columns.values(), strict=True)
+    return [Structure(**dict(zip(columns, row, strict=True))) for row in rows]
+
+
+def _check_finite(atoms: Mapping[str, torch.Tensor], indices_B: torch.Tensor) -> None:
+    for name in ("pos", "frac", "lengths", "angles"):
+        if name in atoms:
+            finite_B = atoms[name].flatten(1).isfinite().all(1).cpu()
+            if not finite_B.all():
+                raise MetricError(
+                    f"sample {indices_B[~finite_B][0].item()} is not finite: training has "
+                    "diverged. Evaluate an earlier checkpoint"
+                )

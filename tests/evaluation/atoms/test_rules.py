@@ -1,0 +1,44 @@
+"""Judgements of structures: alike however they are cut, and by equal packages alone."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from unite.config.domains import MoleculesConfig
+from unite.domains.atoms.structure import Structure
+from unite.evaluation.atoms.rules import Rules
+from unite.evaluation.instruments import Instruments
+from unite.metrics.accumulator import Stack
+from unite.metrics.moments import MetricError
+
+
+@pytest.fixture
+def molecules(textbook_molecules) -> dict[int, Structure]:
+    made = [
+        Structure(numbers=np.array(numbers), positions=np.array(places, float))
+        for numbers, places in textbook_molecules.values()
+    ]
+    return dict(enumerate(made))
+
+
+def test_judgements_do_not_depend_on_how_structures_are_cut(molecules):
+    pytest.importorskip("rdkit")
+    rules, _ = Rules.of(MoleculesConfig())
+    rules = replace(rules.names_alone, geometry=True, stability=True)
+    instruments, stack = Instruments(), Stack()
+    for index, molecule in molecules.items():
+        stack.update(**rules.judge({index: molecule}, instruments))
+    whole, parts = rules.judge(molecules, instruments), stack.result()
+    assert whole.keys() == parts.keys()
+    assert all(np.array_equal(whole[name], parts[name]) for name in whole)
+    assert whole["rdkit"].all() and whole["strict"].all()
+    assert "CO" not in whole["rdkit_smiles"] and len(set(whole["rdkit_smiles"])) == len(molecules)
+
+
+def test_a_worker_with_another_package_is_refused(molecules):
+    pytest.importorskip("rdkit")
+    rules, _ = Rules.of(MoleculesConfig())
+    old = replace(rules, tasks=("rdkit",), packages=(("rdkit", "1999.1"),))
+    with pytest.raises(MetricError, match=r"begun with \{'rdkit': '1999.1'\}"):
+        old.judge(molecules, Instruments())

@@ -1,0 +1,30 @@
+"""Raw arrays of drawn structures, as chunks keep them."""
+
+import numpy as np
+import pytest
+import torch
+
+from unite.domains.atoms.structure import Structure
+from unite.evaluation.atoms.samples import _check_finite, from_arrays, to_arrays
+from unite.metrics.moments import MetricError
+
+
+@pytest.mark.parametrize("crystals", [False, True])
+def test_structures_come_back_as_they_were(crystals):
+    generator = np.random.default_rng(0)
+    made = []
+    for size in (3, 1, 5):
+        positions = generator.normal(size=(size, 3))
+        cell = {"frac": positions % 1, "lengths": np.full(3, 4.5), "angles": np.full(3, 91.5)}
+        numbers = generator.integers(1, 99, size)
+        made.append(Structure(numbers=numbers, positions=positions, **(cell if crystals else {})))
+    for before, after in zip(made, from_arrays(to_arrays(made)), strict=True):
+        for name in ("numbers", "positions", "frac", "lengths", "angles"):
+            assert np.array_equal(getattr(before, name), getattr(after, name)) or not crystals
+
+
+def test_a_sample_that_is_not_finite_is_named():
+    positions = torch.zeros(3, 2, 3)
+    positions[1, 0, 0] = torch.nan
+    with pytest.raises(MetricError, match="sample 8 is not finite"):
+        _check_finite({"pos": positions}, torch.tensor([7, 8, 9]))

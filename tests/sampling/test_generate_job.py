@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from unite.sampling.generate_job import (
     generate,
     parse_labels,
     parse_sizes,
+    unseen_sizes,
 )
 from unite.storage import Store
 
@@ -280,6 +282,12 @@ def test_sizes_are_counted_and_refused_where_all_are_alike(run_folder, tmp_path)
         generate(arguments(run_folder, tmp_path / "out", num=100, sizes="9x2"), str(tmp_path))
     with pytest.raises(ValueError, match="--num 6 has no effect with --sizes, which ask for 2"):
         generate(arguments(run_folder, tmp_path / "out", num=6, sizes="9x2"), str(tmp_path))
+
+
+def test_sizes_that_the_model_never_saw_are_told():
+    seen = SimpleNamespace(tensors={"sizes": torch.tensor([0, 4, 0, 2])})
+    assert unseen_sizes(SimpleNamespace(statistics=seen), [3, 2, 1, 2]) == [2]
+    assert unseen_sizes(SimpleNamespace(statistics=SimpleNamespace(tensors={})), [2]) == []
 
 
 def test_classes_of_a_model_without_any():

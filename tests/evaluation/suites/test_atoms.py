@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
+from importlib.util import find_spec
 
 import numpy as np
 import pyarrow as pa
@@ -81,6 +82,12 @@ def test_reconstruction_is_measured_and_there_is_no_probe(
     assert {"match_pct", "exact_pct", "types_pct", "rmsd_all", "rmsd_median"} <= values.keys()
     assert 0 <= values["types_pct"] <= 100 and values["rmsd_all"] > 0
     assert outcome.rows[0].card.num_samples == len(cells)
+    if find_spec("pymatgen") and find_spec("openbabel"):
+        card = by_metric(outcome)["match_pct" if crystals else "match_openbabel_pct"].card
+        assert card.details["match"] == ("match_crystals" if crystals else "match_molecules")
+        assert card.versions["pymatgen"]
+        assert ("smact" in card.versions) == crystals
+        assert ("match_valid_pct" in values) == crystals
     with pytest.raises(ValueError, match="'probe' is unknown"):
         open_evaluation(replace(asked, suite=("probe",)), str(tmp_path / "runs"))
 

@@ -83,12 +83,7 @@ class Rules:
         self, structures: Mapping[int, Structure], instruments: Instruments
     ) -> dict[str, np.ndarray]:
         """Columns of structures by index; MetricError where a package has another version here."""
-        here = versions(self.tasks)
-        if other := {name: v for name, v in self.packages if here.get(name, v) != v}:
-            raise MetricError(
-                f"this worker has {', '.join(f'{name} {here[name]}' for name in other)}, but the "
-                f"evaluation was begun with {other}: install the same versions on all machines"
-            )
+        check_packages(self.packages, self.tasks)
         if self.periodic:
             return _crystals(list(structures.values()))
         return self._verdicts(structures, instruments) | self._geometry(list(structures.values()))
@@ -112,6 +107,22 @@ class Rules:
         if self.stability:
             columns["stable"] = np.array([stable_atoms(each).sum() for each in molecules])
         return columns | _shape(molecules, self.tolerance)
+
+
+def check_packages(packages: Sequence[tuple[str, str]], tasks: tuple[str, ...]) -> None:
+    """MetricError where a package of the tasks has another version here than `packages` say."""
+    here = versions(tasks)
+    if other := {name: v for name, v in packages if here.get(name, v) != v}:
+        raise MetricError(
+            f"this worker has {', '.join(f'{name} {here[name]}' for name in other)}, but the "
+            f"evaluation was begun with {other}: install the same versions on all machines"
+        )
+
+
+def crystals_valid(crystals: Sequence[Structure]) -> np.ndarray:
+    """True for each crystal that is valid by structure and composition."""
+    columns = _crystals(crystals)
+    return columns["struct"] & columns["comp"]
 
 
 def installed(tasks: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -1,27 +1,35 @@
-"""Reconstruction of held-out molecules or crystals by the rules that need no chemistry package:
-match, elements and RMSD, by atom index (METHOD 7; paper Tables 3 and 5).
+"""Reconstruction of held-out molecules or crystals (METHOD 7; paper Tables 3 and 5).
 
-D(GE_tokenize(x)) against x without latent noise, with tokenization noise addressed by row.
+D(GE_tokenize(x)) against x without latent noise, with tokenization noise addressed by row. Types,
+RMSD and native match go by atom index; where pymatgen is installed the match that the paper counts
+is there too: MoleculeMatcher of molecules (through Open Babel), StructureMatcher of crystals.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 
+from unite.domains.atoms.domain import AtomsDomain
+from unite.domains.atoms.structure import Structure
+from unite.domains.atoms.verdicts.chemistry import MATCHER, versions
+from unite.domains.atoms.verdicts.crystals import smact_digest
 from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.atoms.rows import atoms_row
+from unite.evaluation.atoms.rules import ask, check_packages, crystals_valid, installed
 from unite.evaluation.chunks import Chunk
 from unite.evaluation.dataset import MOST_IMAGES, Dataset, undecodable
 from unite.evaluation.instruments import Instruments
-from unite.evaluation.results import Outcome, Row
+from unite.evaluation.results import Outcome
 from unite.evaluation.suite import Suite, common_fields
 from unite.evaluation.target import Target
 from unite.metrics.accumulator import Stack, Totals
 from unite.metrics.atoms.summary import mean, percentage, reconstruction
-from unite.metrics.specs import shown_value
 from unite.sampling.passes import tokenize_rows
 
 PARTS = ("match_pct", "exact_pct", "types_pct", "rmsd_all")
@@ -36,16 +44,42 @@ class Reconstruction(Suite):
 
     data: Dataset
     seed: int = 0
+    matcher: str = ""
+    """Task of `verdicts.chemistry` that matches; empty = none is installed."""
+    packages: tuple[tuple[str, str], ...] = ()
+    """Packages of the matcher with their versions, and the digest of SMACT's table."""
+    missing: tuple[str, ...] = field(default=(), compare=False)
+    """Words on packages that are not installed."""
 
     @classmethod
     def of(cls, arguments: EvaluateArguments, target: Target) -> Self:
-        """The suite of a request."""
+        """The suite of a request, with the matcher that is installed."""
+        config = target.subject.config.domain
+        matcher, packages, missing = _matcher(config.kind)
         return cls(
+            matcher=matcher,
+            packages=packages,
+            missing=missing,
             total=min(arguments.num_images or MOST_IMAGES, target.held_out.num_rows),
             data=target.held_out,
             seed=arguments.seed,
             **common_fields(arguments, target),
         )
+
+    @property
+    def crystals(self) -> bool:
+        """True if its samples have a cell."""
+        return self.subject.config.domain.kind == "crystals"
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of the libraries, the noise and the matcher's packages."""
+        return super().versions | dict(self.packages)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Packages that are missing, and what is measured without them."""
+        return tuple(f"{each}; the native match needs none" for each in self.missing)
 
     @property
     def cost(self) -> float:
@@ -54,11 +88,14 @@ class Reconstruction(Suite):
 
     def totals(self, label: str, device: torch.device | str = "cpu") -> Totals:
         """The metrics of each sample; a sample has few."""
-        return {"samples/": Stack(*PARTS)}
+        return {"samples/": Stack(*PARTS), "matched/": Stack("distance", "both_valid")}
 
     def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
-        """Reconstruct a chunk of rows."""
+        """Reconstruct a chunk of rows, and match it."""
         model, domain = self.model(instruments), self.domain(instruments)
+        assert isinstance(domain, AtomsDomain)
+        if self.matcher:
+            check_packages(self.packages, (self.matcher,))
         for rows in instruments.rows(self.data, self.subject.config.domain, chunk):
             with torch.inference_mode(), instruments.autocast(self.precision):
                 z0_BKD = tokenize_rows(model, rows.sample, rows.rows_B, seed=self.seed)
@@ -67,42 +104,81 @@ class Reconstruction(Suite):
             totals["samples/"].update(
                 **{name: found[name].double().cpu().numpy() for name in PARTS}
             )
+            if self.matcher:
+                true = domain.structures(domain.as_reconstruction(rows.sample), rows.mask_BK)
+                made = domain.structures(atoms, rows.mask_BK)
+                totals["matched/"].update(**self._matched(made, true, instruments))
+
+    def _matched(
+        self, made: Sequence[Structure], true: Sequence[Structure], instruments: Instruments
+    ) -> dict[str, np.ndarray]:
+        """The matcher's distance of each pair, NaN without a match; crystals: True if both are
+        valid."""
+        verdicts = ask(self.matcher, made, 0.0, instruments, true)
+        distances = [each.get("rms" if self.crystals else "rmsd") for each in verdicts]
+        found = {"distance": np.array(distances, float)}
+        if self.crystals:
+            valid = [crystals_valid(made), crystals_valid(true)]
+            found["both_valid"] = np.logical_and(*valid)
+        return found
 
     def outcome(self, totals: Any) -> Outcome:
         """Rates and errors over all samples, each with its standard error."""
         samples = totals["samples/"].result()
         num = len(samples["match_pct"])
-        rows = [
-            Row(
-                card=self.card(
-                    name,
-                    value,
-                    data=self.data.digest,
-                    seed=self.seed,
-                    num_samples=num,
-                    details={"match": "native"},
-                ),
-                note=_note(name, samples),
-            )
+        numbers = {
+            name: (value, _error(name, samples), "native")
             for name, value in reconstruction(samples).items()
-            if np.isfinite(value)
-        ]
+        }
+        numbers |= self._matcher_numbers(totals["matched/"].result())
+        rows = []
+        for name, (value, error, match) in numbers.items():
+            if np.isfinite(value):
+                shared = {"data": self.data.digest, "seed": self.seed, "num_samples": num}
+                details = {"match": match} | (MATCHER if match == "match_crystals" else {})
+                card = self.card(name, value, **shared, details=details)
+                rows.append(atoms_row(card, error, None, self._kind))
         return Outcome(
             suite=self.suite,
-            protocol=f"held-out samples against D(GE(x)), native match, {self.precision}",
+            protocol=f"held-out samples against D(GE(x)), {self.matcher or 'native match'}, "
+            f"{self.precision}",
             rows=tuple(rows),
-            remarks=undecodable(self.data, self.total, num),
+            remarks=(*undecodable(self.data, self.total, num), *self.missing),
         )
 
+    @property
+    def _kind(self) -> Literal["molecules", "crystals"]:
+        return "crystals" if self.crystals else "molecules"
 
-def _note(name: str, samples: dict[str, np.ndarray]) -> str:
-    """Standard error of a rate or a mean, in the metric's unit; empty for quantiles."""
+    def _matcher_numbers(
+        self, matched: Mapping[str, np.ndarray]
+    ) -> dict[str, tuple[float, float, str]]:
+        """Value, standard error and matcher of the numbers that a matcher gives."""
+        if not self.matcher:
+            return {}
+        hits = np.isfinite(matched["distance"])
+        rate = (*percentage(int(hits.sum()), len(hits)), self.matcher)
+        if not self.crystals:
+            return {"match_openbabel_pct": rate}
+        both = hits & matched["both_valid"]
+        return {
+            "match_pct": rate,
+            "match_valid_pct": (*percentage(int(both.sum()), len(hits)), self.matcher),
+            "rms": (*mean(matched["distance"][hits]), self.matcher),
+        }
+
+
+def _matcher(kind: str) -> tuple[str, tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """The matcher of a domain, its packages, and words on those that are missing."""
+    there, missing = installed((f"match_{kind}",))
+    smact = {"smact": smact_digest()} if there and kind == "crystals" else {}
+    return "".join(there), tuple(sorted((versions(there) | smact).items())), missing
+
+
+def _error(name: str, samples: dict[str, np.ndarray]) -> float:
+    """Standard error of a rate or a mean; NaN for quantiles."""
     if name in ("match_pct", "exact_pct"):
-        error = percentage(int((samples[name] > 0).sum()), len(samples[name]))[1]
-    elif name == "rmsd_matched":
-        error = mean(samples["rmsd_all"][samples["match_pct"] > 0])[1]
-    elif name in samples:
-        error = mean(samples[name])[1]
-    else:
-        return ""
-    return f"+- {shown_value(name, error)}" if np.isfinite(error) else ""
+        return percentage(int((samples[name] > 0).sum()), len(samples[name]))[1]
+    if name == "rmsd_matched":
+        return mean(samples["rmsd_all"][samples["match_pct"] > 0])[1]
+    return mean(samples[name])[1] if name in samples else math.nan

@@ -15,7 +15,7 @@ import torch
 
 from unite.ablation.expect import expect_sweep, known_rate
 from unite.ablation.results import is_finished
-from unite.ablation.trials import Sweep, Trial, Work
+from unite.ablation.trials import Sweep, Trial, TrialGroup
 from unite.config.recipes import training_size
 from unite.config.schema import FlowConfig, RunConfig, SamplingConfig
 from unite.domains import build_domain
@@ -105,7 +105,7 @@ def sweep_lines(sweep: Sweep, *, rate: float, slots: int) -> list[str]:
     """
     rows = [("trial", "images", "parameters", "PFLOP", "training", "state")]
     rate = rate or known_rate(sweep)
-    left: list[Work] = []
+    left: list[TrialGroup] = []
     training = flops = storage = 0.0
     for work in sweep.works:
         cost, finished = run_cost(work.config, work.trials), is_finished(work)

@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Sequence
 
 from unite.ablation.results import Result
-from unite.ablation.trials import Sweep, Work
+from unite.ablation.trials import Sweep, TrialGroup
 from unite.training.timings import Expected, Timings
 from unite.words import count
 
@@ -27,7 +27,7 @@ def known_rate(sweep: Sweep) -> float:
 
 
 def expect_sweep(
-    sweep: Sweep, left: Sequence[Work], flops: float, *, rate: float, slots: int
+    sweep: Sweep, left: Sequence[TrialGroup], flops: float, *, rate: float, slots: int
 ) -> Expected:
     """Time of the runs that are left, `slots` at once, whose training takes `flops` in all.
 
@@ -50,7 +50,7 @@ def expect_sweep(
 
 def note_sweep(
     sweep: Sweep,
-    works: Sequence[Work],
+    works: Sequence[TrialGroup],
     results: Sequence[Sequence[Result]],
     slots: int,
     start_s: float,

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from unite.ablation.trials import Trial, Work
+from unite.ablation.trials import Trial, TrialGroup
 from unite.checkpoints.store import checkpoint_digest, latest
 from unite.runs import TRIAL_FOLDER
 from unite.storage import StorageError, Store
@@ -60,13 +60,13 @@ def total_images(run: Run) -> int:
     return Plan.of(run.config, open_split(run.config, "train").num_rows).total_images
 
 
-def has_results(work: Work) -> bool:
+def has_results(work: TrialGroup) -> bool:
     """True if every trial of a run has a result, be it out of date; looks at no data."""
     folder = open_run(work.config).folder
     return all(result_file(folder, trial).exists() for trial in work.trials)
 
 
-def is_finished(work: Work) -> bool:
+def is_finished(work: TrialGroup) -> bool:
     """True if every trial of a run has its result, as the storage tells."""
     run = open_run(work.config)
     return all(read_result(run, trial) is not None for trial in work.trials)

@@ -65,8 +65,8 @@ class Trial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
-    """A training run and every trial that is measured on it: the work of one Tune trial."""
+class TrialGroup:
+    """The trials that are measured on one training run; Tune trains and measures them as one."""
 
     config: RunConfig
     trials: tuple[Trial, ...]
@@ -101,7 +101,7 @@ class Sweep:
         return sweep_folder(self.axis, self.options)
 
     @property
-    def works(self) -> tuple[Work, ...]:
+    def works(self) -> tuple[TrialGroup, ...]:
         """The distinct runs, all points of a seed before the next, the most expensive first.
 
         Then an interrupted sweep has whole seeds, and no long run starts at the end.
@@ -109,8 +109,8 @@ class Sweep:
         runs: dict[str, list[Trial]] = {}
         for trial in self.trials:
             runs.setdefault(digest(trial.config), []).append(trial)
-        works = [Work(config=trials[0].config, trials=tuple(trials)) for trials in runs.values()]
-        return tuple(sorted(works, key=lambda work: (work.trials[0].seed, -_cost(work.config))))
+        groups = [TrialGroup(config=each[0].config, trials=tuple(each)) for each in runs.values()]
+        return tuple(sorted(groups, key=lambda group: (group.trials[0].seed, -_cost(group.config))))
 
     def label(self, trial: Trial) -> str:
         """A trial in words."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
-from unite.config.schema import RunConfig, SamplingConfig
+from unite.config.schema import RunConfig, SamplingConfig, Solver
 from unite.config.serialise import diff, flatten
 from unite.config.validate import sampling_problems
 
@@ -41,7 +41,7 @@ def _on(field: str) -> Condition:
     return Condition(f"{field} true", lambda given: bool(given[field]))
 
 
-FIXED_STEPS = _chosen("sampling.solver", "heun", "midpoint", "euler")
+FIXED_STEPS = _chosen("sampling.solver", *(each for each in get_args(Solver) if each != "dopri5"))
 ADAPTIVE = _chosen("sampling.solver", "dopri5")
 CLASSES = Condition(
     "classes, which the samples of this domain do not have",

@@ -25,12 +25,6 @@ def size_histogram(sizes: Iterable[np.ndarray], most: int) -> Tensor:
     return torch.from_numpy(histogram)
 
 
-def mean_size(histogram_M: Tensor) -> Tensor:
-    """Mean size of the counted samples, a float64 scalar."""
-    sizes = torch.arange(len(histogram_M), device=histogram_M.device, dtype=torch.float64)
-    return (histogram_M * sizes).sum() / histogram_M.sum()
-
-
 def draw_sizes(keys_B: Tensor, histogram_M: Tensor) -> Tensor:
     """A size for each key, with the histogram's frequencies: int64 (B,)."""
     shares_M = histogram_M.double().cumsum(0) / histogram_M.sum()

@@ -20,7 +20,7 @@ from unite.ablation.cost import measure_rate, sweep_lines
 from unite.ablation.expect import known_rate, note_sweep
 from unite.ablation.files import report_files, write_report
 from unite.ablation.results import Result, has_results, is_finished, read_result
-from unite.ablation.trials import Sweep, Work
+from unite.ablation.trials import Sweep, TrialGroup
 from unite.ablation.verdict import Measured
 from unite.cluster.connect import CapacityError, connect
 from unite.cluster.resources import reachable_nodes, trains_inside, trial_layout, wait_for
@@ -118,7 +118,7 @@ def run_sweep(sweep: Sweep, console: Console) -> SweepResult:
 
 
 def _run(
-    sweep: Sweep, left: Sequence[Work], parent: tracking.RunHandle | None, console: Console
+    sweep: Sweep, left: Sequence[TrialGroup], parent: tracking.RunHandle | None, console: Console
 ) -> dict[str, str]:
     """Run the remaining work; a message for each run that ended without a result."""
     began = time.monotonic()
@@ -181,13 +181,13 @@ def _prepare_features(sweep: Sweep) -> None:
             suite.prepared(compute)
 
 
-def _item(sweep: Sweep, work: Work) -> Item:
+def _item(sweep: Sweep, work: TrialGroup) -> Item:
     first = sweep.label(work.trials[0])
     label = first if len(work.trials) == 1 else f"training, seed {work.trials[0].seed}"
     return Item(key=work.digest, label=label, folder=open_run(work.config).folder.uri)
 
 
-def _results(work: Work) -> list[Result]:
+def _results(work: TrialGroup) -> list[Result]:
     run = open_run(work.config)
     return [found for trial in work.trials if (found := read_result(run, trial))]
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from unite import tracking
 from unite.ablation.results import MEASURED_TAG, read_result
-from unite.ablation.trials import Sweep, Trial, Work
+from unite.ablation.trials import Sweep, Trial, TrialGroup
 from unite.ablation.verdict import Measured
 from unite.config.serialise import flatten, to_dict
 from unite.drivers.inputs import data_inputs
@@ -49,7 +49,7 @@ def start_parent(sweep: Sweep) -> tracking.RunHandle | None:
 
 
 def training_run(
-    sweep: Sweep, parent: tracking.RunHandle, work: Work, cluster: Mapping[str, object]
+    sweep: Sweep, parent: tracking.RunHandle, work: TrialGroup, cluster: Mapping[str, object]
 ) -> tracking.RunHandle:
     """The run that holds a training's curves, the same at every start; TrackingError when away.
 
@@ -116,7 +116,7 @@ def _start_child(
     )
 
 
-def publish(sweep: Sweep, parent: tracking.RunHandle | None, work: Work) -> list[Measured]:
+def publish(sweep: Sweep, parent: tracking.RunHandle | None, work: TrialGroup) -> list[Measured]:
     """The finished trials of a run, each with its run in MLflow, made and filled where missing."""
     run = open_run(work.config)
     found = []
@@ -132,7 +132,7 @@ def publish(sweep: Sweep, parent: tracking.RunHandle | None, work: Work) -> list
 
 
 def _in_mlflow(
-    sweep: Sweep, parent: tracking.RunHandle, work: Work, measured: Measured
+    sweep: Sweep, parent: tracking.RunHandle, work: TrialGroup, measured: Measured
 ) -> Measured:
     """The trial with its MLflow run; without a server it is reported and left to the next start."""
     trial, result = measured.trial, measured.result
@@ -167,7 +167,7 @@ def _child(
 
 
 def _send_curves(
-    sweep: Sweep, parent: tracking.RunHandle, work: Work, child: tracking.RunHandle
+    sweep: Sweep, parent: tracking.RunHandle, work: TrialGroup, child: tracking.RunHandle
 ) -> None:
     """Send the unsent part of a training's curves; TrackingError when MLflow is still away.
 

@@ -15,7 +15,7 @@ from typing import Any
 from unite import tracking
 from unite.ablation.results import Result, is_trained, mark_trial, read_result, write_result
 from unite.ablation.roles import LATENT_STD
-from unite.ablation.trials import Sweep, Trial, Work
+from unite.ablation.trials import Sweep, Trial, TrialGroup
 from unite.checkpoints.lease import hold
 from unite.checkpoints.store import checkpoint_digest, latest, read_state
 from unite.cluster.connect import CapacityError, describe_cluster
@@ -68,7 +68,7 @@ class Context:
 
 
 def run_trial(
-    config: Mapping[str, str], *, works: Mapping[str, Work], context: Context
+    config: Mapping[str, str], *, works: Mapping[str, TrialGroup], context: Context
 ) -> dict[str, str]:
     """The trainable: train and measure the run `config["work"]`.
 
@@ -84,7 +84,7 @@ def run_trial(
         return {"state": NO_ROOM, "error": str(error)}
 
 
-def _run(work: Work, context: Context) -> str:
+def _run(work: TrialGroup, context: Context) -> str:
     run = prepare(work.config, resume="auto", allow_changes=False)
     seconds = {}
     if not is_trained(run):
@@ -105,13 +105,13 @@ def _stop_asked(context: Context) -> bool:
     return context.sweep.folder.exists(STOP_FILE)
 
 
-def _train(run: Run, work: Work, context: Context) -> dict[str, Any]:
+def _train(run: Run, work: TrialGroup, context: Context) -> dict[str, Any]:
     """Train as the run's driver, once the last one has ended."""
     with hold(run.folder, "driver"):
         return _train_alone(with_whole_checkpoint(run), work, context)
 
 
-def _train_alone(run: Run, work: Work, context: Context) -> dict[str, Any]:
+def _train_alone(run: Run, work: TrialGroup, context: Context) -> dict[str, Any]:
     begin(run)  # this forgets an old request to stop, so a new one is looked for afterwards
     if _stop_asked(context):
         return {"stopped": True}
@@ -199,7 +199,7 @@ def _evaluate(run: Run, trial: Trial, folder: Store, workers: int) -> list[Outco
     return evaluate(open_evaluation(arguments, run.config.storage))
 
 
-def _start_tracking(work: Work, context: Context) -> tracking.RunHandle | None:
+def _start_tracking(work: TrialGroup, context: Context) -> tracking.RunHandle | None:
     """The training's run in MLflow; a server that is away costs no run: its curves are kept."""
     if context.parent is None:
         return None

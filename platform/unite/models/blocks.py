@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from unite.models.kernels import Pair, gate_norm, qk_norm_rope, swiglu
+from unite.models.kernels import TensorPair, gate_norm, qk_norm_rope, swiglu
 from unite.models.kernels.plain import rms_norm
 from unite.models.positions import rotate
 
@@ -151,8 +151,8 @@ class GenerativeBlock(nn.Module):
         return self._norm(x_BSH, (gate2, self.mlp(h_BSH)), self.norm3, None)[1]
 
     def _norm(
-        self, x_BSH: Tensor, branch: Pair | None, norm: RMSNorm, modulation: Pair | None
-    ) -> Pair:
+        self, x_BSH: Tensor, branch: TensorPair | None, norm: RMSNorm, modulation: TensorPair | None
+    ) -> TensorPair:
         return gate_norm(
             x_BSH,
             branch,

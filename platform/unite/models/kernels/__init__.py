@@ -12,19 +12,19 @@ from torch import Tensor
 
 from unite.models.kernels import plain
 
-Pair = tuple[Tensor, Tensor]
+TensorPair = tuple[Tensor, Tensor]
 
 
 def gate_norm(
     x_BSH: Tensor,
-    branch: Pair | None,
+    branch: TensorPair | None,
     weight: Tensor,
-    modulation: Pair | None,
+    modulation: TensorPair | None,
     eps: float,
     *,
     fused: bool = False,
     final: bool = False,
-) -> Pair:
+) -> TensorPair:
     """Residual x + gate * branch (B, S, H), and its RMSNorm, modulated where asked.
 
     `branch` is (gate (B, H), branch (B, S, H)), `modulation` (shift, scale), both (B, H). The plain

@@ -201,7 +201,10 @@ def test_what_will_be_missing_is_told_before_anything_starts(storage, monkeypatc
 def test_speed_comes_from_the_runs_own_records(storage, run_suites):
     run = storage / "tiny"
     lines = [{"throughput/images_per_s": rate, "throughput/mfu": 0.25} for rate in (9, 10, 99)]
-    points = [json.dumps({"step": 1, "time": 2, "metrics": line}) + "\n" for line in lines]
+    points = [
+        json.dumps({"step": step, "time": 2, "metrics": line}) + "\n"
+        for step, line in enumerate(lines, 1)
+    ]
     (run / "tracking").mkdir()
     (run / "tracking" / "metrics.jsonl").write_text("".join(points))
     try:

@@ -57,7 +57,7 @@ def outage():
         raise ConnectionError("nobody answers")
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("server", "runs", "gateway", "results"):
+        for module in ("server", "runs", "gateway", "results", "reading", "registry"):
             patch.setattr(f"unite.tracking.{module}.connect", fail)
         yield
 

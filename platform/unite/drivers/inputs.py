@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from unite.config.schema import RunConfig
-from unite.data.shards import Split
 from unite.tracking import DataInput
 from unite.training.setup import open_split
 
@@ -14,7 +15,7 @@ def data_inputs(config: RunConfig) -> list[DataInput]:
     return [_input(config, "train", config.data.train), _input(config, "eval", held_out)]
 
 
-def _input(config: RunConfig, split: Split, place: str) -> DataInput:
+def _input(config: RunConfig, split: Literal["train", "eval"], place: str) -> DataInput:
     shards = open_split(config, split)
     return DataInput(
         name=f"{_name(place)} {split}",

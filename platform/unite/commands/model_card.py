@@ -91,7 +91,8 @@ def cards_content(subject: Subject, outcomes: Sequence[Outcome]) -> dict[str, An
 def title(subject: Subject) -> str:
     """Title: the recipe, the images seen and the kind of weights."""
     weights = "averaged" if subject.ema else "raw"
-    seen = f"after {count(subject.images, 'image')}, " if subject.images else ""
+    noun = subject.config.domain.kind.removesuffix("s")
+    seen = f"after {count(subject.images, noun)}, " if subject.images else ""
     return f"UNITE, {subject.config.recipe}, {seen}{weights} weights"
 
 

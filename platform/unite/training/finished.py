@@ -85,7 +85,8 @@ def find_finished(
 def report_lines(run: Run, report: Report) -> list[str]:
     """The figures of a finished run, and what to do next."""
     session = f", {clock(report.seconds)} in the last session" if report.seconds else ""
-    rows = {"trained": f"{count(report.images, 'image')}{session}"}
+    noun = run.config.domain.kind.removesuffix("s")
+    rows = {"trained": f"{count(report.images, noun)}{session}"}
     if report.quality is not None:
         row = spec_of(f"eval/{report.metric}")
         unit, name = (row.unit, row.name) if row else ("", report.metric)

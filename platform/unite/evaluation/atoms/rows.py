@@ -35,7 +35,7 @@ def atoms_row(
     card: MetricCard, error: float, truth: Number | None, kind: Literal["molecules", "crystals"]
 ) -> Row:
     """A number with its standard error and the truth as its note; the truth is on the card too."""
-    parts = [f"+- {shown_value(card.metric, error)}"] if np.isfinite(error) else []
+    parts = [f"+- {error:.2g}"] if np.isfinite(error) else []
     if truth is not None and np.isfinite(truth[0]):
         value, spread, num = truth
         parts.append(f"truth {plus_minus(card.metric, value, spread)} ({num:,})")

@@ -11,16 +11,19 @@ UV := $(BIN)/uv pip
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 ARGS ?=
 
-.PHONY: help demo test lint mutants format lock clean
+.PHONY: help demo test test-all lint mutants format lock clean
 
 help:  ## show the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
 
 demo: $(STAMP)  ## train on handwritten digits, end to end, and print what came out
 	$(BIN)/python jobs/train.py $(ARGS)
 
 test: $(STAMP) $(CHEMISTRY)  ## run the test suite; ARGS="tests/flow -x" narrows it
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+test-all: ARGS := --all $(ARGS)
+test-all: test  ## the test suite with the tests that take minutes: faults, learning
 
 lint: $(STAMP) $(CHEMISTRY)  ## check style, formatting and types
 	$(BIN)/ruff check .

@@ -46,10 +46,18 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 REQUIRE_BROWSER = "UNITE_REQUIRE_BROWSER"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="run the tests that take minutes, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """One process of two (`make test`) runs all that needs Ray, so that there is one cluster; the
-    rest goes by files, which share fixtures.
+    rest goes by files, which share fixtures. Tests that take minutes run under --all alone.
     """
+    if not config.getoption("--all"):
+        long = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
     for item in items:
         place = item.path.relative_to(ROOT / "tests")
         waits = place.parts[0] in WAITING or item.get_closest_marker("ray")

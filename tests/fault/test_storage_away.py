@@ -31,7 +31,7 @@ def command(storage: str, name: str) -> list[str]:
     return [sys.executable, "jobs/train.py", "smoke", *words, "--tracking.no-enabled"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.fault
 @pytest.mark.timeout(900)
 def test_thirty_seconds_without_storage_cost_no_restart_and_no_bit(stumbling_s3, root, tmp_path):
@@ -63,7 +63,7 @@ def test_thirty_seconds_without_storage_cost_no_restart_and_no_bit(stumbling_s3,
         assert all(torch.equal(left.parts[part][name], value) for name, value in tensors.items())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.fault
 def test_storage_that_never_answers_is_said_at_the_start(stumbling_s3, root):
     uri, proxy = stumbling_s3

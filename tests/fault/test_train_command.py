@@ -62,6 +62,7 @@ def test_a_first_interrupt_saves_and_the_same_command_continues(root, tmp_path):
 
 @pytest.mark.fault
 @pytest.mark.ray
+@pytest.mark.long
 @pytest.mark.parametrize("lost", ["raylet", "gcs_server"])
 def test_a_lost_raylet_or_gcs_is_one_line_and_the_same_command_goes_on(root, tmp_path, lost):
     flags = (*LONG[:2], "--checkpoint.every-images", "320", *QUICK, "--name", "run")

@@ -28,7 +28,7 @@ def write_split(table: pa.Table, split: str, num: int, path) -> None:
     pq.write_table(pa.table(columns), path, row_group_size=1024)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(3600)
 def test_three_hundred_steps_learn_types_and_positions(shared_dir, tmp_path):
     source = shared_dir / "data" / "qm9_dft" / "qm9_dft_40k.parquet"

@@ -9,9 +9,11 @@ import os
 import runpy
 import shutil
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -94,6 +96,19 @@ def screens(tmp_path_factory):
         page.screenshot(path=folder / f"{name}.png")
 
     return keep
+
+
+@pytest.fixture
+def turned_clock(monkeypatch):
+    """Give modules a `time` of their own: in the library's, sleeping threads would turn it too.
+
+    Call it with a module and the functions to replace, for example `sleep=lambda seconds: None`.
+    """
+
+    def turn(module: ModuleType, **functions: Callable[..., object]) -> None:
+        monkeypatch.setattr(module, "time", SimpleNamespace(**{**vars(time), **functions}))
+
+    return turn
 
 
 @pytest.fixture(scope="session")

@@ -75,11 +75,10 @@ def test_a_proxy_is_named_without_user_and_password(monkeypatch):
 
 
 @pytest.fixture
-def clock(monkeypatch):
+def clock(turned_clock):
     """A clock that only sleeping moves."""
     now = [0.0]
-    monkeypatch.setattr(network.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(network.time, "sleep", lambda s: now.__setitem__(0, now[0] + s))
+    turned_clock(network, monotonic=lambda: now[0], sleep=lambda s: now.__setitem__(0, now[0] + s))
     return now
 
 

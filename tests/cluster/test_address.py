@@ -7,6 +7,7 @@ import types
 
 import pytest
 
+from unite import network
 from unite.cluster import connect as connecting
 from unite.cluster import jobs as job_server
 from unite.cluster.address import AddressError, advice, check_address
@@ -15,8 +16,8 @@ from unite.cluster.jobs import JobServerError, RayJobs
 
 
 @pytest.fixture
-def dead(monkeypatch):
-    monkeypatch.setattr("unite.network.time.sleep", lambda seconds: None)
+def dead(monkeypatch, turned_clock):
+    turned_clock(network, sleep=lambda seconds: None)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     monkeypatch.setattr(

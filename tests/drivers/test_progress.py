@@ -18,9 +18,9 @@ class Job:
 
 
 @pytest.fixture
-def now(monkeypatch):
+def now(turned_clock):
     time = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: time[0])
+    turned_clock(progress, monotonic=lambda: time[0])
     return time
 
 

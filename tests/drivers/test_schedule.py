@@ -131,23 +131,23 @@ class Head:
         ]
 
 
-def jobs_of(head: Head, monkeypatch) -> RayJobs:
-    monkeypatch.setattr(job_server.time, "sleep", lambda seconds: None)
+def jobs_of(head: Head, turned_clock) -> RayJobs:
+    turned_clock(job_server, sleep=lambda seconds: None)
     jobs = RayJobs("http://nowhere")
     jobs.__dict__["_client"] = head
     return jobs
 
 
-def test_a_head_that_cannot_start_jobs_yet_is_waited_for(monkeypatch):
+def test_a_head_that_cannot_start_jobs_yet_is_waited_for(turned_clock):
     head = Head("No available agent to submit job, please try again later.")
-    assert jobs_of(head, monkeypatch).submit("a", ["true"], {})
+    assert jobs_of(head, turned_clock).submit("a", ["true"], {})
     assert head.asked == 3
 
 
-def test_what_is_there_already_is_not_submitted(monkeypatch):
+def test_what_is_there_already_is_not_submitted(turned_clock):
     head = Head("Job with submission_id a already exists")
     head.ids.add("a")
-    jobs = jobs_of(head, monkeypatch)
+    jobs = jobs_of(head, turned_clock)
     assert not jobs.submit("a", ["true"], {})
     assert jobs.known()["a"].status == "failed", "it was stopped"
     with pytest.raises(JobServerError, match="already exists"):

@@ -16,6 +16,7 @@ from unite.config.recipes import recipe
 from unite.config.serialise import to_dict
 from unite.domains import build_domain
 from unite.models.unite import UNITE
+from unite.sampling import generate_job
 from unite.sampling.generate_job import (
     Drawing,
     GenerateArguments,
@@ -61,9 +62,9 @@ def test_command_writes_pngs_grid_and_npz(run_folder, tmp_path, root):
         assert grid.size[0] > grid.size[1] / 2
 
 
-def test_without_a_terminal_a_line_every_ten_seconds_tells_how_far_it_is(monkeypatch, capsys):
+def test_without_a_terminal_a_line_every_ten_seconds_tells_how_far_it_is(turned_clock, capsys):
     now = [0.0]
-    monkeypatch.setattr("unite.sampling.generate_job.time.monotonic", lambda: now[0])
+    turned_clock(generate_job, monotonic=lambda: now[0])
     with Drawing(1000) as drawing:
         for second in range(0, 30, 4):
             now[0] = float(second)

@@ -178,10 +178,10 @@ def test_measuring_leaves_the_global_generator_alone(monkeypatch) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_time_of_a_product_is_that_of_the_clock(monkeypatch) -> None:
+def test_the_time_of_a_product_is_that_of_the_clock(turned_clock, monkeypatch) -> None:
     clock = iter([10.0, 10.5])
     multiplied = []
-    monkeypatch.setattr(flops.time, "perf_counter", lambda: next(clock))
+    turned_clock(flops, perf_counter=lambda: next(clock))
     monkeypatch.setattr(flops.torch, "mm", lambda a, b: multiplied.append((a, b)))
     a, b = torch.ones(2, 2), torch.ones(2, 2)
     assert flops._seconds_of_product(a, b) == 0.5

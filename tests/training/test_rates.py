@@ -11,9 +11,9 @@ from unite.training import rates
 
 
 @pytest.fixture
-def clock(monkeypatch) -> SimpleNamespace:
+def clock(turned_clock) -> SimpleNamespace:
     clock = SimpleNamespace(now=100.0)
-    monkeypatch.setattr(rates.time, "monotonic", lambda: clock.now)
+    turned_clock(rates, monotonic=lambda: clock.now)
     return clock
 
 

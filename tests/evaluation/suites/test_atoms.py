@@ -22,6 +22,8 @@ from unite.training.parallelize import World
 from unite.training.runs import begin, open_run
 from unite.training.setup import Job, build_trainer
 
+ALIKE = ("unique_pct", "novel_pct", "novel_all_pct")
+
 
 def write_molecules(textbook_molecules, path, copies: int) -> None:
     cells = list(textbook_molecules.values()) * copies
@@ -187,3 +189,9 @@ def test_crystals_are_judged_beside_the_truth(tmp_path, textbook_crystals):
         assert rows[name].paper is not None
     assert "w1_num_elements" in rows
     assert rows["comp_pct"].card.versions["smact"]
+    if find_spec("pymatgen"):
+        assert rows["comp_pct"].card.versions["pymatgen"]
+        held_out = {name: rows[name].card.details.get("truth") for name in ALIKE if name in rows}
+        # All held-out crystals are in the training set, silicon in two cells.
+        assert held_out.get("novel_pct", 0) == 0
+        assert held_out.get("novel_all_pct") is None

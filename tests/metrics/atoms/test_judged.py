@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from unite.metrics.atoms.judged import (
+    alike_numbers,
     by_kind,
     chosen,
     crystal_distances,
@@ -86,3 +87,14 @@ def test_crystals_are_valid_by_structure_and_composition():
     shifted = {**judged, "density": judged["density"] + 1}
     found = crystal_distances(judged, shifted)
     assert found["w1_density"][::2] == (1.0, 2) and found["w1_num_elements"][0] == 0
+
+
+def test_groups_of_crystals_are_over_valid_ones_and_novel_groups_over_groups():
+    found = alike_numbers({"valid": 8, "groups": 4, "novel": 3, "novel_all": 1})
+    assert {name: number[0] for name, number in found.items()} == {
+        **{"unique_pct": 50.0, "novel_pct": 75.0, "novel_all_pct": 25.0}
+    }
+    assert [number[2] for number in found.values()] == [8, 4, 4]
+    assert math.isnan(
+        alike_numbers(dict.fromkeys(("valid", "groups", "novel", "novel_all"), 0))["novel_pct"][0]
+    )

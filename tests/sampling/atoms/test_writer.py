@@ -90,13 +90,24 @@ def test_another_request_is_refused_and_replaced_on_demand(tmp_path):
     assert not list(tmp_path.glob("part-*"))
 
 
-def test_a_sample_that_is_not_finite_is_named(tmp_path):
-    writer = writer_for(MoleculesConfig(), Store.open(tmp_path))
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        (MoleculesConfig(), "pos"),
+        (MoleculesConfig(), "logits"),
+        (CrystalsConfig(), "frac"),
+        (CrystalsConfig(), "lengths"),
+        (CrystalsConfig(), "angles"),
+    ],
+)
+def test_a_sample_with_any_number_that_is_not_finite_is_named(config, name, tmp_path):
+    writer = writer_for(config, Store.open(tmp_path))
     writer.claim(REQUEST, replace=False)
-    drawn = samples_of(MoleculesConfig(), [3, 4])
-    drawn.reconstruction["pos"][1, 0, 0] = torch.nan
+    drawn = samples_of(config, [3, 4])
+    drawn.reconstruction[name][1].view(-1)[0] = torch.nan
     with pytest.raises(ValueError, match="sample 8 is not finite"):
         writer.write([7, 8], drawn)
+    assert not list(tmp_path.glob("part-*"))
 
 
 def test_without_rdkit_the_sdf_is_missed_aloud(tmp_path, monkeypatch):

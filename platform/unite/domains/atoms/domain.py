@@ -200,6 +200,12 @@ class AtomsDomain(Domain):
         logits = F.one_hot(sample["types"], MAX_ELEMENTS).float()
         return {**{k: v for k, v in sample.items() if k != "types"}, "logits": logits}
 
+    def finite(self, reconstruction: Mapping[str, Tensor]) -> Tensor:
+        """True for each sample (B,) of a reconstruction whose every number is finite."""
+        names = ("logits", "pos", "frac", "lengths", "angles")
+        parts = [reconstruction[name].flatten(1) for name in names if name in reconstruction]
+        return torch.stack([part.isfinite().all(1) for part in parts]).all(0).cpu()
+
     def structures(
         self, reconstruction: Mapping[str, Tensor], mask_BK: Tensor | None = None
     ) -> list[Structure]:

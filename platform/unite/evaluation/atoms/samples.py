@@ -6,7 +6,6 @@ So they are drawn once, however often they are judged.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -59,7 +58,7 @@ class Samples(Drawing):
         for indices_B in torch.arange(chunk.start, chunk.stop).split(instruments.batch(len(chunk))):
             started = time.perf_counter()
             samples = self.draw(instruments, indices_B)
-            _check_finite(samples.reconstruction, indices_B)
+            _check_finite(domain.finite(samples.reconstruction), indices_B)
             structures = domain.structures(samples.reconstruction, samples.mask_BK)
             totals["cost"].update(samples, time.perf_counter() - started, instruments.machine)
             totals["atoms/"].update(**to_arrays(structures))
@@ -101,12 +100,9 @@ def from_arrays(arrays: Arrays) -> list[Structure]:
     return [Structure(**dict(zip(columns, row, strict=True))) for row in rows]
 
 
-def _check_finite(atoms: Mapping[str, torch.Tensor], indices_B: torch.Tensor) -> None:
-    for name in ("pos", "frac", "lengths", "angles"):
-        if name in atoms:
-            finite_B = atoms[name].flatten(1).isfinite().all(1).cpu()
-            if not finite_B.all():
-                raise MetricError(
-                    f"sample {indices_B[~finite_B][0].item()} is not finite: training has "
-                    "diverged. Evaluate an earlier checkpoint"
-                )
+def _check_finite(finite_B: torch.Tensor, indices_B: torch.Tensor) -> None:
+    if not finite_B.all():
+        raise MetricError(
+            f"sample {indices_B[~finite_B][0].item()} is not finite: training has diverged. "
+            "Evaluate an earlier checkpoint"
+        )

@@ -62,8 +62,13 @@ class TrueStructures(Task):
 def true_structures(data: Dataset, target: Target, rules: Rules) -> TrueStructures:
     """The task of a data set of a target."""
     config: Any = target.subject.config.domain
-    home = (Store.open(target.storage) / FOLDER).uri
+    home = references(target)
     return TrueStructures(total=data.num_rows, home=home, data=data, domain=config, rules=rules)
+
+
+def references(target: Target) -> str:
+    """Folder of what is made of true structures."""
+    return (Store.open(target.storage) / FOLDER).uri
 
 
 def known_data(target: Target) -> tuple[Dataset, ...]:

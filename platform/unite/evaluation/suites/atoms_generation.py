@@ -7,7 +7,7 @@ same routine on the true held-out structures. Distances of the truth are of its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, ClassVar, Self
 
@@ -15,13 +15,22 @@ import numpy as np
 import torch
 
 from unite.config.domains import AtomsConfig
+from unite.config.serialise import LATER
 from unite.domains import build_domain
-from unite.domains.atoms.verdicts.chemistry import POSE_COLUMNS
+from unite.domains.atoms.verdicts.chemistry import POSE_COLUMNS, versions
+from unite.domains.atoms.verdicts.crystals import smact_digest
 from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.atoms.alike import COMPARE, AlikeCrystals
 from unite.evaluation.atoms.rows import atoms_row
-from unite.evaluation.atoms.rules import PLAIN, Rules
+from unite.evaluation.atoms.rules import PLAIN, Rules, installed
 from unite.evaluation.atoms.samples import Samples
-from unite.evaluation.atoms.truth import TrueStructures, data_name, known_data, true_structures
+from unite.evaluation.atoms.truth import (
+    TrueStructures,
+    data_name,
+    known_data,
+    references,
+    true_structures,
+)
 from unite.evaluation.chunks import Chunk
 from unite.evaluation.drawing import Drawing
 from unite.evaluation.instruments import Instruments
@@ -31,6 +40,7 @@ from unite.evaluation.target import Target
 from unite.metrics.accumulator import Arrays, Stack, Totals
 from unite.metrics.atoms.judged import (
     Number,
+    alike_numbers,
     crystal_distances,
     crystal_rates,
     halves,
@@ -53,6 +63,8 @@ class Generation(Drawing):
     """The held-out structures."""
     known: tuple[TrueStructures, ...] = ()
     """Names of the training set and of all other splits; none without the packages for names."""
+    alike: tuple[AlikeCrystals, ...] = field(default=(), metadata=LATER)
+    """Groups of the drawn crystals and of the true ones; none without the package for them."""
     data_name: str = field(default="", compare=False)
     """Name of the data as tables have it."""
     missing: tuple[str, ...] = field(default=(), compare=False)
@@ -65,12 +77,14 @@ class Generation(Drawing):
         config: Any = target.subject.config.domain
         rules, missing = Rules.of(config, min(arguments.pose_samples, samples.total))
         names = known_data(target) if PLAIN in rules.tasks else ()
+        alike, without = _alike(samples, target) if config.periodic else ((), ())
         return cls(
             rules=rules,
             truth=true_structures(target.held_out, target, rules),
             known=tuple(true_structures(each, target, rules.names_alone) for each in names),
             data_name=data_name(target),
-            missing=missing,
+            alike=alike,
+            missing=(*missing, *without),
             **_shared_fields(samples),
         )
 
@@ -87,7 +101,8 @@ class Generation(Drawing):
     @property
     def versions(self) -> dict[str, str]:
         """Versions of the libraries, the noise and the chemistry packages."""
-        return super().versions | dict(self.rules.packages)
+        compared = dict(self.alike[0].packages) if self.alike else {}
+        return super().versions | dict(self.rules.packages) | compared
 
     @property
     def cost(self) -> float:
@@ -105,6 +120,8 @@ class Generation(Drawing):
         run(f"drawing {count(self.total, noun)}", work_items(self.samples))
         true = [item for task in (self.truth, *self.known) for item in work_items(task)]
         run(f"judging true {noun}s", true)
+        if self.alike:
+            run(f"comparing {noun}s", [item for task in self.alike for item in work_items(task)])
         return self
 
     def totals(self, label: str, device: torch.device | str = "cpu") -> Totals:
@@ -139,7 +156,12 @@ class Generation(Drawing):
         if self.rules.periodic:
             ours, others = halves(true, len(true["struct"]))
             truth = crystal_rates(true) | crystal_distances(ours, others)
-            return crystal_rates(judged) | crystal_distances(judged, true), truth
+            found = crystal_rates(judged) | crystal_distances(judged, true)
+            if self.alike:
+                drawn, held_out = (alike_numbers(task.counts()) for task in self.alike)
+                found, truth = found | drawn, truth | held_out
+                del truth["novel_all_pct"]  # the held-out ones are among all
+            return found, truth
         ours, others = halves(true, len(true["atoms"]))
         truth = molecule_rates(true, POSE_COLUMNS) | molecule_distances(ours, others)
         found = molecule_rates(judged, POSE_COLUMNS) | molecule_distances(judged, true)
@@ -166,6 +188,32 @@ class Generation(Drawing):
 def _shared_fields(drawing: Drawing) -> dict[str, Any]:
     """Fields that the drawing and its judgement have in common."""
     return {item.name: getattr(drawing, item.name) for item in fields(Samples)}
+
+
+def _alike(samples: Samples, target: Target) -> tuple[tuple[AlikeCrystals, ...], tuple[str, ...]]:
+    """Comparisons of drawn and of held-out crystals, and words on packages that are missing."""
+    there, missing = installed((COMPARE,))
+    if not there:
+        return (), missing
+    known = known_data(target)
+    packages = tuple(sorted((versions(there) | {"smact": smact_digest()}).items()))
+    domain: Any = target.subject.config.domain
+    drawn = AlikeCrystals(
+        total=samples.total,
+        home=samples.home,
+        source=samples,
+        known=known,
+        domain=domain,
+        packages=packages,
+    )
+    true = replace(
+        drawn,
+        total=target.held_out.num_rows,
+        home=references(target),
+        source=target.held_out,
+        known=known[:1],
+    )
+    return (drawn, true), ()
 
 
 def _names(judged: Arrays) -> list[str]:

@@ -82,6 +82,20 @@ def set_numbers(names: Sequence[str], train: set[str], every: set[str]) -> dict[
     return {name: (*percentage(hits, valid), valid) for name, hits in counts.items()}
 
 
+def alike_numbers(counts: Mapping[str, int]) -> dict[str, Number]:
+    """Uniqueness and novelty of crystals from the counts of `evaluation.atoms.alike`.
+
+    Groups over valid ones; groups that no training crystal, or none of any split, fits over all
+    groups: ADiT divides by them for crystals, and by the valid ones for molecules.
+    """
+    valid, groups = counts["valid"], counts["groups"]
+    return {
+        "unique_pct": (*percentage(groups, valid), valid),
+        "novel_pct": (*percentage(counts["novel"], groups), groups),
+        "novel_all_pct": (*percentage(counts["novel_all"], groups), groups),
+    }
+
+
 def molecule_distances(judged: Columns, data: Columns) -> dict[str, Number]:
     """Distances of bonds, angles, elements and rings to those of the data."""
     kinds = by_kind(data)

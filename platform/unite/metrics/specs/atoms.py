@@ -40,9 +40,11 @@ ROWS = (
     generation(key="valid_strict_pct", name="strictly valid", column="runs", judges=3,
                meaning="those of one fragment, without radicals or charges beyond one"),
     generation(key="unique_pct", name="unique", paper="uniqueness", column="tables",
-               meaning="distinct among the valid samples"),
+               meaning="distinct among the valid samples: molecules by name, crystals in groups of "
+               "StructureMatcher"),
     generation(key="novel_pct", name="novel", paper="novelty", column="tables",
-               meaning="distinct ones that are not in the training set, over the valid samples"),
+               meaning="distinct ones that are not in the training set, over the valid samples; of "
+               "crystals over the distinct ones"),
     generation(key="novel_all_pct", meaning="the same against all splits, as ADiT counts"),
     generation(key="struct_pct", name="structure valid", paper="structural validity",
                column="tables", meaning="crystals without atoms closer than 0.5 A or empty cells"),

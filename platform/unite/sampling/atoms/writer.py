@@ -72,10 +72,12 @@ class AtomsWriter:
 
     def write(self, indices: Sequence[int], samples: Samples) -> None:
         """One part a batch; ValueError names a sample that is not finite."""
-        drawn = self.domain.structures(samples.reconstruction, samples.mask_BK)
-        for index, structure in zip(indices, drawn, strict=True):
-            if not np.isfinite(structure.positions).all():
+        for index, finite in zip(
+            indices, self.domain.finite(samples.reconstruction).tolist(), strict=True
+        ):
+            if not finite:
                 raise ValueError(f"sample {index} is not finite: has training diverged?")
+        drawn = self.domain.structures(samples.reconstruction, samples.mask_BK)
         new = dict(zip(indices, drawn, strict=True))
         self.store.write(f"part-{min(indices)}.parquet", parquet(new, self._seeds(new)))
         self.structures |= new

@@ -104,6 +104,19 @@ def test_a_crystal_matches_its_supercell_and_itself_moved(textbook_crystals):
     assert TASKS["match_crystals"]({**other, "true": whole})["rms"] is None
 
 
+def test_crystals_are_alike_in_any_cell_and_not_in_another_structure(textbook_crystals):
+    needs("alike_crystals")
+    cells = {k: {n: np.array(v) for n, v in c.items()} for k, c in textbook_crystals.items()}
+    whole, primitive, salt = (
+        fields_of(Structure(positions=np.zeros((len(cells[n]["numbers"]), 3)), **cells[n]))
+        for n in ("Si", "Si primitive", "NaCl")
+    )
+    assert TASKS["alike_crystals"]({**whole, "true": primitive}) == {"alike": True}
+    as_cesium_chloride = {**salt, "frac": cells["CsCl"]["frac"].tolist(), "numbers": [11, 17]}
+    as_cesium_chloride["lengths"] = [3.4, 3.4, 3.4]
+    assert TASKS["alike_crystals"]({**salt, "true": as_cesium_chloride}) == {"alike": False}
+
+
 @pytest.mark.slow
 def test_posebusters_passes_methane_and_not_a_crowd(textbook_molecules):
     needs("posebusters")

@@ -1,5 +1,8 @@
 """Processes that hang, crash or raise cost their structure and nothing else."""
 
+import os
+import signal
+
 import pytest
 
 from unite.domains.atoms.verdicts import isolated
@@ -22,7 +25,17 @@ def mixed(fields):
         raise RuntimeError("no such atom")
     return double(fields)
 
-TASKS = {"double": double, "mixed": mixed}
+def pid(fields):
+    return {"pid": os.getpid()}
+
+def once(fields):
+    # Dies where it finds no file, as if somebody had killed it.
+    if not os.path.exists(fields["file"]):
+        open(fields["file"], "w").close()
+        os.kill(os.getpid(), 9)
+    return {"value": 7}
+
+TASKS = {"double": double, "mixed": mixed, "pid": pid, "once": once}
 """
 
 
@@ -54,3 +67,11 @@ def test_a_structure_that_hangs_or_crashes_is_an_error_and_the_next_one_is_not(m
         "RuntimeError: no such atom",
     ]
     assert errors(found) == {TIMEOUT: 1, CRASHED: 1, "RuntimeError: no such atom": 1}
+
+
+def test_a_process_that_is_killed_costs_no_verdict(module, tmp_path):
+    worker = isolated.Worker(5.0, module)
+    os.kill(worker.ask("pid", {})["pid"], signal.SIGKILL)
+    assert worker.ask("double", {"value": 4}) == {"value": 8}
+    assert worker.ask("once", {"file": str(tmp_path / "killed")}) == {"value": 7}
+    worker.close()

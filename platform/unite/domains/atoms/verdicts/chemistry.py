@@ -29,6 +29,7 @@ NEEDS = {
     "posebusters": ("rdkit", "posebusters"),
     "match_molecules": ("pymatgen", "openbabel-wheel"),
     "match_crystals": ("pymatgen",),
+    "alike_crystals": ("pymatgen",),
     "sdf": ("rdkit",),
 }
 """Task -> packages that it needs."""
@@ -137,15 +138,16 @@ def match_molecules(fields: Mapping[str, Any]) -> Verdict:
 def match_crystals(fields: Mapping[str, Any]) -> Verdict:
     """`rms` of pymatgen's StructureMatcher over (V / N)^(1/3); None = no match."""
     from pymatgen.analysis.structure_matcher import StructureMatcher
-    from pymatgen.core import Lattice
-    from pymatgen.core import Structure as Crystal
 
-    pair = []
-    for each in (fields, fields["true"]):
-        lattice = Lattice.from_parameters(*each["lengths"], *each["angles"])
-        pair.append(Crystal(lattice, each["numbers"], each["frac"]))
-    found = StructureMatcher(**MATCHER).get_rms_dist(*pair)
+    found = StructureMatcher(**MATCHER).get_rms_dist(*_crystals(fields))
     return {"rms": None if found is None else float(found[0])}
+
+
+def alike_crystals(fields: Mapping[str, Any]) -> Verdict:
+    """`alike`: True if StructureMatcher would put the second crystal into the first one's group."""
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    return {"alike": bool(StructureMatcher(**MATCHER).fit(*_crystals(fields)))}
 
 
 def sdf(fields: Mapping[str, Any]) -> Verdict:
@@ -171,6 +173,7 @@ TASKS: dict[str, Callable[[Mapping[str, Any]], Verdict]] = {
     "posebusters": posebusters,
     "match_molecules": match_molecules,
     "match_crystals": match_crystals,
+    "alike_crystals": alike_crystals,
     "sdf": sdf,
 }
 
@@ -189,6 +192,18 @@ def structure_of(fields: Mapping[str, Any]) -> Structure:
     cell = {name: np.array(fields[name], float) for name in names if name in fields}
     numbers = np.array(fields["numbers"], np.int64)
     return Structure(numbers=numbers, positions=np.array(fields["positions"], float), **cell)
+
+
+def _crystals(fields: Mapping[str, Any]) -> list[Any]:
+    """A structure and the one beside it as pymatgen's."""
+    from pymatgen.core import Lattice
+    from pymatgen.core import Structure as Crystal
+
+    pair = []
+    for each in (fields, fields["true"]):
+        lattice = Lattice.from_parameters(*each["lengths"], *each["angles"])
+        pair.append(Crystal(lattice, each["numbers"], each["frac"]))
+    return pair
 
 
 def _bonded(structure: Structure, tolerance: float) -> Any:

@@ -1,7 +1,7 @@
 """Chemistry in processes of its own, with a limit for each structure.
 
 Bond-order search can take forever on garbage, and compiled packages can crash: a worker that takes
-too long, or ends, is replaced, and its structure gets an `error`.
+too long, or ends twice, is replaced, and its structure gets an `error`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MODULE = "unite.domains.atoms.verdicts.chemistry"
 TIMEOUT = "timeout"
 """Error of a structure that took too long."""
 CRASHED = "the process ended"
-"""Error of a structure on which the worker died."""
+"""Error of a structure on which two workers died."""
 
 
 def verdicts(
@@ -76,7 +76,15 @@ class Worker:
         self._answered = False
 
     def ask(self, task: str, fields: Mapping[str, Any]) -> Verdict:
-        """The verdict on one structure, or its `error`."""
+        """The verdict on one structure, or its `error`.
+
+        A process that dies within its limit may have been killed by somebody: it is asked for a
+        second time, so that only a structure that ends two processes has an error.
+        """
+        verdict = self._ask(task, fields)
+        return self._ask(task, fields) if verdict == {"error": CRASHED} else verdict
+
+    def _ask(self, task: str, fields: Mapping[str, Any]) -> Verdict:
         process = self._process or self._start()
         assert process.stdin and process.stdout
         limit_s = self._limit_s if self._answered else max(START_S, self._limit_s)

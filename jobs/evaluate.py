@@ -42,12 +42,11 @@ def main() -> int:
     arguments = parse(
         kind or kinds.EvaluateArguments, args=words[1:] if kind else words, description=__doc__
     )
-    if isinstance(arguments, kinds.EvaluateArguments) and kind is None:
-        arguments = settle(arguments, default_storage())
-        record = record_of(arguments)
-        if lines := record and record.lines():
-            print("\n".join(lines))
-            return 0
+    arguments = settle(arguments, default_storage())
+    record = record_of(arguments)
+    if lines := record and record.lines():
+        print("\n".join(lines))
+        return 0
     # Imported here so that help, typing errors and finished work answer at once.
     from rich.console import Console
 

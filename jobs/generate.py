@@ -20,9 +20,17 @@ def main() -> None:
     """Parse and generate; the exit code is 0 on success, 2 for bad input, 130 on Ctrl-C."""
     from unite.config.flags import parse
     from unite.runs import default_storage
-    from unite.sampling.generate_job import GenerateArguments, generate
+    from unite.sampling.arguments import GenerateArguments
+    from unite.sampling.finished import record_of, settle
 
-    generate(parse(GenerateArguments, description=__doc__), default_storage())
+    arguments = settle(parse(GenerateArguments, description=__doc__), default_storage())
+    if told := record_of(arguments).lines():
+        print("\n".join(told))
+        return
+    # Imported here so that help, typing errors and finished work answer at once.
+    from unite.sampling.generate_job import generate
+
+    generate(arguments, default_storage())
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ SCRIPTS = [
 LEVELS = {
     "config": 0,
     "storage": 0,
+    "finished": 0,
     "network": 0,
     "content": 0,
     "words": 0,

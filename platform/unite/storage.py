@@ -169,6 +169,16 @@ class Store:
                 raise FileNotFoundError("there is no such file")
             return info.size
 
+    def stamps(self) -> dict[str, tuple[int, int]]:
+        """Bytes and time (ns since 1970) of files below a folder by name, of a file by ""."""
+        base = self.path()
+        below = pafs.FileSelector(base, recursive=True, allow_not_found=True)
+        what = [base] if self.is_file() else below
+        with self._naming("list", ""):
+            infos = self._in_time(lambda: self.filesystem.get_file_info(what))
+        files = {i.path[len(base) :].lstrip("/"): i for i in infos if i.type == pafs.FileType.File}
+        return {name: (files[name].size, files[name].mtime_ns or 0) for name in sorted(files)}
+
     def read(self, name: str = "") -> bytes:
         """The whole file, or StorageError naming it."""
         with self._naming("read", name), self.filesystem.open_input_file(self.path(name)) as file:

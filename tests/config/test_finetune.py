@@ -143,12 +143,22 @@ def test_warnings():
             {"discriminator__augment_probability": 0.0, "discriminator__augment_shift": 0.2},
             "discriminator.augment_shift",
         ),
+        (
+            {"loss__perceptual__weight": 0.0, "loss__perceptual__input_range": "0..1"},
+            "loss.perceptual.input_range",
+        ),
+        (
+            {"reconstruction_noise__probability": 0.0, "reconstruction_noise__sigma": 0.3},
+            "reconstruction_noise.sigma",
+        ),
+        ({"tracking__enabled": False, "tracking__experiment": "b"}, "tracking.experiment"),
     ],
 )
 def test_options_without_effect_are_refused(changes, flag):
     with pytest.raises(ValueError, match=rf"--{flag} needs"):
-        require_finetune_effect(small(**changes), "small")
+        require_finetune_effect(small(**changes), small())
 
 
 def test_what_the_recipe_says_is_never_refused():
-    require_finetune_effect(small(adversarial__weight=0.0), "small")
+    control = small(adversarial__weight=0.0)
+    require_finetune_effect(control, control)

@@ -1,6 +1,13 @@
 import pytest
 
-from unite.evaluation.arguments import EvaluateArguments, check, chosen_suites
+from unite.evaluation.arguments import (
+    EvaluateArguments,
+    FitArguments,
+    ReferenceArguments,
+    check,
+    check_data,
+    chosen_suites,
+)
 from unite.evaluation.suites import all_suites
 
 
@@ -35,6 +42,8 @@ def test_an_unknown_suite_is_named_with_the_nearest():
         ({"num_workers": 0, "use_gpu": True}, "--use-gpu True has no effect with --num-workers 0"),
         ({"num_workers": 0, "wait_s": 5.0}, "--wait-s 5.0 has no effect with --num-workers 0"),
         ({"num_samples": -1}, "--num-samples must not be negative"),
+        ({"num_workers": -1}, "--num-workers must not be negative"),
+        ({"wait_s": -1.0}, "--wait-s must not be negative"),
         ({"analysis_images": 0}, "--analysis-images must be at least 1"),
         ({"entropy_bins": 1}, "--entropy-bins must be at least 2"),
     ],
@@ -42,3 +51,19 @@ def test_an_unknown_suite_is_named_with_the_nearest():
 def test_what_cannot_be_is_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         check(EvaluateArguments(**changes))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (FitArguments(data="d", weights="w"), "--weights w has no effect on fitting"),
+        (FitArguments(data="d", images=-1), "--images must not be negative"),
+        (FitArguments(data="d", num_workers=0, use_gpu=True), "--use-gpu True has no effect"),
+        (ReferenceArguments(data="d", num_workers=0, wait_s=1.0), "--wait-s 1.0 has no effect"),
+        (ReferenceArguments(data="d", size=-8), "--size must not be negative"),
+        (ReferenceArguments(data="d", channels=2), "--channels 2 must be 3"),
+    ],
+)
+def test_what_no_data_set_can_have_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        check_data(arguments)

@@ -15,6 +15,7 @@ from unite.drivers.curve import main, prepare_all
 from unite.evaluation.arguments import CurveArguments
 from unite.evaluation.card import MetricCard
 from unite.evaluation.curve import CURVE_FILE, draw, points_of
+from unite.evaluation.finished import record_of, settle
 from unite.evaluation.results import Outcome, Row, write_outcomes
 from unite.storage import Store
 from unite.tracking import NullTracker
@@ -77,6 +78,11 @@ def test_the_command_measures_every_checkpoint_and_draws(run):
     lines = console.file.getvalue().splitlines()
     assert [line.split()[0] for line in lines if line.lstrip().startswith(("32 ", "64 ", "96 "))]
     assert "3 checkpoints are kept (checkpoint.keep_last = 3" in console.file.getvalue()
+
+    *told, _ = record_of(settle(wanted, storage)).lines()
+    assert told == lines
+    (run / CURVE_FILE).write_bytes(b"another")
+    assert record_of(settle(wanted, storage)).lines() is None
 
     shutil.rmtree(run / "checkpoints" / f"{32:012d}")
     again = Console(width=80, file=io.StringIO())

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -17,10 +16,17 @@ from unite import tracking
 from unite.checkpoints.layout import MARKER, checkpoint_digest, folder_of
 from unite.drivers import evaluate as driver
 from unite.evaluation import finished
-from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.arguments import (
+    CompareArguments,
+    CurveArguments,
+    EvaluateArguments,
+    FitArguments,
+    ReferenceArguments,
+    SampleArguments,
+    Table4Arguments,
+)
 from unite.evaluation.card import MetricCard
 from unite.evaluation.finished import FOLDER, record_of, settle
-from unite.evaluation.report import print_table, table_lines
 from unite.evaluation.request import REPORT_FILE, open_evaluation
 from unite.evaluation.results import Outcome, Row
 from unite.runs import EVALUATIONS, RESULTS_FILE
@@ -28,6 +34,7 @@ from unite.storage import Store
 
 LINES = ["metric  value", "norm_mb  0.5"]
 QUIET = Console(quiet=True)
+BUILTIN = "builtin:digits"
 ASKED = EvaluateArguments(suite=("entropy",), num_workers=0)
 
 
@@ -59,19 +66,24 @@ def record(storage, **changes):
     return record_of(settle(replace(ASKED, **changes), storage))
 
 
+def keep(kept):
+    """Keep LINES as the driver does."""
+    kept.keep(LINES, [kept.folder / RESULTS_FILE], kept.folder)
+
+
 def test_the_same_command_finds_its_lines(run, storage):
     assert record(storage).lines() is None
-    record(storage).keep(LINES)
+    keep(record(storage))
     *lines, last = record(storage).lines()
     assert lines == LINES
     assert "finished at " in last and "nothing to do" in last
-    assert last.endswith(f"To measure again, delete {record(storage).home}")
-    assert record(storage).home.uri == open_evaluation(ASKED, storage).home.uri
+    assert last.endswith(f"To do it again, delete {record(storage).folder}")
+    assert record(storage).folder.uri == open_evaluation(ASKED, storage).home.uri
 
 
 @pytest.mark.parametrize("name", ["latest", "tiny", "{run}", "{run}/checkpoints/000000000256"])
 def test_every_name_of_the_checkpoint_finds_it(run, storage, name):
-    record(storage).keep(LINES)
+    keep(record(storage))
     named = replace(ASKED, run=name.format(run=run), storage=storage)
     assert record_of(settle(named, "elsewhere")).lines()
 
@@ -90,13 +102,13 @@ def test_every_name_of_the_checkpoint_finds_it(run, storage, name):
 )
 def test_another_command_does_not(run, storage, changes, monkeypatch):
     monkeypatch.chdir(storage)
-    record(storage).keep(LINES)
+    keep(record(storage))
     assert record(storage, **changes).lines() is None
     assert record(storage).lines()
 
 
 def test_a_new_checkpoint_ends_it(run, storage):
-    record(storage).keep(LINES)
+    keep(record(storage))
     folder = folder_of(run, 512)
     for name in ("state.json", MARKER):
         folder.write(name, folder_of(run, 256).read(name) + b" ")
@@ -111,7 +123,7 @@ def rewrite(place: str, data: bytes):
 
 
 def other_results(storage):
-    home = record(storage).home
+    home = record(storage).folder
     home.write(RESULTS_FILE, home.read(RESULTS_FILE).replace(b"outcomes", b"outc0mes"))
 
 
@@ -119,7 +131,7 @@ def other_results(storage):
     "change",
     [
         other_results,
-        lambda storage: record(storage).home.delete(RESULTS_FILE),
+        lambda storage: record(storage).folder.delete(RESULTS_FILE),
         lambda storage: Store.open(storage).delete("data/digits/manifest.json"),
         rewrite("data/digits/eval-00001-of-00002.parquet", b"more"),
         rewrite("tiny/run.json", b'{"mlflow_uri": "http://there", "mlflow_run_id": "1"}'),
@@ -127,7 +139,7 @@ def other_results(storage):
     ids=["other results", "no results", "manifest", "shards", "tracked now"],
 )
 def test_what_the_answer_follows_from_ends_it(run, storage, change):
-    record(storage).keep(LINES)
+    keep(record(storage))
     assert record(storage).lines()
     change(storage)
     assert record(storage).lines() is None
@@ -140,7 +152,7 @@ def test_a_new_file_of_weights_ends_it_for_those_who_read_it(
     monkeypatch.setenv("UNITE_WEIGHTS", str(tmp_path / "configured"))
     readers = {"suite": ("reconstruction", "entropy")}
     for asked in ({}, readers):
-        record(storage, **asked).keep(LINES)
+        keep(record(storage, **asked))
     Store.open(tmp_path).write(f"{place}/notes.txt", b"of no use")
     assert record(storage, **readers).lines()
     Store.open(tmp_path).write(f"{place}/vgg16-397923af.pth", b"weights")
@@ -155,7 +167,7 @@ def test_what_was_named_ends_it_when_its_content_changes(run, storage, tmp_path,
     name = "given" if option == "reference" else "given/weights.safetensors"
     Store.open(tmp_path).write(name, b"a")
     asked = {"suite": ("generation",), **changes}
-    record(storage, **asked).keep(LINES)
+    keep(record(storage, **asked))
     assert record(storage, **asked).lines()
     Store.open(tmp_path).write(name, b"b")
     assert record(storage, **asked).lines() is None
@@ -166,22 +178,22 @@ def test_other_code_and_other_libraries_end_it(run, storage, tmp_path, monkeypat
     for code in (b"a = 1", b"a = 2"):
         Store.open(tmp_path).write("code/room/module.py", code)
         assert record(storage).lines() is None
-        record(storage).keep(LINES)
+        keep(record(storage))
         assert record(storage).lines()
     monkeypatch.setattr(finished, "library_versions", lambda: {"torch": "9"})
     assert record(storage).lines() is None
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b"\xff", b'{"lines": 3, "results": ""}'])
+@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b"\xff", b'{"lines": 3, "key": ""}'])
 def test_a_damaged_record_is_ignored(run, storage, content):
     kept = record(storage)
-    kept.keep(LINES)
-    kept.home.write(kept.file, content)
+    keep(kept)
+    kept.folder.write(kept.file, content)
     assert kept.lines() is None
 
 
 def test_what_has_no_run_keeps_no_record(run, storage, tmp_path):
-    assert record_of(settle(EvaluateArguments(recipe="smoke"), storage)) is None
+    assert record_of(settle(CompareArguments(a="a", b="b"), storage)) is None
     assert record_of(settle(EvaluateArguments(push="there"), storage)) is None
     Store.open(tmp_path).write("export/model.safetensors", b"")
     assert record(storage, run=str(tmp_path / "export")) is None
@@ -205,7 +217,7 @@ def outcomes(monkeypatch):
 
 
 def kept_of(storage):
-    return (record(storage).home / FOLDER).list()
+    return (record(storage).folder / FOLDER).list()
 
 
 def test_the_driver_keeps_what_it_prints(run, storage, outcomes):
@@ -235,31 +247,65 @@ def test_only_what_was_delivered_is_finished(
     assert len(kept_of(storage)) == records
 
 
-def test_the_kept_table_is_the_printed_one(outcomes):
-    console = Console(file=io.StringIO(), width=60, force_terminal=True, color_system="truecolor")
-    print_table(outcomes, console)
-    printed = console.file.getvalue()
-    assert "\x1b[1m" in printed
-    assert table_lines(outcomes, 60) == re.sub(r"\x1b\[\d+m", "", printed).splitlines()
-
-
-def test_the_command_loads_nothing_heavy(run, storage, root):
-    record(storage).keep(LINES)
-    words = ["jobs/evaluate.py", "--num-workers", "0", "--suite", "entropy"]
+def typed(storage, root, *words):
+    """A command as typed, with the heavy modules that it has imported on its last line."""
     script = (
-        f"import runpy, sys; sys.argv = {words!r}\n"
+        f"import runpy, sys; sys.argv = {list(words)!r}\n"
         "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
         "except SystemExit as end: print('END', end.code)\n"
         "heavy = {'torch', 'ray', 'mlflow', 'pandas', 'scipy', 'sklearn', 'matplotlib'}\n"
         "print('HEAVY', sorted(heavy & set(sys.modules)))"
     )
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, "-c", script],
         cwd=root,
         env={**os.environ, "UNITE_STORAGE": storage},
         capture_output=True,
         text=True,
     )
+
+
+COMMANDS = {
+    "suites": (ASKED, ("--num-workers", "0", "--suite", "entropy")),
+    "table4": (Table4Arguments(num_samples=20), ("table4", "--num-samples", "20")),
+    "curve": (CurveArguments(num_samples=20), ("curve", "--num-samples", "20")),
+    "recipe": (EvaluateArguments(recipe="smoke"), ("--recipe", "smoke")),
+    "fit-extractor": (
+        FitArguments(data=BUILTIN, seed=3),
+        ("fit-extractor", "--data", BUILTIN, "--seed", "3"),
+    ),
+    "reference": (ReferenceArguments(data=BUILTIN), ("reference", "--data", BUILTIN)),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), COMMANDS.values(), ids=COMMANDS)
+def test_the_command_loads_nothing_heavy(run, storage, root, arguments, words):
+    kept = record_of(settle(arguments, storage))
+    kept.keep(LINES, [run / "config.json"], run)
+    done = typed(storage, root, "jobs/evaluate.py", *words)
     assert "END 0" in done.stdout and "HEAVY []" in done.stdout, done.stdout + done.stderr
     assert done.stdout.startswith("\n".join(LINES)) and "nothing to do" in done.stdout
-    assert done.stderr.count("latest is tiny") == 1
+    assert done.stderr.count("latest is tiny") == isinstance(arguments, SampleArguments) - bool(
+        getattr(arguments, "recipe", "")
+    )
+
+
+@pytest.mark.parametrize("arguments", [each for each, _ in COMMANDS.values()], ids=COMMANDS)
+def test_every_option_of_every_command_makes_another_record(run, storage, arguments):
+    known = record_of(settle(arguments, storage)).key
+    other = {"num_samples": 21, "images": 7, "size": 4, "seed": 9}
+    for name, value in other.items():
+        if hasattr(arguments, name) and arguments is not ASKED:
+            changed = replace(arguments, **{name: value})
+            if isinstance(changed, EvaluateArguments) and changed.recipe and name == "num_samples":
+                continue
+            assert record_of(settle(changed, storage)).key != known, name
+
+
+def test_a_curve_ends_with_the_set_of_checkpoints_and_others_with_theirs_alone(run, storage):
+    curve = record_of(settle(CurveArguments(num_samples=20), storage)).key
+    table = record_of(settle(Table4Arguments(num_samples=20), storage)).key
+    assert curve != table
+    folder_of(run, 128).delete()
+    assert record_of(settle(CurveArguments(num_samples=20), storage)).key != curve
+    assert record_of(settle(Table4Arguments(num_samples=20), storage)).key == table

@@ -8,6 +8,7 @@ from rich.console import Console
 from unite.drivers.table4 import main
 from unite.evaluation.arguments import Table4Arguments
 from unite.evaluation.card import MetricCard
+from unite.evaluation.finished import record_of, settle
 from unite.evaluation.results import Outcome, Row, read_outcomes
 from unite.evaluation.table4 import NOTE, PROTOCOLS, markdown, request_of, row_of, table
 from unite.paper import TABLES
@@ -72,6 +73,9 @@ def test_the_command_measures_keeps_and_prints_all_four(storage, monkeypatch):
     (file,) = (storage / "tiny" / "evaluations").glob("*/table4/results.json")
     outcomes = read_outcomes(Store.open(file.parent))
     assert [o.suite for o in outcomes] == [each.suite for each in PROTOCOLS]
+
+    *told, _ = record_of(settle(wanted, str(storage))).lines()
+    assert told == printed.splitlines()
 
     monkeypatch.setattr("unite.evaluation.drawing.draw", None)  # all is there
     assert main(wanted, str(storage), console) == 0

@@ -1,6 +1,7 @@
 """Mutants of the rooms that compute: a fixed random sample, each against the tests that reach it.
 
-    make mutants                 an hour or two on two cores; interrupted, it goes on where it was
+    make mutants                 an hour or two on two cores; interrupted, it goes on where it was,
+                                 and survivors run again, against the tests of now
     make mutants ARGS="--num 50" fewer of them; ARGS=--report prints what is known
 
 mutmut (pyproject.toml, [tool.mutmut]) changes one expression at a time in a copy of the tree, and
@@ -30,6 +31,9 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_EFFECT = {"strict", "device", "non_blocking", "map_location", "dtype"}
 """Keywords that guard what never happens, or choose what a CPU and float32 inputs choose alone."""
+
+OPEN = {"survived", "no tests"}
+"""Verdicts that a new test may change: such a mutant runs again."""
 
 MUTMUT_DOT = "\u01c1"
 """Stands between class and method in mutmut's names."""
@@ -72,6 +76,13 @@ def exit_codes(file: Path) -> dict[str, int | None]:
     data = SourceFileMutationData(path=file)
     data.load()
     return data.exit_code_by_key
+
+
+def verdict(name: str, file: Path) -> str:
+    """mutmut's word for what came of a mutant."""
+    from mutmut.stats import status_by_exit_code
+
+    return status_by_exit_code[exit_codes(file)[name]]
 
 
 def chosen(mutants: dict[str, Path], num: int) -> list[str]:
@@ -142,14 +153,12 @@ def title(name: str) -> str:
 
 def report(sample: list[str], mutants: dict[str, Path]) -> int:
     """Prints killed and survived by room, and each survivor; the number without an excuse."""
-    from mutmut.stats import status_by_exit_code
-
     excuses = yaml.safe_load(Path(__file__).with_name("survivors.yaml").read_text())
     rooms: dict[str, Counter[str]] = {}
     alive: list[str] = []
     for name in sample:
-        status = status_by_exit_code[exit_codes(mutants[name])[name]]
-        if status in ("survived", "no tests"):
+        status = verdict(name, mutants[name])
+        if status in OPEN:
             text = f"{title(name)}: {change(*functions(name, mutants[name]))}"
             status = "equivalent" if text in excuses else status
             alive += [] if text in excuses else [f"  {text!r}:"]
@@ -167,6 +176,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="run a sample of mutants against their tests")
     parser.add_argument("--num", type=int, default=300)
     parser.add_argument("--place", type=Path, default=Path(tempfile.gettempdir()) / "unite-mutants")
+    parser.add_argument("--processes", type=int, default=None, help="default: one for each core")
     parser.add_argument("--report", action="store_true", help="print what is known, run nothing")
     arguments = parser.parse_args()
     arguments.place.mkdir(parents=True, exist_ok=True)
@@ -175,7 +185,7 @@ def main() -> None:
     os.chdir(arguments.place)
     mutants = make_mutants()
     sample = chosen(mutants, arguments.num)
-    todo = [name for name in sample if exit_codes(mutants[name])[name] is None]
+    todo = [name for name in sample if verdict(name, mutants[name]) in {"not checked", *OPEN}]
     if todo and not arguments.report:
         print(f"{len(sample)} of {len(mutants)} mutants chosen, {len(todo)} to run")
         from mutmut.__main__ import _run
@@ -183,7 +193,7 @@ def main() -> None:
 
         # mutmut would run all tests a second time: those that it timed have just been green.
         ForkRunner.run_clean_tests = lambda self, tests: 0  # type: ignore[method-assign]
-        _run(todo, None)
+        _run(todo, arguments.processes)
     sys.exit(report(sample, mutants) > 0)
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from unite.config.effects import without_effect
 from unite.config.finetune import (
     SECTIONS,
     DiscriminatorConfig,
     FinetuneRunConfig,
     as_trained,
-    finetune_recipe,
 )
 from unite.config.serialise import diff, flatten
 from unite.config.validate import LPIPS_SMALLEST_SIDE, validate
@@ -123,10 +123,10 @@ def finetune_warnings(config: FinetuneRunConfig, *, num_steps: int) -> list[str]
     return found
 
 
-def require_finetune_effect(config: FinetuneRunConfig, recipe: str) -> None:
-    """ValueError for options that were changed from the recipe's and do nothing."""
-    changed = {name for name, _, _ in diff(finetune_recipe(recipe, config), config)}
-    needed = {}
+def require_finetune_effect(config: FinetuneRunConfig, base: FinetuneRunConfig) -> None:
+    """ValueError for options that were changed from `base`, recipe and parent, and do nothing."""
+    changed = {name for name, _, _ in diff(base, config)}
+    needed = without_effect(flatten(config), changed)
     if config.adversarial.weight == 0:
         names = [f"adversarial.{name}" for name in WITHOUT_ADVERSARY] + ["adversarial.lecam"]
         names += [f"discriminator.{name}" for name in vars(DiscriminatorConfig())]

@@ -11,9 +11,10 @@ from unite import tracking
 from unite.config.effects import refuse_changed
 from unite.config.schema import CheckpointConfig
 from unite.domains import build_domain
-from unite.drivers.delivery import run_handle, untracked
+from unite.drivers.delivery import nothing_to_send, run_handle, untracked
 from unite.drivers.evaluate import track, training_history
 from unite.drivers.session import session
+from unite.drivers.told import kept
 from unite.evaluation.arguments import CurveArguments
 from unite.evaluation.columns import print_columns
 from unite.evaluation.curve import (
@@ -24,10 +25,11 @@ from unite.evaluation.curve import (
     drawn,
     points_of,
 )
+from unite.evaluation.finished import record_of
 from unite.evaluation.request import Evaluation, compute, conclude, open_evaluation
-from unite.evaluation.results import Outcome, Row
+from unite.evaluation.results import RESULTS_FILE, Outcome, Row
 from unite.metrics.specs import number, shown_name
-from unite.runs import read_metrics, resolve_run, run_of
+from unite.runs import EVALUATIONS, read_metrics, resolve_run, run_of
 from unite.storage import Store
 from unite.words import count
 
@@ -37,23 +39,34 @@ def main(arguments: CurveArguments, storage: str, console: Console) -> int:
     evaluations = prepare_all(arguments, storage)
     run = evaluations[-1].target.run
     assert run is not None
-    lines = [each.title for each in evaluations]
-    for line in (*lines, *evaluations[-1].notices, _kept(evaluations)):
-        console.print(line, soft_wrap=True, markup=False)
-    newest: list[Row] = []
+    record = record_of(replace(arguments, run=evaluations[-1].target.subject.uri))
     try:
-        with session(evaluations[0].arguments) as work:
-            for each in evaluations:
-                outcomes = conclude(compute(each, work), training_history(each.target))
-                newest = drawn([row for outcome in outcomes for row in outcome.rows])
-                _send(each, outcomes, newest, console)
+        with kept(record, console) as whole:
+            titles = [each.title for each in evaluations]
+            for line in (*titles, *evaluations[-1].notices, _kept(evaluations)):
+                console.print(line, soft_wrap=True, markup=False)
+            newest = _measure(evaluations, console)
+            points = points_of(run, newest)
+            run.write(CURVE_FILE, draw(read_metrics(run), points))
+            _print(points, _noun(evaluations[-1]), console)
+            console.print(f"curves: {run / CURVE_FILE}", soft_wrap=True, markup=False)
+            if nothing_to_send(evaluations[-1].target, wanted=arguments.track):
+                results = [each.home / RESULTS_FILE for each in evaluations]
+                whole([run / CURVE_FILE, *results], run / EVALUATIONS)
     except tracking.TrackingError as error:
         return untracked(error)
-    points = points_of(run, newest)
-    run.write(CURVE_FILE, draw(read_metrics(run), points))
-    _print(points, _noun(evaluations[-1]), console)
-    console.print(f"curves: {run / CURVE_FILE}", soft_wrap=True, markup=False)
     return 0
+
+
+def _measure(evaluations: Sequence[Evaluation], console: Console) -> list[Row]:
+    """Measure every checkpoint and send its results; the distances of the newest one."""
+    newest: list[Row] = []
+    with session(evaluations[0].arguments) as work:
+        for each in evaluations:
+            outcomes = conclude(compute(each, work), training_history(each.target))
+            newest = drawn([row for outcome in outcomes for row in outcome.rows])
+            _send(each, outcomes, newest, console)
+    return newest
 
 
 def prepare_all(arguments: CurveArguments, storage: str) -> list[Evaluation]:

@@ -12,10 +12,11 @@ from unite import tracking
 from unite.drivers.delivery import nothing_to_send, run_handle, send, untracked
 from unite.drivers.rates import logged
 from unite.drivers.session import session
+from unite.drivers.told import kept
 from unite.evaluation.arguments import CompareArguments, EvaluateArguments
 from unite.evaluation.compare import check_comparisons, comparisons_of, print_comparisons, read_rows
-from unite.evaluation.finished import record_of
-from unite.evaluation.report import print_table, table_lines
+from unite.evaluation.finished import record_of, settle
+from unite.evaluation.report import print_table
 from unite.evaluation.request import (
     Evaluation,
     compute,
@@ -24,7 +25,7 @@ from unite.evaluation.request import (
     report_files,
     write_report,
 )
-from unite.evaluation.results import Outcome
+from unite.evaluation.results import RESULTS_FILE, Outcome
 from unite.evaluation.suite import History
 from unite.evaluation.target import Target
 from unite.evaluation.untrained import evaluate_untrained, suites_of_recipe
@@ -57,14 +58,14 @@ def _evaluate_run(evaluation: Evaluation, console: Console) -> None:
     """
     target, wanted = evaluation.target, evaluation.arguments.track
     record = record_of(replace(evaluation.arguments, run=target.subject.uri))
-    _print([evaluation.title, *evaluation.notices], console)
-    outcomes = evaluate(evaluation)
-    print_table(outcomes, console)
-    where = f"cards, pictures and this table: {evaluation.home}"
-    _print([where], console)
-    _print([sent := track(evaluation, outcomes)], console)
-    if record and nothing_to_send(target, wanted=wanted):
-        record.keep([evaluation.title, *table_lines(outcomes, console.width), where, sent])
+    with kept(record, console) as whole:
+        _print([evaluation.title, *evaluation.notices], console)
+        outcomes = evaluate(evaluation)
+        print_table(outcomes, console)
+        _print([f"cards, pictures and this table: {evaluation.home}"], console)
+        _print([track(evaluation, outcomes)], console)
+        if nothing_to_send(target, wanted=wanted):
+            whole([evaluation.home / RESULTS_FILE], evaluation.home)
 
 
 def _print(lines: Sequence[str], console: Console) -> None:
@@ -76,14 +77,16 @@ def _evaluate_recipe(arguments: EvaluateArguments, storage: str, console: Consol
     """Measure an untrained model of a recipe here, without Ray; print and keep the numbers."""
     suites = suites_of_recipe(arguments, storage)
     names = ", ".join(suite.suite for suite in suites)
-    console.print(f"{arguments.recipe}, untrained, seed {arguments.seed}: {names}")
-    outcomes = evaluate_untrained(suites)
-    for suite, outcome in zip(suites, outcomes, strict=True):
-        outcome.save(suite.folder)
-    print_table(outcomes, console)
-    home = Store.open(suites[0].home)
-    write_report(home, outcomes)
-    console.print(f"cards, pictures and this table: {home}", soft_wrap=True)
+    with kept(record_of(settle(arguments, storage)), console) as whole:
+        console.print(f"{arguments.recipe}, untrained, seed {arguments.seed}: {names}")
+        outcomes = evaluate_untrained(suites)
+        for suite, outcome in zip(suites, outcomes, strict=True):
+            outcome.save(suite.folder)
+        print_table(outcomes, console)
+        home = Store.open(suites[0].home)
+        write_report(home, outcomes)
+        console.print(f"cards, pictures and this table: {home}", soft_wrap=True)
+        whole([home / RESULTS_FILE], home)
 
 
 def compare(arguments: CompareArguments, console: Console) -> None:

@@ -7,8 +7,10 @@ from rich.console import Console
 from unite.config.schema import ImagesConfig
 from unite.domains.columns import IMAGES
 from unite.drivers.session import session
+from unite.drivers.told import kept
 from unite.evaluation.arguments import DataArguments, FitArguments, ReferenceArguments
 from unite.evaluation.dataset import Dataset, data_folder
+from unite.evaluation.finished import record_of, settle
 from unite.evaluation.images.fitting import FitTask, default_options
 from unite.evaluation.images.preparation import Extractors, check_reference
 from unite.evaluation.images.reading import images_of
@@ -34,9 +36,18 @@ def fit_extractor(arguments: FitArguments, storage: str, console: Console) -> Sm
         options=options or default_options(data.num_rows, images),
     )
     _check_place(task.out)
-    console.print(task.title, soft_wrap=True)
-    with session(arguments) as run:
-        run(task.title, work_items(task))
+    with kept(record_of(settle(arguments, storage)), console) as whole:
+        console.print(task.title, soft_wrap=True)
+        with session(arguments) as run:
+            run(task.title, work_items(task))
+        extractor = _fitted(task, data)
+        console.print(_told(task, extractor), soft_wrap=True)
+        whole([Store.open(task.out)], Store.open(task.out))
+    return extractor
+
+
+def _fitted(task: FitTask, data: Dataset) -> SmallExtractor:
+    """The extractor in the task's folder; MetricError when it was fitted otherwise."""
     extractor = SmallExtractor.load(task.out)
     card = extractor.card
     asked = (task.name, task.seed, task.options, data.digest)
@@ -47,36 +58,42 @@ def fit_extractor(arguments: FitArguments, storage: str, console: Console) -> Sm
             "name "
             "another folder with --out, or delete that one"
         )
-    console.print(
+    return extractor
+
+
+def _told(task: FitTask, extractor: SmallExtractor) -> str:
+    """The extractor, and how to use it."""
+    card = extractor.card
+    return (
         f"{task.out}: {card.name}, reads {card.accuracy:.1%} of "
         f"{count(card.num_held_out, 'image')} that it "
         f"was not fitted on, {count(card.num_classes, 'class', 'classes')}, digest "
         f"{card.digest[:12]}\n"
         f"evaluate.py: --extractor {task.out}\n"
         "torch-fidelity, in a process of yours: feature_extractor=register_extractor("
-        f"SmallExtractor.load({task.out!r})), from unite.evaluation.images.torch_fidelity",
-        soft_wrap=True,
+        f"SmallExtractor.load({task.out!r})), from unite.evaluation.images.torch_fidelity"
     )
-    return extractor
 
 
 def make_reference(arguments: ReferenceArguments, storage: str, console: Console) -> Reference:
     """Build the reference statistics of a data set, unless they are there already."""
     data, images, storage = _open(arguments, storage)
     asked = Extractors.of((arguments.extractor,), data, images, storage, arguments.weights)
-    for remark in asked.remarks:
-        console.print(remark, soft_wrap=True, markup=False)
     if arguments.out:
         _check_place(arguments.out)
-    with session(arguments) as run:
-        source = asked.prepared(run)[0]
-        file = asked.reference(source, run, out=arguments.out)
-    reference = check_reference(file, source, data)
-    console.print(
-        f"{file}: {count(reference.num, 'image')} of {data.uri}, {reference.mu_F.size} features of "
-        f"{reference.extractor.name}, digest {reference.digest}",
-        soft_wrap=True,
-    )
+    with kept(record_of(settle(arguments, storage)), console) as whole:
+        for remark in asked.remarks:
+            console.print(remark, soft_wrap=True, markup=False)
+        with session(arguments) as run:
+            source = asked.prepared(run)[0]
+            file = asked.reference(source, run, out=arguments.out)
+        reference = check_reference(file, source, data)
+        console.print(
+            f"{file}: {count(reference.num, 'image')} of {data.uri}, {reference.mu_F.size} "
+            f"features of {reference.extractor.name}, digest {reference.digest}",
+            soft_wrap=True,
+        )
+        whole([Store.open(file)], Store.open(file))
     return reference
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from rich.console import Console
 
 from unite import tracking
-from unite.drivers.delivery import send, untracked
+from unite.drivers.delivery import nothing_to_send, send, untracked
 from unite.drivers.session import session
+from unite.drivers.told import kept
 from unite.evaluation.arguments import Table4Arguments
 from unite.evaluation.columns import print_columns
+from unite.evaluation.finished import record_of
 from unite.evaluation.request import Evaluation, combine, open_evaluation
 from unite.evaluation.results import RESULTS_FILE, Outcome, write_outcomes
 from unite.evaluation.suite import work_items
@@ -31,23 +34,31 @@ def main(arguments: Table4Arguments, storage: str, console: Console) -> int:
     """Measure, print, keep and send the table: 0, or 1 when MLflow did not take it."""
     requests = {each: open_evaluation(request_of(arguments, each), storage) for each in PROTOCOLS}
     first = requests[PROTOCOLS[0]]
-    for line in (first.title, *first.notices):
-        console.print(line, soft_wrap=True, markup=False)
-    outcomes = measure(requests)
-    headings, rows = table(outcomes)
-    print_columns(console, headings, rows, right=range(1, len(headings) - 1))
-    console.print(NOTE, soft_wrap=True, markup=False)
-    folder = first.home / FOLDER
-    write_outcomes(folder, outcomes.values())
-    folder.write(REPORT_FILE, markdown(outcomes).encode())
-    console.print(f"cards and this table: {folder}", soft_wrap=True, markup=False)
-    files = {f"{FOLDER}/{name}": folder.read(name) for name in (RESULTS_FILE, REPORT_FILE)}
+    record = record_of(replace(arguments, run=first.target.subject.uri))
     try:
-        done = send(first.target, list(outcomes.values()), files, wanted=arguments.track)
-        console.print(done, soft_wrap=True, markup=False)
+        with kept(record, console) as whole:
+            _print([first.title, *first.notices], console)
+            outcomes = measure(requests)
+            headings, rows = table(outcomes)
+            print_columns(console, headings, rows, right=range(1, len(headings) - 1))
+            folder = first.home / FOLDER
+            write_outcomes(folder, outcomes.values())
+            folder.write(REPORT_FILE, markdown(outcomes).encode())
+            _print([NOTE, f"cards and this table: {folder}"], console)
+            made = [folder / name for name in (RESULTS_FILE, REPORT_FILE)]
+            files = {f"{FOLDER}/{file.name}": file.read() for file in made}
+            done = send(first.target, list(outcomes.values()), files, wanted=arguments.track)
+            _print([done], console)
+            if nothing_to_send(first.target, wanted=arguments.track):
+                whole(made, first.home)
     except tracking.TrackingError as error:
         return untracked(error)
     return 0
+
+
+def _print(lines: Sequence[str], console: Console) -> None:
+    for line in lines:
+        console.print(line, soft_wrap=True, markup=False)
 
 
 def measure(requests: Mapping[Protocol, Evaluation]) -> dict[Protocol, Outcome]:

@@ -224,6 +224,29 @@ def check_of_domain(
         )
 
 
+def check_data(arguments: DataArguments) -> None:
+    """ValueError for values that no data set can fit, and for options without effect."""
+    _check_workers(arguments)
+    _refuse_negative(arguments, ("size", "images"))
+    if arguments.channels not in (0, 1, 3):
+        raise ValueError(f"--channels {arguments.channels} must be 3 (RGB), 1 (grey) or 0")
+    if isinstance(arguments, FitArguments):
+        refuse_changed(arguments, ("weights",), "on fitting, which reads no pretrained file")
+
+
+def _check_workers(arguments: WorkerArguments) -> None:
+    _refuse_negative(arguments, ("batch_size", "num_workers", "wait_s"))
+    if arguments.num_workers == 0:
+        refuse_changed(arguments, ("use_gpu", "wait_s"), "with --num-workers 0, without Ray")
+
+
+def _refuse_negative(arguments: object, names: Sequence[str]) -> None:
+    """ValueError for the first option, of those that there are, that is below 0."""
+    for name in names:
+        if (getattr(arguments, name, None) or 0) < 0:
+            raise ValueError(f"--{name.replace('_', '-')} must not be negative")
+
+
 def check(arguments: EvaluateArguments) -> None:
     """ValueError for values that no run can fit."""
     if arguments.cfg_sweep and arguments.cfg_adaptive:
@@ -237,13 +260,10 @@ def check(arguments: EvaluateArguments) -> None:
             f"--{name.replace('_', '-')} {value} has no effect on {', '.join(suites)}: it belongs "
             f"to {' and '.join(readers()[name])}. Leave it out, or add a --suite that reads it"
         )
-    for name in ("num_samples", "pose_samples", "num_images", "batch_size"):
-        if getattr(arguments, name) < 0:
-            raise ValueError(f"--{name.replace('_', '-')} must not be negative")
+    _refuse_negative(arguments, ("num_samples", "pose_samples", "num_images"))
     for name in ("analysis_images", "probe_images"):
         if getattr(arguments, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
-    if arguments.num_workers == 0:
-        refuse_changed(arguments, ("use_gpu", "wait_s"), "with --num-workers 0, without Ray")
+    _check_workers(arguments)
     if arguments.entropy_bins < 2:
         raise ValueError("--entropy-bins must be at least 2: a histogram of one bin has no entropy")

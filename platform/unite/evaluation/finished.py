@@ -1,32 +1,41 @@
-"""The table of a finished evaluation: kept beside its results, and told again in a moment.
+"""Records of finished commands of jobs/evaluate.py: places, and what numbers follow from.
 
-    RUN/evaluations/CHECKPOINT/finished/COMMAND.json
+    RUN/evaluations/CHECKPOINT/finished/KEY.json     suites, table4, curve
+    STORAGE/untrained/RECIPE/finished/KEY.json       --recipe
+    STORAGE/finished/KEY.json                        fit-extractor, reference
 
-The same command, typed once more, has nothing to do. It must say so at once, so this module
-imports neither torch nor Ray nor MLflow. A record is found by a digest of all that the numbers
-follow from, and holds the digest of results.json: who writes other results ends it.
+The same command, typed once more, has nothing to do (`unite.finished`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import asdict, replace
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, TypeVar
 
-from unite.checkpoints.layout import MARKER, checkpoint_digest, latest
+from unite.checkpoints.layout import MARKER, checkpoint_digest, committed, folder_of, latest
+from unite.config.recipes import recipe
 from unite.config.schema import RunConfig
+from unite.config.serialise import digest
 from unite.data.folder import ParquetFolder
 from unite.data.manifest import MANIFEST
 from unite.entry import PACKAGE, code_digest
-from unite.evaluation.arguments import EvaluateArguments, check, chosen_suites, readers
+from unite.evaluation.arguments import (
+    CurveArguments,
+    DataArguments,
+    EvaluateArguments,
+    ReferenceArguments,
+    SampleArguments,
+    check,
+    check_data,
+    chosen_suites,
+    readers,
+)
+from unite.finished import Record, key_of
 from unite.metrics.versions import chemistry_versions, library_versions
 from unite.runs import (
     EVALUATIONS,
-    RESULTS_FILE,
     builtin_folder,
     is_builtin,
     parent_of,
@@ -35,74 +44,99 @@ from unite.runs import (
     resolve_run,
     run_of,
 )
-from unite.storage import StorageError, Store, database_path
+from unite.storage import Store, database_path
 from unite.weights import weights_folders, weights_in
 
 FOLDER = "finished"
+UNTRAINED = "untrained"
+"""Folder below the storage with results of recipes."""
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """The place of what one command, on one checkpoint, has printed."""
-
-    home: Store
-    """Folder of the checkpoint's evaluations."""
-    file: str
-
-    def keep(self, lines: Sequence[str]) -> None:
-        """Keep the lines of an evaluation that is whole: results written, and sent if wanted."""
-        time = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-        content = {"lines": list(lines), "results": self.home.digest(RESULTS_FILE), "time": time}
-        self.home.write_json(self.file, content)
-
-    def lines(self) -> list[str] | None:
-        """Lines to print, when there is a whole record and its results are still there."""
-        fields = {"lines": list, "results": str, "time": str}
-        try:
-            kept = self.home.read_json(self.file, fields)
-            is_same = kept["results"] == self.home.digest(RESULTS_FILE)
-        except StorageError:
-            return None
-        again = f"finished at {kept['time']}; nothing to do. To measure again, delete {self.home}"
-        return [*map(str, kept["lines"]), again] if is_same else None
-
-
-def settle(arguments: EvaluateArguments, storage: str) -> EvaluateArguments:
-    """The request with the place of its run in place of a name: `latest` is told once.
+def settle(arguments: T, storage: str) -> T:
+    """The request with places in place of names: `latest` is told once, a storage is absolute.
 
     ValueError and CheckpointError as from `check` and `resolve_run`.
     """
-    if arguments.push or arguments.recipe:
+    if not isinstance(arguments, DataArguments | SampleArguments) or _of(arguments, "push"):
         return arguments
-    check(arguments)
-    return replace(arguments, run=resolve_run(arguments.run, arguments.storage or storage))
+    home = Store.open(arguments.storage or storage).uri
+    if isinstance(arguments, DataArguments):
+        check_data(arguments)
+    if isinstance(arguments, DataArguments) or _of(arguments, "recipe"):
+        return replace(arguments, storage=home)
+    if isinstance(arguments, EvaluateArguments):
+        check(arguments)
+    return replace(arguments, run=resolve_run(arguments.run, home))
 
 
-def record_of(arguments: EvaluateArguments) -> Record | None:
-    """The record of a settled request; None for what keeps none (exports, bare weights, recipes).
+def record_of(arguments: Any) -> Record | None:
+    """The record of a settled request; None for what keeps none (exports, bare weights, compare).
 
     CheckpointError names the damaged file of a run.
     """
-    if arguments.push or arguments.recipe:
+    if isinstance(arguments, DataArguments):
+        return _record_of_data(arguments)
+    if not isinstance(arguments, SampleArguments) or _of(arguments, "push"):
         return None
+    if name := _of(arguments, "recipe"):
+        home = untrained_home(name, arguments.seed, arguments.storage)
+        return _record(home, {"arguments": asdict(replace(arguments, storage=""))}, arguments)
+    return _record_of_run(arguments)
+
+
+def untrained_home(name: str, seed: int, storage: str) -> Store:
+    """Folder of the results of an untrained recipe; ValueError for an unknown one."""
+    return Store.open(storage) / UNTRAINED / f"{name}-{digest(recipe(name))}-seed-{seed}"
+
+
+def _record_of_run(arguments: SampleArguments) -> Record | None:
     place = Store.open(arguments.run)
     checkpoint = None if place.is_file() else place if place.exists(MARKER) else latest(place)
     run = checkpoint and run_of(checkpoint)
     config = checkpoint and read_run_config(checkpoint.uri)
     if checkpoint is None or run is None or config is None:
         return None
+    kept = committed(run) if isinstance(arguments, CurveArguments) else ()
     followed = {
-        "versions": [code_digest(PACKAGE), library_versions(), find_spec("lpips") is None],
         "chemistry": _chemistry(config),
         "arguments": asdict(replace(arguments, run=checkpoint.uri, storage="")),
+        "checkpoints": [checkpoint_digest(folder_of(run, images)) for images in kept],
         "mlflow": _mlflow(run),
         "data": _data(arguments, config, run),
         "weights": _weights(arguments, config),
-        "given": _given(arguments),
+        "given": _given((arguments.reference, *arguments.extractor)),
     }
-    name = hashlib.sha256(json.dumps(followed, sort_keys=True).encode()).hexdigest()[:16]
     home = run / EVALUATIONS / checkpoint_digest(checkpoint)
-    return Record(home=home, file=f"{FOLDER}/{name}.json")
+    return _record(home, followed, arguments)
+
+
+def _record_of_data(arguments: DataArguments) -> Record:
+    place = arguments.data
+    place = builtin_folder(place, arguments.storage) if is_builtin(place) else place
+    followed = {
+        "arguments": asdict(replace(arguments, storage="")),
+        "data": _contents([Store.open(place)]),
+        "given": _given((_of(arguments, "extractor"),)),
+    }
+    if isinstance(arguments, ReferenceArguments):
+        followed["weights"] = _weights_in(arguments.weights)
+    return _record(Store.open(arguments.storage), followed, arguments)
+
+
+def _record(home: Store, followed: dict[str, Any], arguments: Any) -> Record:
+    """The record of a kind of request in a folder; code and libraries decide every number."""
+    followed = followed | {
+        "kind": type(arguments).__name__,
+        "versions": [code_digest(PACKAGE), library_versions(), find_spec("lpips") is None],
+    }
+    key = key_of(followed)
+    return Record(folder=home, file=f"{FOLDER}/{key}.json", key=key)
+
+
+def _of(arguments: Any, name: str) -> Any:
+    """An option, or the empty text where this kind of request does not have it."""
+    return getattr(arguments, name, "")
 
 
 def _chemistry(config: RunConfig) -> dict[str, str]:
@@ -118,31 +152,41 @@ def _mlflow(run: Store) -> list[Any]:
     return [uri, record.get("mlflow_run_id"), database is None or database.exists()]
 
 
-def _data(arguments: EvaluateArguments, config: RunConfig, run: Store) -> list[Any]:
-    """The digest of each data folder's manifest, and the sizes of its files."""
+def _data(arguments: SampleArguments, config: RunConfig, run: Store) -> list[Any]:
+    """The data folders of a request."""
     train = arguments.data or config.data.train
-    held_out = arguments.eval_data or arguments.data or config.data.eval or train
+    held_out = _of(arguments, "eval_data") or arguments.data or config.data.eval or train
     storage = parent_of(run).uri
     places = [
         Store.open(builtin_folder(each, storage) if is_builtin(each) else each)
         for each in (train, held_out)
         if each
     ]
+    return _contents(places)
+
+
+def _contents(places: Sequence[Store]) -> list[Any]:
+    """The digest of each data folder's manifest, and the sizes of its files."""
     manifests = [place.is_file(MANIFEST) and place.digest(MANIFEST) for place in places]
     return [*manifests, *([place.uri, ParquetFolder.list(place).sizes] for place in places)]
 
 
-def _weights(arguments: EvaluateArguments, config: RunConfig) -> dict[str, dict[str, int]]:
-    """Sizes of the pretrained files, which decide what extractors there are."""
-    if not set(readers()["extractor"]) & set(chosen_suites(arguments.suite)):
+def _weights(arguments: SampleArguments, config: RunConfig) -> dict[str, dict[str, int]]:
+    """Sizes of the pretrained files, for suites that take features."""
+    suites = chosen_suites(_of(arguments, "suite") or ())
+    if not set(readers()["extractor"]) & set(suites):
         return {}
-    places = weights_folders(arguments.weights or config.weights)
-    return {place.uri: weights_in(place) for place in places}
+    return _weights_in(arguments.weights or config.weights)
 
 
-def _given(arguments: EvaluateArguments) -> dict[str, dict[str, str]]:
+def _weights_in(place: str) -> dict[str, dict[str, int]]:
+    """Sizes of the pretrained files, which decide what extractors there are."""
+    return {place.uri: weights_in(place) for place in weights_folders(place)}
+
+
+def _given(names: Sequence[str]) -> dict[str, dict[str, str]]:
     """Digests of a reference, and of the files of fitted extractors, that were named."""
-    named = [Store.open(each) for each in (arguments.reference, *arguments.extractor) if each]
+    named = [Store.open(each) for each in names if each]
     found = {place.uri: {name: place.digest(name) for name in _files(place)} for place in named}
     return {uri: files for uri, files in found.items() if files}  # the others are no places
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -40,13 +39,6 @@ def print_table(outcomes: Sequence[Outcome], console: Console) -> None:
         console.print(f"{outcome.suite}: {outcome.protocol}", soft_wrap=True, markup=False)
     for line in (*paper_notes(outcomes), *remarks_of(outcomes)):
         console.print(line, soft_wrap=True, markup=False)
-
-
-def table_lines(outcomes: Sequence[Outcome], width: int) -> list[str]:
-    """Lines that `print_table` prints into `width` columns, as plain text."""
-    text = io.StringIO()
-    print_table(outcomes, Console(file=text, width=width, force_terminal=False))
-    return text.getvalue().splitlines()
 
 
 def paper_notes(outcomes: Sequence[Outcome]) -> list[str]:

@@ -6,17 +6,14 @@ from dataclasses import fields, replace
 
 from unite.config.effects import refuse_changed
 from unite.config.recipes import recipe
-from unite.config.serialise import digest
 from unite.evaluation.arguments import EvaluateArguments, check, chosen_suites
+from unite.evaluation.finished import untrained_home
 from unite.evaluation.instruments import Instruments, exact_convolutions
 from unite.evaluation.results import Outcome
 from unite.evaluation.suite import Suite
 from unite.evaluation.suites import suites_for
 from unite.evaluation.target import Subject
-from unite.storage import Store
 
-FOLDER = "untrained"
-"""Folder below the storage with results of recipes."""
 READ = ("recipe", "suite", "storage", "seed", "entropy_bins")
 """Arguments that mean something without a run."""
 
@@ -40,9 +37,8 @@ def suites_of_recipe(arguments: EvaluateArguments, storage: str) -> list[Suite]:
     others = [item.name for item in fields(arguments) if item.name not in READ]
     check(replace(arguments, suite=wanted))
     refuse_changed(arguments, others, "with --recipe, which has no run")
-    name = f"{arguments.recipe}-{digest(config)}-seed-{arguments.seed}"
-    home = (Store.open(arguments.storage or storage) / FOLDER / name).uri
-    subject = Subject(digest=name, ema=False, uri="", home=home, config=config)
+    home = untrained_home(arguments.recipe, arguments.seed, arguments.storage or storage)
+    subject = Subject(digest=home.name, ema=False, uri="", home=home.uri, config=config)
     return [kinds[suite].of_untrained(arguments, subject) for suite in wanted]
 
 

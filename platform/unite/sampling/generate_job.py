@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any, Self, cast
 
 import torch
@@ -16,12 +16,14 @@ from rich.progress import BarColumn, TextColumn
 from unite import terminal
 from unite.checkpoints.load import load
 from unite.config.effects import override, refuse_changed
-from unite.config.schema import SamplingConfig, Solver
+from unite.config.schema import SamplingConfig
 from unite.config.serialise import to_dict
 from unite.domains.base import Domain
 from unite.flow.random import NOISE_VERSION
 from unite.models.unite import UNITE
 from unite.runs import read_run_config, resolve_run
+from unite.sampling.arguments import GenerateArguments
+from unite.sampling.finished import record_of
 from unite.sampling.generator import generate_batches
 from unite.sampling.sample_folder import weights_digest
 from unite.sampling.seeds import Conditions, conditions, sample_seeds
@@ -33,46 +35,6 @@ logger = logging.getLogger(__name__)
 
 PLAIN_SECONDS = 10.0
 """Seconds between two lines of progress where there is no terminal."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerateArguments:
-    """Draw samples of a run's model and write them as PNGs, samples.npz and a grid."""
-
-    run: str = "latest"
-    """latest, a run's name or MLflow id, or a path or s3:// URI of a run, a checkpoint, an export
-    or one of the authors' checkpoints."""
-    labels: str = ""
-    """Classes, such as 0-9 or 3,5,7 or 0-4,8; empty = all. They are drawn in turn."""
-    sizes: str = ""
-    """Sizes of samples that have one, and how many of each, such as 9x20,18x80 (20 molecules of 9
-    atoms, 80 of 18); empty = drawn as often as the training set has them."""
-    num: int = 100
-    """Total number of samples; with `sizes`, those tell it."""
-    out: str = "samples"
-    """Folder or s3:// URI for the PNGs and samples.npz. FID tools can read it as it is: it holds no
-    other images, and the grid is written beside it, as OUT-grid.png."""
-    replace: bool = False
-    """Delete samples of another call that OUT holds; without this option they are an error. An
-    interrupted call is continued by the same command."""
-    storage: str = ""
-    """Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs."""
-    solver: Solver | None = None
-    """Solver of the flow; here and in the next three, None takes the run's own setting."""
-    num_steps: int | None = None
-    """Steps of heun, midpoint and euler."""
-    cfg_scale: float | None = None
-    """Guidance scale; 1 = none."""
-    cfg_interval: tuple[float, float] | None = None
-    """Interval of t, both ends excluded, in which guidance acts."""
-    seed: int = 0
-    """Seed of the set of samples: each has its own stream, whatever the batch size."""
-    batch_size: int = 64
-    """Samples drawn at once."""
-    ema: bool = True
-    """Use the averaged weights; false takes those of the last step."""
-    device: str = ""
-    """cpu, cuda, cuda:1, ...; empty = an accelerator when there is one."""
 
 
 def generate(arguments: GenerateArguments, default_storage: str) -> Store:
@@ -89,6 +51,7 @@ def generate(arguments: GenerateArguments, default_storage: str) -> Store:
     out = Store.open(arguments.out)
     out.check_writable()
     device = choose_device(arguments.device)
+    record = record_of(replace(arguments, run=path))
     model = load(path, ema=arguments.ema, map_location=device)
     writer = writer_for(model.domain.config, out)
     labels = cycle_labels(arguments, model.domain.num_classes)
@@ -102,7 +65,7 @@ def generate(arguments: GenerateArguments, default_storage: str) -> Store:
         logger.warning(
             "the model never saw samples of size %s: it extrapolates", ", ".join(map(str, unseen))
         )
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, record=True)
     console.print(f"{path} on {device}: {describe(settings)}")
     started = time.perf_counter()
     kept = writer.claim(_request(model, arguments, settings), replace=arguments.replace)
@@ -115,6 +78,7 @@ def generate(arguments: GenerateArguments, default_storage: str) -> Store:
         f"{count(drawn, 'sample')} in {seconds:.1f} s ({drawn / seconds:.1f}/s, "
         f"{count(round(nfe), 'evaluation')} each){there}: {files}"
     )
+    record.keep(console.export_text().splitlines(), [out], out)
     return out
 
 

@@ -84,7 +84,7 @@ def read_request(words: Sequence[str], description: str | None) -> Request:
         FinetuneArguments, default=_defaults(base), args=rest, description=description
     )
     config = build_config(parent, base, arguments)
-    require_finetune_effect(config, recipe)
+    require_finetune_effect(config, base)
     return Request(parent=parent, config=validate_finetune(config), arguments=arguments)
 
 

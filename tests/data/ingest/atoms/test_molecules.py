@@ -205,6 +205,13 @@ def test_a_sources_own_split_is_kept_and_validation_may_be_trained_on(tmp_path, 
     assert found["30"]["split"] == "eval"
 
 
+def test_training_on_a_validation_split_that_is_not_there_is_refused(tmp_path):
+    source = parquet(tmp_path / "qm9.parquet", split=["train"] * 5)
+    chosen = QM9Ingest(source=str(source), out=str(tmp_path / "out"), train_on_validation=True)
+    with pytest.raises(ValueError, match="--train-on-validation has no effect: .*qm9.parquet has"):
+        plan(chosen)
+
+
 def test_uncharacterised_molecules_are_left_out_and_counted(tmp_path, prepare):
     source = tar(tmp_path / "dsgdb9nsd.xyz.tar.bz2", (*MOLECULES, EXCLUDED))
     manifests = prepare(ingest(source, tmp_path))

@@ -194,7 +194,11 @@ class AtomsIngest(Ingest):
         return self._stored_splits(members)
 
     def _stored_splits(self, members: dict[str, list[Row]]) -> dict[str, list[Row]]:
-        if self.train_on_validation and "validation" in members:
+        if self.train_on_validation:
+            if "validation" not in members:
+                raise ValueError(
+                    f"--train-on-validation has no effect: {self.source} has no validation split"
+                )
             members["train"] = [*members.get("train", []), *members.pop("validation")]
         if "train" not in members:
             raise ShardError(

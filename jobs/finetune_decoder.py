@@ -23,7 +23,7 @@ from unite.entry import STOPPED, run
 def main() -> int:
     """Parse, prepare, train, show; 0 when done, 2 when it cannot run, 130 when stopped."""
     from unite.training.finetune_arguments import read_request
-    from unite.training.finished import find_finished, report_lines
+    from unite.training.finished import find_finished, report_lines, stopped_line
 
     request = read_request(sys.argv[1:], __doc__)
     how = {"resume": request.arguments.resume, "allow_changes": False}
@@ -39,7 +39,6 @@ def main() -> int:
     from unite.drivers.plan import dry_run, print_plan
     from unite.drivers.train import launch, print_report
     from unite.training.closing_report import build_report
-    from unite.words import count
 
     planned = prepare(request)
     print_plan(planned)
@@ -49,7 +48,7 @@ def main() -> int:
         return 0
     summary = launch(planned)
     if summary["stopped"]:
-        print(f"stopped after {count(summary['images'], 'image')}; the same command continues")
+        print(stopped_line(planned, summary["images"]))
         return STOPPED
     print_report(planned, build_report(planned), summary["seconds"])
     return 0

@@ -25,7 +25,7 @@ def main() -> int:
     from unite.config.flags import parse
     from unite.config.recipes import recipe
     from unite.training.arguments import TrainArguments
-    from unite.training.finished import find_finished, finished_lines
+    from unite.training.finished import find_finished, finished_lines, stopped_line
 
     config, words = starting_config(sys.argv[1:])
     default = TrainArguments(config=config)
@@ -43,7 +43,6 @@ def main() -> int:
     from unite.drivers.plan import dry_run, print_plan
     from unite.drivers.train import launch, prepare, print_report
     from unite.training.closing_report import build_report
-    from unite.words import count
 
     planned = prepare(arguments.config, **how)
     print_plan(planned)
@@ -52,7 +51,7 @@ def main() -> int:
         return 0
     summary = launch(planned)
     if summary["stopped"]:
-        print(f"stopped after {count(summary['images'], 'image')}; the same command continues")
+        print(stopped_line(planned, summary["images"]))
         return STOPPED
     print_report(planned, build_report(planned), summary["seconds"])
     return 0

@@ -1,14 +1,15 @@
-"""Mutants of the rooms that compute: a fixed random sample, each against the tests that reach it.
+"""Mutants of the rooms that compute: a fixed random sample, each against the tests that cover it.
 
-    make mutants                 an hour or two on two cores; interrupted, it goes on where it was,
+    make mutants                 half an hour on two cores; interrupted, it goes on where it was,
                                  and survivors run again, against the tests of now
     make mutants ARGS="--num 50" fewer of them; ARGS=--report prints what is known
 
-mutmut (pyproject.toml, [tool.mutmut]) changes one expression at a time in a copy of the tree, and
-runs the tests that call the changed function, the quickest first, until one fails. The sample is
-by the hash of a mutant's name, so that code elsewhere does not change it. Left out are mutants of
-messages and of what is the same on every input here: see `plain`. `survivors.yaml` beside this file
-holds those that no test can kill, each with the reason; any other survivor is a missing test.
+mutmut (pyproject.toml, [tool.mutmut]) changes one expression at a time in a copy of the tree. A
+mutant runs the test file that mirrors its module, then those that import the module, until one
+fails: see `covering`. The sample is by the hash of a mutant's name, so that code elsewhere does not
+change it. Left out are mutants of messages and of what is the same on every input here: see
+`plain`. `survivors.yaml` beside this file holds those that no test can kill, each with the reason;
+any other survivor is a missing test.
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ import argparse
 import ast
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -34,6 +37,16 @@ WITHOUT_EFFECT = {"strict", "device", "non_blocking", "map_location", "dtype"}
 
 OPEN = {"survived", "no tests"}
 """Verdicts that a new test may change: such a mutant runs again."""
+
+TESTED_IN = (
+    *("flow", "training", "sampling", "data", "evaluation", "metrics"),
+    *("models", "domains", "drivers", "ablation", "scheduling", "reporting"),
+)
+"""Folders of tests/ whose files may cover a module; files directly in tests/ may too."""
+MOST_FILES = 10
+"""Largest number of test files that a mutant runs against, the nearest first."""
+FILE_S = 20.0
+"""Seconds of a test file, for the time limit of a mutant that hangs."""
 
 MUTMUT_DOT = "\u01c1"
 """Stands between class and method in mutmut's names."""
@@ -76,6 +89,63 @@ def exit_codes(file: Path) -> dict[str, int | None]:
     data = SourceFileMutationData(path=file)
     data.load()
     return data.exit_code_by_key
+
+
+def covering(module: str) -> list[str]:
+    """Test files of a module such as unite.flow.path, below tests/: its mirror, then importers.
+
+    Last are files that import a module that imports it, for what is tested through others.
+    """
+    texts = {str(path): path.read_text() for path in _test_files()}
+    mirror = f"tests/{module.replace('.', '/').removeprefix('unite/')}.py"
+    folder, _, file = mirror.rpartition("/")
+    own = [name for name in texts if name == f"{folder}/test_{file}"]
+    source = {_module(path): path.read_text() for path in sorted(Path("src/unite").rglob("*.py"))}
+    near = [name for name, text in texts.items() if _imports(text, module)]
+    users = [name for name, text in source.items() if _imports(text, module)]
+    far = [name for name, text in texts.items() if any(_imports(text, user) for user in users)]
+    ordered = [*own, *sorted(near, key=lambda name: len(texts[name]))]
+    ordered += sorted(far, key=lambda name: (not name.startswith(folder), len(texts[name])))
+    return list(dict.fromkeys(ordered))[:MOST_FILES]
+
+
+def _test_files() -> list[Path]:
+    found = [*Path("tests").glob("test_exact.py")]
+    for room in TESTED_IN:
+        found += Path("tests", room).rglob("test_*.py")
+    return sorted(found)
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to("src").with_suffix("").parts)
+
+
+def _imports(text: str, module: str) -> bool:
+    package, _, name = module.rpartition(".")
+    return f"from {module} import" in text or bool(
+        re.search(rf"^from {re.escape(package)} import .*\b{name}\b", text, re.MULTILINE)
+    )
+
+
+def associate(mutants: Sequence[str]) -> None:
+    """Tell mutmut which test files to run for which function, instead of its run of all tests."""
+    from mutmut.state import state
+    from mutmut.utils.format_utils import mangled_name_from_mutant_name
+
+    known = {module: covering(module) for module in sorted(set(map(module_of, mutants)))}
+    for name in mutants:
+        files = known[module_of(name)]
+        function = mangled_name_from_mutant_name(name)
+        state().tests_by_mangled_function_name[function] = set(files)
+    for files in known.values():
+        for rank, file in enumerate(files):
+            before = state().duration_by_test.get(file, FILE_S + MOST_FILES)
+            state().duration_by_test[file] = min(before, FILE_S + rank)
+
+
+def module_of(mutant: str) -> str:
+    """unite.flow.path of a mutant of it."""
+    return mutant.split("__mutmut_")[0].rpartition(".")[0]
 
 
 def verdict(name: str, file: Path) -> str:
@@ -162,8 +232,8 @@ def report(sample: list[str], mutants: dict[str, Path]) -> int:
             text = f"{title(name)}: {change(*functions(name, mutants[name]))}"
             status = "equivalent" if text in excuses else status
             alive += [] if text in excuses else [f"  {text!r}:"]
-        elif status != "not checked":
-            status = "killed"  # by a test, the clock or a crash
+        elif status not in ("not checked", "timeout"):
+            status = "killed"  # by a test or a crash
         rooms.setdefault(name.split(".")[1], Counter())[status] += 1
     total = sum(rooms.values(), Counter())
     for room, counts in [*sorted(rooms.items()), ("all", total)]:
@@ -188,12 +258,13 @@ def main() -> None:
     todo = [name for name in sample if verdict(name, mutants[name]) in {"not checked", *OPEN}]
     if todo and not arguments.report:
         print(f"{len(sample)} of {len(mutants)} mutants chosen, {len(todo)} to run")
-        from mutmut.__main__ import _run
+        from mutmut import __main__ as mutmut
         from mutmut.workers.isolation import ForkRunner
 
-        # mutmut would run all tests a second time: those that it timed have just been green.
+        # mutmut would run all tests twice before the first mutant, timed and again.
+        mutmut.collect_or_load_stats = lambda *_, **__: associate(todo)
         ForkRunner.run_clean_tests = lambda self, tests: 0  # type: ignore[method-assign]
-        _run(todo, arguments.processes)
+        mutmut._run(todo, arguments.processes)
     sys.exit(report(sample, mutants) > 0)
 
 

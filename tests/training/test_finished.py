@@ -1,5 +1,6 @@
 """A finished run, typed again, says so at once."""
 
+import dataclasses
 import os
 import shlex
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import pytest
 
 from unite.config.flags import parse
+from unite.config.recipes import recipe
 from unite.config.schema import RunConfig
 from unite.config.serialise import from_dict, replace
 from unite.sampling.generate_job import GenerateArguments
@@ -19,6 +21,7 @@ from unite.training.finished import (
     finished_lines,
     keep_report,
     report_lines,
+    stopped_line,
 )
 from unite.training.runs import open_run
 
@@ -90,6 +93,12 @@ def test_the_command_for_more_samples_is_one_that_generate_takes(run):
     assert (program, script) == ("python", "jobs/generate.py")
     chosen = parse(GenerateArguments, args=words, description=None)
     assert (chosen.run, chosen.num, chosen.labels) == ("mine", 100, "0-9")
+
+
+def test_a_stopped_run_counts_its_own_samples(run):
+    assert stopped_line(run, 1) == "stopped after 1 image; the same command continues"
+    of_molecules = dataclasses.replace(run, config=recipe("qm9-tiny"))
+    assert stopped_line(of_molecules, 1280).startswith("stopped after 1,280 molecules;")
 
 
 @pytest.mark.parametrize("half", [{"read_samples": 0.9}, {"read_real": 0.9}])

@@ -85,8 +85,7 @@ def find_finished(
 def report_lines(run: Run, report: Report) -> list[str]:
     """The figures of a finished run, and what to do next."""
     session = f", {clock(report.seconds)} in the last session" if report.seconds else ""
-    noun = run.config.domain.kind.removesuffix("s")
-    rows = {"trained": f"{count(report.images, noun)}{session}"}
+    rows = {"trained": f"{_samples(run, report.images)}{session}"}
     if report.quality is not None:
         row = spec_of(f"eval/{report.metric}")
         unit, name = (row.unit, row.name) if row else ("", report.metric)
@@ -116,6 +115,16 @@ def finished_lines(run: Run, report: Report, words: Sequence[str]) -> list[str]:
         f"  {command('python', 'jobs/train.py', *_without_replaced(words), '--resume', 'never')}",
         "      train a new one beside it",
     ]
+
+
+def stopped_line(run: Run, images: int) -> str:
+    """Line that a run prints which was stopped after `images` samples."""
+    return f"stopped after {_samples(run, images)}; the same command continues"
+
+
+def _samples(run: Run, number: int) -> str:
+    """Number of samples in words, by the domain."""
+    return count(number, run.config.domain.kind.removesuffix("s"))
 
 
 def aligned(rows: dict[str, str]) -> list[str]:

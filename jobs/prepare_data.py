@@ -27,7 +27,7 @@ def main() -> None:
     """Parse, plan, write, show; the exit code is 0 on success, 2 for bad input, 130 on Ctrl-C."""
     from unite.data.ingest.arguments import check_digits, parse_arguments
     from unite.data.ingest.digits import BUILTIN_DIGITS, prepare_digits
-    from unite.data.ingest.finished import describe_manifest, is_complete
+    from unite.data.ingest.finished import describe_manifest, is_complete, record_of
     from unite.data.ingest.prepare import describe_plan, plan
     from unite.storage import Store
     from unite.terminal import tell
@@ -42,8 +42,12 @@ def main() -> None:
         prepare_digits(store := Store.open(ingest.out))
         print(describe_manifest(store))
         return
+    record = record_of(ingest)
+    if told := record and not arguments.dry_run and record.lines():
+        print("\n".join(told))
+        return
     planned = plan(ingest)
-    print(describe_plan(planned, every=arguments.dry_run, tell=tell))
+    print(lines := describe_plan(planned, every=arguments.dry_run, tell=tell))
     if arguments.dry_run:
         return
     if is_complete(planned):
@@ -53,7 +57,9 @@ def main() -> None:
         from unite.drivers.prepare import prepare
 
         prepare(planned, num_cpus=arguments.num_cpus)
-    print(describe_manifest(planned.store))
+    print(holds := describe_manifest(planned.store))
+    if record:
+        record.keep([*lines.splitlines(), *holds.splitlines()], [planned.store], planned.store)
 
 
 if __name__ == "__main__":

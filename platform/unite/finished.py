@@ -16,8 +16,8 @@ from typing import Any
 
 from unite.storage import StorageError, Store
 
-FILE = "finished.json"
-"""Name of a record that lies in the folder that it tells of."""
+FILE = ".finished.json"
+"""Name of a record that lies in the folder that it tells of; hidden names are no part of it."""
 DIGESTED_BYTES = 64 * 2**20
 """Largest file that is known by its digest; a larger one by its size and time."""
 FIELDS: dict[str, type] = {"key": str, "lines": list, "left": dict, "time": str, "again": str}
@@ -64,11 +64,11 @@ class Record:
 
 
 def fingerprint(place: Store) -> str:
-    """Text that changes when a file, or anything in a folder but its record, is written anew.
+    """Text that changes when a file, or anything in a folder but hidden files, is written anew.
 
     Empty when nothing is there.
     """
-    stamps = {name: stamp for name, stamp in place.stamps().items() if name != FILE}
+    stamps = {n: s for n, s in place.stamps().items() if not n.rpartition("/")[2].startswith(".")}
     if "" in stamps and stamps[""][0] <= DIGESTED_BYTES:
         return place.digest()
     return key_of(stamps) if stamps else ""

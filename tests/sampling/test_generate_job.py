@@ -114,7 +114,7 @@ def test_flags_override_the_runs_settings(run_folder):
 def test_output_on_s3(run_folder, s3, tmp_path):
     out = generate(arguments(run_folder, f"{s3}/out"), str(tmp_path))
     pngs = {f"{index:06d}-class{index}.png" for index in range(6)}
-    assert set(out.list()) == pngs | {"samples.npz", "samples.json", "finished.json"}
+    assert set(out.list()) == pngs | {"samples.npz", "samples.json", ".finished.json"}
     assert set(Store.open(s3).list()) == {"out", "out-grid.png"}
     with pytest.raises(ValueError, match="name a folder in the bucket"):
         generate(arguments(run_folder, s3), str(tmp_path))

@@ -129,7 +129,9 @@ def _facts(subject: Subject, model: UNITE) -> dict[str, str]:
     return {
         "checkpoint": subject.digest,
         "weights": "average over training" if subject.ema else "of the last step",
-        f"training {config.domain.kind} seen": f"{subject.images:,}" if subject.images else "not known",
+        f"training {config.domain.kind} seen": f"{subject.images:,}"
+        if subject.images
+        else "not known",
         "training data": _data(subject),
         **architecture(config.domain, config.model),
         "parameters": f"{_millions(model)} ("

@@ -3,7 +3,7 @@
 OUT/000000-class3.png, ...   one PNG a sample, and no other image: FID tools count every image
 OUT/samples.npz              all of them, in order
 OUT/samples.json             the request, by which an interrupted call is recognised
-OUT/finished.json            what was printed, by which a finished call is (sampling/finished.py)
+OUT/.finished.json           what was printed, by which a finished call is (sampling/finished.py)
 OUT-grid.png                 the grid, beside the folder
 """
 

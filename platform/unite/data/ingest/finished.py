@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
+from unite.config.names import BUILTIN
+from unite.data.ingest.kind import Ingest
 from unite.data.ingest.prepare import Plan
 from unite.data.manifest import SplitManifest, read_manifest
+from unite.entry import PACKAGE, code_digest
+from unite.finished import Record, key_of
 from unite.storage import Store
 from unite.words import count
+
+
+def record_of(ingest: Ingest) -> Record | None:
+    """The record of a preparation whose plan would read all of its source; None for others."""
+    if not ingest.reads_all:
+        return None
+    is_builtin = ingest.source.startswith(BUILTIN)
+    followed = {
+        "code": code_digest(PACKAGE),
+        "kind": type(ingest).__name__,
+        "settings": asdict(ingest),
+        "source": {} if is_builtin else Store.open(ingest.source).stamps(),
+    }
+    key = key_of(followed)
+    return Record(folder=Store.open(ingest.out), file=f".finished-{key}.json", key=key)
 
 
 def is_complete(plan: Plan) -> bool:

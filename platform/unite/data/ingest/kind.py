@@ -41,6 +41,8 @@ class Ingest(ABC):
     """Stored columns."""
     parquet: ClassVar[Mapping[str, Any]]
     """Options of the parquet writer."""
+    reads_all: ClassVar[bool] = False
+    """True if a plan reads the whole source; a finished preparation is then known by a record."""
     checked_rows: ClassVar[int] = 1
     """Rows that `refused` gets at once."""
 

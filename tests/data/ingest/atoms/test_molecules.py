@@ -2,6 +2,9 @@
 
 import bz2
 import io
+import os
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -17,6 +20,7 @@ from unite.data.ingest.atoms.molecules import QM9Ingest, net_charge
 from unite.data.ingest.atoms.splits import edm_split, qm9_split
 from unite.data.ingest.atoms.text import MOST_ATOMS
 from unite.data.ingest.builtin import prepare_builtin
+from unite.data.ingest.finished import record_of
 from unite.data.ingest.images import ImagesIngest
 from unite.data.ingest.prepare import describe_plan, plan
 from unite.data.ingest.source import Record
@@ -210,6 +214,35 @@ def test_training_on_a_validation_split_that_is_not_there_is_refused(tmp_path):
     chosen = QM9Ingest(source=str(source), out=str(tmp_path / "out"), train_on_validation=True)
     with pytest.raises(ValueError, match="--train-on-validation has no effect: .*qm9.parquet has"):
         plan(chosen)
+
+
+def test_a_finished_preparation_is_told_without_ray_or_its_source(tmp_path, prepare, root):
+    source, out = parquet(tmp_path / "qm9.parquet"), tmp_path / "out"
+    prepare(QM9Ingest(source=str(source), out=str(out)))
+    words = ["jobs/prepare_data.py", "qm9", str(source), "--out", str(out)]
+    script = (
+        f"import runpy, sys; sys.argv = {words!r}\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as end: print('END', end.code)\n"
+        "print('HEAVY', sorted({'ray', 'mlflow', 'sklearn'} & set(sys.modules)))"
+    )
+
+    def typed():
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+        assert "END 0" in done.stdout and "HEAVY []" in done.stdout, done.stdout + done.stderr
+        return done.stdout
+
+    first = typed()
+    assert "finished; nothing to do" in first and "train: 3 molecules" in first
+    record = record_of(QM9Ingest(source=str(source), out=str(out)))
+    assert record.lines()[-1].endswith(f"nothing to do. To do it again, delete {out}")
+    assert typed().splitlines()[:-2] == record.lines()
+    assert record_of(QM9Ingest(source=str(source), out=str(out), max_atoms=9)).lines() is None
+    os.utime(source, ns=(1, 1))
+    assert record_of(QM9Ingest(source=str(source), out=str(out))).lines() is None
+    next(out.glob("train*.parquet")).unlink()
+    assert record.lines() is None
 
 
 def test_uncharacterised_molecules_are_left_out_and_counted(tmp_path, prepare):

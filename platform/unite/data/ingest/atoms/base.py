@@ -67,6 +67,7 @@ class AtomsIngest(Ingest):
     train_on_validation: bool = False
     """Train on the validation split as well; what is left is test."""
 
+    reads_all: ClassVar[bool] = True
     checked_rows: ClassVar[int] = 256
     name: ClassVar[str]
     """Name of the data set, in the hash that splits it."""

@@ -183,6 +183,37 @@ def test_metrics_of_older_runs_lie_beside_the_spool(tmp_path):
     assert read_metrics(run) == [{"images": 5, "lr": 0.5}]
 
 
+def test_a_point_after_a_torn_line_is_not_lost_with_it(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.append({"lr": 1.0}, 10)
+    with log.file.open("a") as file:
+        file.write('{"step": 20, "time": 1, "met')
+    log.append({"lr": 3.0}, 30)
+    assert [point.step for point in log.read()] == [10, 30]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"step": 20, "time": 1, "metrics": [1]}\n',
+        b'{"step": "x", "time": 1, "metrics": {"lr": 1}}\n',
+        b'{"step": 20, "time": 1, "metrics": {"lr": {}}}\n',
+        b"\x00\x00\xff\n",
+        b"7\n",
+    ],
+)
+def test_a_line_of_something_else_costs_only_itself_and_is_told(tmp_path, line, caplog):
+    log = MetricsLog(tmp_path / "metrics.jsonl")
+    log.append({"lr": 1.0}, 10)
+    with log.file.open("ab") as file:
+        file.write(line)
+    log.append({"lr": 3.0}, 30)
+    assert [point.step for point in log.read()] == [10, 30]
+    log.repair(30)
+    assert "metrics.jsonl: 1 lines were incomplete and are dropped" in caplog.text
+    assert len(log.file.read_bytes().splitlines()) == 2
+
+
 def test_repair_forgets_what_did_not_happen(tmp_path):
     log = MetricsLog(tmp_path / "metrics.jsonl")
     for step in (10, 20, 30):

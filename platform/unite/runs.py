@@ -14,6 +14,7 @@ A run may be copied, moved or renamed: it lives in the folder that it was opened
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import threading
@@ -21,7 +22,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from unite.checkpoints.layout import (
     MARKER,
@@ -54,6 +55,8 @@ RESULTS_FILE = "results.json"
 """File in these with the numbers."""
 LISTED_RUNS = 8
 """Largest number of runs that an error message names."""
+
+logger = logging.getLogger(__name__)
 
 
 def default_storage() -> str:
@@ -274,8 +277,9 @@ class MetricsLog:
     def append(self, metrics: dict[str, float], step: int) -> None:
         """Add one line; OSError when the disk does not take it."""
         record = {"step": step, "time": time.time_ns() // 1_000_000, "metrics": metrics}
-        with self._lock, self.file.open("a", encoding="ascii") as file:
-            file.write(json.dumps(record) + "\n")
+        line = json.dumps(record).encode() + b"\n"
+        with self._lock, self.file.open("a+b") as file:
+            file.write(line if _ends_whole(file) else b"\n" + line)
 
     def read(self, offset: int = 0) -> Iterator[Point]:
         """The points whose lines begin at byte `offset` or later, as far as they are complete."""
@@ -289,9 +293,20 @@ class MetricsLog:
         """Drop lines that a kill or a full disk left incomplete, and those beyond step `last`."""
         self.file.touch()
         lines = self.file.read_bytes().splitlines(keepends=True)
-        kept = [line for line in lines if any(p.step <= last for p in parse_points([line]))]
+        whole = [line for line in lines if any(parse_points([line]))]
+        kept = [line for line in whole if any(p.step <= last for p in parse_points([line]))]
+        if damaged := len(lines) - len(whole):
+            logger.warning("%s: %d lines were incomplete and are dropped", self.file, damaged)
         if len(kept) < len(lines):
             Store.open(self.file.parent).write(self.file.name, b"".join(kept))
+
+
+def _ends_whole(file: BinaryIO) -> bool:
+    """True unless a kill or a full disk cut the last line, which a new one must not join."""
+    if not file.seek(0, os.SEEK_END):
+        return True
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
 
 
 def parse_points(lines: Iterable[bytes], offset: int = 0) -> Iterator[Point]:
@@ -300,9 +315,11 @@ def parse_points(lines: Iterable[bytes], offset: int = 0) -> Iterator[Point]:
         offset += len(line)
         try:
             record = json.loads(line) if line.endswith(b"\n") else {}
-            yield Point(record["step"], record["time"], record["metrics"], offset)
-        except (ValueError, KeyError, TypeError):
+            step, time_ms, metrics = int(record["step"]), int(record["time"]), record["metrics"]
+            values = {str(name): float(value) for name, value in metrics.items()}
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
             continue
+        yield Point(step, time_ms, values, offset)
 
 
 def read_metrics(run: Store) -> list[dict[str, float]]:

@@ -18,8 +18,11 @@ from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
 from unite.drivers.evaluate import evaluate
 from unite.evaluation.arguments import EvaluateArguments, chosen_suites, readers
+from unite.evaluation.chunks import Chunk
+from unite.evaluation.instruments import Instruments
 from unite.evaluation.request import Evaluation, open_evaluation
 from unite.evaluation.results import Outcome
+from unite.evaluation.suite import Task
 from unite.storage import Store
 from unite.tracking import NullTracker
 from unite.training.parallelize import World
@@ -27,6 +30,18 @@ from unite.training.runs import begin, open_run
 from unite.training.setup import Job, build_model, build_trainer
 
 Evaluate = Callable[..., list[Outcome]]
+
+
+@pytest.fixture(autouse=True)
+def _what_is_kept_passes_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every chunk that any test keeps would be found whole by the next command."""
+    run = Task.run
+
+    def checked(task: Task, instruments: Instruments, chunk: Chunk) -> None:
+        run(task, instruments, chunk)
+        task.check_kept(chunk)
+
+    monkeypatch.setattr(Task, "run", checked)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from unite.drivers.survey import find_checkpoints, survey
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.request import open_evaluation
 from unite.scheduling.attempts import Attempt, read_attempts, write_attempt
-from unite.scheduling.pairs import FOLDER, command, flags
+from unite.scheduling.pairs import command, flags
 from unite.scheduling.rounds import (
     GONE,
     Job,
@@ -454,8 +454,17 @@ def test_times():
     assert next_start(100, 10, 147) == 150, "missed rounds are not made up for"
 
 
-def test_records_that_are_none_are_named(tmp_path):
-    folder = Store.open(tmp_path / FOLDER)
-    folder.write_json("attempt-1.json", {"nonsense": 1})
-    with pytest.raises(OSError, match="attempt-1.json is no record of a job"):
-        read_attempts(folder)
+@pytest.mark.parametrize("content", [b'{"nonsense": 1}', b"", b'{"number": 1, "sub', b"[]"])
+def test_damaged_records_are_told_and_the_cluster_knows_the_rest(storage, run, caplog, content):
+    (pair,) = missing(storage)
+    attempt = Attempt.new(1, pair.digest)
+    pair.records.write("attempt-1.json", content)
+    (found,) = read_attempts(pair.records)
+    assert found == replace(attempt, submitted_at="")
+    assert "attempt-1.json is no record of a job" in caplog.text
+    cluster = Cluster()
+    assert cluster.submit(attempt.submission_id, command(pair), {})
+    work, said = run_round([pair], cluster)
+    assert list(cluster.jobs) == [attempt.submission_id], "it is not submitted twice"
+    assert pair.has_result() and not work.failed
+    assert read_attempts(pair.records)[0].status == "succeeded"

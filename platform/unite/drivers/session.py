@@ -18,6 +18,7 @@ from unite.cluster.pool import Pool, Worker
 from unite.drivers.progress import Meter, progress_line
 from unite.drivers.signals import stop_on_signals
 from unite.evaluation.arguments import WorkerArguments
+from unite.evaluation.chunks import Chunk
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.suite import Run, WorkItem
 
@@ -28,6 +29,7 @@ CPU_BATCH, GPU_BATCH = 250, 128
 def session(arguments: WorkerArguments) -> Iterator[Run]:
     """Context with a function that computes work on the requested workers, freed at the end.
 
+    Results that were kept before and cannot be read are told and computed again.
     CapacityError when there is no GPU or CPU for them. KeyboardInterrupt, also on SIGTERM, after
     saying what is kept.
     """
@@ -37,11 +39,15 @@ def session(arguments: WorkerArguments) -> Iterator[Run]:
     if arguments.num_workers == 0:
         _device(arguments.use_gpu)
         pool = InProcess(make)
-    meter = Meter("", ())
+    meter, known = Meter("", ()), set[tuple[str, Chunk]]()
 
     def run(title: str, works: Sequence[WorkItem]) -> None:
         """Compute the unfinished work."""
         nonlocal meter
+        for work in works:
+            if work.place not in known and (why := work.discard_damaged()):
+                terminal.tell(why)
+        known.update(work.place for work in works)
         if not (left := [work for work in works if not work.finished]):
             return
         meter = Meter(title, left)

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from unite.evaluation.arrays import read_arrays
+from unite.metrics.moments import MetricError
 from unite.storage import Store
 
 FOLDER = "chunks"
@@ -30,6 +32,10 @@ LEAST_CHUNKS = 16
 worker until the end, and prefixes fine enough for a coarse look at a sixteenth of the samples."""
 
 Arrays = Mapping[str, np.ndarray]
+
+
+class ChunkError(MetricError):
+    """A kept result is cut, damaged or of other work; the message names its file."""
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
@@ -78,6 +84,11 @@ def is_finished(folder: Store, chunk: Chunk) -> bool:
     return folder.is_file(_name(chunk))
 
 
+def discard_chunk(folder: Store, chunk: Chunk) -> None:
+    """Remove a result, so that it is computed again."""
+    folder.delete(_name(chunk))
+
+
 def write_chunk(folder: Store, chunk: Chunk, arrays: Arrays) -> None:
     """Write a result, completely or not at all."""
     buffer = io.BytesIO()
@@ -86,9 +97,19 @@ def write_chunk(folder: Store, chunk: Chunk, arrays: Arrays) -> None:
 
 
 def read_chunk(folder: Store, chunk: Chunk) -> dict[str, np.ndarray]:
-    """A kept result; StorageError when it is absent."""
-    with np.load(io.BytesIO(folder.read(_name(chunk))), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    """A kept result; StorageError when it is absent, ChunkError when it is damaged."""
+    try:
+        return read_arrays(folder.read(_name(chunk)))
+    except MetricError as error:
+        raise damaged(folder, chunk, str(error)) from error
+
+
+def damaged(folder: Store, chunk: Chunk, why: str) -> ChunkError:
+    """Error of a result that cannot be used."""
+    return ChunkError(
+        f"{folder}/{_name(chunk)} is damaged: {why}. It counts as unfinished, and the same "
+        "command computes it again"
+    )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,6 +12,8 @@ from unite.metrics.moments import MetricError
 from unite.paper import PaperFigure
 from unite.runs import RESULTS_FILE
 from unite.storage import Store
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +93,7 @@ def write_outcomes(folder: Store, outcomes: Iterable[Outcome]) -> None:
 
 def read_outcomes(folder: Store, name: str = RESULTS_FILE) -> list[Outcome]:
     """Read a results.json; MetricError when it holds something else."""
-    content = folder.read_json(name)
+    content = folder.read_json(name, error=MetricError)
     try:
         return [Outcome.from_dict(outcome) for outcome in content["outcomes"]]
     except (KeyError, TypeError) as error:
@@ -100,8 +103,39 @@ def read_outcomes(folder: Store, name: str = RESULTS_FILE) -> list[Outcome]:
         ) from error
 
 
+def has_outcomes(folder: Store) -> bool:
+    """True if a folder has its results; damaged ones are told, and count as none."""
+    if not folder.is_file(RESULTS_FILE):
+        return False
+    try:
+        read_outcomes(folder)
+    except MetricError as error:
+        logger.warning("%s. It counts as missing, and is written again", error)
+        return False
+    return True
+
+
 def merge_outcomes(folder: Store, new: Iterable[Outcome], order: Sequence[str]) -> list[Outcome]:
-    """Outcomes in the folder's results.json with `new` in place of their suites, in `order`."""
-    found = read_outcomes(folder) if folder.is_file(RESULTS_FILE) else []
+    """Outcomes in the folder's results.json with `new` in place of their suites, in `order`.
+
+    Of a damaged file the outcomes are those that its suites' own folders keep, the newest of each.
+    """
+    if not folder.is_file(RESULTS_FILE):
+        found = []
+    else:
+        found = read_outcomes(folder) if has_outcomes(folder) else _kept_below(folder)
     merged = {outcome.suite: outcome for outcome in (*found, *new)}
     return [merged[suite] for suite in order if suite in merged]
+
+
+def _kept_below(folder: Store) -> list[Outcome]:
+    """Outcomes in the folders below, oldest first."""
+    homes = [folder / name for name in folder.list()]
+    kept = [home for home in homes if not home.is_file() and has_outcomes(home)]
+    kept.sort(key=_written_at)
+    return [outcome for home in kept for outcome in read_outcomes(home)]
+
+
+def _written_at(home: Store) -> int:
+    """Time of its results, in ns since 1970."""
+    return home.filesystem.get_file_info(home.path(RESULTS_FILE)).mtime_ns or 0

@@ -28,14 +28,18 @@ from unite.evaluation.card import MetricCard
 from unite.evaluation.chunks import (
     Arrays,
     Chunk,
+    ChunkError,
     KeptChunks,
+    damaged,
+    discard_chunk,
     is_finished,
     partition,
+    read_chunk,
     write_chunk,
 )
 from unite.evaluation.dataset import class_counts
 from unite.evaluation.instruments import Instruments, exact_convolutions
-from unite.evaluation.results import RESULTS_FILE, Outcome
+from unite.evaluation.results import Outcome, has_outcomes
 from unite.evaluation.target import Subject, Target
 from unite.flow.random import NOISE_VERSION
 from unite.metrics.accumulator import Totals, merge_arrays, to_arrays
@@ -105,6 +109,17 @@ class Task(ABC):
         """True if the chunk's result is kept."""
         return is_finished(self.folder, chunk)
 
+    def check_kept(self, chunk: Chunk) -> None:
+        """ChunkError for a kept result that cannot be read, or whose arrays are not its own."""
+        arrays, totals = read_chunk(self.folder, chunk), self.totals(chunk.label)
+        try:
+            merge_arrays(totals, arrays)
+        except (LookupError, TypeError, ValueError) as error:
+            raise damaged(self.folder, chunk, f"it holds other arrays ({error})") from error
+        for name, array in to_arrays(totals).items():
+            if name not in arrays or arrays[name].shape != array.shape:
+                raise damaged(self.folder, chunk, f"its {name} is of another shape")
+
     def run(self, instruments: Instruments, chunk: Chunk) -> None:
         """Compute a chunk and keep its result."""
         write_chunk(self.folder, chunk, self.measure(instruments, chunk))
@@ -145,6 +160,22 @@ class WorkItem:
     def cost(self) -> float:
         """Passes through the model."""
         return self.task.cost * len(self.chunk)
+
+    @property
+    def place(self) -> tuple[str, Chunk]:
+        """Folder and chunk, which no other work shares."""
+        return self.task.folder.uri, self.chunk
+
+    def discard_damaged(self) -> str:
+        """Remove a kept result that cannot be used; returns why, empty for one that can."""
+        if not self.finished:
+            return ""
+        try:
+            self.task.check_kept(self.chunk)
+        except ChunkError as error:
+            discard_chunk(self.task.folder, self.chunk)
+            return str(error)
+        return ""
 
     def compute(self, instruments: Instruments) -> None:
         """Compute the chunk and keep it, unless it is kept already.
@@ -238,7 +269,7 @@ class Suite(Task):
 
     def is_kept(self) -> bool:
         """True if the numbers of a resolved suite are there, whoever asked for them."""
-        return self.folder.is_file(RESULTS_FILE)
+        return has_outcomes(self.folder)
 
     @abstractmethod
     def outcome(self, totals: Any) -> Outcome:

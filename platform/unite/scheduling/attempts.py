@@ -8,18 +8,21 @@ Deleting the folder makes the scheduler forget that a pair has failed.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
-from unite.storage import StorageError, Store
+from unite.storage import Store
 
 PREFIX = "unite-evaluate-"
 """Prefix of submission ids, by which a scheduler knows its own kind of job."""
 NAME = re.compile(r"attempt-([0-9]+)\.json")
 MOST_REASON = 2000
 """Largest number of characters of a reason that are kept, from its end."""
+
+logger = logging.getLogger(__name__)
 
 Status = Literal["submitted", "succeeded", "elsewhere", "failed", "withdrawn"]
 """elsewhere: the job succeeded, and its result cannot be seen from here. withdrawn: another
@@ -59,16 +62,23 @@ class Attempt:
 
 
 def read_attempts(folder: Store) -> list[Attempt]:
-    """The attempts of a pair, in their order; StorageError names a file that is none."""
-    found = []
-    for name in folder.list():
-        if not NAME.fullmatch(name):
-            continue
-        try:
-            found.append(Attempt(**folder.read_json(name)))
-        except TypeError as error:
-            raise StorageError(f"{folder}/{name} is no record of a job: {error}") from error
-    return sorted(found, key=lambda attempt: attempt.number)
+    """The attempts of a pair, in their order.
+
+    A damaged record is told. It is of a job that was submitted: number and name are known, and the
+    job server says what became of it.
+    """
+    names = [name for name in folder.list() if NAME.fullmatch(name)]
+    return sorted((_read(folder, name) for name in names), key=lambda attempt: attempt.number)
+
+
+def _read(folder: Store, name: str) -> Attempt:
+    fields = {"number": int, "submission_id": str, "submitted_at": str, "status": str}
+    try:
+        return Attempt(**folder.read_json(name, fields, ValueError))
+    except (TypeError, ValueError) as error:
+        logger.warning("%s/%s is no record of a job: %s. The cluster is asked", folder, name, error)
+    number, pair = int(name[len("attempt-") : -len(".json")]), folder.name.rpartition("-")[2]
+    return Attempt(number=number, submission_id=f"{PREFIX}{pair}-{number}", submitted_at="")
 
 
 def write_attempt(folder: Store, attempt: Attempt) -> None:

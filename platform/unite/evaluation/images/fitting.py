@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -25,6 +26,7 @@ from unite.evaluation.images.sources import image_shape, small_name
 from unite.evaluation.instruments import Instruments, Rows
 from unite.evaluation.suite import Task
 from unite.metrics.accumulator import Totals
+from unite.metrics.moments import MetricError
 from unite.storage import Store
 from unite.words import count, duration
 
@@ -39,6 +41,8 @@ THREAD_FLOPS = 33e9
 """Rate of one thread at it, FLOP/s (measured on CIFAR-10: 370 images/s)."""
 RANGES = 1000
 """Ranges that such a set is divided into."""
+
+logger = logging.getLogger(__name__)
 
 
 @functools.cache  # it traces the network
@@ -115,8 +119,22 @@ class FitTask(Task):
         return 3.0 * self.options.images / self.total
 
     def is_finished(self, chunk: Chunk) -> bool:
-        """True if the extractor is there."""
-        return Store.open(self.out).is_file(CARD_FILE)
+        """True if the extractor is there; one of the storage that is damaged is told, and is not.
+
+        What lies in a folder that a user named stays, and is judged where it is opened.
+        """
+        place = Store.open(self.out)
+        if not (place.is_file(CARD_FILE) and place.is_below(Store(self.home))):
+            return place.is_file(CARD_FILE)
+        try:
+            SmallExtractor.load(place)
+        except MetricError as error:
+            logger.warning("%s. It is fitted again", error)
+            return False
+        return True
+
+    def check_kept(self, chunk: Chunk) -> None:
+        """Nothing more: `is_finished` has read it."""
 
     def run(self, instruments: Instruments, chunk: Chunk) -> None:
         """Fit and keep the extractor."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -28,6 +29,8 @@ from unite.storage import Store
 
 TEST_IMAGES = 16
 """Real images that an extractor is tested with."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,13 +108,16 @@ class Extractors:
         return tuple(files)
 
     def reference(self, source: ExtractorSource, run: Run, *, out: str = "") -> str:
-        """Reference file of an extractor, at `out` or in the storage; built unless it is there."""
+        """Reference file of an extractor, at `out` or in the storage; built unless it is there.
+
+        One of the storage that is damaged is built again.
+        """
         home = (Store.open(self.storage) / REFERENCES).uri
         task = ReferenceTask(
             total=self.data.num_rows, home=home, data=self.data, images=self.images, source=source
         )
         file = out or reference_uri(self.storage, task)
-        if not Store.open(file).is_file():
+        if not (_is_whole(file) if not out else Store.open(file).is_file()):
             run(f"reference statistics on {source.name}", work_items(task))
             task.reference().save(file)
             task.folder.delete(CHUNKS)
@@ -134,6 +140,18 @@ class Extractors:
         if place == SMALL:
             place = FitTask.of(self.data, self.images, self.storage).out
         return ExtractorSource.open(place, self.images, self.weights)
+
+
+def _is_whole(file: str) -> bool:
+    """True if reference statistics are there and can be read; damaged ones are told."""
+    if not Store.open(file).is_file():
+        return False
+    try:
+        Reference.load(file)
+    except MetricError as error:
+        logger.warning("%s. They are built again", error)
+        return False
+    return True
 
 
 def check_reference(file: str, source: ExtractorSource, data: Dataset) -> Reference:

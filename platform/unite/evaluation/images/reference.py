@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -21,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from unite.content import HEAD_BYTES, beginning, kind_of, stand_in
+from unite.evaluation.arrays import read_arrays
 from unite.evaluation.images.features import ExtractorId, FeatureExtractor, metric_name
 from unite.metrics.fidelity import FidelityStatistics, fidelity_metrics
 from unite.metrics.frechet import Gaussian, check_definite
@@ -247,19 +246,7 @@ def _read_npz(data: bytes) -> dict[str, np.ndarray]:
         raise MetricError("it holds one array (.npy); a reference is an .npz with mu and sigma")
     if kind_of(head) != "zip":
         raise MetricError(f"it is not an npz file of reference statistics: it {beginning(head)}")
-    arrays, name = {}, ""
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            for name in file.files:
-                arrays[name] = file[name]
-    except ValueError as error:
-        raise MetricError(
-            f"{name} cannot be read: it holds pickled objects, which could run code and are not "
-            "opened, or is damaged. Save mu and sigma as arrays of numbers"
-        ) from error
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise MetricError(f"it is not a whole npz file, maybe cut short: {error}") from error
-    return arrays
+    return read_arrays(data)
 
 
 def _read_meta(text: str) -> dict[str, Any]:

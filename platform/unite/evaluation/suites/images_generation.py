@@ -38,7 +38,7 @@ from unite.evaluation.images.reference import Reference
 from unite.evaluation.images.suite import FeatureSuite, extractors_of
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.pictures import png
-from unite.evaluation.results import RESULTS_FILE, Outcome, Row, read_outcomes
+from unite.evaluation.results import Outcome, Row, has_outcomes, read_outcomes
 from unite.evaluation.suite import Run, check_labels, common_fields
 from unite.evaluation.target import Target
 from unite.metrics.accumulator import Stack, Totals, merge_arrays
@@ -125,7 +125,7 @@ class Generation(FeatureSuite, Drawing):
         return any(self.at_scale(scale)._ended_search() for scale in SCALES)
 
     def _ended_search(self) -> bool:
-        if not all(place.is_file(RESULTS_FILE) for place in (self.folder, self.folder / SEARCH)):
+        if not all(has_outcomes(place) for place in (self.folder, self.folder / SEARCH)):
             return False
         (found,) = read_outcomes(self.folder / SEARCH)
         return found.rows[0].card.details["adaptive"] == (self.search == "adaptive")

@@ -1,12 +1,15 @@
 """cluster.yaml is valid offline, and the faults that Ray's own check lets through are found."""
 
 import copy
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
 from unite.cluster.cluster_yaml import ClusterFileError, check_cluster
+from unite.cluster.labels import MARKET, MARKETS, ROLE, ROLES, WISHES
 
 
 @pytest.fixture
@@ -38,8 +41,56 @@ def test_the_shipped_file_keeps_work_off_the_head(shipped):
     assert shipped["available_node_types"]["head_cpu"]["resources"] == {"CPU": 0}
 
 
+def test_its_labels_are_those_that_work_asks_for(root, shipped):
+    """A wish that no node type can grant would be a dead letter; so would an unknown label."""
+    kuberay = yaml.safe_load((root / "docs/deploy/kuberay/raycluster.yaml").read_text())
+    aws = [node["labels"] for node in shipped["available_node_types"].values()]
+    for groups in (aws, [group["labels"] for group in kuberay["spec"]["workerGroupSpecs"]]):
+        for wish in WISHES.values():
+            assert any(wish.items() <= labels.items() for labels in groups), wish
+        assert {labels[ROLE] for labels in groups} <= set(ROLES)
+        assert {labels[MARKET] for labels in groups} <= set(MARKETS)
+
+
+def test_the_token_comes_as_a_file_and_is_asked_for_where_there_is_none(
+    root, shipped, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert shipped["file_mounts"]["/home/ray/.ray/auth_token"] == "~/.ray/auth_token"
+    places = "\n".join(check_cluster(root / "cluster.yaml").placeholders)
+    assert "~/.ray/auth_token does not exist yet: ray get-auth-token --generate" in places
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("x")
+    assert "auth_token" not in "\n".join(check_cluster(root / "cluster.yaml").placeholders)
+
+
+@pytest.mark.parametrize("cidr", ["0.0.0.0/0", "::/0", "203.0.113.7", ""])
+def test_the_network_group_is_not_made_for_the_whole_world(root, tmp_path, cidr):
+    aws = tmp_path / "aws"
+    aws.write_text(f"#!/bin/sh\ntouch {tmp_path}/called\n")
+    aws.chmod(0o755)
+    script = str(root / "docs/deploy/aws_network.sh")
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", script, *filter(None, [cidr])], env=path, capture_output=True)
+    assert done.returncode == 2 and not (tmp_path / "called").exists()
+
+
+def test_the_network_group_lets_ssh_in_from_the_stated_place_alone(root, tmp_path):
+    (tmp_path / "aws").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls; echo sg-1\n')
+    (tmp_path / "aws").chmod(0o755)
+    script = str(root / "docs/deploy/aws_network.sh")
+    path = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", script, "203.0.113.7/32", "vpc-1"], env=path, capture_output=True)
+    assert done.stdout == b"sg-1\n"
+    rules = [line for line in (tmp_path / "calls").read_text().splitlines() if "authorize" in line]
+    assert len(rules) == 2
+    assert "--protocol tcp --port 22 --cidr 203.0.113.7/32" in rules[0]
+    assert "--protocol all --source-group sg-1" in rules[1] and "cidr" not in rules[1]
+
+
 def test_what_the_user_must_fill_in_is_listed(root):
     places = "\n".join(check_cluster(root / "cluster.yaml").placeholders)
+    assert "gpu_ondemand.node_config.SecurityGroupIds: sg-EDIT-ME" in places
     assert "UNITE_STORAGE" in places
     assert "MLFLOW_TRACKING_URI" in places
     assert "gpu_spot.node_config.IamInstanceProfile.Name" in places
@@ -78,6 +129,18 @@ FAULTS = [
     (("docker", "image"), "rayproject/ray:2.60.0-py310-gpu", "brings Python 3.10"),
     (("setup_commands",), ["pip install 'ray[train]==2.9.3'"], "install ray==2.9.3"),
     (("file_mounts", "/home/ray/x"), "no/such/file", "no/such/file does not exist"),
+    (("file_mounts",), {}, "file_mounts: add /home/ray/.ray/auth_token"),
+    (("docker", "run_options"), ["--env RAY_JOB_STOP_WAIT_TIME_S=120"], "RAY_AUTH_MODE=token"),
+    (
+        ("docker", "run_options"),
+        ["--env RAY_AUTH_MODE=token", "-e RAY_JOB_STOP_WAIT_TIME_S=10"],
+        "RAY_JOB_STOP_WAIT_TIME_S = 10 must be at least 60",
+    ),
+    (("docker", "run_options"), ["--env RAY_AUTH_MODE=token"], "WAIT_TIME_S = unset"),
+    (("head_start_ray_commands",), ["ray start --head --dashboard-host=0.0.0.0"], "tunnels to it"),
+    ((*SPOT, "node_config", "SecurityGroupIds"), None, "gpu_spot.*opens SSH to the world"),
+    ((*SPOT, "labels", "unite-role"), None, "labels.unite-role = None must be train or data"),
+    ((*HEAD, "labels", "unite-role"), "data", "labels.unite-role = data must be head"),
     (("head_setup_commands",), ["export AWS_SECRET_ACCESS_KEY=abc"], "looks like a secret"),
 ]
 

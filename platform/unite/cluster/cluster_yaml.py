@@ -16,11 +16,18 @@ from typing import Any
 
 import yaml
 
+from unite.cluster.labels import ROLE
+
 PLACEHOLDER = "EDIT-ME"
 LOCK = "requirements.lock"
+TOKEN = ".ray/auth_token"
+LEAST_STOP_S = 60
+"""Smallest RAY_JOB_STOP_WAIT_TIME_S: a save of the largest recipe takes less."""
 # Keys that Ray's AWS provider takes from node_config before it calls EC2.
 RAY_NODE_KEYS = frozenset({"SubnetIds"})
-SECRET = re.compile(r"AKIA[0-9A-Z]{16}|(?i:secret_access_key|auth_token|password)\s*[=:]\s*\S")
+SECRET = re.compile(
+    r"AKIA[0-9A-Z]{16}|(?i:secret_access_key|(?<!\.ray/)auth_token|password)\s*[=:]\s*\S"
+)
 RAY_PIN = re.compile(r"\bray(?:\[[^\]]*\])?==([0-9][\w.]*)")
 IMAGE_TAG = re.compile(r"rayproject/ray(?:-ml)?:(\d+\.\d+\.\d+)(?:\.\w+)?-py(\d)(\d+)")
 
@@ -58,6 +65,8 @@ def check_cluster(path: str | Path) -> ClusterSummary:
         problems = [
             *_sizes(config),
             *_markets(config),
+            *_labels(config),
+            *_guards(config),
             *_node_configs(config),
             *_versions(config, file.parent),
             *_secrets(file),
@@ -67,7 +76,7 @@ def check_cluster(path: str | Path) -> ClusterSummary:
     return ClusterSummary(
         name=config["cluster_name"],
         node_types=tuple(_node_types(config)),
-        placeholders=tuple(_placeholders(config)),
+        placeholders=(*_placeholders(config), *_tokens(config)),
     )
 
 
@@ -136,6 +145,54 @@ def _markets(config: dict[str, Any]) -> Iterator[str]:
             )
 
 
+def _labels(config: dict[str, Any]) -> Iterator[str]:
+    """Problems of the labels by which work finds its nodes (`cluster/labels.py`)."""
+    for name, node in config["available_node_types"].items():
+        role = node.get("labels", {}).get(ROLE)
+        wanted = ("head",) if name == config["head_node_type"] else ("train", "data")
+        if role not in wanted:
+            yield (
+                f"available_node_types.{name}.labels.{ROLE} = {role} must be "
+                f"{' or '.join(wanted)}: work finds its nodes by it"
+            )
+
+
+def _guards(config: dict[str, Any]) -> Iterator[str]:
+    """Problems of who may reach the cluster, and of what a stopped job may still do."""
+    options = _variables(config)
+    if options.get("RAY_AUTH_MODE") != "token":
+        yield "docker.run_options: add `--env RAY_AUTH_MODE=token`, or anybody who reaches it is in"
+    elif not any(place.endswith(TOKEN) for place in config.get("file_mounts", {})):
+        yield f"file_mounts: add /home/ray/{TOKEN}: ~/{TOKEN}, or no node has the token"
+    wait = options.get("RAY_JOB_STOP_WAIT_TIME_S", "")
+    if not wait.isdigit() or int(wait) < LEAST_STOP_S:
+        yield (
+            f"docker.run_options: RAY_JOB_STOP_WAIT_TIME_S = {wait or 'unset'} must be at least "
+            f"{LEAST_STOP_S}: a stopped job is killed before it has saved"
+        )
+    commands = " ".join(config.get("head_start_ray_commands", []))
+    if "--dashboard-host=127.0.0.1" not in commands:
+        yield (
+            "head_start_ray_commands: give --dashboard-host=127.0.0.1; `ray dashboard` "
+            "tunnels to it"
+        )
+    if config["provider"].get("type") != "aws":
+        return
+    for name, node in config["available_node_types"].items():
+        if not node["node_config"].get("SecurityGroupIds"):
+            yield (
+                f"available_node_types.{name}.node_config.SecurityGroupIds is missing: Ray's own "
+                "group opens SSH to the world (docs/deploy/aws_network.sh makes one that does not)"
+            )
+
+
+def _variables(config: dict[str, Any]) -> dict[str, str]:
+    """Environment that the containers are started with."""
+    words = " ".join(config["docker"].get("run_options", [])).split()
+    given = [b for a, b in zip(words, words[1:], strict=False) if a in ("--env", "-e")]
+    return dict(each.partition("=")[::2] for each in given)
+
+
 def _market(node: dict[str, Any]) -> str:
     options = node["node_config"].get("InstanceMarketOptions") or {}
     return options.get("MarketType", "on-demand")
@@ -190,7 +247,7 @@ def _versions(config: dict[str, Any], folder: Path) -> Iterator[str]:
     for remote, local in config.get("file_mounts", {}).items():
         source = folder / Path(local).expanduser()
         lock = source if source.is_file() else source / LOCK
-        if not source.exists():
+        if not source.exists() and not remote.endswith(TOKEN):
             yield f"file_mounts.{remote}: {source} does not exist"
         elif lock.is_file() and lock.name == LOCK and here not in RAY_PIN.findall(lock.read_text()):
             yield f"file_mounts.{remote}: {lock} does not pin ray=={here}; run `make lock`"
@@ -228,6 +285,13 @@ def _node_types(config: dict[str, Any]) -> Iterator[NodeType]:
             min_workers=node.get("min_workers", 0),
             max_workers=node.get("max_workers", 0),
         )
+
+
+def _tokens(config: dict[str, Any]) -> Iterator[str]:
+    """The token's file where it is not made yet."""
+    for remote, local in config.get("file_mounts", {}).items():
+        if remote.endswith(TOKEN) and not Path(local).expanduser().is_file():
+            yield f"{local} does not exist yet: ray get-auth-token --generate"
 
 
 def _placeholders(value: Any, where: str = "") -> Iterator[str]:

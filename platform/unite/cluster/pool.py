@@ -20,6 +20,7 @@ from typing import Any, Generic, TypeVar
 
 from unite import terminal
 from unite.cluster.connect import CapacityError, connect
+from unite.cluster.labels import preferred
 from unite.cluster.resources import WorkerGroup, free_resources, pool_workers, wait_for
 from unite.evaluation.arguments import WorkerArguments
 from unite.words import count
@@ -140,6 +141,7 @@ class Pool(Generic[Item]):
             num_gpus=1 if self.group.use_gpu else 0,
             max_restarts=0,
             max_task_retries=0,
+            **preferred("evaluate on GPUs" if self.group.use_gpu else "evaluate"),
         )
         actor = remote.remote(self.make_worker)
         self.starting[actor.ready.remote()] = actor

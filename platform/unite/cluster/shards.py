@@ -13,6 +13,7 @@ import ray
 from ray.data import DataContext, ExecutionResources
 from ray.exceptions import RayTaskError
 
+from unite.cluster.labels import preferred
 from unite.cluster.stream import own_error, quiet
 from unite.data.ingest.prepare import ShardJob, run_job
 from unite.data.manifest import Shard
@@ -33,7 +34,11 @@ def write_shards(jobs: Sequence[ShardJob], num_cpus: float) -> Iterator[Shard]:
     items = [{"job": pickle.dumps(job)} for job in jobs]
     with DataContext.current(context):
         results = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-            _run_jobs, batch_size=1, batch_format="pyarrow", num_cpus=TASK_CPUS
+            _run_jobs,
+            batch_size=1,
+            batch_format="pyarrow",
+            num_cpus=TASK_CPUS,
+            **preferred("decode"),
         )
     try:
         for row in results.iter_rows():

@@ -25,6 +25,7 @@ import ray
 from ray.data import DataContext, ExecutionResources
 from ray.exceptions import RayTaskError
 
+from unite.cluster.labels import preferred
 from unite.data.loader import read_in_threads
 from unite.data.order import Read
 from unite.data.parquet import UnreachableError
@@ -125,6 +126,7 @@ def _run(shards: ShardSet, reads: list[Read]) -> Iterator[pa.Table]:
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=TASK_CPUS,
+            **preferred("decode"),
         )
     try:
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)

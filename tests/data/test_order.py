@@ -92,6 +92,23 @@ def test_a_rank_reads_only_its_own_lanes_when_world_divides_them(row_counts, wor
     assert sum(len(lanes) for lanes in per_rank) == len(set().union(*per_rank))
 
 
+@pytest.mark.parametrize(("lanes", "most"), [(64, 1.05), (16, 4.2)])
+def test_64_ranks_of_imagenet_read_their_share(lanes, most):
+    """Shards as they are prepared: 256 rows a group. With 16 lanes each row is read four times."""
+    counts = [256] * (1_281_167 // 256) + [1_281_167 % 256]
+    order = SampleOrder(counts, seed=0, lanes=lanes, window=2048)
+    share = order.num_rows / 64
+    for rank in range(64):
+        rows, windows = 0, set()
+        for read in order.reads(rank=rank, world=64, samples_seen=0):
+            if read.epoch:
+                break
+            rows += counts[read.group]  # a group is read whole
+            windows.add(read.lane)
+        assert rows <= most * share
+        assert len(windows) == 1, "one window of rows in memory"
+
+
 def test_order_depends_on_seed_and_epoch_only():
     def order(seed: int) -> SampleOrder:
         return SampleOrder([50] * 20, seed=seed, lanes=4, window=64)

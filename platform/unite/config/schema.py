@@ -214,7 +214,8 @@ class DataConfig:
     eval: str = ""
     """Folder of held-out shards; empty = files named test-* or validation-* beside `train`."""
     lanes: int = 4
-    """Independent streams that the epoch's order is interleaved from; workers should divide it."""
+    """Smallest number of streams that the epoch's order is interleaved from. A new run takes the
+    next multiple of its workers, so that each reads its own rows alone, and keeps it."""
     shuffle_window: int = 2048
     """Rows that are shuffled together within a lane (compressed bytes in memory per lane)."""
     decode_threads: int = 0

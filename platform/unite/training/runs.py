@@ -90,17 +90,32 @@ def _continue_at(config: RunConfig, place: Store, allow_changes: bool) -> Run:
     if checkpoint is None or run.resume_from is None or checkpoint.name == run.resume_from.name:
         return run
     beside = Store(f"{folder.uri}-from-{int(checkpoint.name)}")
-    branch = _at(config, beside, allow_changes)
+    branch = _at(config, beside, allow_changes, parent=folder)
     return replace_dataclass(branch, resume_from=branch.resume_from or checkpoint)
 
 
-def _at(config: RunConfig, folder: Store, allow_changes: bool) -> Run:
+def _at(config: RunConfig, folder: Store, allow_changes: bool, parent: Store | None = None) -> Run:
     config = replace_dataclass(config, name=folder.name, storage=parent_of(folder).uri)
+    config = _with_lanes(config, folder if folder.exists(CONFIG_FILE) else parent)
     if folder.exists(CONFIG_FILE):
         _check_unchanged(config, folder, allow_changes)
     found = committed(folder)
     resume_from = folder_of(folder, found[-1]) if found else None
     return Run(config=config, folder=folder, resume_from=resume_from)
+
+
+def _with_lanes(config: RunConfig, begun: Store | None) -> RunConfig:
+    """The config with its run's own lanes, at least those asked for.
+
+    A new run has a multiple of its workers, so that each reads its own rows alone; the run in the
+    folder `begun` keeps what it began with, because the order of its rows follows from it.
+    """
+    asked, workers = config.data.lanes, config.cluster.num_workers
+    lanes = -(-asked // workers) * workers
+    if begun is not None and begun.exists(CONFIG_FILE):
+        stored = parse_config(begun.read_json(CONFIG_FILE, {}, CheckpointError), begun.uri)
+        lanes = max(asked, stored.data.lanes)
+    return replace_dataclass(config, data=replace_dataclass(config.data, lanes=lanes))
 
 
 def changed_fields(config: RunConfig, folder: Store) -> list[tuple[str, Any, Any]]:

@@ -156,3 +156,17 @@ def test_steps_on_molecules_have_one_gradient_however_they_are_padded(benchmark,
     script = benchmark("molecule_step")
     script.main(script.Options(batch=8, groups=2, steps=1))
     assert "gradients agree" in capsys.readouterr().out
+
+
+def test_molecules_decode_alike_from_bytes_and_from_lists(benchmark, capsys):
+    script = benchmark("molecule_stream")
+    script.main(script.Options(rows=40, rounds=1))
+    assert "arrays equal" in capsys.readouterr().out
+
+
+def test_chemistry_gives_the_same_whatever_the_processes(benchmark, capsys):
+    for package in ("rdkit", "pymatgen", "openbabel"):
+        pytest.importorskip(package)
+    script = benchmark("molecule_metrics")
+    script.main(script.Options(molecules=3, matched=2, rounds=1))
+    assert "verdicts equal" in capsys.readouterr().out

@@ -51,7 +51,7 @@ def qm9() -> RunConfig:
 def mp20() -> RunConfig:
     """UNITE-S on MP20 (paper Table 5): 10,000 epochs of 27,136 crystals, 530,000 steps."""
     return _paper(
-        CrystalsConfig(),
+        CrystalsConfig(frac_code="circle"),
         DataConfig(lanes=4),
         epochs=10_000.0,
         steps_per_epoch=MP20_TRAIN / 512,

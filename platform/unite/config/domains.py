@@ -12,6 +12,7 @@ from typing import ClassVar, Literal, TypeAlias
 from unite.config.serialise import LATER
 
 AtomsLoss = Literal["unite", "adit"]
+FracCode = Literal["plain", "circle"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +82,9 @@ class CrystalsConfig:
     """Random translation of the atoms within the cell in training, one per sample and epoch."""
     loss: AtomsLoss = "unite"
     """`unite`: errors of fractional coordinates wrapped into the cell; `adit`: as they are."""
+    frac_code: FracCode = field(default="plain", metadata=LATER)
+    """Form of fractional coordinates in the network: `plain` numbers, or `circle`, the cosine and
+    sine of each as an angle, which know no border of the cell."""
     mean_atoms: float = 10.0
     """Atoms of an average sample. Sums over atoms are divided by samples times this constant, so
     that no loss depends on how a batch is cut."""

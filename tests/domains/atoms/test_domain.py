@@ -20,7 +20,7 @@ ENCODER = EncoderConfig(
 )
 ENCODER = replace(ENCODER, pair_bias=4.0)
 DECODER = DecoderConfig(depth=2, width=24, num_heads=2, mlp_width=48, stem_width=24)
-CONFIGS = [MoleculesConfig(), CrystalsConfig()]
+CONFIGS = [MoleculesConfig(), CrystalsConfig(), CrystalsConfig(frac_code="circle")]
 
 
 def model_of(config) -> UNITE:
@@ -47,6 +47,11 @@ def sample_of(config, sizes: list[int]):
     sample, labels = domain.to_sample({k: torch.from_numpy(v) for k, v in fields.items()})
     assert not labels.any()
     return sample
+
+
+def test_circles_have_no_plain_loss():
+    with pytest.raises(ValueError, match=r"domain\.frac_code = circle.*domain\.loss = adit"):
+        build_domain(CrystalsConfig(frac_code="circle", loss="adit"))
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -139,11 +144,10 @@ def test_padding_changes_nothing(config, sizes, extra):
         atoms = model.decode(z, sample["mask"])
         terms = model.domain.reconstruction_terms(atoms, sample, LossConfig(), None)
         metrics = model.domain.reconstruction_metrics(atoms, sample)
-        kept = {k: v[:, :most] if k in ("logits", "pos", "frac") else v for k, v in atoms.items()}
+        mask = sample["mask"][:, :most, None]
+        per_register = ("logits", "pos", "circle", "frac")
+        kept = {k: v[:, :most] * mask if k in per_register else v for k, v in atoms.items()}
         kept.pop("mask")
-        kept["logits"] = kept["logits"] * sample["mask"][:, :most, None]
-        if "frac" in kept:
-            kept["frac"] = kept["frac"] * sample["mask"][:, :most, None]
         found.append(
             [z[:, :most], denoised[:, :most], *kept.values(), *terms.values(), metrics["rmsd_all"]]
         )

@@ -2,7 +2,16 @@ import pytest
 import torch
 
 from unite.config.domains import CrystalsConfig, MoleculesConfig
-from unite.domains.atoms.embedder import AtomEmbedder, AtomHead, scaled_cell, unscaled_cell
+from unite.domains.atoms.embedder import (
+    AtomEmbedder,
+    AtomHead,
+    from_circle,
+    scaled_cell,
+    to_circle,
+    unscaled_cell,
+)
+
+CIRCLE = CrystalsConfig(frac_code="circle")
 
 
 def test_cells_are_inverted_exactly():
@@ -23,7 +32,7 @@ def sample_of(config):
     return sample
 
 
-@pytest.mark.parametrize("config", [MoleculesConfig(), CrystalsConfig()])
+@pytest.mark.parametrize("config", [MoleculesConfig(), CrystalsConfig(), CIRCLE])
 def test_every_part_of_an_atom_reaches_its_token(config):
     embedder = AtomEmbedder(config, 16)
     sample = sample_of(config)
@@ -66,3 +75,19 @@ def test_the_cell_is_pooled_over_the_atoms_alone():
     padded, alone = head(x, mask), head(x[:, :2])
     for name in ("lengths", "angles"):
         torch.testing.assert_close(padded[name], alone[name])
+
+
+def test_coordinates_on_circles_have_no_border_and_come_back():
+    frac = torch.tensor([[0.0, 0.999, 0.25], [0.5, 0.001, 0.75]])
+    back = from_circle(3.0 * to_circle(frac))
+    apart = back - frac
+    assert (apart - apart.round()).abs().max() < 1e-6
+    assert (back.abs() <= 0.5).all()
+    embedder = AtomEmbedder(CIRCLE, 16)
+    sample = sample_of(CIRCLE)
+    sample["frac"] = torch.full((1, 3, 3), 1e-4)
+    tokens = embedder(sample)
+    other = embedder({**sample, "frac": sample["frac"] - 2e-4 + 1.0})
+    assert (tokens - other).abs().max() < 1e-2
+    atoms = AtomHead(CIRCLE, 16)(torch.randn(2, 20, 16))
+    torch.testing.assert_close(atoms["frac"], from_circle(atoms["circle"]))

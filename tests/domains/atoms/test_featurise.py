@@ -6,12 +6,13 @@ import pytest
 from unite.config.domains import CrystalsConfig, MoleculesConfig
 from unite.domains.atoms.featurise import decode, smallest_distances
 
+KINDS = {"numbers": "<u1", "positions": "<f4"}
+
 
 def as_bytes(rows: dict[str, list]) -> dict[str, list]:
     """The cells as our shards hold them."""
-    stored = {"numbers": "<u1", "positions": "<f4"}
     return {
-        name: [np.asarray(cell, stored.get(name, "<f8")).ravel().tobytes() for cell in cells]
+        name: [np.asarray(cell, KINDS.get(name, "<f8")).ravel().tobytes() for cell in cells]
         for name, cells in rows.items()
     }
 
@@ -66,6 +67,23 @@ def test_lists_and_bytes_are_the_same(textbook_molecules, textbook_crystals):
             np.testing.assert_allclose(values, bytes_[name], atol=1e-7)
 
 
+def test_bytes_decode_alike_together_and_one_by_one(textbook_molecules, textbook_crystals):
+    """Rows that have nothing wrong go together; a list among the bytes goes by itself."""
+    for rows, config in (
+        (molecule_rows(textbook_molecules), MoleculesConfig()),
+        (crystal_rows(textbook_crystals), CrystalsConfig()),
+    ):
+        cells = as_bytes(rows)
+        together, bad = decode(cells, config)
+        assert bad == []
+        alone = {
+            name: [np.frombuffer(cell, KINDS.get(name, "<f8")).tolist() for cell in values]
+            for name, values in cells.items()
+        }
+        for name, values in decode(alone, config)[0].items():
+            np.testing.assert_array_equal(values, together[name], err_msg=name)
+
+
 GOOD = {"numbers": [8, 1, 1], "positions": [0, 0, 0.1, 0, 0.76, -0.5, 0, -0.76, -0.5]}
 CELL = {"numbers": [11, 17], "frac": [0, 0, 0, 0.5, 0.5, 0.5]}
 CELL |= {"lengths": [4.0, 4.0, 4.0], "angles": [90.0, 90.0, 90.0]}
@@ -117,6 +135,22 @@ def test_bad_crystals_are_named(change, reason):
     _, bad = decode(rows, CrystalsConfig())
     assert [row for row, _ in bad] == [1]
     assert bad[0][1].startswith(reason)
+
+
+def test_bad_rows_of_bytes_have_the_reasons_of_lists():
+    changes = [
+        *({"positions": [float("nan")] + [0.0] * 8}, {"positions": [2e4] + [0.0] * 8}),
+        *({"positions": [0.0] * 8}, {"numbers": []}, {"numbers": [8, 1, 16]}),
+        *({"numbers": [8, 1, 0]}, {"numbers": [1] * 30, "positions": [0.0] * 90}),
+        {"positions": [0, 0, 0, 0, 0.3, 0, 0, 0, 2]},
+    ]
+    cases = [{}, *changes, {}]
+    rows = {name: [case.get(name, value) for case in cases] for name, value in GOOD.items()}
+    listed, packed = decode(rows, MoleculesConfig()), decode(as_bytes(rows), MoleculesConfig())
+    assert [row for row, _ in packed[1]] == list(range(1, len(changes) + 1))
+    assert packed[1] == listed[1]
+    for name, values in listed[0].items():
+        np.testing.assert_array_equal(packed[0][name][[0, -1]], values[[0, -1]])
 
 
 def test_a_config_says_which_elements_it_knows():

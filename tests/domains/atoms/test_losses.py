@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from unite.config.domains import CrystalsConfig, MoleculesConfig
+from unite.domains.atoms.embedder import to_circle
 from unite.domains.atoms.geometry import rotations
 from unite.domains.atoms.losses import (
     crystal_metrics,
@@ -75,6 +76,21 @@ def test_fractional_errors_are_wrapped_but_for_adit(textbook_crystals):
     adit = crystal_terms(atoms, sample, replace(CRYSTALS, loss="adit"))
     assert adit["positions"].item() > 0.05
     assert wrapped(torch.tensor([0.98, -0.98, 0.3])).tolist() == pytest.approx([-0.02, 0.02, 0.3])
+
+
+def test_on_circles_small_errors_are_those_of_plain_coordinates(textbook_crystals):
+    sample = crystal(textbook_crystals, "CsCl")
+    atoms = as_atoms(sample, CRYSTALS)
+    sample["frac"] = sample["frac"] + torch.tensor([0.99, 0.0, 0.0])
+    near = sample["frac"] + torch.tensor([0.01, 0.0, 0.0])
+    atoms["frac"] = near
+    plain = crystal_terms(atoms, sample, CRYSTALS)["positions"].item()
+    found = crystal_terms({**atoms, "circle": to_circle(near)}, sample, CRYSTALS)
+    assert found["positions"].item() == pytest.approx(plain, rel=1e-3)  # sin x = x - x^3 / 6
+    none = {**atoms, "circle": torch.zeros(1, 2, 6)}
+    config = replace(CRYSTALS, mean_atoms=2.0)
+    chance = crystal_terms(none, sample, config)["positions"].item()
+    assert chance == pytest.approx(1 / (4 * torch.pi**2))
 
 
 def test_a_term_does_not_depend_on_how_a_batch_is_cut(textbook_molecules):

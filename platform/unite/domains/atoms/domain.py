@@ -20,7 +20,7 @@ from unite.config.schema import EncoderConfig, LossConfig, ModelConfig
 from unite.domains.atoms import featurise, losses
 from unite.domains.atoms.augmentation import cartesian, rotate, translate
 from unite.domains.atoms.elements import MAX_ELEMENTS
-from unite.domains.atoms.embedder import AtomEmbedder, AtomHead
+from unite.domains.atoms.embedder import AtomEmbedder, AtomHead, on_circle
 from unite.domains.atoms.featurise import FRAC, NUMBERS, POSITIONS
 from unite.domains.atoms.picture import picture
 from unite.domains.atoms.structure import Structure
@@ -46,6 +46,11 @@ class AtomsDomain(Domain):
             )
         if config.max_atoms < 1:
             raise ValueError(f"domain.max_atoms = {config.max_atoms} must be at least 1")
+        if on_circle(config) and config.loss == "adit":
+            raise ValueError(
+                "domain.frac_code = circle has no border that domain.loss = adit could count: set "
+                "domain.frac_code to plain or domain.loss to unite"
+            )
         self.config = config
         self.num_classes = config.num_classes
         self.tolerance = getattr(config, "bond_tolerance", PICTURE_TOLERANCE)
@@ -75,13 +80,20 @@ class AtomsDomain(Domain):
     def embedder_macs(self, model: ModelConfig) -> float:
         """Coordinates on every atom, the cell once; looking a type up multiplies nothing."""
         width, atoms = model.encoder.width, self.config.max_atoms
-        per_mlp = 3 * width + width * width
-        return atoms * per_mlp * (1 + self.config.periodic) + 6 * width * self.config.periodic
+        macs = atoms * (3 * width + width * width)
+        if self.config.periodic:
+            macs += atoms * (self._frac_width * width + width * width) + 6 * width
+        return macs
 
     def head_macs(self, model: ModelConfig) -> float:
         """Types and coordinates on every atom, the cell once."""
         width, atoms = model.decoder.width, self.config.max_atoms
-        return atoms * width * (MAX_ELEMENTS + 3) + 6 * width * self.config.periodic
+        out = self._frac_width if self.config.periodic else 3
+        return atoms * width * (MAX_ELEMENTS + out) + 6 * width * self.config.periodic
+
+    @property
+    def _frac_width(self) -> int:
+        return 6 if on_circle(self.config) else 3
 
     def register_mask(self, sample: Mapping[str, Tensor]) -> Tensor:
         """True at atoms."""
@@ -202,7 +214,7 @@ class AtomsDomain(Domain):
 
     def finite(self, reconstruction: Mapping[str, Tensor]) -> Tensor:
         """True for each sample (B,) of a reconstruction whose every number is finite."""
-        names = ("logits", "pos", "frac", "lengths", "angles")
+        names = ("logits", "pos", "circle", "frac", "lengths", "angles")
         parts = [reconstruction[name].flatten(1) for name in names if name in reconstruction]
         return torch.stack([part.isfinite().all(1) for part in parts]).all(0).cpu()
 

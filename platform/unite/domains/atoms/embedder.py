@@ -1,17 +1,21 @@
 """Atoms to tokens and tokens to atoms: one token for each atom, in the order of the file.
 
+Fractional coordinates are angles: as plain numbers 0.99 and 0.01 are far apart, as points on
+circles (`frac_code`) they are near, for the embedding and for the loss alike.
+
 Shapes: B batch, N atoms, K = N registers, H width, E element types.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unite.config.domains import AtomsConfig
+from unite.config.domains import AtomsConfig, CrystalsConfig
 from unite.domains.atoms.elements import MAX_ELEMENTS
 from unite.domains.atoms.geometry import center
 from unite.models.blocks import normal_values
@@ -26,15 +30,15 @@ RIGHT_ANGLE = 90.0
 
 
 class CoordinateMLP(nn.Module):
-    """Linear without bias, SiLU, Linear: coordinates (..., 3) to width H."""
+    """Linear without bias, SiLU, Linear: coordinates (..., 3 or 6) to width H."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, inputs: int = 3) -> None:
         super().__init__()
-        self.hidden = nn.Linear(3, width, bias=False)
+        self.hidden = nn.Linear(inputs, width, bias=False)
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., 3) -> (..., H)."""
+        """(..., inputs) -> (..., H)."""
         return self.out(F.silu(self.hidden(x)))
 
 
@@ -53,7 +57,8 @@ class AtomEmbedder(nn.Module):
             normal_values(MAX_ELEMENTS, width, std=1.0), freeze=False
         )
         self.positions = CoordinateMLP(width)
-        self.frac = CoordinateMLP(width) if config.periodic else None
+        self.circle = on_circle(config)
+        self.frac = CoordinateMLP(width, 6 if self.circle else 3) if config.periodic else None
         self.cell = nn.Linear(6, width) if config.periodic else None
         self.role = nn.Parameter(normal_values(width))
         self.register_buffer("index", sincos_1d(config.max_atoms, width))
@@ -66,7 +71,8 @@ class AtomEmbedder(nn.Module):
         if self.frac is not None and self.cell is not None:
             num_atoms_B = sample["mask"].sum(1)
             cell_B6 = scaled_cell(sample["lengths"], sample["angles"], num_atoms_B)
-            x_BNH = x_BNH + self.frac(sample["frac"]) + self.cell(cell_B6)[:, None]
+            frac = to_circle(sample["frac"]) if self.circle else sample["frac"]
+            x_BNH = x_BNH + self.frac(frac) + self.cell(cell_B6)[:, None]
         return x_BNH
 
 
@@ -78,7 +84,8 @@ class AtomHead(nn.Module):
     def __init__(self, config: AtomsConfig, width: int) -> None:
         super().__init__()
         self.types = nn.Linear(width, MAX_ELEMENTS)
-        self.coordinates = nn.Linear(width, 3)
+        self.circle = on_circle(config)
+        self.coordinates = nn.Linear(width, 6 if self.circle else 3)
         self.cell = nn.Linear(width, 6) if config.periodic else None
         allowed = torch.zeros(MAX_ELEMENTS, dtype=torch.bool)
         allowed[list(config.elements) or slice(1, None)] = True
@@ -87,20 +94,41 @@ class AtomHead(nn.Module):
     def forward(self, x_BKH: Tensor, mask_BK: Tensor | None = None) -> dict[str, Any]:
         """Decoded atoms: `logits` (B, K, E), `mask` (B, K), and `pos` in A or `frac` and the cell.
 
-        Logits of elements that the model does not know are the lowest number.
+        On circles also `circle` (B, K, 6), the points of which `frac` is the angle. Logits of
+        elements that the model does not know are the lowest number.
         """
         if mask_BK is None:
             mask_BK = torch.ones(x_BKH.shape[:2], dtype=torch.bool, device=x_BKH.device)
         logits = self.types(x_BKH)
         lowest = torch.finfo(logits.dtype).min
         atoms = {"logits": logits.masked_fill(~self.allowed, lowest), "mask": mask_BK}
-        coordinates_BK3 = self.coordinates(x_BKH)
+        coordinates = self.coordinates(x_BKH)
         if self.cell is None:
-            return {**atoms, "pos": POSITION_UNIT * center(coordinates_BK3, mask_BK)}
+            return {**atoms, "pos": POSITION_UNIT * center(coordinates, mask_BK)}
         weights_BK1 = mask_BK[..., None].to(x_BKH.dtype)
         pooled_BH = (x_BKH * weights_BK1).sum(1) / weights_BK1.sum(1)
         lengths_B3, angles_B3 = unscaled_cell(self.cell(pooled_BH), mask_BK.sum(1))
-        return {**atoms, "frac": coordinates_BK3, "lengths": lengths_B3, "angles": angles_B3}
+        atoms |= {"lengths": lengths_B3, "angles": angles_B3}
+        if self.circle:
+            return {**atoms, "circle": coordinates, "frac": from_circle(coordinates)}
+        return {**atoms, "frac": coordinates}
+
+
+def on_circle(config: AtomsConfig) -> bool:
+    """True if fractional coordinates are points on circles in the network."""
+    return isinstance(config, CrystalsConfig) and config.frac_code == "circle"
+
+
+def to_circle(frac: Tensor) -> Tensor:
+    """Cosines and sines (..., 6) of fractional coordinates (..., 3) as angles."""
+    angle = 2 * math.pi * frac
+    return torch.cat([angle.cos(), angle.sin()], -1)
+
+
+def from_circle(points: Tensor) -> Tensor:
+    """Fractional coordinates (..., 3) in [-0.5, 0.5], float32, of points (..., 6) of any length."""
+    cosines, sines = points.float().chunk(2, -1)
+    return torch.atan2(sines, cosines) / (2 * math.pi)
 
 
 def scaled_cell(lengths_B3: Tensor, angles_B3: Tensor, num_atoms_B: Tensor) -> Tensor:

@@ -23,6 +23,13 @@ NUMBERS = Column(name="numbers", aliases=("atomic_numbers",))
 POSITIONS = Column(name="positions", aliases=("pos",))
 FRAC = Column(name="frac", aliases=("frac_coords",))
 """Stored columns, with the names that they have elsewhere."""
+STORED = {
+    "positions": np.dtype("<f4"),
+    **dict.fromkeys(("frac", "lengths", "angles"), np.dtype("<f8")),
+}
+"""Type of the numbers of a column of bytes."""
+PER_ATOM = ("positions", "frac")
+"""Columns with three numbers for each atom; the others have three for the cell."""
 OVERLAP = 0.5
 """Distance in A under which two atoms overlap."""
 SMALLEST_LENGTH = 0.5
@@ -46,7 +53,8 @@ def decode(
     """
     fields = _empty(len(rows["numbers"]), config)
     bad: dict[int, str] = {}
-    for row in range(len(rows["numbers"])):
+    filled_B = _fill_packed(fields, rows, config)
+    for row in np.flatnonzero(~filled_B).tolist():
         try:
             _fill(fields, row, {name: cells[row] for name, cells in rows.items()}, config)
         except ValueError as error:
@@ -82,6 +90,60 @@ def _empty(count: int, config: AtomsConfig) -> dict[str, np.ndarray]:
     return fields | {name: np.zeros((count, 3), np.float32) for name in ("lengths", "angles")}
 
 
+def _fill_packed(
+    fields: dict[str, np.ndarray], rows: Mapping[str, Sequence[Any]], config: AtomsConfig
+) -> np.ndarray:
+    """Write at once all rows of bytes with nothing wrong; True at these, (B,).
+
+    `_fill` writes the others one by one, and says what is wrong with a row.
+    """
+    sizes_B = _byte_counts(rows["numbers"])
+    good_B = (sizes_B > 0) & (sizes_B <= config.max_atoms)
+    kinds = {name: kind for name, kind in STORED.items() if name in fields}
+    for name, kind in kinds.items():
+        atoms_B = sizes_B if name in PER_ATOM else 1
+        good_B &= _byte_counts(rows[name]) == 3 * kind.itemsize * atoms_B
+    chosen = np.flatnonzero(good_B)
+    mask_BN = np.arange(config.max_atoms) < sizes_B[chosen, None]
+    numbers_BN = np.zeros(mask_BN.shape, np.uint8)
+    numbers_BN[mask_BN] = _joined(rows["numbers"], chosen, np.dtype(np.uint8))
+    known = np.isin(np.arange(256), config.elements or range(1, MAX_ELEMENTS))
+    sound_B = (known[numbers_BN] | ~mask_BN).all(1)
+    values: dict[str, np.ndarray] = {}
+    for name, kind in kinds.items():
+        flat = _joined(rows[name], chosen, kind).reshape(-1, 3)
+        values[name] = np.zeros((*mask_BN.shape, 3)) if name in PER_ATOM else flat
+        if name in PER_ATOM:
+            values[name][mask_BN] = flat
+        within = np.abs(values[name]) <= LARGEST_COORDINATE  # False at NaN
+        sound_B &= within.all(axis=tuple(range(1, within.ndim)))
+    kept = chosen[sound_B]
+    fields["numbers"][kept], fields["num_atoms"][kept] = numbers_BN[sound_B], sizes_B[kept]
+    for name, each in values.items():
+        fields[name][kept] = _as_decoded(name, each[sound_B], mask_BN[sound_B])
+    good_B[chosen] = sound_B
+    return good_B
+
+
+def _byte_counts(cells: Sequence[Any]) -> np.ndarray:
+    """Number of bytes of each cell, (B,); -1 for what is no bytes."""
+    return np.array([len(cell) if isinstance(cell, bytes) else -1 for cell in cells], np.int64)
+
+
+def _joined(cells: Sequence[Any], chosen: np.ndarray, kind: np.dtype) -> np.ndarray:
+    """The numbers of chosen cells of bytes, one after the other."""
+    return np.frombuffer(b"".join([cells[row] for row in chosen.tolist()]), kind)
+
+
+def _as_decoded(name: str, values: np.ndarray, mask_BN: np.ndarray) -> np.ndarray:
+    """Stored coordinates in the form of decoded ones; zero at padding."""
+    if name == "positions":
+        values = values - values.sum(1, keepdims=True) / mask_BN.sum(1)[:, None, None]
+        return values * mask_BN[..., None]
+    # Rounding to float32 after the wrap can make a 1 of it.
+    return (values % 1.0).astype(np.float32) % 1.0 if name == "frac" else values
+
+
 def _fill(
     fields: dict[str, np.ndarray], row: int, cells: Mapping[str, Any], config: AtomsConfig
 ) -> None:
@@ -90,12 +152,13 @@ def _fill(
     num_atoms = len(numbers)
     if not config.periodic:
         positions = _floats(cells["positions"], np.float32, 3 * num_atoms, "positions")
-        positions = positions.astype(np.float64).reshape(num_atoms, 3)
-        fields["positions"][row, :num_atoms] = positions - positions.mean(0)
+        positions = positions.astype(np.float64).reshape(1, num_atoms, 3)
+        mask_BN = np.ones((1, num_atoms), bool)
+        fields["positions"][row, :num_atoms] = _as_decoded("positions", positions, mask_BN)[0]
     else:
         frac = _floats(cells["frac"], np.float64, 3 * num_atoms, "frac")
-        # Rounding to float32 after the wrap can make a 1 of it.
-        fields["frac"][row, :num_atoms] = (frac % 1.0).astype(np.float32).reshape(-1, 3) % 1.0
+        mask_BN = np.ones((1, num_atoms), bool)
+        fields["frac"][row, :num_atoms] = _as_decoded("frac", frac.reshape(-1, 3), mask_BN)
         for name in ("lengths", "angles"):
             fields[name][row] = _floats(cells[name], np.float64, 3, name)
     fields["numbers"][row, :num_atoms] = numbers

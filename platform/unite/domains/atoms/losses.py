@@ -6,6 +6,7 @@ constant, so that it does not depend on how a batch is cut. Shapes: B batch, N a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from unite.config.domains import AtomsConfig, CrystalsConfig, MoleculesConfig
+from unite.domains.atoms.embedder import to_circle
 from unite.domains.atoms.geometry import (
     bonds,
     cell_matrix,
@@ -53,10 +55,7 @@ def crystal_terms(atoms: Atoms, sample: Atoms, config: CrystalsConfig) -> dict[s
     angles in rad, with the config's weights.
     """
     mask_BN = sample["mask"]
-    difference_BN3 = atoms["frac"].float() - sample["frac"]
-    if config.loss == "unite":
-        difference_BN3 = wrapped(difference_BN3)
-    positions = per_sample(difference_BN3.square().mean(-1), mask_BN, config.mean_atoms)
+    positions = per_sample(_frac_error(atoms, sample, config), mask_BN, config.mean_atoms)
     root_B1 = mask_BN.sum(1)[:, None] ** (1 / 3)
     lengths = ((atoms["lengths"].float() - sample["lengths"]) / root_B1).square().mean()
     angles = torch.deg2rad(atoms["angles"].float() - sample["angles"]).square().mean()
@@ -65,6 +64,20 @@ def crystal_terms(atoms: Atoms, sample: Atoms, config: CrystalsConfig) -> dict[s
         "positions": positions,
         "lattice": config.lengths_weight * lengths + config.angles_weight * angles,
     }
+
+
+def _frac_error(atoms: Atoms, sample: Atoms, config: CrystalsConfig) -> Tensor:
+    """Squared error of fractional coordinates, (B, N), mean of three.
+
+    On circles that of the points over 4 pi^2: for small errors the same, and smooth everywhere.
+    """
+    if "circle" in atoms:
+        error_BN6 = (atoms["circle"].float() - to_circle(sample["frac"])).square()
+        return error_BN6.sum(-1) / (3 * (2 * math.pi) ** 2)
+    difference_BN3 = atoms["frac"].float() - sample["frac"]
+    if config.loss == "unite":
+        difference_BN3 = wrapped(difference_BN3)
+    return difference_BN3.square().mean(-1)
 
 
 def wrapped(difference: Tensor) -> Tensor:

@@ -12,12 +12,15 @@ largest, or the script fails.
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 
 import numpy as np
 import torch
-import tyro
 
 from unite.config.recipes import recipe
 from unite.domains import build_domain
@@ -120,4 +123,6 @@ def main(options: Options) -> float:
 
 
 if __name__ == "__main__":
+    import tyro
+
     main(tyro.cli(Options, description=__doc__))

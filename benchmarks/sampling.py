@@ -1,28 +1,27 @@
 """Our samplers against a plain one: python benchmarks/sampling.py [--run RUN] [--help]
 
-Headline: images/s of our 50-step Heun / images/s of the plain arm, without guidance, which is the
-default setting; goal: at least 1.8 on a CPU, 2.5 on a GPU. It is the headline because there the two
-arms do the same mathematics and differ in waste alone: the plain arm computes an unconditional pass
-that has no effect. With guidance that pass has one, nearly everywhere: Heun evaluates 182 rows of
-the plain arm's 216 or so, and what is left to gain is little, about 1.2. Both ratios are printed;
-neither stands for the other. Noise of the machine cannot move the ratios much: all arms run in one
-process on the same model, noise and batches in alternating rounds, the median of the per-round
-ratios counts, and the rows that the network evaluates per sample, an exact count, stand beside
-them.
+Headline: images/s of our 50-step Heun, guided, in the precision of --precision, and its ratio to
+the plain arm in the same precision. The arms do nearly the same mathematics (the rows that the
+network evaluates per sample, an exact count, stand beside the ratio), so at equal precision little
+is left to gain; the plain arm in float32 says what precision brings, and "error" what it costs.
+Noise of the machine cannot move the ratios much: all arms run in one process on the same model,
+noise and batches in alternating rounds, and the median of the per-round ratios counts.
 
 Arms:
-  plain   as a straightforward implementation does it: torchdiffeq's dopri5 with one step size for
-          the whole batch, on 50 shifted output times, conditional and unconditional pass always
-          computed, in one batch of twice the size
-  heun    ours, 50 fixed steps; the unconditional pass only where guidance acts
-  dopri5  ours, step sizes per sample, the unconditional pass only where guidance acts
-All with atol 1e-6, rtol 1e-3, float32. "Error" is the root mean square distance, in units of the
-pixel range, of the first batch's images to those of the same flow at rtol 1e-6. With the data of
---run at hand, FD-pixels to its training images, and its difference to the plain arm's, says whether
-speed was bought with quality.
+  plain          as a straightforward implementation does it: torchdiffeq's dopri5 with one step
+                 size for the whole batch, on 50 shifted output times; conditional and unconditional
+                 rows in one batch of twice the size where guidance acts, and nowhere else
+  plain float32  the same in float32, where --precision is another
+  heun           ours, 50 fixed steps; the unconditional pass only where guidance acts
+  dopri5         ours, step sizes per sample, the unconditional pass only where guidance acts
+All with atol 1e-6, rtol 1e-3. "Error" is the root mean square distance, in units of the pixel
+range, of the first batch's images to those of the same flow at rtol 1e-6 in float32. With the data
+of --run at hand, FD-pixels to its training images, and its difference to the plain arm's, says
+whether speed was bought with quality.
 
   python benchmarks/sampling.py                             # a random model of the digits' size
   python benchmarks/sampling.py --run latest --num 1000 --cfg-scales 1 1.5
+  python benchmarks/sampling.py --run latest --device cuda --precision bfloat16
 """
 
 from __future__ import annotations
@@ -30,25 +29,26 @@ from __future__ import annotations
 import math
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 
 import torch
-import tyro
 from torch import Tensor
-from torchdiffeq import odeint
 
 from unite.checkpoints.load import load
 from unite.config.recipes import recipe
-from unite.config.schema import SamplingConfig
+from unite.config.schema import RunConfig, SamplingConfig
 from unite.data.loader import sequential_batches
 from unite.data.shards import ShardSet
 from unite.domains import build_domain
 from unite.domains.columns import IMAGES
-from unite.evaluation.images.extractors import Pixels
 from unite.metrics.frechet import Gaussian
 from unite.metrics.moments import Moments
 from unite.models.unite import UNITE
@@ -59,8 +59,9 @@ from unite.sampling.seeds import sample_noise, sample_seeds
 OUTPUT_TIMES = 50
 REFERENCE_IMAGES = 2000
 EXACT = SamplingConfig(solver="dopri5", atol=1e-9, rtol=1e-6)
-ARMS = ("plain", "heun", "dopri5")
-GOALS = {"cpu": 1.8, "cuda": 2.5}
+ARMS = ("plain", "plain float32", "heun", "dopri5")
+H200_GOAL = 35.0
+"""Guided images/s of UNITE-B by Heun-50 on an H200."""
 
 Images = Tensor
 """uint8 (B, H, W, C)."""
@@ -84,6 +85,8 @@ class Options:
     """Guidance interval of every arm."""
     rounds: int = 3
     """Measurements of each arm."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the network; bfloat16 = autocast."""
     device: str = "cpu"
     """cpu or cuda."""
     out: str = ""
@@ -114,12 +117,24 @@ class Setting:
         size = self.options.batch
         return list(zip(self.labels.split(size), self.noise.split(size), strict=True))
 
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """The arms that differ."""
+        same = self.options.precision == "float32"
+        return tuple(arm for arm in ARMS if not (same and arm == "plain float32"))
+
     def sampler(self, arm: str, scale: float) -> Callable[[Tensor, Tensor], tuple[Images, int]]:
         config = SamplingConfig(cfg_scale=scale, cfg_interval=self.options.cfg_interval)
-        if arm == "plain":
-            return lambda labels, noise: plain(self.model, labels, noise, config)
-        config = replace(config, solver=arm)
-        return lambda labels, noise: ours(self.model, labels, noise, config)
+        is_plain = arm.startswith("plain")
+        draw_batch = plain if is_plain else ours
+        config = config if is_plain else replace(config, solver=arm)
+        low = self.options.precision == "bfloat16" and arm != "plain float32"
+
+        def run(labels: Tensor, noise: Tensor) -> tuple[Images, int]:
+            with torch.autocast(noise.device.type, dtype=torch.bfloat16, enabled=low):
+                return draw_batch(self.model, labels, noise, config)
+
+        return run
 
 
 def ours(
@@ -135,6 +150,8 @@ def plain(
     model: UNITE, labels_B: Tensor, noise_BKD: Tensor, config: SamplingConfig
 ) -> tuple[Images, int]:
     """The reference arm: a straightforward implementation (METHOD 4)."""
+    from torchdiffeq import odeint
+
     labels_B = labels_B.to(noise_BKD.device)
     both = torch.cat([labels_B, torch.full_like(labels_B, model.null_label)])
     low, high = config.cfg_interval
@@ -142,12 +159,13 @@ def plain(
 
     def derivative(t: Tensor, z_BKD: Tensor) -> Tensor:
         nonlocal rows
-        rows += len(both)
-        conditional, unconditional = model.denoise(
-            torch.cat([z_BKD, z_BKD]), t.expand(len(both)), both
-        ).chunk(2)
-        scale = config.cfg_scale if low < t < high else 1.0
-        z_hat_BKD = unconditional + scale * (conditional - unconditional)
+        guided = config.cfg_scale > 1 and low < t < high
+        z_in, labels = (torch.cat([z_BKD, z_BKD]), both) if guided else (z_BKD, labels_B)
+        rows += len(labels)
+        z_hat_BKD = model.denoise(z_in, t.expand(len(labels)), labels)
+        if guided:
+            conditional, unconditional = z_hat_BKD.chunk(2)
+            z_hat_BKD = unconditional + config.cfg_scale * (conditional - unconditional)
         return (z_hat_BKD - z_BKD) / (1 - t).clamp_min(model.flow.t_clamp)
 
     times = torch.linspace(0, 1, OUTPUT_TIMES, device=noise_BKD.device)
@@ -164,22 +182,27 @@ def main(options: Options) -> None:
     setting = build_setting(options)
     name = options.run or "a random model of the digits' size"
     lines = [
-        f"# Sampling, {name} on {_describe(setting.noise.device)}",
+        f"# Sampling, {name} on {describe(setting.noise.device)}",
         f"{datetime.now(UTC):%Y-%m-%d}, torch {torch.__version__}; {options.rounds} rounds of "
-        f"{options.num} samples in batches of {options.batch}",
+        f"{options.num} samples in batches of {options.batch}, {options.precision}",
         "",
         "| guidance | arm | images/s | ratio to plain | rows per sample | error | FD-pixels "
         "| FD - plain's |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    ratios: dict[float, float] = {}
+    heads = []
     for scale in options.cfg_scales:
         arms = measure(setting, scale)
-        ratios[scale] = ratio_to_plain(arms, "heun")
-        for arm in ARMS:
+        for arm in arms:
             lines.append(row(scale, arm, arms, options.num))
             print(lines[-1], flush=True)
-    report = "\n".join([*lines, "", *headlines(ratios, setting.noise.device.type)])
+        rate = options.num / statistics.median(arms["heun"].seconds)
+        heads.append(
+            f"Headline, Heun at guidance {scale:g}: {rate:.1f} images/s, "
+            f"{ratio_to_plain(arms, 'heun'):.2f} of the plain arm's."
+        )
+    goal = f"Goal: {H200_GOAL:g} images/s of UNITE-B at guidance 2 on an H200."
+    report = "\n".join([*lines, "", *heads, goal])
     print("\n" + report)
     if options.out:
         file = f"{datetime.now(UTC):%Y-%m-%d}_sampling_{setting.noise.device.type}.md"
@@ -188,24 +211,13 @@ def main(options: Options) -> None:
         path.write_text(report + "\n")
 
 
-def headlines(ratios: dict[float, float], device: str) -> list[str]:
-    """The ratio without guidance, which has a goal, and those with it."""
-    goal = GOALS.get(device)
-    return [
-        f"Headline, Heun without guidance: {ratio:.2f} (goal: at least {goal})."
-        if scale == 1.0
-        else f"Heun with guidance {scale:g}: {ratio:.2f} (no goal; see the script's top)."
-        for scale, ratio in ratios.items()
-    ]
-
-
 def measure(setting: Setting, scale: float) -> dict[str, Arm]:
     """Alternating rounds of all arms on the same noise."""
-    arms = {arm: Arm() for arm in ARMS}
+    arms = {arm: Arm() for arm in setting.arms}
     exact = exact_images(setting, scale)
     for round_ in range(setting.options.rounds):
         # Who goes first alternates, so that no arm always finds warm caches.
-        for name in sorted(ARMS, reverse=round_ % 2 == 1):
+        for name in sorted(arms, reverse=round_ % 2 == 1):
             _round(setting, scale, name, arms[name], exact)
     return arms
 
@@ -213,13 +225,13 @@ def measure(setting: Setting, scale: float) -> dict[str, Arm]:
 def _round(setting: Setting, scale: float, name: str, arm: Arm, exact: Images) -> None:
     sampler = setting.sampler(name, scale)
     pictures, rows = [], 0
-    _synchronize(setting.noise.device)
+    synchronize(setting.noise.device)
     start = time.perf_counter()
     for labels_B, noise_BKD in setting.batches():
         images, batch_rows = sampler(labels_B, noise_BKD)
         pictures.append(images)
         rows += batch_rows
-    _synchronize(setting.noise.device)
+    synchronize(setting.noise.device)
     arm.seconds.append(time.perf_counter() - start)
     images = torch.cat(pictures)
     arm.rows_per_sample = rows / len(images)
@@ -258,7 +270,7 @@ def build_setting(options: Options) -> Setting:
     """The model, the samples' labels and noise, and the training images' statistics."""
     device = torch.device(options.device)
     path = resolve_run(options.run, options.storage or default_storage()) if options.run else ""
-    model = load(path, map_location=device) if path else random_model().to(device)
+    model = load(path, map_location=device) if path else random_model(recipe("digits")).to(device)
     num_classes = model.domain.num_classes
     seeds = sample_seeds(0, torch.arange(options.num))
     return Setting(
@@ -270,10 +282,9 @@ def build_setting(options: Options) -> Setting:
     )
 
 
-def random_model() -> UNITE:
-    """The digits' architecture with every weight moved: a fresh one predicts a constant."""
+def random_model(config: RunConfig) -> UNITE:
+    """A recipe's model with every weight moved: a fresh one predicts a constant."""
     torch.manual_seed(0)
-    config = recipe("digits")
     model = UNITE(config.model, build_domain(config.domain), config.flow)
     for parameter in model.parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
@@ -293,22 +304,26 @@ def training_statistics(path: str) -> Gaussian | None:
 
 def gaussian(images: Images) -> Gaussian:
     """Mean and covariance of the pixels in [0, 1]."""
+    from unite.evaluation.images.extractors import Pixels
+
     images_BCHW = images.cpu().permute(0, 3, 1, 2)
     extractor = Pixels(tuple(images_BCHW.shape[1:]))
     moments = Moments.of(extractor.features(images_BCHW)["features"])
     return Gaussian(moments.mean(), moments.covariance())
 
 
-def _synchronize(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
 
 
-def _describe(device: torch.device) -> str:
+def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name()
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
 if __name__ == "__main__":
+    import tyro
+
     main(tyro.cli(Options, description=__doc__))

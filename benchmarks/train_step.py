@@ -23,18 +23,21 @@ from __future__ import annotations
 import itertools
 import platform
 import statistics
-import tempfile
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
+
+import numpy as np
 import torch
-import tyro
-from train_step_arms import Ours, Plain, Setting
+from random_lpips import random_perceptual
+from train_step_arms import Arm, Ours, Plain, Setting
 
 from unite.config.recipes import recipe
 from unite.config.schema import RunConfig
@@ -42,7 +45,6 @@ from unite.domains import build_domain
 from unite.models.unite import UNITE
 from unite.training.flops import compute_dtype, measure_matmul_rate, mfu, training_flops
 from unite.training.loop import Plan
-from unite.training.losses import VGG, Perceptual
 
 EPOCH_IMAGES = 50_000
 GOALS = {"cpu": 1.3, "cuda": 2.0}
@@ -81,7 +83,7 @@ def main(options: Options) -> None:
     device = torch.device(options.device)
     rate = measure_matmul_rate(device, compute_dtype(recipe(options.recipe)))
     lines = [
-        f"# Training step, {options.recipe} on {_describe(device)}",
+        f"# Training step, {options.recipe} on {describe(device)}",
         f"{datetime.now(UTC):%Y-%m-%d}, torch {torch.__version__}, matmul rate "
         f"{rate / 1e12:.3g} TFLOP/s; {options.rounds} blocks of {options.block} steps per arm",
         "",
@@ -124,7 +126,7 @@ def build_setting(options: Options, noisings: int, compiled: bool, device: torch
             compile=compiled,
         ),
         # The plain arm has no flip of its own.
-        domain=replace(base.domain, flip=False),
+        domain=replace(base.domain, flip=False) if hasattr(base.domain, "flip") else base.domain,
     )
     torch.manual_seed(0)
     model = UNITE(config.model, build_domain(config.domain), config.flow)
@@ -135,24 +137,6 @@ def build_setting(options: Options, noisings: int, compiled: bool, device: torch
         perceptual=random_perceptual(config, device),
         plan=Plan.of(config, EPOCH_IMAGES),
     )
-
-
-def random_perceptual(config: RunConfig, device: torch.device) -> Perceptual | None:
-    """LPIPS on random VGG weights, or None where the recipe has no LPIPS."""
-    if not config.loss.perceptual.weight:
-        return None
-    from torchvision.models import vgg16
-
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / VGG.file
-        features = vgg16(weights=None).features.state_dict()
-        torch.save({f"features.{name}": value for name, value in features.items()}, file)
-        return Perceptual(
-            str(file),
-            input_range=config.loss.perceptual.input_range,
-            dtype=compute_dtype(config),
-            compile=config.training.compile,
-        ).to(device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,70 +186,65 @@ def measure(setting: Setting, options: Options) -> Result:
     """Alternating blocks of both arms on the same batches."""
     stream = list(batches(setting, options.warmup + options.rounds * options.block))
     warming, timed = stream[: options.warmup], stream[options.warmup :]
-    arms: dict[str, Callable[[Any], float]] = {}
-    curves: dict[str, list[float]] = {}
+    arms: dict[str, Arm] = {}
     resident: dict[str, int] = {}
     for name, build in (("plain", Plain), ("ours", Ours)):
-        before = _allocated(setting.device)
+        before = allocated(setting.device)
         arms[name] = build(setting)
-        curves[name] = [arms[name](batch) for batch in warming]
-        resident[name] = _allocated(setting.device) - before
+        for batch in warming:
+            arms[name](batch)
+        resident[name] = allocated(setting.device) - before
     seconds: dict[str, list[float]] = {name: [] for name in arms}
     peaks = {name: 0.0 for name in arms}
     for start in range(0, len(timed), options.block):
         block = timed[start : start + options.block]
         # Who goes first alternates, so that neither always finds warm caches.
         for name in sorted(arms, reverse=start // options.block % 2 == 1):
-            taken, losses, peak = _timed_block(arms[name], block, setting.device)
+            taken, peak = timed_block(arms[name], block, setting.device)
             seconds[name].append(taken / len(block))
-            curves[name] += losses
             other = resident["ours" if name == "plain" else "plain"]
             peaks[name] = max(peaks[name], (peak - other) / 2**30)
+    curves = {name: arm.losses() for name, arm in arms.items()}
     measured = peaks if setting.device.type == "cuda" else {}
     return Result(config=setting.config, seconds=seconds, losses=curves, peak_gib=measured)
 
 
 def batches(setting: Setting, count: int) -> Iterator[Any]:
-    """The first `count` batches: addressed rows with random pixels, as the data stream gives."""
-    domain, size = setting.config.domain, setting.config.training.batch_size
-    shape = (size, domain.size, domain.size, domain.channels)
-    generator = torch.Generator().manual_seed(0)
+    """The first `count` batches: addressed rows of invented samples, as the data stream gives."""
+    domain, size = build_domain(setting.config.domain), setting.config.training.batch_size
+    generator = np.random.default_rng(0)
     for step in range(count):
-        image = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-        label = torch.randint(0, domain.num_classes, (size,), generator=generator)
-        rows = torch.arange(step * size, (step + 1) * size)
+        rows = np.arange(step * size, (step + 1) * size)
         yield SimpleNamespace(
-            fields={"image": image.numpy(), "label": label.numpy()},
-            rows_B=rows.numpy(),
-            epochs_B=torch.zeros_like(rows).numpy(),
+            fields=domain.example_fields(size, generator), rows_B=rows, epochs_B=rows * 0
         )
 
 
-def _timed_block(
-    arm: Callable[[Any], float], block: list[Any], device: torch.device
-) -> tuple[float, list[float], int]:
-    """Seconds, losses and peak device bytes of a few steps. The losses wait for the device."""
+def timed_block(arm: Arm, block: list[Any], device: torch.device) -> tuple[float, int]:
+    """Seconds and peak device bytes of a few steps, waiting for the last."""
     if device.type == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     start = time.perf_counter()
-    losses = [arm(batch) for batch in block]
+    for batch in block:
+        arm(batch)
     if device.type == "cuda":
         torch.cuda.synchronize()
     taken = time.perf_counter() - start
-    peak = torch.cuda.max_memory_allocated() if device.type == "cuda" else 0
-    return taken, losses, peak
+    return taken, torch.cuda.max_memory_allocated() if device.type == "cuda" else 0
 
 
-def _allocated(device: torch.device) -> int:
-    return torch.cuda.memory_allocated() if device.type == "cuda" else 0
+def allocated(device: torch.device) -> int:
+    return torch.cuda.memoryallocated() if device.type == "cuda" else 0
 
 
-def _describe(device: torch.device) -> str:
+def describe(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name()
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
 if __name__ == "__main__":
+    import tyro
+
     main(tyro.cli(Options))

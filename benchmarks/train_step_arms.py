@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from unite.training.ema import Ema
 from unite.training.joint import JointObjective
 from unite.training.loop import Plan, Trainer
 from unite.training.parallelize import World, parallelize
+from unite.training.readout import Readout
 from unite.training.schedule import learning_rate
 from unite.training.step import Address, TrainingStep
 
@@ -42,6 +43,31 @@ class Setting:
 
     def step(self, model: UNITE, perceptual: Any) -> TrainingStep:
         return TrainingStep(model, self.config, perceptual)
+
+
+class Arm(Protocol):
+    """A way to train; `losses` waits for the device, a step need not."""
+
+    def __call__(self, batch: Any) -> None:
+        """One optimiser step."""
+
+    def losses(self) -> list[float]:
+        """The loss of every step so far."""
+        ...
+
+
+class Recorder(Readout):
+    """Keeps the loss of every step. On a GPU a step's numbers come with the next one, or never
+    leave `read`, which a log point makes return its own."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.losses: list[float] = []
+
+    def _checked(self, names: list[str], numbers: list[float], images: int) -> dict[str, float]:
+        values = super()._checked(names, numbers, images)
+        self.losses.append(values["loss/total"])
+        return values
 
 
 class Ours:
@@ -69,11 +95,18 @@ class Ours:
             manifest_digest="",
         )
 
-    def __call__(self, batch: Any) -> float:
-        """One optimiser step; the loss."""
-        values, _ = self.trainer.train_step(batch)
+        usual = self.trainer.readout
+        self.trainer.readout = self.recorder = Recorder(
+            usual.writer, usual.batch_size, patience=usual.patience, advice=usual.advice
+        )
+
+    def __call__(self, batch: Any) -> None:
+        self.trainer.train_step(batch)
         self.trainer.images += self.trainer.plan.batch_size
-        return values["loss/total"]
+
+    def losses(self) -> list[float]:
+        self.recorder.settle()
+        return self.recorder.losses
 
 
 class Plain:
@@ -85,7 +118,7 @@ class Plain:
             setting.model(), replace(self.config.training, compile=False), setting.device
         )
         lpips = plain_lpips(setting.perceptual) if setting.perceptual else None
-        self.losses = setting.step(self.model, lpips)
+        self.step = setting.step(self.model, lpips)
         self.average = copy.deepcopy(self.model)
         optim = self.config.optim
         groups: dict[str, list[Tensor]] = {"muon": [], "adamw": []}
@@ -107,11 +140,14 @@ class Plain:
             ),
         ]
         self.images = 0
+        self._losses: list[float] = []
 
-    def __call__(self, batch: Any) -> float:
-        """One optimiser step; the loss."""
-        loss = self.loss(batch)
-        loss.backward()
+    def __call__(self, batch: Any) -> None:
+        count, total = self.config.training.accumulation, 0.0
+        for part in parts_of(batch, count):
+            loss = self.loss(part) / count
+            loss.backward()
+            total += loss.item()
         torch.nn.utils.clip_grad_norm_(
             self.model.parameters(), self.config.optim.grad_clip, foreach=False
         )
@@ -129,11 +165,14 @@ class Plain:
             optimizer.zero_grad()
         self.update_average()
         self.images += self.setting.plan.batch_size
-        return loss.item()
+        self._losses.append(total)
+
+    def losses(self) -> list[float]:
+        return self._losses
 
     def loss(self, batch: Any) -> Tensor:
         """The whole loss with its graph: F passes, one after another (METHOD 3)."""
-        device, flow, step = self.setting.device, self.config.flow, self.losses
+        device, flow, step = self.setting.device, self.config.flow, self.step
         fields = {name: torch.from_numpy(v).to(device) for name, v in batch.fields.items()}
         sample, labels_B = self.model.domain.to_sample(fields)
         address = Address(
@@ -165,7 +204,19 @@ class Plain:
         return torch.autocast(self.setting.device.type, dtype=torch.bfloat16)
 
 
+def parts_of(batch: Any, count: int) -> Iterator[Any]:
+    """Equal micro-batches, one after another."""
+    size = len(batch.rows_B) // count
+    for start in range(0, size * count, size):
+        rows = slice(start, start + size)
+        yield SimpleNamespace(
+            fields={name: value[rows] for name, value in batch.fields.items()},
+            rows_B=batch.rows_B[rows],
+            epochs_B=batch.epochs_B[rows],
+        )
+
+
 def plain_lpips(perceptual: Any) -> Callable[[Tensor, Tensor], Tensor]:
-    """lpips' own forward pass on a float32 copy of the same weights, below autocast."""
+    """LPIPS' forward pass in the obvious way, on a float32 copy of the same weights."""
     network = copy.deepcopy(perceptual.network).float()
     return lambda a, b: network(a, b, normalize=perceptual.input_range == "-1..1").flatten()

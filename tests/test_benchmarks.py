@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -83,9 +88,24 @@ def test_all_samplers_draw_the_same_images(benchmark, capsys):
     script = benchmark("sampling")
     script.main(script.Options(num=4, batch=2, cfg_scales=(1.0,), rounds=1))
     out = capsys.readouterr().out
-    assert "Headline, Heun without guidance" in out
+    assert "Headline, Heun at guidance 1: " in out
     errors = [float(line.split("|")[6]) for line in out.splitlines() if line.startswith("| 1 |")]
     assert max(errors) < 0.05
+
+
+def test_the_plain_sampler_doubles_its_batch_where_guidance_acts_alone(benchmark):
+    script = benchmark("sampling")
+    options = script.Options(num=2, batch=2, precision="bfloat16", rounds=1)
+    setting = script.build_setting(options)
+    assert setting.arms == ("plain", "plain float32", "heun", "dopri5")
+    noise, labels = setting.noise, setting.labels
+    rows = [setting.sampler("plain float32", scale)(labels, noise)[1] for scale in (1.0, 2.0)]
+    assert rows[0] < rows[1] < 3 * rows[0]
+    alone = script.replace(options, cfg_interval=(0.98, 0.99))
+    setting = script.build_setting(alone)
+    assert setting.sampler("plain float32", 2.0)(labels, noise)[1] < 1.2 * rows[0]
+    low, full = (setting.sampler(arm, 1.0)(labels, noise)[0] for arm in setting.arms[:2])
+    assert not torch.equal(low, full)
 
 
 def test_a_round_of_every_kind_of_save_leaves_a_checkpoint(benchmark, tmp_path):
@@ -170,3 +190,107 @@ def test_chemistry_gives_the_same_whatever_the_processes(benchmark, capsys):
     script = benchmark("molecule_metrics")
     script.main(script.Options(molecules=3, matched=2, rounds=1))
     assert "verdicts equal" in capsys.readouterr().out
+
+
+def test_every_script_finds_the_package_of_its_own_checkout(root):
+    """The path is set before the first import of the package, so that nothing need be installed."""
+    for path in sorted((root / "benchmarks").glob("*.py")):
+        body = ast.parse(path.read_text()).body
+        lines = [ast.unparse(node) for node in body]
+        first = next((i for i, line in enumerate(lines) if "from unite" in line[:10]), None)
+        run = "__name__" in lines[-1]
+        if first is not None and run:
+            assert any("sys.path.insert" in line for line in lines[:first]), path.name
+
+
+def test_no_loss_is_missed_when_a_log_point_follows_a_step_that_nobody_has_read(benchmark):
+    """A GPU's numbers come a step late: what is pending is read before a log point's own."""
+    arms = benchmark("train_step_arms")
+    unused: Any = None
+    recorder = arms.Recorder(unused, 8, patience=1, advice="")
+    copied = SimpleNamespace(synchronize=lambda: None)
+    recorder._pending = (["loss/total"], torch.tensor([2.0]), copied, 0)
+    assert recorder.read(["loss/total"], torch.tensor([1.0]), 8, now=True) == {"loss/total": 1.0}
+    assert recorder.losses == [2.0, 1.0]
+
+
+def test_the_list_for_a_gpu_ends_in_time_and_keeps_every_row(benchmark, tmp_path, monkeypatch):
+    """A row that crashes, one that is too slow and one that is not reached cost nothing else."""
+    script = benchmark("gpu")
+    code = {
+        "good": "print('ROW {\"a\": 1}')",
+        "bad": "raise SystemExit('out of memory')",
+        "slow": "import time; print('ROW {\"b\": 2}', flush=True); time.sleep(600)",
+        "late": "print('ROW {\"a\": 3}')",
+    }
+    for name, text in code.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    made = [script.Step(name=f"x {n}", words=(f"{n}.py",), limit_s=15.0) for n in code]
+    monkeypatch.setattr(script, "HERE", tmp_path)
+    monkeypatch.setattr(script, "toy_steps", lambda: made)
+    monkeypatch.setattr(script, "title_of", lambda: "a card")
+    out = tmp_path / "out"
+    assert script.main(script.parse(["--toy", "--out", str(out)])) == 1
+    kept = json.loads(next(out.glob("*_gpu.json")).read_text())
+    states = {name.split()[1]: result["state"] for name, result in kept.items()}
+    assert states["good"] == states["late"] == "done"
+    assert states["bad"] == "exit code 1: out of memory" and states["slow"] == "cut after 15 s"
+    assert kept["x slow"]["rows"] == [{"b": 2}]
+    report = next(out.glob("*_gpu.md")).read_text()
+    assert "| x good | 1 |" in report and "- x bad: exit code 1" in report
+    (tmp_path / "bad.py").write_text("print('ROW {\"a\": 5}')")
+    (tmp_path / "good.py").write_text("raise SystemExit(3)")
+    again = script.parse(["--toy", "--out", str(out), "--only", "good", "bad"])
+    assert script.main(again) == 0, "what is there is not measured again"
+    assert "| x bad | 5 |" in next(out.glob("*_gpu.md")).read_text()
+
+
+def test_the_list_for_a_gpu_is_named_without_one(root):
+    """--dry-run needs no torch: it names every row, its limit and its goal."""
+    words = [sys.executable, "-S", root / "benchmarks" / "gpu.py", "--dry-run", "--jobs", "fig5"]
+    lines = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[0].startswith("kernels") and lines[-1].startswith("job fig5")
+    assert any("145/s, MFU 48%" in line for line in lines)
+
+
+PLAIN_MACHINE = """
+import json, runpy, sys
+
+sys.modules |= dict.fromkeys({missing!r})  # importing any of them is an error
+sys.argv = ["gpu_steps.py", {kind!r}, json.dumps({fields!r})]
+runpy.run_path({script!r}, run_name="__main__")
+"""
+MISSING = ("ray", "mlflow", "tyro", "lpips", "torchvision", "simplejpeg", "boto3", "sklearn")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["train F=2, cold", "train F=2, released", "sampling, ours"])
+def test_a_row_for_a_gpu_needs_little_more_than_torch(benchmark, root, name):
+    step = next(each for each in benchmark("gpu").toy_steps() if each.name == name)
+    script, kind, fields = root / "benchmarks" / step.words[0], step.words[1], step.words[2]
+    words = PLAIN_MACHINE.format(
+        missing=MISSING, kind=kind, fields=json.loads(fields), script=str(script)
+    )
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", words], capture_output=True, text=True, env=env, cwd=script.parent
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("ROW ")]
+    assert rows and all(row["recipe"] == "smoke" for row in rows)
+
+
+@pytest.mark.slow
+def test_a_long_job_goes_on_where_it_was_stopped(root, tmp_path):
+    words = [root / "benchmarks" / "gpu_jobs.py", "cifar10", "--toy", "--out", tmp_path]
+    rows = []
+    for seconds, code in (("30", 75), ("600", 0)):  # 30 s are kept for saving: at once, then all
+        env = os.environ | {"BENCHMARK_SECONDS": seconds}
+        done = subprocess.run(
+            [sys.executable, *map(str, words)], capture_output=True, text=True, env=env
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        line = next(line for line in done.stdout.splitlines() if line.startswith("ROW "))
+        rows.append(json.loads(line[4:]))
+    assert 0 < rows[0]["images"] < rows[1]["images"]
+    assert "fd-pixels" in rows[1] and "fd-pixels" not in rows[0]

@@ -11,7 +11,6 @@ import io
 from typing import Any
 
 import numpy as np
-import simplejpeg
 from PIL import Image
 
 from unite.content import HEAD_BYTES, stand_in
@@ -67,6 +66,8 @@ def _decode_jpeg(data: bytes, channels: int) -> np.ndarray | None:
     """Pixels of a whole JPEG, as Pillow's to the bit; None when the general path has to decide."""
     if data[:2] != JPEG_START:
         return None
+    import simplejpeg  # here: a run on samples without JPEG needs no decoder of it
+
     try:
         height, width, color, _ = simplejpeg.decode_jpeg_header(data)
     except ValueError:

@@ -23,7 +23,8 @@ from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
 from unite.drivers.evaluate import evaluate
 from unite.evaluation.arguments import EvaluateArguments
-from unite.evaluation.request import open_evaluation
+from unite.evaluation.drawing import Drawing
+from unite.evaluation.request import Evaluation, open_evaluation
 from unite.runs import DIGITS, data_uri
 from unite.storage import Store
 from unite.tracking import NullTracker
@@ -33,6 +34,8 @@ from unite.training.runs import begin, open_run
 from unite.training.setup import Job
 
 SUITES = ("generation", "reconstruction")
+PICTURED = 10
+"""Samples in the picture of a fine-tuning's own evaluation, which measures nothing here."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +129,7 @@ def _tune(piece: Piece) -> str:
     base = finetune_recipe(piece.recipe, replace(parent.config, name=""))
     changes = {**ARMS[piece.arm], "finetune.seed": piece.seed, "parent": parent.identity}
     changes |= {"evaluation.every_images": 10**9, "checkpoint.every_images": 10**9}
-    changes |= {"tracking.enabled": False}
+    changes |= {"evaluation.num_samples": PICTURED, "tracking.enabled": False}
     if piece.epochs:
         changes["finetune.epochs"] = piece.epochs
     config = validate_finetune(named(replace_fields(base, changes)))
@@ -167,9 +170,19 @@ def _evaluate(checkpoint: Store, piece: Piece, seed: int) -> dict[str, float]:
         num_workers=0,
         track=False,
     )
-    outcomes = evaluate(open_evaluation(arguments, storage))
+    outcomes = evaluate(_sharing_latents(open_evaluation(arguments, storage), piece))
     return {
         f"{outcome.suite}/{row.card.metric}": row.card.value
         for outcome in outcomes
         for row in outcome.rows
     }
+
+
+def _sharing_latents(request: Evaluation, piece: Piece) -> Evaluation:
+    """The request with latents that a parent and all its arms have in common."""
+    latents = (Store.open(piece.folder) / "latents").uri
+    suites = (
+        replace(suite, latents=latents) if isinstance(suite, Drawing) else suite
+        for suite in request.suites
+    )
+    return replace(request, suites=tuple(suites))

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -19,8 +20,9 @@ from unite.config.schema import SamplingConfig
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.chunks import Arrays
 from unite.evaluation.instruments import Instruments
+from unite.evaluation.latents import decoded_once, flow_digest
 from unite.evaluation.results import Row
-from unite.evaluation.suite import Suite
+from unite.evaluation.suite import Suite, identity
 from unite.evaluation.target import Target
 from unite.flow.solvers import fixed_evaluations
 from unite.metrics.fidelity import FidelityPlan
@@ -33,6 +35,7 @@ from unite.sampling.seeds import (
     sample_seeds,
     uniform_labels,
 )
+from unite.storage import Store
 
 Labels = Literal["balanced", "uniform"]
 
@@ -80,6 +83,9 @@ class Drawing(Suite):
     """Classes of the samples: balanced = equally many of each, uniform = drawn at random."""
     seed: int = 0
     """Seed of the set of samples."""
+    latents: str = field(default="", compare=False)
+    """Folder of latents that models with one flow share; empty = none is kept. Samples are the same
+    to the bit, but their seconds say nothing then, and no rate is told."""
 
     @property
     def cost(self) -> float:
@@ -116,14 +122,31 @@ class Drawing(Suite):
         seeds_B = sample_seeds(self.seed, indices_B)
         labels_B = self._labels(indices_B, model.domain.num_classes)
         given = conditions(model, seeds_B.to(device), labels_B=labels_B)
+        make = partial(
+            draw,
+            model,
+            given.labels_B.to(device),
+            self.sampling,
+            seeds_B=seeds_B.to(device),
+            mask_BK=given.mask_BK,
+        )
         with instruments.autocast(self.precision):
-            return draw(
-                model,
-                given.labels_B.to(device),
-                self.sampling,
-                seeds_B=seeds_B.to(device),
-                mask_BK=given.mask_BK,
-            )
+            if not self.latents:
+                return make()
+            flow = instruments.cached(("flow", self.subject), lambda: flow_digest(model))
+            named = {**self._drawn(indices_B), "flow": flow, "device": device.type}
+            return decoded_once(Store.open(self.latents), named, model, make)
+
+    def _drawn(self, indices_B: Tensor) -> dict[str, Any]:
+        """All that latents depend on beside the model and the machine."""
+        return {
+            "sampling": identity(self.sampling),
+            "labels": self.labels if self.labels == "balanced" else [self.labels, self.total],
+            "seed": self.seed,
+            "indices": [int(indices_B[0]), int(indices_B[-1])],
+            "precision": self.precision,
+            "versions": self.versions,
+        }
 
     def _labels(self, indices_B: Tensor, num_classes: int) -> Tensor:
         if self.labels == "balanced":
@@ -141,11 +164,14 @@ class Drawing(Suite):
         fields = self.sampling_fields(nfe)
         rate = self.total / max(cost.seconds, 1e-9)
         made = {"details": {**cost.machine, "workers": 1}}
-        return [
+        rows = [
             Row(card=self.card("nfe", nfe, **fields), paper=paper),
             Row(card=self.card("passes", passes, **fields), note="nfe and those of guidance"),
-            Row(card=self.card("images_per_s", rate, **fields, **made), note="of one worker"),
         ]
+        if not self.latents:
+            card = self.card("images_per_s", rate, **fields, **made)
+            rows.append(Row(card=card, note="of one worker"))
+        return rows
 
 
 class Cost:

@@ -111,11 +111,17 @@ class AdversarialObjective:
         with torch.no_grad(), self.step.autocast():
             return self.step.decoder_noise(self.step.tokenize(sample, address), address)
 
-    def verdicts(self, judge: Discriminator, images: Tensor, address: Address) -> Tensor:
-        """Verdicts (B, P) on images, augmented by their addresses."""
+    def verdicts(
+        self, judge: Discriminator, address: Address, *images: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Verdicts (B, P) on each of some batches of the same rows, augmented by their addresses.
+
+        They are judged in one pass: a verdict depends on its own sample alone.
+        """
         keys_B = address.keys(Purpose.AUGMENT)
+        seen = [augment(each.float(), keys_B, self.config.discriminator) for each in images]
         with self.step.autocast():
-            return judge(augment(images.float(), keys_B, self.config.discriminator))
+            return judge(torch.cat(seen)).chunk(len(seen))
 
 
 class DecoderPlayer:
@@ -168,8 +174,8 @@ class DecoderPlayer:
         self, made: Tensor, leaf: Tensor, part: MicroBatch, scale: float
     ) -> Tensor:
         assert self.judge is not None
-        verdicts = self.stage.verdicts(self.judge, leaf, part.address)
-        loss = generator_loss(verdicts, self.stage.config.adversarial.loss)
+        (verdicts_BP,) = self.stage.verdicts(self.judge, part.address, leaf)
+        loss = generator_loss(verdicts_BP, self.stage.config.adversarial.loss)
         (towards_real,) = torch.autograd.grad(loss, leaf)
         found = torch.autograd.grad(made, self.parameters, scale * towards_real, retain_graph=True)
         if self._adversarial:
@@ -227,8 +233,7 @@ class DiscriminatorPlayer:
         sample = stage.model.domain.augment(part.sample, part.address.keys(Purpose.FLIP))
         with torch.no_grad(), stage.step.autocast():
             made = in_8_bits(stage.model.decode(stage.decoder.latents.pop(0)))
-        real_BP = stage.verdicts(self.judge, sample, part.address)
-        fake_BP = stage.verdicts(self.judge, made, part.address)
+        real_BP, fake_BP = stage.verdicts(self.judge, part.address, sample, made)
         loss = discriminator_loss(real_BP, fake_BP, given.loss)
         total = loss
         if given.lecam:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from unite.ablation.verdict import DECISIVE
 from unite.metrics.specs import direction
+from unite.words import count
 
 PARENT, CONTROL, GE = "parent", "control", "GE, trained"
 ARMS: dict[str, dict[str, object]] = {
@@ -49,6 +50,9 @@ class Measured:
     """Last logged values of the fine-tuning."""
     run: str
     """Folder of the run."""
+    cpu_seconds: Mapping[str, float] = field(default_factory=dict)
+    """CPU time of training and measuring; of an earlier training that was resumed, only the rest.
+    Empty in results that were kept before it was counted."""
 
     @property
     def pair(self) -> tuple[str, int]:
@@ -172,6 +176,27 @@ def table(measured: Sequence[Measured], metrics: Sequence[str]) -> list[str]:
                 lines.append(_row([arm, *cells, seen, str(len(mine))]))
         lines.append("")
     return lines
+
+
+def cost_lines(measured: Sequence[Measured]) -> list[str]:
+    """A line on the CPU time of all that was counted, by arm; none where nothing was."""
+    counted = [m for m in measured if m.cpu_seconds]
+    if not counted:
+        return []
+    total = sum(sum(m.cpu_seconds.values()) for m in counted)
+    arms = {m.arm: [n.cpu_seconds for n in counted if n.arm == m.arm] for m in counted}
+    medians = (
+        f"{arm} {_median(each, 'training'):.0f} + {_median(each, 'measuring'):.0f}"
+        for arm, each in arms.items()
+    )
+    return [
+        f"CPU time of {count(len(counted), 'result')}: {total / 60:.1f} min; medians in seconds, "
+        f"training + measuring: {'; '.join(medians)}"
+    ]
+
+
+def _median(seconds: Iterable[Mapping[str, float]], part: str) -> float:
+    return statistics.median(each.get(part, 0.0) for each in seconds)
 
 
 def mean_and_error(values: Sequence[float]) -> str:

@@ -14,7 +14,16 @@ import numpy as np
 import torch
 
 from unite import terminal
-from unite.ablation.decoder_gan import CONTROL, GE, PARENT, SETS, Measured, claims, table
+from unite.ablation.decoder_gan import (
+    CONTROL,
+    GE,
+    PARENT,
+    SETS,
+    Measured,
+    claims,
+    cost_lines,
+    table,
+)
 from unite.ablation.decoder_gan_figure import before_and_after, gan_figure
 from unite.ablation.decoder_gan_options import GAN_SCALES, GanSweepOptions
 from unite.checkpoints.load import load
@@ -101,6 +110,7 @@ def write_files(options: GanSweepOptions, measured: Sequence[Measured]) -> list[
     metrics = [distance, "reconstruction/psnr", "reconstruction/ssim", samples]
     metrics += [name for name in ("reconstruction/lpips",) if name in measured[0].metrics]
     lines = [*table(measured, metrics), *claims(measured, distance, samples)]
+    lines += cost_lines(measured)
     out.write("decoder_gan.md", ("\n".join(lines) + "\n").encode())
     caption = (
         f"{count(options.samples, 'sample')} in each of {SETS} sets; dots are fine-tunings, bars "

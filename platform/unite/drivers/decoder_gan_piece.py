@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
@@ -81,10 +82,13 @@ def compute(piece: Piece) -> None:
     set_threads(1, 1)
     if read_measured(piece) is not None:
         return
+    begun = time.process_time()
     run = piece.parent if piece.arm == PARENT else _tune(piece)
+    trained = time.process_time()
     checkpoint = latest(Store.open(run))
     assert checkpoint is not None
     values, spread = _measure(checkpoint, piece)
+    measuring = time.process_time() - trained
     result = Measured(
         parent=Store(piece.parent).name,
         arm=piece.arm,
@@ -93,6 +97,7 @@ def compute(piece: Piece) -> None:
         spread=spread,
         training=dict(read_state(checkpoint, "metrics")["metrics"]),
         run=run,
+        cpu_seconds={"training": trained - begun, "measuring": measuring},
     )
     kept = asdict(result) | {
         "checkpoint": checkpoint_digest(checkpoint),

@@ -186,7 +186,7 @@ def vqgan_players(made: AdversarialObjective, part: MicroBatch) -> None:
     image = made.model.decode(decoder.latents[-1])
     terms = domain.reconstruction_terms(image, sample, config.loss, None)
     reconstruction = domain.reconstruction_loss(terms, config.loss)
-    verdicts = made.verdicts(decoder.judge, image, part.address)
+    (verdicts,) = made.verdicts(decoder.judge, part.address, image)
     fooled = generator_loss(verdicts, config.adversarial.loss)
     last = decoder.parameters[decoder.last_layer]
     gradients = [

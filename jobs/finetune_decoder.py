@@ -17,13 +17,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 
-from unite.entry import STOPPED, run
+from unite.entry import run
 
 
 def main() -> int:
     """Parse, prepare, train, show; 0 when done, 2 when it cannot run, 130 when stopped."""
     from unite.training.finetune_arguments import read_request
-    from unite.training.finished import find_finished, report_lines, stopped_line
+    from unite.training.finished import find_finished, report_lines
 
     request = read_request(sys.argv[1:], __doc__)
     how = {"resume": request.arguments.resume, "allow_changes": False}
@@ -35,23 +35,11 @@ def main() -> int:
     from unite.cluster.connect import prepare_environment
 
     prepare_environment()
+    from unite.drivers.command import carry_out
     from unite.drivers.finetune import notes, prepare
-    from unite.drivers.plan import dry_run, print_plan
-    from unite.drivers.train import launch, print_report
-    from unite.training.closing_report import build_report
 
     planned = prepare(request)
-    print_plan(planned)
-    print("\n".join(notes(request, planned)))
-    if request.arguments.dry_run:
-        dry_run(planned)
-        return 0
-    summary = launch(planned)
-    if summary["stopped"]:
-        print(stopped_line(planned, summary["images"]))
-        return STOPPED
-    print_report(planned, build_report(planned), summary["seconds"])
-    return 0
+    return carry_out(planned, dry=request.arguments.dry_run, notes=notes(request, planned))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 
-from unite.entry import STOPPED, run
+from unite.entry import run
 
 
 def main() -> int:
@@ -25,7 +25,7 @@ def main() -> int:
     from unite.config.flags import parse
     from unite.config.recipes import recipe
     from unite.training.arguments import TrainArguments
-    from unite.training.finished import find_finished, finished_lines, stopped_line
+    from unite.training.finished import find_finished, finished_lines
 
     config, words = starting_config(sys.argv[1:])
     default = TrainArguments(config=config)
@@ -40,21 +40,10 @@ def main() -> int:
     from unite.cluster.connect import prepare_environment
 
     prepare_environment()
-    from unite.drivers.plan import dry_run, print_plan
-    from unite.drivers.train import launch, prepare, print_report
-    from unite.training.closing_report import build_report
+    from unite.drivers.command import carry_out
+    from unite.drivers.train import prepare
 
-    planned = prepare(arguments.config, **how)
-    print_plan(planned)
-    if arguments.dry_run:
-        dry_run(planned)
-        return 0
-    summary = launch(planned)
-    if summary["stopped"]:
-        print(stopped_line(planned, summary["images"]))
-        return STOPPED
-    print_report(planned, build_report(planned), summary["seconds"])
-    return 0
+    return carry_out(prepare(arguments.config, **how), dry=arguments.dry_run)
 
 
 if __name__ == "__main__":

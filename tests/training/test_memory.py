@@ -3,11 +3,14 @@
 import pytest
 import torch
 
+from unite.config.finetune import as_trained, finetune_recipe
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
 from unite.training import memory
 from unite.training.memory import machine_memory, worker_memory
-from unite.training.setup import build_model
+from unite.training.objective import MicroBatch
+from unite.training.schedule import Plan
+from unite.training.setup import build_model, build_objective
 from unite.training.step import Address, TrainingStep
 
 SMOKE = replace(recipe("smoke"), {"cluster.num_workers": 1, "training.accumulation": 1})
@@ -66,6 +69,61 @@ def test_the_state_is_weights_average_and_moments() -> None:
     assert worker_memory(adamw).state == 4 * (2 * weights + 2 * trained)
     muon = replace(SMOKE, {"optim.muon": True})
     assert worker_memory(muon).state < worker_memory(adamw).state
+
+
+TUNED = finetune_recipe("small", SMOKE)
+
+
+def test_the_step_of_a_fine_tuning_is_that_of_real_tensors() -> None:
+    """Both players' turns on the CPU, counted alike: close, and never more."""
+    images, alive = TUNED.finetune.batch_size, memory._Alive()
+    config = as_trained(TUNED)
+    stage = build_objective(build_model(config), config, None, Plan.of(config, 1500))
+    rows_B = torch.arange(images)
+    address = Address(seed=0, epochs_B=torch.zeros_like(rows_B), rows_B=rows_B)
+    batch = MicroBatch(torch.zeros(images, 1, 8, 8), torch.zeros_like(rows_B), address)
+    with alive:
+        for player in stage.turns(stage.plan.total_images):
+            player.zero_grad()
+            player.backward(batch, stage.plan.total_images, 1.0)
+            player.combine()
+            player.stepped(torch.zeros((), dtype=torch.bool))
+    expected = worker_memory(TUNED).step
+    assert 0.8 * expected < alive.peak <= 1.05 * expected
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"adversarial.weight": 0.0},
+        {"discriminator.trunk": "frozen"},
+        {"finetune.precision": "bfloat16"},
+        {"finetune.accumulation": 2},
+        {"training.gradient_checkpointing": True},
+    ],
+)
+def test_what_a_fine_tuning_needs_less_is_counted(changes) -> None:
+    less = replace(TUNED, changes)
+    assert worker_memory(less).step < 0.75 * worker_memory(TUNED).step
+
+
+def test_a_frozen_trunk_recomputes_as_the_models_own_encoder_does() -> None:
+    frozen = replace(TUNED, {"discriminator.trunk": "frozen"})
+    recomputed = replace(frozen, {"training.gradient_checkpointing": True})
+    assert worker_memory(recomputed).step < 0.8 * worker_memory(frozen).step
+
+
+def test_the_state_of_a_fine_tuning_is_both_players() -> None:
+    model = build_model(SMOKE)
+    weights = sum(tensor.numel() for tensor in model.state_dict().values())
+    decoder = sum(p.numel() for p in model.decoder.parameters() if p.requires_grad)
+    control = worker_memory(replace(TUNED, {"adversarial.weight": 0.0}))
+    assert control.state == 4 * (2 * weights + 2 * decoder)
+    frozen = worker_memory(replace(TUNED, {"discriminator.trunk": "frozen"}))
+    trunk = sum(tensor.numel() for tensor in model.tokenizer.state_dict().values())
+    # A trunk of its own, and its moments; the copies of the decoder are in both.
+    assert worker_memory(TUNED).state - frozen.state > 4 * trunk
+    assert frozen.state > control.state + 4 * 3 * decoder
 
 
 def test_the_limit_of_a_container_counts(tmp_path, monkeypatch) -> None:

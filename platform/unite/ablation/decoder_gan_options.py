@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from unite.ablation.decoder_gan import ARMS, CONTROL
+from unite.ablation.options import CommonOptions, require_not_negative
 from unite.runs import default_storage
 from unite.storage import Store
 
@@ -58,7 +59,7 @@ GAN_SCALES: dict[ScaleName, GanScale] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class GanSweepOptions:
+class GanSweepOptions(CommonOptions):
     """Fine-tune the decoder of each parent in every arm and seed, measure, compare in pairs."""
 
     scale: ScaleName = "laptop"
@@ -67,32 +68,16 @@ class GanSweepOptions:
     """Parents that are there already, by name or folder; empty = the sweep trains the scale's."""
     parents: int = 0
     """Number of parents that the sweep trains, with seeds 0, 1, ...; 0 = the scale's."""
-    seeds: int = 0
-    """Fine-tunings of each parent and arm, with seeds 0, 1, ...; 0 = the scale's."""
     arms: tuple[str, ...] = ()
     """Arms beside the control, which is always there; empty = all."""
-    epochs: float = 0.0
-    """Passes of each fine-tuning over the training set; 0 = the scale's."""
-    samples: int = 0
-    """Number of samples in each of three sets; 0 = the scale's."""
-    extractor: tuple[str, ...] = ()
-    """Features of the distances; empty = the scale's. The verdict is about the first."""
     num_workers: int | None = None
     """Ray actors; None = one per CPU. 0 = this process, no Ray."""
-    storage: str = ""
-    """Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs."""
-    out: str = ""
-    """Folder for table, figure, pictures and verdict; empty = in the storage."""
-    dry_run: bool = False
-    """Show what would be trained and what is finished; start nothing."""
 
 
 def settle(options: GanSweepOptions) -> GanSweepOptions:
     """Options with the scale's values where none are given; ValueError for impossible ones."""
     scale = GAN_SCALES[options.scale]
-    for name in ("parents", "seeds", "epochs", "samples"):
-        if getattr(options, name) < 0:
-            raise ValueError(f"--{name} {getattr(options, name):g} must not be negative")
+    require_not_negative(options, "parents", "seeds", "epochs", "samples")
     unknown = [arm for arm in options.arms if arm not in ARMS]
     if unknown:
         arms = ", ".join(repr(arm) for arm in ARMS)

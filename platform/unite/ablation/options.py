@@ -21,40 +21,46 @@ NAMED = ("values", "seeds", "equal", "epochs", "data", "samples", "extractor")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepOptions:
+class CommonOptions:
+    """Options of sweeps of every kind."""
+
+    seeds: int = 0
+    """Trials per point or arm, with seeds 0, 1, ...; 0 = the scale's own number."""
+    epochs: float = 0.0
+    """Passes over the training set, at the recipe's own setting; 0 = the scale's."""
+    extractor: tuple[str, ...] = ()
+    """Features of the distances: inception, small, pixels or folders; empty = the scale's. The
+    verdict is about the first."""
+    samples: int = 0
+    """Number of samples for distances, of each set where there are several; 0 = the scale's."""
+    storage: str = ""
+    """Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs."""
+    out: str = ""
+    """Folder or s3:// URI for figure, table and verdict; empty = in the storage."""
+    dry_run: bool = False
+    """Show what would be trained and what is finished; start nothing. Of a grid, check data and
+    capacity and tell the cost as well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions(CommonOptions):
     """Train every point of an axis with several seeds, measure it, draw the paper's figure."""
 
     scale: ScaleName = "laptop"
     """smoke: seconds, learns nothing. laptop: digits on 2 CPU cores. gpu: CIFAR-10. paper:
     ImageNet-256 on a cluster."""
-    seeds: int = 0
-    """Trials per point, with seeds 0, 1, ...; 0 = the scale's own number."""
     equal: Equal = "images"
     """Budget that is the same at every point: images, or training FLOPs (those of the recipe's own
     setting)."""
     values: tuple[str, ...] = ()
     """Values of the axis to try; empty = the scale's."""
-    epochs: float = 0.0
-    """Passes over the training set at the recipe's own setting; 0 = the scale's."""
     data: str = ""
     """Folder or s3:// URI of training shards; empty = the recipe's own (digits)."""
-    extractor: tuple[str, ...] = ()
-    """Features of the distances: inception, small, pixels or folders; empty = the scale's. The
-    verdict is about the first."""
-    samples: int = 0
-    """Number of samples for distances; 0 = the scale's."""
     workers: int = 0
     """Ray Train workers of each trial; 0 = the scale's."""
     wait_s: float = 0.0
     """Seconds to wait for an autoscaling cluster to bring a trial's resources; 0 = they must
     be there."""
-    storage: str = ""
-    """Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs."""
-    out: str = ""
-    """Folder or s3:// URI for figure, CSV and verdict; empty = in the storage."""
-    dry_run: bool = False
-    """Show the trials, their cost and what is already finished, and check data and capacity; start
-    nothing."""
     rate: float = 0.0
     """FLOP/s of one trial for the time in --dry-run; 0 = measured on this machine."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
@@ -62,12 +68,17 @@ class SweepOptions:
 
 def check(options: SweepOptions) -> None:
     """ValueError for values that no sweep can have."""
-    for name in ("seeds", "epochs", "samples", "workers", "wait_s", "rate"):
+    require_not_negative(options, "seeds", "epochs", "samples", "workers", "wait_s", "rate")
+    if not options.dry_run:
+        refuse_changed(options, ("rate",), "without --dry-run")
+
+
+def require_not_negative(options: CommonOptions, *names: str) -> None:
+    """ValueError for the first of these options that is below 0."""
+    for name in names:
         if getattr(options, name) < 0:
             flag = name.replace("_", "-")
             raise ValueError(f"--{flag} {getattr(options, name):g} must not be negative")
-    if not options.dry_run:
-        refuse_changed(options, ("rate",), "without --dry-run")
 
 
 def complete(options: SweepOptions) -> SweepOptions:

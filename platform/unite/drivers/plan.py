@@ -114,9 +114,6 @@ def _data_rows(config: RunConfig) -> Iterator[tuple[str, str]]:
 
 
 def _memory_rows(config: RunConfig) -> Iterator[tuple[str, str]]:
-    # A fine-tuning is not traced: it is the joint step's estimate that would be shown.
-    if isinstance(config, FinetuneRunConfig):
-        return
     needed = worker_memory(config)
     yield "memory", describe_memory(config, needed)
     if is_private():

@@ -1,7 +1,8 @@
 """Memory that a worker of a run needs, before it starts, compared with the machine's.
 
 A training step is run once on torch's meta device, which computes shapes and no numbers, and the
-bytes of all tensors alive are followed: gradients, activations and what passes between. Weights,
+bytes of all tensors alive are followed: gradients, activations and what passes between (of a
+decoder's fine-tuning both players' turns). Weights,
 their average and the optimiser's moments are counted, and so is the copy that a checkpoint is
 written from. LPIPS is counted from the layers of its VGG. What is left out (the stream's compressed
 rows, fragmentation, compiled code) is why a run that just fits may not.
@@ -21,12 +22,16 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from unite.config.finetune import FinetuneRunConfig, as_trained
 from unite.config.schema import RunConfig
 from unite.config.serialise import replace
 from unite.domains import Domain, build_domain
 from unite.models import optimizer_group
 from unite.models.unite import UNITE
+from unite.training.adversarial import AdversarialObjective
 from unite.training.flops import VGG_CONVOLUTIONS
+from unite.training.objective import MicroBatch
+from unite.training.schedule import Plan
 from unite.training.step import Address, TrainingStep
 
 FLOAT_BYTES = 4
@@ -56,13 +61,17 @@ class WorkerMemory:
 
 def worker_memory(config: RunConfig) -> WorkerMemory:
     """Estimate for a valid config, with samples of the most registers."""
-    with torch.device("meta"):
-        model = UNITE(config.model, build_domain(config.domain), config.flow)
-    state = state_bytes(model, muon=config.optim.muon)
+    config = as_trained(config)
     micro = config.training.batch_size // (
         config.cluster.num_workers * config.training.accumulation
     )
-    step = _step_peak(model, config, micro) + _perceptual_bytes(config, micro)
+    if isinstance(config, FinetuneRunConfig):
+        state, step = _finetune_bytes(config, micro)
+    else:
+        with torch.device("meta"):
+            model = UNITE(config.model, build_domain(config.domain), config.flow)
+        state = state_bytes(model, muon=config.optim.muon)
+        step = _step_peak(model, config, micro) + _perceptual_bytes(config, micro)
     return WorkerMemory(state=state, step=step, host=PROCESS_BYTES + state)
 
 
@@ -131,14 +140,72 @@ def _step_peak(model: UNITE, config: RunConfig, images: int) -> int:
     step = TrainingStep(model, replace(config, plain), None)
     alive = _Alive()
     with torch.device("meta"):
-        sample, labels_B = model.domain.to_sample(_fields(model.domain, images))
-        rows_B = torch.zeros(images, dtype=torch.int64)
-        address = Address(seed=0, epochs_B=rows_B, rows_B=rows_B)
+        part = _micro_batch(model.domain, images)
         with alive:
-            step.backward(sample, labels_B, address, flow_weight=1.0)
+            step.backward(*part, flow_weight=1.0)
     gradients = FLOAT_BYTES * sum(p.numel() for p in model.parameters() if p.requires_grad)
     share = HALF if config.training.precision == "bfloat16" else 1.0
     return gradients + round(share * max(alive.peak - gradients, 0))
+
+
+def _finetune_bytes(config: FinetuneRunConfig, images: int) -> tuple[int, int]:
+    """Bytes of state and of a step's peak of both players, once the adversary has weight.
+
+    The discriminator's graph and that of LPIPS are not alive at the same time.
+    """
+    stage = _stage(config)
+    step = _players_peak(stage, images)
+    if lpips := _perceptual_bytes(config, images):
+        control = _stage(replace(config, {"adversarial.weight": 0.0}))
+        step = max(step, _players_peak(control, images) + lpips)
+    return _players_state(stage), step
+
+
+def _stage(config: FinetuneRunConfig) -> AdversarialObjective:
+    """Players without numbers, of float32 and without LPIPS."""
+    plain = {"loss.perceptual.weight": 0.0, "training.precision": "float32"}
+    config = replace(config, {**plain, "training.compile": False})
+    with torch.device("meta"):
+        model = UNITE(config.model, build_domain(config.domain), config.flow)
+        model.tokenizer.checkpoint_blocks = config.training.gradient_checkpointing
+        return AdversarialObjective(model, config, None, Plan.of(config, images_per_epoch=1))
+
+
+def _players_state(stage: AdversarialObjective) -> int:
+    """Bytes of the model, its average, both players' moments, and the copies that take a step back
+    whose numbers are not finite (`Undo`)."""
+    decoder = sum(p.numel() for p in stage.decoder.parameters)
+    total = 2 * sum(tensor.numel() for tensor in stage.model.state_dict().values()) + 2 * decoder
+    if (adversary := stage.adversary) is not None:
+        trained = sum(p.numel() for p in adversary.parameters)
+        own = sum(tensor.numel() for tensor in adversary.judge.state_dict().values())
+        total += own + 2 * trained + 3 * decoder
+    return FLOAT_BYTES * total
+
+
+def _players_peak(stage: AdversarialObjective, images: int) -> int:
+    """Bytes alive at the peak of a step, in which every player has weight."""
+    domain, alive = stage.model.domain, _Alive()
+    players = stage.turns(stage.plan.total_images)
+    with torch.device("meta"):
+        part = _micro_batch(domain, images)
+        with alive:
+            for player in players:
+                player.zero_grad()
+                player.backward(part, stage.plan.total_images, 1.0)
+                player.combine()
+                player.stepped(torch.zeros((), dtype=torch.bool))
+    tensors = [*stage.decoder.parameters, *(stage.adversary.parameters if stage.adversary else ())]
+    gradients = FLOAT_BYTES * sum(p.numel() for p in tensors)
+    share = HALF if stage.config.finetune.precision == "bfloat16" else 1.0
+    return gradients + round(share * max(alive.peak - gradients, 0))
+
+
+def _micro_batch(domain: Domain, images: int) -> MicroBatch:
+    """A micro-batch without numbers."""
+    sample, labels_B = domain.to_sample(_fields(domain, images))
+    rows_B = torch.zeros(images, dtype=torch.int64)
+    return MicroBatch(sample, labels_B, Address(seed=0, epochs_B=rows_B, rows_B=rows_B))
 
 
 def _fields(domain: Domain, num: int) -> dict[str, Tensor]:

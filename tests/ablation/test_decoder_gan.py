@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from unite.ablation.decoder_gan import (
     Measured,
     better_than_control,
     claims,
+    cost_lines,
     difference,
     table,
     unchanged,
@@ -56,13 +58,17 @@ def test_verdicts():
     assert better_than_control(MEASURED, GE, FD) == "UNDECIDED"
     worse = [*MEASURED[:4], *(one(GE, seed, 20.0 + seed) for seed in range(3))]
     assert better_than_control(worse, GE, RFD) == "FAILS"
-    sharper = [one(CONTROL, s, 1.0, psnr=20.0 + s) for s in (0, 1)]
-    sharper += [one(GE, s, 1.0, psnr=21.0 + s + 0.01 * s) for s in (0, 1)]
+    sharper = [one(CONTROL, s, 1.0, psnr=20.0 + s) for s in (0, 1, 2)]
+    sharper += [one(GE, s, 1.0, psnr=21.0 + s + 0.01 * s) for s in (0, 1, 2)]
     assert better_than_control(sharper, GE, PSNR) == "HOLDS"  # higher is better
 
 
-def test_one_pair_decides_nothing_and_none_says_nothing():
-    assert better_than_control([MEASURED[1], MEASURED[4]], GE, RFD) == "UNDECIDED"
+def test_two_pairs_decide_nothing_and_none_says_nothing():
+    for seeds in ((0,), (0, 1)):
+        few = [m for m in MEASURED if m.seed in seeds]
+        assert better_than_control(few, GE, RFD) == "UNDECIDED"
+        fresh = [one("random, trained", seed, 9.0 + seed) for seed in seeds]
+        assert not any(line.startswith("HOLDS: init") for line in claims([*few, *fresh], RFD, FD))
     assert better_than_control([MEASURED[4]], GE, RFD) is None
     assert difference([one(CONTROL, 0, 1.0), one(GE, 1, 1.0)], GE, RFD) is None
 
@@ -95,6 +101,19 @@ def test_the_table_has_the_control_and_standard_errors():
     assert "| parent | 30 | - | 1 |" in lines
 
 
+def test_the_cost_counts_what_was_counted():
+    assert cost_lines(MEASURED) == []
+    spent = [
+        replace(m, cpu_seconds={"training": 60.0 + 2 * m.seed, "measuring": 3.0})
+        for m in MEASURED
+        if m.arm == GE
+    ]
+    assert cost_lines([*MEASURED, *spent]) == [
+        "CPU time of 3 results: 3.2 min; medians in seconds, training + measuring: "
+        "GE, trained 62 + 3"
+    ]
+
+
 def test_the_figure_has_a_dot_for_every_run():
     figure = gan_figure(MEASURED, [RFD, FD], "")
     dots = [series for series in figure.panels[0].series if series.faint]
@@ -115,6 +134,7 @@ def test_options_take_the_scales_values_and_keep_the_control():
     options = settle(GanSweepOptions(arms=(GE,)))
     assert options.arms == (CONTROL, GE) and (options.parents, options.seeds) == (2, 3)
     assert settle(GanSweepOptions(run=("a",))).parents == 1
+    assert options.data == "builtin:digits"
 
 
 @pytest.mark.parametrize(
@@ -123,6 +143,8 @@ def test_options_take_the_scales_values_and_keep_the_control():
         ({"arms": ("ge",)}, "--arms 'ge' is no arm; there are 'control'"),
         ({"seeds": -1}, "--seeds -1 must not be negative"),
         ({"run": ("a",), "parents": 2}, "--parents has no effect with --run"),
+        ({"run": ("a",), "data": "b"}, "--data has no effect with --run"),
+        ({"scale": "cifar10"}, "--scale cifar10 trains cifar10-small, which needs --data"),
     ],
 )
 def test_impossible_options_are_refused(changes, message):

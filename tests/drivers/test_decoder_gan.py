@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from unite.ablation.decoder_gan import CONTROL, GE
-from unite.ablation.decoder_gan_options import GanSweepOptions, settle
+from unite.ablation.decoder_gan import CONTROL, GE, PARENT, SETS
+from unite.ablation.decoder_gan_options import GAN_SCALES, GanSweepOptions, settle
+from unite.config.finetune import ParentConfig
+from unite.config.validate import validate
 from unite.drivers import decoder_gan, decoder_gan_piece
+from unite.drivers.decoder_gan import pieces_of
+from unite.drivers.decoder_gan_piece import parent_config, piece_config
 from unite.storage import Store
 
 
@@ -24,6 +29,7 @@ def test_the_smoke_sweep_writes_its_files_and_repeats_nothing(tmp_path, capsys, 
     assert tuned == [CONTROL, GE]
     assert "| control |" in told and "UNDECIDED: GE, trained lowers rfd" in told
     out = Store.open(tmp_path) / "sweeps" / "decoder-gan-smoke"
+    assert len((out / "latents").list()) == SETS  # of the parent, for all arms
     wanted = {"decoder_gan.md", "decoder_gan.png", "decoder_gan.svg", "decoder_gan_images.png"}
     assert wanted <= set(out.list())
     assert decoder_gan.main(options) == 0
@@ -35,3 +41,16 @@ def test_a_dry_run_starts_nothing(tmp_path, capsys):
     assert decoder_gan.main(options) == 0
     assert "2 parents (seed 0, seed 1), 36 fine-tunings" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("scale", GAN_SCALES)
+def test_every_scale_makes_parents_and_fine_tunings_that_can_run(scale, tmp_path):
+    options = settle(GanSweepOptions(scale=scale, data=str(tmp_path), storage=str(tmp_path)))
+    fields = {"storage": options.storage, "data.train": options.data}
+    chosen = GAN_SCALES[scale]
+    parent = parent_config(chosen.parent, 1, {**fields, **chosen.parent_fields})
+    assert validate(parent).training.seed == 1 and parent.data.train == str(tmp_path)
+    for piece in pieces_of(options, [str(tmp_path / parent.name)]):
+        if piece.arm != PARENT:
+            config = piece_config(piece, parent, ParentConfig(run=parent.name, digest="0" * 16))
+            assert config.finetune.epochs > config.adversarial.adversarial_start

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as replace_dataclass
+
 import pytest
 import torch
 
@@ -19,6 +21,7 @@ from unite.training.flops import training_flops
 from unite.training.parallelize import World
 from unite.training.runs import begin, open_run
 from unite.training.setup import Job, build_trainer
+from unite.weights import MissingWeightsError
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +97,13 @@ def test_other_data_than_the_parents_is_refused(storage, tmp_path):
     request = ask(storage, "--data", str(other), recipe_word=["small"])
     with pytest.raises(ValueError, match="fine-tuned on other images. Give --data"):
         prepare(request)
+
+
+def test_missing_weights_of_lpips_are_told_before_anything_starts(storage, tmp_path):
+    request = ask(storage, recipe_word=["small"])
+    changes = {"loss.perceptual.weight": 1.0, "weights": str(tmp_path)}
+    with pytest.raises(MissingWeightsError, match="vgg"):
+        prepare(replace_dataclass(request, config=replace(request.config, changes)))
 
 
 def test_the_plan_names_parent_and_adversary(storage):

@@ -1,27 +1,50 @@
-"""The command that a user types, interrupted and typed again; and as a Ray job."""
+"""The commands that a user types, interrupted or killed and typed again."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
-from unite.checkpoints.store import committed
+from unite.checkpoints.store import committed, latest, read_checkpoint
+from unite.config.finetune import finetune_recipe
+from unite.config.recipes import recipe
+from unite.config.serialise import replace
+from unite.data.ingest.digits import prepare_digits
+from unite.data.loader import local_reader
 from unite.storage import Store
+from unite.tracking import NullTracker
+from unite.training.finetune import Parent, find_parent
+from unite.training.parallelize import World
 from unite.training.progress import read_progress
+from unite.training.runs import Run, begin, open_run
+from unite.training.setup import Job, build_trainer
 
 LONG = ("--training.epochs", "2000", "--checkpoint.every-images", "1000000")
 QUICK = ("--tracking.no-enabled",)
+STEPS = 60
+TUNING = {
+    "finetune.epochs": STEPS * 32 / 1500,
+    "finetune.batch_size": 32,
+    "adversarial.adversarial_start": 0.1,
+    "checkpoint.every_images": 5 * 32,
+    "evaluation.every_images": 10**9,
+}
 
 
-def start(root: Path, storage: Path, *flags: str) -> subprocess.Popen:
-    command = [sys.executable, "jobs/train.py", "smoke", "--storage", str(storage), *flags]
+def start(
+    root: Path, storage: Path, *flags: str, words: tuple[str, ...] = ("jobs/train.py", "smoke")
+) -> subprocess.Popen:
+    command = [sys.executable, *words, "--storage", str(storage), *flags]
     return subprocess.Popen(
         command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
@@ -87,6 +110,71 @@ def test_a_lost_raylet_or_gcs_is_one_line_and_the_same_command_goes_on(root, tmp
     wait_until_training(again, folder, seen + 64)
     os.kill(again.pid, signal.SIGKILL)
     assert "continues after" in again.communicate(timeout=120)[0]
+
+
+@pytest.mark.fault
+@pytest.mark.ray
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_killed_fine_tuning_goes_on_to_the_bit(root, tmp_path):
+    """Every process of it gets SIGKILL; beside it, the same steps without an interruption."""
+    torch.set_num_threads(1)
+    parent = make_parent(tmp_path)
+    flags = ("--run", "parent", "--name", "tuned", *QUICK)
+    for name, value in TUNING.items():
+        flags += (f"--{name.replace('_', '-')}", str(value))
+    words = ("jobs/finetune_decoder.py", "small")
+    process = start(root, tmp_path, *flags, words=words)
+    folder = Store.open(tmp_path / "tuned")
+    wait_for_checkpoint(process, folder)
+    for each in (psutil.Process(process.pid), *psutil.Process(process.pid).children(True)):
+        with suppress(psutil.NoSuchProcess):
+            each.kill()
+    process.communicate(timeout=60)
+    saved = committed(folder)[-1]
+    assert 0 < saved < STEPS * 32
+
+    again = start(root, tmp_path, *flags, words=words)
+    output = again.communicate(timeout=300)[0]
+    assert again.returncode == 0, output
+    assert f"continues after {saved:,} images" in output
+    straight = tuned_here(parent, "straight")
+    found = [read_checkpoint(latest(each)).parts for each in (folder, straight)]
+    assert found[0].keys() == found[1].keys() >= {"model", "discriminator", "ema"}
+    for part, tensors in found[1].items():
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor, found[0][part][name]), f"{part}: {name}"
+
+
+def make_parent(storage: Path) -> Parent:
+    """A run of two steps, trained in this process."""
+    prepare_digits(Store.open(storage / "data" / "digits"))
+    changes = {"storage": str(storage), "name": "parent", "training.epochs": 2 * 32 / 1500}
+    train_here(open_run(replace(recipe("smoke"), {**changes, "tracking.enabled": False})))
+    return find_parent(str(storage / "parent"), storage="")
+
+
+def tuned_here(parent: Parent, name: str) -> Store:
+    """The fine-tuning of TUNING in this process; returns its folder."""
+    base = finetune_recipe("small", dataclasses.replace(parent.config, name=name))
+    run = open_run(replace(base, {**TUNING, "parent": parent.identity}))
+    train_here(dataclasses.replace(run, start_from=parent.place))
+    return run.folder
+
+
+def train_here(run: Run) -> None:
+    begin(run)
+    trainer = build_trainer(Job.of(run), World(), NullTracker(), local_reader)
+    trainer.run()
+    trainer.stream.close()
+
+
+def wait_for_checkpoint(process: subprocess.Popen, folder: Store) -> None:
+    deadline = time.monotonic() + 300
+    while not committed(folder):
+        assert time.monotonic() < deadline, "no checkpoint in time"
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(

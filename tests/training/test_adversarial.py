@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from unite.checkpoints.export import write_export
 from unite.checkpoints.load import load
 from unite.checkpoints.store import committed, folder_of, latest, read_checkpoint
 from unite.config.finetune import FinetuneRunConfig, as_trained, finetune_recipe
@@ -19,6 +20,8 @@ from unite.data.loader import local_reader
 from unite.domains import build_domain
 from unite.flow.random import Purpose
 from unite.models.unite import UNITE
+from unite.runs import read_run_config
+from unite.sampling.generator import sample
 from unite.storage import Store
 from unite.tracking import NullTracker
 from unite.training.adversarial import AdversarialObjective, require_adversarial
@@ -158,12 +161,16 @@ def test_a_frozen_trunk_is_not_stored_twice(parent):
     )
 
 
-def test_the_result_loads_as_a_whole_model_and_names_its_parent(parent):
+def test_the_result_is_a_whole_model_that_generates_and_exports(parent, tmp_path):
     run = finished(parent).writer.run
-    model = load(run.uri)
-    assert model.decode(torch.zeros(2, *model.noise_shape)).shape == (2, 1, 8, 8)
-    with pytest.raises(ValueError, match=f"itself fine-tuned, from {parent.identity.run}"):
-        find_parent(run.uri, storage="")
+    model, exported = load(run.uri), tmp_path / "exported"
+    _, images = sample(model, [1, 2], seeds_B=[0, 1], solver="euler", num_steps=2)
+    assert images.shape == (2, 1, 8, 8) and bool(images.isfinite().all())
+    write_export(model, to_dict(read_run_config(run.uri)), Store.open(exported))
+    assert same(load(exported).state_dict(), model.state_dict())
+    for place in (run.uri, str(exported)):
+        with pytest.raises(ValueError, match=f"itself fine-tuned, from {parent.identity.run}"):
+            find_parent(place, storage="", data=parent.config.data.train)
 
 
 # The step itself ---------------------------------------------------------------------------------
@@ -402,8 +409,6 @@ def test_a_run_without_a_checkpoint_is_refused(smoke):
 
 
 def test_an_export_needs_data_and_bare_weights_are_refused(parent, tmp_path):
-    from unite.checkpoints.export import write_export
-
     place = tmp_path / "exported"
     write_export(load(parent.place.uri), to_dict(parent.config), Store.open(place))
     with pytest.raises(ValueError, match="is an export, which does not say where its data is"):

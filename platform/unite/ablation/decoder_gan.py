@@ -29,7 +29,7 @@ ARMS: dict[str, dict[str, object]] = {
 """Arm -> changes of the fine-tuning's settings; weight 0.75 where none is named."""
 RULE = (
     "Rule: differences to the control are paired (same parent, seed, rows, sample seeds, solver); "
-    "one beyond two standard errors of its mean decides."
+    "one beyond two standard errors of its mean decides, of three pairs or more."
 )
 Verdict = Literal["HOLDS", "FAILS", "UNDECIDED"]
 
@@ -92,7 +92,7 @@ def better_than_control(measured: Sequence[Measured], arm: str, metric: str) -> 
     found = difference(measured, arm, metric)
     if found is None:
         return None
-    if math.isnan(found.error) or abs(found.mean) <= DECISIVE * found.error:
+    if found.pairs < FEWEST_PAIRS or abs(found.mean) <= DECISIVE * found.error:
         return "UNDECIDED"
     gain = found.mean if direction(metric.rpartition("/")[2]) == "higher" else -found.mean
     return "HOLDS" if gain > 0 else "FAILS"
@@ -111,6 +111,8 @@ def unchanged(measured: Sequence[Measured], arm: str, metric: str) -> Verdict | 
     return "HOLDS" if abs(statistics.fmean(values)) <= DECISIVE * sampling else "FAILS"
 
 
+FEWEST_PAIRS = 3
+"""Pairs under which nothing is decided: two agree within their error too often by chance."""
 SETS = 3
 """Number of sets of samples that an arm is measured on."""
 
@@ -145,7 +147,8 @@ def _initialisation(measured: Sequence[Measured], distance: str) -> list[str]:
     if len(values) < 2:
         return []
     mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
-    word = "UNDECIDED" if abs(mean) <= DECISIVE * error else "HOLDS" if mean < 0 else "FAILS"
+    open_still = len(values) < FEWEST_PAIRS or abs(mean) <= DECISIVE * error
+    word = "UNDECIDED" if open_still else "HOLDS" if mean < 0 else "FAILS"
     return [
         f"{word}: initialising from the GE lowers {_words(distance)} against fresh weights: "
         f"{mean:+.3g} +- {error:.2g} ({len(values)} pairs)"

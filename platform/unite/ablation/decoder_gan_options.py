@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from unite.ablation.decoder_gan import ARMS, CONTROL
 from unite.ablation.options import CommonOptions, require_not_negative
-from unite.runs import default_storage
+from unite.config.recipes import recipe
+from unite.config.scales import Fields
+from unite.runs import default_storage, is_builtin
 from unite.storage import Store
 
-ScaleName = Literal["smoke", "laptop", "gpu"]
+ScaleName = Literal["smoke", "laptop", "cifar10", "gpu"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +29,10 @@ class GanScale:
     extractors: tuple[str, ...]
     epochs: float = 0.0
     """Passes of the fine-tuning; 0 = its recipe's."""
+    parent_fields: Fields = field(default_factory=dict)
+    """Further overrides of the parents' recipe."""
+    fields: Fields = field(default_factory=dict)
+    """Further overrides of the fine-tuning's recipe."""
 
 
 GAN_SCALES: dict[ScaleName, GanScale] = {
@@ -47,6 +53,22 @@ GAN_SCALES: dict[ScaleName, GanScale] = {
         samples=500,
         extractors=("small",),
     ),
+    # One epoch of the parent, 450 steps of 64 images; warm-up and the adversary's start are as many
+    # steps as at the laptop scale.
+    "cifar10": GanScale(
+        parent="cifar10-small",
+        parents=1,
+        seeds=2,
+        recipe="small",
+        samples=1_000,
+        extractors=("small",),
+        epochs=450 * 64 / 50_000,
+        parent_fields={"training.epochs": 1.0},
+        fields={
+            "finetune.warmup_epochs": 24 * 64 / 50_000,
+            "adversarial.adversarial_start": 48 * 64 / 50_000,
+        },
+    ),
     "gpu": GanScale(
         parent="cifar10",
         parents=2,
@@ -63,7 +85,8 @@ class GanSweepOptions(CommonOptions):
     """Fine-tune the decoder of each parent in every arm and seed, measure, compare in pairs."""
 
     scale: ScaleName = "laptop"
-    """smoke: seconds, learns nothing. laptop: blurred digits on 2 CPU cores. gpu: CIFAR-10."""
+    """smoke: seconds, learns nothing. laptop: blurred digits on 2 CPU cores. cifar10: one epoch of
+    cifar10-small, an hour of CPUs for the default arm. gpu: the recipe cifar10."""
     run: tuple[str, ...] = ()
     """Parents that are there already, by name or folder; empty = the sweep trains the scale's."""
     parents: int = 0
@@ -84,6 +107,14 @@ def settle(options: GanSweepOptions) -> GanSweepOptions:
         raise ValueError(f"--arms {unknown[0]!r} is no arm; there are {arms}")
     if options.run and options.parents:
         raise ValueError("--parents has no effect with --run, which names the parents: drop one")
+    data = options.data or recipe(scale.parent).data.train
+    if options.run and options.data:
+        raise ValueError("--data has no effect with --run: its parents name theirs; drop one")
+    if not options.run and not data:
+        raise ValueError(
+            f"--scale {options.scale} trains {scale.parent}, which needs --data: a folder or s3:// "
+            "URI of parquet shards (jobs/prepare_data.py makes them)"
+        )
     chosen = [arm for arm in ARMS if arm == CONTROL or not options.arms or arm in options.arms]
     return replace(
         options,
@@ -91,6 +122,7 @@ def settle(options: GanSweepOptions) -> GanSweepOptions:
         seeds=options.seeds or scale.seeds,
         arms=tuple(chosen),
         epochs=options.epochs or scale.epochs,
+        data=Store.open(data).uri if data and not is_builtin(data) else data,
         samples=options.samples or scale.samples,
         extractor=options.extractor or scale.extractors,
         storage=Store.open(options.storage or default_storage()).uri,

@@ -33,6 +33,8 @@ class CommonOptions:
     verdict is about the first."""
     samples: int = 0
     """Number of samples for distances, of each set where there are several; 0 = the scale's."""
+    data: str = ""
+    """Folder or s3:// URI of training shards; empty = the recipe's own (digits)."""
     storage: str = ""
     """Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs."""
     out: str = ""
@@ -54,8 +56,6 @@ class SweepOptions(CommonOptions):
     setting)."""
     values: tuple[str, ...] = ()
     """Values of the axis to try; empty = the scale's."""
-    data: str = ""
-    """Folder or s3:// URI of training shards; empty = the recipe's own (digits)."""
     workers: int = 0
     """Ray Train workers of each trial; 0 = the scale's."""
     wait_s: float = 0.0

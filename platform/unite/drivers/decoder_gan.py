@@ -90,6 +90,7 @@ def pieces_of(options: GanSweepOptions, parents: Sequence[str]) -> list[Piece]:
             arm=arm,
             seed=seed,
             recipe=scale.recipe,
+            fields=scale.fields,
             epochs=options.epochs,
             samples=options.samples,
             extractors=options.extractor,
@@ -169,8 +170,9 @@ def _parents(options: GanSweepOptions) -> list[str]:
     """Places of the parents; those of the scale are trained unless they are there."""
     if options.run:
         return [resolve_run(name, options.storage) for name in options.run]
-    name = GAN_SCALES[options.scale].parent
-    configs = [parent_config(name, seed, options.storage) for seed in range(options.parents)]
+    scale = GAN_SCALES[options.scale]
+    fields = {"storage": options.storage, "data.train": options.data, **scale.parent_fields}
+    configs = [parent_config(scale.parent, seed, fields) for seed in range(options.parents)]
     _leased(configs, train_parent, options.num_workers, "parent")
     return [open_run(config).folder.uri for config in configs]
 

@@ -9,15 +9,16 @@ import json
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from unite.ablation.decoder_gan import ARMS, PARENT, SETS, Measured
 from unite.ablation.results import is_trained
 from unite.checkpoints.layout import checkpoint_digest, latest, read_state
 from unite.cluster.train import set_threads, train_rank
-from unite.config.finetune import finetune_recipe
+from unite.config.finetune import FinetuneRunConfig, ParentConfig, finetune_recipe
 from unite.config.finetune_checks import validate_finetune
 from unite.config.recipes import recipe
+from unite.config.scales import Fields
 from unite.config.schema import RunConfig
 from unite.config.serialise import replace as replace_fields
 from unite.data.ingest.digits import prepare_digits
@@ -51,6 +52,8 @@ class Piece:
     """Name of the fine-tuning's recipe."""
     epochs: float
     """Passes over the training set; 0 = the recipe's."""
+    fields: Fields = field(default_factory=dict)
+    """Further overrides of the fine-tuning's recipe."""
     samples: int
     extractors: tuple[str, ...]
     folder: str
@@ -118,26 +121,15 @@ def train_parent(config: RunConfig) -> str:
     return run.folder.uri
 
 
-def parent_config(name: str, seed: int, storage: str) -> RunConfig:
-    """A parent of its own seed in the sweep's storage."""
-    fields = {
-        "storage": storage,
-        "name": f"{name}-seed-{seed}",
-        "training.seed": seed,
-        "tracking.enabled": False,
-    }
-    return replace_fields(recipe(name), fields)
+def parent_config(name: str, seed: int, fields: Fields) -> RunConfig:
+    """A parent of its own seed, of the recipe `name` with overrides."""
+    own = {"name": f"{name}-seed-{seed}", "training.seed": seed, "tracking.enabled": False}
+    return replace_fields(recipe(name), {**fields, **own})
 
 
 def _tune(piece: Piece) -> str:
     parent = find_parent(piece.parent, storage="")
-    base = finetune_recipe(piece.recipe, replace(parent.config, name=""))
-    changes = {**ARMS[piece.arm], "finetune.seed": piece.seed, "parent": parent.identity}
-    changes |= {"evaluation.every_images": 10**9, "checkpoint.every_images": 10**9}
-    changes |= {"evaluation.num_samples": PICTURED, "tracking.enabled": False}
-    if piece.epochs:
-        changes["finetune.epochs"] = piece.epochs
-    config = validate_finetune(named(replace_fields(base, changes)))
+    config = piece_config(piece, parent.config, parent.identity)
     run = replace(open_run(config), start_from=parent.place)
     if not is_trained(run):
         begin(run)
@@ -145,8 +137,22 @@ def _tune(piece: Piece) -> str:
     return run.folder.uri
 
 
+def piece_config(piece: Piece, parent: RunConfig, identity: ParentConfig) -> FinetuneRunConfig:
+    """The config of a fine-tuning; ValueError when it cannot run."""
+    base = finetune_recipe(piece.recipe, replace(parent, name=""))
+    changes = {**piece.fields, **ARMS[piece.arm], "finetune.seed": piece.seed, "parent": identity}
+    changes |= {"evaluation.every_images": 10**9, "checkpoint.every_images": 10**9}
+    changes |= {"evaluation.num_samples": PICTURED, "tracking.enabled": False}
+    if piece.epochs:
+        changes["finetune.epochs"] = piece.epochs
+    return validate_finetune(named(replace_fields(base, changes)))
+
+
 def _protocol(piece: Piece) -> list[object]:
-    return [piece.samples, list(piece.extractors), piece.recipe, piece.epochs, SETS]
+    """All that a result depends on beside its checkpoint, as JSON values."""
+    fields = [[name, piece.fields[name]] for name in sorted(piece.fields)]
+    known = [piece.samples, list(piece.extractors), piece.recipe, piece.epochs, SETS]
+    return [*known, fields] if fields else known
 
 
 def _measure(checkpoint: Store, piece: Piece) -> tuple[Mapping[str, float], Mapping[str, float]]:

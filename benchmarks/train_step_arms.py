@@ -22,6 +22,7 @@ from unite.training.joint import JointObjective
 from unite.training.loop import Plan, Trainer
 from unite.training.parallelize import World, parallelize
 from unite.training.readout import Readout
+from unite.training.requests import nothing
 from unite.training.schedule import learning_rate
 from unite.training.step import Address, TrainingStep
 
@@ -89,7 +90,7 @@ class Ours:
             writer=cast(CheckpointWriter, SimpleNamespace(settle=lambda: None)),
             tracker=unused,
             progress=unused,
-            should_stop=lambda: False,
+            requests=nothing,
             flops_per_image=0.0,
             device_rate=unused,
             manifest_digest="",

@@ -148,6 +148,33 @@ def examine(storage: str = "", cluster: str = "", recipe: str = "", json: bool =
     run(storage=storage, cluster=cluster, recipe=recipe, as_text=json)
 
 
+@app.command(name="spot-watch")
+def spot_watch(
+    cloud: Literal["auto", "aws", "gcp"] = "auto",
+    address: str = "",
+    node: str = "",
+    every_s: float = 2.0,
+    once: bool = False,
+) -> None:
+    """Agent of a spot node: drain it in Ray as soon as its cloud takes the machine back.
+
+    Start it on every spot node beside Ray. Runs with workers there save at once, leave shortly
+    before the machine is gone, and go on elsewhere without a lost step. It ends once the node is
+    drained. For example `unite spot-watch --address HEAD:6379`.
+
+    Args:
+        cloud: Cloud whose metadata service tells of the machine's end; auto = the one that
+            answers (AWS_EC2_METADATA_SERVICE_ENDPOINT and GCE_METADATA_HOST name others).
+        address: HOST:PORT of the cluster's head; empty = RAY_ADDRESS.
+        node: Identity of this machine's Ray node; empty = found by the machine's address.
+        every_s: Seconds between two looks.
+        once: Look once, at the cloud and the cluster, and say what is found: a check of the setup.
+    """
+    from unite.commands.spot_watch import spot_watch as run
+
+    run(cloud=cloud, address=address, node=node, every_s=every_s, once=once)
+
+
 @mlflow.command
 def push(file: Path) -> None:
     """Send metrics that a run kept in a file, because its MLflow server was away, to MLflow.

@@ -128,11 +128,15 @@ def test_a_cluster_without_cpus_is_refused():
 def test_a_cluster_that_grows_in_time_is_waited_for(monkeypatch):
     sizes = iter([1.0, 1.0, 4.0])
     monkeypatch.setattr("unite.cluster.resources.nodes", lambda: [{"CPU": next(sizes), "GPU": 0.0}])
-    monkeypatch.setattr("unite.cluster.resources._ask_autoscaler", lambda wanted: None)
+    bundles_asked: list[int] = []
+    monkeypatch.setattr(
+        "ray.autoscaler.sdk.request_resources", lambda bundles: bundles_asked.append(len(bundles))
+    )
     monkeypatch.setattr("unite.cluster.resources.POLL_SECONDS", 0.0)
     asked = WorkerArguments(num_workers=4, wait_s=60.0)
     assert wait_for(lambda have: pool_workers(asked, have), asked).num_workers == 4
     assert next(sizes, None) is None
+    assert bundles_asked == [5, 0], "what was asked for is not kept for ever"
 
 
 def test_a_cluster_that_does_not_grow_is_refused_without_waiting(monkeypatch):

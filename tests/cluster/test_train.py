@@ -15,7 +15,7 @@ from unite import network
 from unite.checkpoints.store import latest, read_checkpoint
 from unite.cluster.connect import CapacityError
 from unite.cluster.resources import WorkerGroup
-from unite.cluster.train import Outage, TrainingError, fit, set_threads, train_rank
+from unite.cluster.train import Losses, Outage, TrainingError, fit, set_threads, train_rank
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
 from unite.data.ingest.digits import prepare_digits
@@ -130,6 +130,20 @@ def test_storage_that_stays_away_ends_the_run(stumbling_s3, monkeypatch):
     proxy.mode = "refuse"
     with pytest.raises(TrainingError, match=r"checkpoint\.patience_s = 0\.1 s; the same command"):
         outage.over(LostError(ConnectionError("whatever died of it")))
+
+
+def test_losses_count_only_without_a_new_checkpoint_between_them(untrained_run, tmp_path):
+    """Days of spot nodes end no run that gets on; a run that does not is ended."""
+    folder = untrained_run(tmp_path, images=(64,))
+    config = replace(recipe("smoke"), {"cluster.max_failures": 2})
+    losses, lost = Losses(Job(config=config, folder=folder)), LostError(ConnectionError("away"))
+    losses.charge(lost)
+    losses.charge(lost)
+    untrained_run(tmp_path, images=(64, 128))
+    losses.charge(lost)
+    losses.charge(lost)
+    with pytest.raises(TrainingError, match=r"lost 3 times in a row .* cluster\.max_failures = 2"):
+        losses.charge(lost)
 
 
 def test_a_lost_worker_on_a_disk_is_no_outage(tmp_path):

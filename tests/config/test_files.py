@@ -96,3 +96,12 @@ def test_a_command_starts_from_a_recipe_or_a_file(tmp_path):
 def test_a_command_line_that_says_no_start(words, message):
     with pytest.raises(ValueError, match=message):
         starting_config(words)
+
+
+def test_a_range_of_workers_is_text_in_a_file(tmp_path):
+    (tmp_path / "run.yaml").write_text("recipe: smoke\ncluster:\n  num_workers: 8..64\n")
+    config, _ = starting_config(["--config", str(tmp_path / "run.yaml")])
+    assert config.cluster.num_workers == "8..64"
+    (tmp_path / "run.yaml").write_text("recipe: smoke\ncluster.num_workers: 2.5\n")
+    with pytest.raises(ValueError, match=r"cluster\.num_workers = 2\.5 must be a whole number"):
+        starting_config(["--config", str(tmp_path / "run.yaml")])

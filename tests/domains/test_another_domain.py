@@ -334,7 +334,7 @@ def test_it_trains_evaluates_saves_and_continues_to_the_bit(config):
     assert summary["metrics"]["latent/std"] > 0
 
     broken = trainer_of(config)
-    broken.should_stop = lambda: broken.images >= 24
+    broken.requests = lambda: broken.images >= 24
     assert broken.run()["stopped"]
     broken.stream.close()
     continued = trainer_of(config)
@@ -376,7 +376,7 @@ def test_a_model_keeps_the_sizes_of_its_training_set_and_draws_them(config, tmp_
 
 def test_a_run_does_not_continue_on_other_statistics(config, monkeypatch):
     trainer = trainer_of(config)
-    trainer.should_stop = lambda: True
+    trainer.requests = lambda: True
     trainer.run()
     trainer.stream.close()
     other = {"sizes": torch.arange(MOST + 1)}

@@ -58,10 +58,10 @@ def test_a_step_reads_the_numbers_of_the_one_before(trainer: Trainer):
     """Between log points nothing waits for the device; at one the step knows its own numbers."""
     seen = []
     for _ in range(4):
-        values, stopped = trainer.train_step(next(trainer.stream))
+        values, request = trainer.train_step(next(trainer.stream))
         trainer.images += trainer.plan.batch_size
         seen.append(values.get("loss/total"))
-        assert not stopped
+        assert not request
     assert seen[0] is None and all(math.isfinite(value) for value in seen[1:])
     assert len(set(seen)) == 4, "each answer is of another step"
 

@@ -139,7 +139,7 @@ def test_stopped_anywhere_and_resumed_equals_a_straight_run(parent, stop_after):
     broken = settings(parent, {**changes, "name": "broken"})
     first = tune(parent, broken)
     calls = iter(range(1000))
-    first.should_stop = lambda: next(calls) >= stop_after - 1
+    first.requests = lambda: next(calls) >= stop_after - 1
     assert first.run()["stopped"] and first.images == stop_after * BATCH
     first.stream.close()
     second = tune(replace_dataclass(parent, place=Store("/nowhere")), broken)

@@ -21,6 +21,7 @@ from unite.runs import STOP_FILE
 from unite.storage import StorageError, Store
 from unite.training.loop import Plan
 from unite.training.readout import NonFiniteError
+from unite.training.requests import Request
 from unite.training.runs import open_run, request_stop
 
 
@@ -64,7 +65,7 @@ def test_a_run_stopped_anywhere_and_resumed_equals_a_straight_run(smoke, make_tr
     broken = replace(smoke, {"name": "broken"})
     first = make_trainer(broken)
     calls = iter(range(1000))
-    first.should_stop = lambda: next(calls) >= stop_after - 1
+    first.requests = lambda: next(calls) >= stop_after - 1
     assert first.run()["stopped"]
     assert first.images == stop_after * 32
     second = make_trainer(broken)
@@ -114,7 +115,7 @@ def test_a_slow_copy_holds_the_weights_of_its_own_step(smoke, make_trainer):
 
 
 def test_a_stop_request_in_the_run_folder_saves_and_ends(smoke, make_trainer, monkeypatch):
-    monkeypatch.setattr("unite.training.setup.STOP_POLL_SECONDS", 0.01)
+    monkeypatch.setattr("unite.training.requests.STOP_POLL_SECONDS", 0.01)
     trainer = make_trainer(replace(smoke, {"training.epochs": 1000.0}))
     request_stop(trainer.writer.run)
     summary = trainer.run()
@@ -122,8 +123,42 @@ def test_a_stop_request_in_the_run_folder_saves_and_ends(smoke, make_trainer, mo
     assert committed(trainer.writer.run)[-1] == summary["images"]
 
 
+def test_a_notice_is_saved_at_once_and_left_without_a_lost_step(smoke, make_trainer):
+    """The group that goes on computes what one without a notice would have computed."""
+    straight = make_trainer(replace(smoke, {"name": "straight"}))
+    straight.run()
+    warned = replace(smoke, {"name": "warned"})
+    first = make_trainer(warned)
+    answers = iter([Request.NONE, Request.NONE, Request.SAVE, Request.NONE, Request.LEAVE])
+    first.requests = lambda: next(answers)
+    summary = first.run()
+    assert summary["leaving"] and not summary["stopped"]
+    # Every two steps as always, after the third for the notice, after the fifth to leave.
+    assert [images // 32 for images in committed(first.writer.run)] == [2, 3, 4, 5]
+    second = make_trainer(warned)
+    assert second.images == first.images == 5 * 32
+    assert not second.run()["leaving"]
+    assert_same(final_parts(replace(smoke, {"name": "straight"})), final_parts(warned))
+    assert second.history == straight.history
+
+
+def test_room_for_a_larger_group_is_made_at_the_next_checkpoint(smoke, make_trainer):
+    trainer = make_trainer(smoke)
+    trainer.requests = lambda: Request.MAKE_ROOM
+    summary = trainer.run()
+    assert summary["leaving"] and summary["images"] == 2 * 32
+    assert committed(trainer.writer.run) == [2 * 32]
+
+
+def test_a_run_that_is_done_neither_stops_nor_leaves(smoke, make_trainer):
+    trainer = make_trainer(smoke)
+    trainer.requests = lambda: Request.LEAVE if trainer.images == 7 * 32 else Request.NONE
+    summary = trainer.run()
+    assert summary["images"] == 8 * 32 and not summary["leaving"]
+
+
 def test_a_store_that_hiccups_is_asked_again_for_a_stop(smoke, make_trainer, monkeypatch):
-    monkeypatch.setattr("unite.training.setup.STOP_POLL_SECONDS", 0.01)
+    monkeypatch.setattr("unite.training.requests.STOP_POLL_SECONDS", 0.01)
     answers = iter([StorageError("a hiccup"), StorageError("another")])
     exists = Store.exists
 
@@ -268,7 +303,7 @@ def test_the_checkpoint_lag_counts_from_the_last_commit(smoke, make_trainer):
 
     first = make_trainer(config)
     first.tracker.log = log
-    first.should_stop = lambda: first.images + 32 == 128
+    first.requests = lambda: first.images + 32 == 128
     first.run()
     assert lags == [32, 64, 96, 32]
     lags.clear()
@@ -309,7 +344,7 @@ def test_a_collapsed_latent_is_named_with_its_cure(smoke, make_trainer, caplog, 
 
 def test_a_checkpoint_of_other_noise_is_continued_with_a_warning(smoke, make_trainer, caplog):
     trainer = make_trainer(smoke)
-    trainer.should_stop = lambda: trainer.images >= 64
+    trainer.requests = lambda: trainer.images >= 64
     trainer.run()
     make_trainer(smoke)
     assert "noise" not in caplog.text

@@ -35,8 +35,8 @@ ENVIRONMENT = {
     "RAY_DATA_USE_DATASOURCE_V2": "0",
     # Train's controller looks at its workers this often; it bounds the end of a fit.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
-    # Logs an error per fit and does nothing without a preemption notice service.
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    # How often Train looks for nodes that drain: of 30 seconds' notice, Ray's own 5 are many.
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
     # How often Train asks anew for workers that did not start; `fit` limits how many times.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -151,11 +151,20 @@ def runtime_env() -> dict[str, Any]:
     return {"env_vars": env_vars | {"PYTHONPATH": os.pathsep.join(paths)}, **hook}
 
 
-def nodes() -> list[Node]:
-    """Resources of each living node of the joined cluster, free or not."""
+def nodes(*, free: bool = False) -> list[Node]:
+    """Resources of each node of the joined cluster that lives and does not drain; all of them, or
+    what nobody holds."""
     import ray
+    from ray._private.state import state
 
-    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    # Ray has no public way to these; the pin on one Ray version is what makes it safe.
+    draining = state.get_draining_nodes()
+    left = state.available_resources_per_node() if free else {}
+    found = [
+        left.get(node["NodeID"], {}) if free else node["Resources"]
+        for node in ray.nodes()
+        if node["Alive"] and node["NodeID"] not in draining
+    ]
     return [{kind: each.get(kind, 0.0) for kind in ("CPU", "GPU")} for each in found]
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
 from unite.cluster.connect import CapacityError, Node, connect, is_private, nodes
 from unite.config.schema import ClusterConfig
+from unite.config.workers import is_range, most_workers, sizes
 from unite.evaluation.arguments import WorkerArguments
 from unite.words import count
 
@@ -77,10 +79,22 @@ class TrialLayout:
 
 
 def train_workers(
-    config: ClusterConfig, have: Sequence[Node], cure: str = TRAIN_CURE
+    config: ClusterConfig, have: Sequence[Node], cure: str = TRAIN_CURE, *, batch_size: int = 0
 ) -> WorkerGroup:
-    """Rule of training: CPUs are shared so that Ray Data keeps some. `cure` says what helps."""
-    workers, (cpus, gpus) = config.num_workers, _totals(have)
+    """Rule of training: CPUs are shared so that Ray Data keeps some. `cure` says what helps.
+
+    Of a range of workers it takes the largest number that fits and divides `batch_size`.
+    """
+    fitting = sizes(config, batch_size)
+    for workers in reversed(fitting[1:]):
+        with suppress(CapacityError):
+            return _group_of(workers, config, have, cure)
+    return _group_of(fitting[0], config, have, cure)
+
+
+def _group_of(workers: int, config: ClusterConfig, have: Sequence[Node], cure: str) -> WorkerGroup:
+    """A group of so many workers; CapacityError when the nodes do not hold it."""
+    cpus, gpus = _totals(have)
     wanted = count(workers, "worker")
     if config.use_gpu and gpus < workers:
         raise CapacityError(
@@ -130,11 +144,16 @@ def trains_inside(config: ClusterConfig) -> bool:
     Every other run trains in a worker group beside its trial, which then reserves next to nothing,
     so that trials never hold what their own workers need.
     """
-    return config.num_workers == 1 and not config.use_gpu
+    return most_workers(config) == 1 and not config.use_gpu
 
 
 def trial_layout(config: ClusterConfig, have: Sequence[Node]) -> TrialLayout:
-    """Rule of a sweep: as many trials as fit beside each other."""
+    """Rule of a sweep: as many trials as fit beside each other; a number of workers, no range."""
+    if is_range(config):
+        raise CapacityError(
+            f"cluster.num_workers = {config.num_workers}: the trials of a sweep have a number of "
+            f"workers, not a range. {SWEEP_CURE}"
+        )
     group = train_workers(config, have, SWEEP_CURE)
     if trains_inside(config):
         concurrent = sum(int(node["CPU"]) for node in have)
@@ -157,23 +176,32 @@ def beside_each_other(group: WorkerGroup, have: Sequence[Node]) -> TrialLayout:
 def wait_for(rule: Callable[[Sequence[Node]], T], wanted: ClusterConfig | WorkerArguments) -> T:
     """Layout of a rule on the joined cluster, which may take `wanted.wait_s` seconds to grow."""
     deadline = time.monotonic() + wanted.wait_s
-    if wanted.wait_s:
-        _ask_autoscaler(wanted)
-    while True:
-        try:
-            return rule(nodes())
-        except CapacityError:
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(POLL_SECONDS)
+    with asked_of_autoscaler(wanted) if wanted.wait_s else nullcontext():
+        while True:
+            try:
+                return rule(nodes())
+            except CapacityError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(POLL_SECONDS)
 
 
-def _ask_autoscaler(wanted: ClusterConfig | WorkerArguments) -> None:
+@contextmanager
+def asked_of_autoscaler(wanted: ClusterConfig | WorkerArguments) -> Iterator[None]:
+    """Context in which an autoscaling cluster keeps nodes for all that is wanted; without it, those
+    that are idle go."""
     from ray.autoscaler.sdk import request_resources
 
-    cpus = wanted.cpus_per_worker if isinstance(wanted, ClusterConfig) else 0
+    if isinstance(wanted, ClusterConfig):
+        cpus, workers = wanted.cpus_per_worker, most_workers(wanted)
+    else:
+        cpus, workers = 0.0, wanted.num_workers
     bundle: dict[str, float] = {"CPU": cpus or 1} | ({"GPU": 1} if wanted.use_gpu else {})
-    request_resources(bundles=[bundle] * (wanted.num_workers or 1) + [{"CPU": 1}])
+    request_resources(bundles=[bundle] * (workers or 1) + [{"CPU": 1}])
+    try:
+        yield
+    finally:
+        request_resources(bundles=[])
 
 
 def reachable_nodes() -> list[Node]:

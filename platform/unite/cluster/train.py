@@ -22,8 +22,16 @@ from unite.checkpoints.lease import Lease, hold
 from unite.checkpoints.repair import latest_whole
 from unite.checkpoints.store import CheckpointError, latest
 from unite.cluster.connect import ENVIRONMENT, CapacityError
+from unite.cluster.elastic import RoomWatch, next_group
 from unite.cluster.gauges import with_gauges
-from unite.cluster.resources import START_SECONDS, WorkerGroup, free_resources
+from unite.cluster.preemption import is_preempted, notice
+from unite.cluster.resources import (
+    START_SECONDS,
+    WorkerGroup,
+    asked_of_autoscaler,
+    free_resources,
+)
+from unite.config.workers import is_range
 from unite.data.parquet import UnreachableError
 from unite.flow.solvers import IntegrationError
 from unite.network import persist
@@ -32,6 +40,7 @@ from unite.storage import StorageError, Store
 from unite.training.loop import Tracker
 from unite.training.parallelize import World
 from unite.training.readout import NonFiniteError
+from unite.training.requests import Notice, Source, no_notice, nothing
 from unite.training.setup import Job, build_trainer
 from unite.words import count
 
@@ -54,33 +63,70 @@ TrackerFactory = Callable[[bool, int], Tracker]
 def fit(job: Job, group: WorkerGroup, tracker_factory: TrackerFactory) -> dict[str, Any]:
     """Run a job on the joined cluster and return rank 0's summary.
 
-    A lost worker (killed, out of memory, node gone) restarts the group up to
-    `cluster.max_failures` times; an error of the run itself would only repeat, and is raised at
-    once as TrainingError. CapacityError when others hold what the workers need for too long.
+    A lost worker (killed, out of memory, node gone) restarts the group, `cluster.max_failures`
+    times in a row without a new checkpoint. A group that leaves a node of which notice was given,
+    or is cut off there, costs none of these. With a range of workers every group is as large as
+    the cluster allows then. An error of the run itself would only repeat, and is raised at once as
+    TrainingError. CapacityError when others hold what the workers need for too long.
     """
+    if not is_range(job.config.cluster):
+        return _fit(job, lambda: group, tracker_factory)
+    with asked_of_autoscaler(job.config.cluster):
+        return _fit(job, lambda: next_group(job.config, _patience(job)), tracker_factory)
+
+
+def _fit(
+    job: Job, next_group: Callable[[], WorkerGroup], tracker_factory: TrackerFactory
+) -> dict[str, Any]:
+    """Start groups until one comes to the end of the run."""
     from ray.exceptions import RayActorError
     from ray.train import ControllerError, WorkerGroupError
+    from ray.train.v2.api.exceptions import PreemptionError
 
-    restarts, lost, outage = job.config.cluster.max_failures, 0, Outage(job)
+    losses, outage = Losses(job), Outage(job)
     while True:
+        group = next_group()
         try:
-            return _trainer(job, group, tracker_factory).fit().return_value
-        except (ControllerError, WorkerGroupError, RayActorError) as error:
-            if outage.over(error):
-                continue
-            _raise_own(error, job, group)
-            lost += 1
-            if lost > restarts:
-                raise TrainingError(
-                    f"a worker was lost {lost} times, more than cluster.max_failures = "
-                    f"{restarts} allows: {error}. The same command goes on from the last checkpoint"
-                ) from error
-            logger.warning(
-                "a worker was lost (%s); restarting from the last checkpoint, %d of %d",
-                type(next(iter(_failures(error)))).__name__,
-                lost,
-                restarts,
-            )
+            summary = _trainer(job, group, tracker_factory).fit().return_value
+        except (ControllerError, WorkerGroupError, PreemptionError, RayActorError) as error:
+            if is_preempted(error):
+                logger.warning("the workers were lost with a node whose end was told: restarting")
+            elif not outage.over(error):
+                _raise_own(error, job, group)
+                losses.charge(error)
+            continue
+        if not summary["leaving"]:
+            return summary
+        logger.warning("saved after %d images; another group goes on", summary["images"])
+
+
+class Losses:
+    """Lost groups in a row without a new checkpoint between them, against the run's limit."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.lost = 0
+        self._checkpoint: str | None = None
+
+    def charge(self, error: Exception) -> None:
+        """Count a lost group; TrainingError when it is one too many."""
+        limit = self.job.config.cluster.max_failures
+        newest = latest(self.job.folder)
+        if newest is not None and newest.uri != self._checkpoint:
+            self.lost, self._checkpoint = 0, newest.uri
+        self.lost += 1
+        if self.lost > limit:
+            raise TrainingError(
+                f"a worker was lost {count(self.lost, 'time')} in a row without a new checkpoint, "
+                f"more than cluster.max_failures = {limit} allows: {error}. The same command goes "
+                "on from the last checkpoint"
+            ) from error
+        logger.warning(
+            "a worker was lost (%s); restarting from the last checkpoint, %d of %d",
+            type(next(iter(_failures(error)))).__name__,
+            self.lost,
+            limit,
+        )
 
 
 def _failures(error: Exception) -> list[BaseException]:
@@ -166,7 +212,7 @@ def _trainer(job: Job, group: WorkerGroup, tracker_factory: TrackerFactory) -> A
 
     return TorchTrainer(
         _worker,
-        train_loop_config={"job": job, "tracker_factory": tracker_factory},
+        train_loop_config={"job": job, "group": group, "tracker_factory": tracker_factory},
         scaling_config=ScalingConfig(
             num_workers=group.num_workers,
             use_gpu=group.use_gpu,
@@ -177,7 +223,10 @@ def _trainer(job: Job, group: WorkerGroup, tracker_factory: TrackerFactory) -> A
             storage_path=job.folder.uri,
             logging_config=LoggingConfig(log_level="WARNING"),
             # Ray's own default is to ask for resources that others hold for ever.
-            failure_config=FailureConfig(controller_failure_limit=_more_starts(job)),
+            failure_config=FailureConfig(
+                controller_failure_limit=_more_starts(job),
+                max_preemption_failures=0,  # `fit` restarts
+            ),
         ),
     )
 
@@ -218,13 +267,22 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
     job: Job = settings["job"]
     world = World.current(get_device())
     set_threads(job.config.cluster.threads_per_worker, world.size)
-    return train_rank(job, world, settings["tracker_factory"], ray_reader)
+    asks = RoomWatch(job.config, settings["group"]) if world.is_main else nothing
+    return train_rank(job, world, settings["tracker_factory"], ray_reader, notice, asks)
 
 
 def train_rank(
-    job: Job, world: World, tracker_factory: TrackerFactory, reader: Callable[..., Any]
+    job: Job,
+    world: World,
+    tracker_factory: TrackerFactory,
+    reader: Callable[..., Any],
+    look: Callable[[], Notice | None] = no_notice,
+    asks: Source = nothing,
 ) -> dict[str, Any]:
-    """One rank, whoever started it: become the run's writer, build, restore, train, close."""
+    """One rank, whoever started it: become the run's writer, build, restore, train, close.
+
+    `look` sees notices that nodes go away, `asks` has what else the cluster asks of the run.
+    """
     with hold(job.folder, group=job.token) if world.is_main else nullcontext(Lease()) as lease:
         # A restarted group continues from what was saved since the driver looked: as rank 0 sees
         # it, once it has the run to itself, so that all ranks take the same.
@@ -235,7 +293,7 @@ def train_rank(
         tracker = tracker_factory(world.is_main, images)
         if world.is_main:
             tracker = with_gauges(tracker, job.folder.name)
-        trainer = build_trainer(job, world, tracker, reader, lease)
+        trainer = build_trainer(job, world, tracker, reader, lease, look, asks)
         try:
             return trainer.run()
         finally:

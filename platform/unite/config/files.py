@@ -12,6 +12,7 @@ import math
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import UnionType
 from typing import Any, Literal
 
 import yaml
@@ -151,6 +152,8 @@ def _value(name: str, kind: Any, value: Any) -> Any:
         return value
     if kind is float:
         return _number(name, value)
+    if isinstance(kind, UnionType):  # a number or text that stands for several
+        kind = str if isinstance(value, str) else typing.get_args(kind)[0]
     if type(value) is not kind:
         wanted = {int: "a whole number", bool: "true or false", str: "text (in quotes)"}[kind]
         raise ValueError(f"{name} = {value!r} must be {wanted}")

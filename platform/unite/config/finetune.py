@@ -170,6 +170,7 @@ def as_trained(config: RunConfig) -> RunConfig:
         epochs=tune.epochs,
         batch_size=tune.batch_size,
         accumulation=tune.accumulation,
+        micro_batch=0,
         precision=tune.precision,
         seed=tune.seed,
         log_every_steps=tune.log_every_steps,

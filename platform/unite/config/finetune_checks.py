@@ -16,7 +16,7 @@ from unite.config.finetune import (
     as_trained,
 )
 from unite.config.serialise import diff, flatten
-from unite.config.validate import LPIPS_SMALLEST_SIDE, validate
+from unite.config.validate import LPIPS_SMALLEST_SIDE, validate, worker_problems
 
 FEW_STEPS = 200
 """Optimiser steps under which a fine-tuning is remarked on: its averaged decoder hardly moves."""
@@ -51,12 +51,9 @@ def _finetune(config: FinetuneRunConfig) -> Iterator[str]:
         yield f"finetune.betas = {config.finetune.betas} must lie in 0..1, below 1"
     if not 0 <= config.finetune.ema_decay <= 1:
         yield f"finetune.ema_decay = {config.finetune.ema_decay} must lie in 0..1"
-    tune, workers = config.finetune, config.cluster.num_workers
-    if tune.batch_size % (max(workers, 1) * max(tune.accumulation, 1)):
-        yield (
-            f"finetune.batch_size = {tune.batch_size} must be divisible by cluster.num_workers x "
-            f"finetune.accumulation = {workers} x {tune.accumulation}"
-        )
+    tune = config.finetune
+    if min(tune.batch_size, tune.accumulation) > 0:
+        yield from worker_problems(config.cluster, tune.batch_size, tune.accumulation, "finetune")
 
 
 def _adversarial(config: FinetuneRunConfig) -> Iterator[str]:

@@ -185,7 +185,11 @@ class TrainingConfig:
     batch_size: int = 1024
     """Images per optimiser step, over all workers."""
     accumulation: int = 1
-    """Micro-batches per optimiser step and worker."""
+    """Micro-batches per optimiser step and worker; with a range of workers, of the largest group
+    (smaller ones make more, of the same size)."""
+    micro_batch: int = field(default=0, metadata=LATER)
+    """Largest number of images that a worker's memory holds at once; where given, `accumulation`
+    follows from it and from the number of workers. 0 = none."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """bfloat16 = autocast; weights, norms, losses and optimiser state stay float32."""
     gradient_checkpointing: bool = False
@@ -279,8 +283,9 @@ class SamplingConfig:
 class ClusterConfig:
     """Resources that the run takes from Ray, and its restarts."""
 
-    num_workers: int = 1
-    """Ray Train workers (DDP ranks)."""
+    num_workers: int | str = 1
+    """Ray Train workers (DDP ranks), or a range such as 8..64: as many as the cluster holds and the
+    batch is divisible by, fewer after a loss, more at a checkpoint when there is room."""
     use_gpu: bool = False
     """Reserve one GPU per worker."""
     cpus_per_worker: float = 0.0
@@ -294,7 +299,8 @@ class ClusterConfig:
     """Seconds to wait for an autoscaling cluster to bring the workers' resources; 0 = they must
     be there."""
     max_failures: int = 3
-    """Worker-group restarts before the run gives up; each resumes from the last checkpoint."""
+    """Lost worker groups in a row, without a new checkpoint between them, that are started again
+    from the last checkpoint; one more ends the run. Nodes taken away with notice do not count."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from typing import get_args
 
 from unite.config.names import check_name
 from unite.config.schema import (
+    ClusterConfig,
     DecoderConfig,
     EncoderConfig,
     FlowConfig,
@@ -20,6 +21,7 @@ from unite.config.schema import (
     Solver,
 )
 from unite.config.serialise import flatten
+from unite.config.workers import bounds, sizes
 
 INITIAL_WEIGHTS_KEPT = 0.01
 """Share of the initial weights in the average at the end, above which a warning is due."""
@@ -55,7 +57,6 @@ POSITIVE = (
     "evaluation.every_images",
     "evaluation.num_images",
     "evaluation.num_samples",
-    "cluster.num_workers",
 )
 NOT_NEGATIVE = (
     "domain.num_classes",
@@ -73,6 +74,7 @@ NOT_NEGATIVE = (
     "optim.weight_decay",
     "optim.grad_clip",
     "training.collapse_std",
+    "training.micro_batch",
     "data.decode_threads",
     "checkpoint.keep_best",
     "checkpoint.patience_s",
@@ -223,12 +225,10 @@ def _heads(where: str, part: EncoderConfig | DecoderConfig) -> Iterator[str]:
 
 def _training(config: RunConfig) -> Iterator[str]:
     yield from _flow(config.flow)
-    training, workers = config.training, config.cluster.num_workers
-    share = max(workers, 1) * max(training.accumulation, 1)
-    if training.batch_size % share:
-        yield (
-            f"training.batch_size = {training.batch_size} must be divisible by "
-            f"cluster.num_workers x training.accumulation = {workers} x {training.accumulation}"
+    training = config.training
+    if min(training.batch_size, training.accumulation) > 0:
+        yield from worker_problems(
+            config.cluster, training.batch_size, training.accumulation, "training"
         )
     noise = config.reconstruction_noise
     if noise.form == "interpolated" and noise.sigma > 1:
@@ -243,6 +243,32 @@ def _training(config: RunConfig) -> Iterator[str]:
         yield (
             f"optim.plateau_epochs = {begin} {end} must be increasing and not before "
             f"optim.warmup_epochs = {config.optim.warmup_epochs}"
+        )
+
+
+def worker_problems(
+    cluster: ClusterConfig, batch_size: int, accumulation: int, where: str
+) -> Iterator[str]:
+    """Problems of the numbers of workers with the batch and accumulation of the group `where`."""
+    workers = cluster.num_workers
+    if isinstance(workers, int) and workers < 1:
+        yield f"cluster.num_workers = {workers} must be above 0"
+        return
+    try:
+        fewest, most = bounds(cluster)
+    except ValueError as error:
+        yield str(error)
+        return
+    if fewest == most:
+        if batch_size % (most * accumulation):
+            yield (
+                f"{where}.batch_size = {batch_size} must be divisible by cluster.num_workers x "
+                f"{where}.accumulation = {workers} x {accumulation}"
+            )
+    elif not sizes(cluster, batch_size):
+        yield (
+            f"cluster.num_workers = {workers}: no number in this range divides {where}.batch_size "
+            f"= {batch_size}; widen it"
         )
 
 

@@ -13,9 +13,10 @@ from unite import terminal
 from unite.ablation.cost import measure_rate, run_cost
 from unite.cluster.connect import CapacityError, is_private
 from unite.cluster.resources import reachable_nodes, train_workers
-from unite.config.finetune import FinetuneRunConfig
+from unite.config.finetune import FinetuneRunConfig, as_trained
 from unite.config.schema import RunConfig
 from unite.config.validate import warnings_of
+from unite.config.workers import most_workers
 from unite.data.classes import count_classes
 from unite.data.overlap import shared_files
 from unite.data.probe import probe_shards
@@ -138,7 +139,7 @@ def memory_warnings(
         "lower training.batch_size, raise training.accumulation, set flow.chunk or "
         "training.gradient_checkpointing"
     )
-    use_gpu, workers = config.cluster.use_gpu, config.cluster.num_workers
+    use_gpu, workers = config.cluster.use_gpu, most_workers(config.cluster)
     if use_gpu and 0 < gpu < needed.device:
         yield (
             f"a worker needs about {needed.device / GIB:.3g} GiB of its GPU, which has "
@@ -165,7 +166,7 @@ def _time_rows(run: Run) -> Iterator[tuple[str, str]]:
     except ValueError as error:
         yield "time", f"unknown before the first run here ({error})"
         return
-    devices = config.cluster.num_workers if config.cluster.use_gpu else 1
+    devices = most_workers(config.cluster) if config.cluster.use_gpu else 1
     yield "time", str(expect_training(config, left, rate=rate * devices))
 
 
@@ -175,7 +176,7 @@ def _workers(config: RunConfig) -> str:
     where = "this machine" if is_private() else count(len(have), "node")
     kinds = ", ".join(count(round(sum(n[k] for n in have)), k) for k in ("CPU", "GPU"))
     try:
-        given = train_workers(cluster, have)
+        given = train_workers(cluster, have, batch_size=as_trained(config).training.batch_size)
     except CapacityError as error:
         if not cluster.wait_s:
             raise

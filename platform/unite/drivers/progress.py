@@ -66,7 +66,7 @@ def follow_run(run: Run, thread: threading.Thread) -> None:
                 continue
             if not is_ready:
                 is_ready = True
-                terminal.phase(f"{count(run.config.cluster.num_workers, 'worker')} ready")
+                terminal.phase(f"{count(progress.get('workers', 1), 'worker')} ready")
                 Timings(Store(run.config.storage)).add({WORKERS: time.time() - since})
             show(
                 describe_progress(progress),

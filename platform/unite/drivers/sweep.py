@@ -26,6 +26,7 @@ from unite.cluster.connect import CapacityError, connect
 from unite.cluster.resources import reachable_nodes, trains_inside, trial_layout, wait_for
 from unite.cluster.tune import Item, run_grid
 from unite.config.serialise import digest
+from unite.config.workers import most_workers
 from unite.drivers.session import session
 from unite.drivers.signals import stop_on_signals
 from unite.drivers.sweep_runs import publish, send, start_parent
@@ -162,7 +163,7 @@ def _prepare_features(sweep: Sweep) -> None:
     run = open_run(config)
     inside, use_gpu = trains_inside(config.cluster), config.cluster.use_gpu
     workers = WorkerArguments(
-        num_workers=0 if inside else config.cluster.num_workers,
+        num_workers=0 if inside else most_workers(config.cluster),
         use_gpu=use_gpu,
         wait_s=config.cluster.wait_s,
     )

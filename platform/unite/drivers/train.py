@@ -19,6 +19,7 @@ from unite.checkpoints.repair import latest_whole
 from unite.cluster.connect import connect, describe_cluster, is_private
 from unite.cluster.resources import reachable_nodes, train_workers, wait_for
 from unite.cluster.train import fit
+from unite.config.finetune import as_trained
 from unite.config.schema import ClusterConfig, RunConfig
 from unite.config.serialise import flatten, to_dict
 from unite.config.validate import validate
@@ -106,12 +107,13 @@ def _launch(run: Run) -> dict[str, Any]:
     """Train; a run that has all its images already needs no cluster."""
     if is_trained(run):
         return _end_trained(run)
-    cluster = run.config.cluster
+    cluster, batch_size = run.config.cluster, as_trained(run.config).training.batch_size
+    rule = functools.partial(train_workers, cluster, batch_size=batch_size)
     if is_private() and not cluster.wait_s:
-        train_workers(cluster, reachable_nodes())  # known before Ray starts
+        rule(reachable_nodes())  # known before Ray starts
     run.folder.check_writable()
     took = connect()
-    group = wait_for(functools.partial(train_workers, cluster), cluster)
+    group = wait_for(rule, cluster)
     _warn_of_idle_gpus(run.config.cluster)
     handle = _start_tracking(run)
     if handle is not None:

@@ -22,6 +22,7 @@ from unite.checkpoints.load import check_keys
 from unite.checkpoints.store import Checkpoint, CheckpointWriter, folder_of
 from unite.config.schema import RunConfig
 from unite.config.serialise import to_dict
+from unite.config.workers import accumulation
 from unite.flow.random import NOISE_VERSION
 from unite.metrics.specs import direction
 from unite.models.unite import UNITE
@@ -30,20 +31,22 @@ from unite.storage import StorageError
 from unite.training.ema import Ema
 from unite.training.evaluation import GRID_FILE, evaluate_reconstruction, sample_grid
 from unite.training.flops import DeviceRate
-from unite.training.groups import COMPILED_MULTIPLE, groups
+from unite.training.micro_batches import micro_batches
 from unite.training.monitors import non_finite
-from unite.training.objective import MicroBatch, Objective, Player, Undo
+from unite.training.objective import Objective, Player, Undo
 from unite.training.parallelize import World
 from unite.training.progress import ProgressWriter
 from unite.training.rates import Window
 from unite.training.readout import Readout
+from unite.training.requests import Request, Source
 from unite.training.schedule import Plan, learning_rate
-from unite.training.step import Address
 
 logger = logging.getLogger(__name__)
 
+SAVING = Request.STOP | Request.SAVE | Request.LEAVE
+LEAVING = Request.STOP | Request.LEAVE | Request.MAKE_ROOM
 # Numbers of each rank that ride in the exchange of the losses.
-FLAGS = ("stop", "bad")
+FLAGS = ("request", "bad")
 
 
 class Tracker(Protocol):
@@ -83,7 +86,8 @@ class Trainer:
     writer: CheckpointWriter
     tracker: Tracker
     progress: ProgressWriter
-    should_stop: Callable[[], bool]
+    requests: Source
+    """Requests to this rank; of all ranks, rank 0 alone has any."""
     flops_per_image: float
     device_rate: DeviceRate
     manifest_digest: str
@@ -120,18 +124,18 @@ class Trainer:
         self.readout.skipped = checkpoint.state.get("skipped_steps", 0)
 
     def run(self) -> dict[str, Any]:
-        """Train to the end or until asked to stop; returns a JSON-able summary.
+        """Train to the end or until asked to stop or to leave; returns a JSON-able summary.
 
         A fresh run is evaluated before its first step: an evaluation that cannot work ends it at
         once and not after hours, and its curves begin with the untrained model.
         """
         started, first = time.monotonic(), self.images
-        stopped = False
+        request, leaves = Request.NONE, False
         if self.images == 0:
             self._evaluate()
         window = Window(self)
-        while self.images < self.plan.total_images and not stopped:
-            values, stopped = self.train_step(next(self.stream))
+        while self.images < self.plan.total_images and not leaves:
+            values, request = self.train_step(next(self.stream))
             self.images += self.plan.batch_size
             done = self.images >= self.plan.total_images
             rates = window.rates()
@@ -141,18 +145,22 @@ class Trainer:
             if self._due(self.config.evaluation.every_images) or done:
                 with window.paused():
                     self._evaluate()
-            if self._due(self.config.checkpoint.every_images) or done or stopped:
+            saves = self._due(self.config.checkpoint.every_images) or done or request & SAVING
+            if saves:
                 self._save()
+            leaves = saves and bool(request & LEAVING)
+        state = "done"
+        if leaves and not done:
+            state = "stopped" if request & Request.STOP else "leaving"
         if self.world.is_main:
             self.writer.close()
-            state = "stopped" if stopped else "done"
             self.progress.write(state, self._position(), force=True)
             self.progress.close()
         seconds = time.monotonic() - started
-        return self._summary(stopped, seconds, self.images - first)
+        return self._summary(state, seconds, self.images - first)
 
-    def train_step(self, batch: Any) -> tuple[dict[str, float], bool]:
-        """Make one optimiser step; returns averaged terms, and True if any rank was asked to stop.
+    def train_step(self, batch: Any) -> tuple[dict[str, float], Request]:
+        """Make one optimiser step; returns averaged terms, and what was asked for before it.
 
         A step whose terms or gradient are not finite changes nothing: the optimisers skip it on the
         device. A GPU is waited for only where the numbers are needed (`_reads_now`); in between
@@ -162,7 +170,7 @@ class Trainer:
         turns = self.objective.turns(self.images)
         undo = Undo(turns[:-1]) if len(turns) > 1 else None
         # As float32, which counts to 16 million exactly; averaged over ranks like the rest.
-        flags = [float(self.should_stop()), float(self.stream.bad.total)]
+        flags = [float(self.requests()), float(self.stream.bad.total)]
         shared = torch.tensor(flags, device=self.world.device)
         names, control = [*FLAGS], None
         for player in turns:
@@ -176,9 +184,9 @@ class Trainer:
             undo.where(non_finite(control))
             self.ema.update(skip=non_finite(control))
         values = self.readout.read(names, control, self.images, now=self._reads_now())
-        stopped, bad = (values.pop(flag, 0.0) for flag in FLAGS)
-        self.bad_rows = self.bad_rows_before + round(bad * self.world.size)
-        return values | {"lr": self._learning_rate()}, stopped > 0
+        request, bad = (round(values.pop(flag, 0.0) * self.world.size) for flag in FLAGS)
+        self.bad_rows = self.bad_rows_before + bad
+        return values | {"lr": self._learning_rate()}, Request(request)
 
     def _turn(
         self, player: Player, shared: Tensor | None, before: Tensor | None
@@ -219,29 +227,13 @@ class Trainer:
     def _accumulate(self, player: Player) -> tuple[list[str], Tensor]:
         """Gradients of all micro-batches; names and means of the terms, as one tensor."""
         player.zero_grad()
-        count = self.config.training.accumulation
+        training, domain = self.config.training, self.model.domain
+        count = accumulation(training, self.config.cluster, self.world.size)
         terms: dict[str, Tensor] = {}
-        for part in self._micro_batches(self.batch, count):
+        for part in micro_batches(self.batch, count, domain, training, self.world.device):
             for name, value in player.backward(part, self.images, 1 / count).items():
                 terms[name] = terms.get(name, torch.zeros_like(value)) + value / count
         return list(terms), torch.stack(list(terms.values()))
-
-    def _micro_batches(self, batch: Any, count: int) -> Iterator[MicroBatch]:
-        device, domain = self.world.device, self.model.domain
-        multiple = COMPILED_MULTIPLE if self.config.training.compile else 1
-        cut = groups(domain, batch.fields, len(batch.rows_B), count, multiple=multiple)
-        for rows, arrays in cut:
-            fields = {
-                name: torch.from_numpy(value).to(device, non_blocking=True)
-                for name, value in arrays.items()
-            }
-            sample, labels_B = domain.to_sample(fields)
-            address = Address(
-                seed=self.config.training.seed,
-                epochs_B=torch.from_numpy(batch.epochs_B[rows]).to(device),
-                rows_B=torch.from_numpy(batch.rows_B[rows]).to(device),
-            )
-            yield MicroBatch(sample, labels_B, address)
 
     def _learning_rate(self) -> float:
         return learning_rate(
@@ -339,9 +331,10 @@ class Trainer:
     def _position(self) -> dict[str, int]:
         return {"images": self.images, "total_images": self.plan.total_images}
 
-    def _summary(self, stopped: bool, seconds: float, images: int) -> dict[str, Any]:
+    def _summary(self, state: str, seconds: float, images: int) -> dict[str, Any]:
         return {
-            "stopped": stopped,
+            "stopped": state == "stopped",
+            "leaving": state == "leaving",
             "seconds": seconds,
             "images_per_s": images / seconds if images else 0.0,
             "checkpoint": str(folder_of(self.writer.run, self.images)),

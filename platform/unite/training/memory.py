@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_leaves
 from unite.config.finetune import FinetuneRunConfig, as_trained
 from unite.config.schema import RunConfig
 from unite.config.serialise import replace
+from unite.config.workers import accumulation, sizes
 from unite.domains import Domain, build_domain
 from unite.models import optimizer_group
 from unite.models.unite import UNITE
@@ -62,9 +63,9 @@ class WorkerMemory:
 def worker_memory(config: RunConfig) -> WorkerMemory:
     """Estimate for a valid config, with samples of the most registers."""
     config = as_trained(config)
-    micro = config.training.batch_size // (
-        config.cluster.num_workers * config.training.accumulation
-    )
+    workers = sizes(config.cluster, config.training.batch_size)[-1]
+    count = accumulation(config.training, config.cluster, workers)
+    micro = config.training.batch_size // (workers * count)
     if isinstance(config, FinetuneRunConfig):
         state, step = _finetune_bytes(config, micro)
     else:

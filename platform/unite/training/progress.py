@@ -39,12 +39,14 @@ class ProgressWriter:
     lease: Lease = field(default_factory=Lease)
     noun: str = "image"
     """A sample in words."""
+    workers: int = 1
+    """Ranks that train."""
     last: float = 0.0
     _queue: queue.SimpleQueue[dict[str, Any] | None] = field(default_factory=queue.SimpleQueue)
     _thread: threading.Thread | None = None
 
     def write(self, state: str, values: Mapping[str, float], *, force: bool = False) -> None:
-        """Publish the state (starting, training, evaluating, saving, done, stopped) and values."""
+        """Publish the state (training, evaluating, done, stopped, leaving) and values."""
         now = time.monotonic()
         period = LOCAL_SECONDS if self.run.is_local else REMOTE_SECONDS
         if not force and now - self.last < period:
@@ -53,7 +55,8 @@ class ProgressWriter:
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="progress", daemon=True)
             self._thread.start()
-        self._queue.put({"state": state, "time": time.time(), "noun": self.noun, **values})
+        about = {"state": state, "time": time.time(), "noun": self.noun, "workers": self.workers}
+        self._queue.put({**about, **values})
 
     def close(self) -> None:
         """Wait until the last published state is in the folder."""

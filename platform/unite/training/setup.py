@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import logging
 import socket
-import threading
-import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,12 +40,20 @@ from unite.training.losses import Perceptual, require_perceptual
 from unite.training.objective import Objective
 from unite.training.parallelize import World, check_replicas, parallelize
 from unite.training.progress import ProgressWriter
-from unite.training.runs import Run, stop_asked
+from unite.training.requests import (
+    Notice,
+    NoticeWatch,
+    Source,
+    StopWatch,
+    joined,
+    no_notice,
+    nothing,
+)
+from unite.training.runs import Run
 
 logger = logging.getLogger(__name__)
 
 TOKEN_FILE = "token"
-STOP_POLL_SECONDS = 1.0
 EVAL_BATCH = 64
 STATISTICS_BATCH = 1024
 
@@ -114,11 +119,14 @@ def build_trainer(
     tracker: Tracker,
     reader: Callable[..., Any],
     lease: Lease | None = None,
+    look: Callable[[], Notice | None] = no_notice,
+    asks: Source = nothing,
 ) -> Trainer:
     """Wire one rank's Trainer and restore the checkpoint that the job resumes from.
 
     `reader` turns planned lane windows into rows (in-process threads, or Ray Data). `lease` is rank
-    0's right to write; None = nobody else can.
+    0's right to write; None = nobody else can. `look` sees notices that nodes go away, `asks`
+    has what else the cluster asks of the run.
     """
     config, lease = as_trained(job.config), lease or Lease()
     require_token(job)
@@ -127,6 +135,7 @@ def build_trainer(
     checkpoint = read_checkpoint(job.resume_from) if job.resume_from else None
     images = checkpoint.images if checkpoint else 0
     stream = _stream(config, job.folder, train, world, reader, images)
+    writer = CheckpointWriter(run=job.folder, config=config.checkpoint, lease=lease)
     model = parallelize(_first_model(job, config, train, world), config.training, world.device)
     trainer = Trainer(
         config=config,
@@ -137,10 +146,12 @@ def build_trainer(
         objective=build_objective(model, config, load_perceptual(config, world.device), plan),
         stream=stream,
         eval_batches=_eval_batches(config, world),
-        writer=CheckpointWriter(run=job.folder, config=config.checkpoint, lease=lease),
+        writer=writer,
         tracker=tracker,
-        progress=ProgressWriter(run=job.folder, lease=lease, noun=model.domain.noun),
-        should_stop=StopWatch(job.folder, job.owner) if world.is_main else lambda: False,
+        progress=ProgressWriter(
+            run=job.folder, lease=lease, noun=model.domain.noun, workers=world.size
+        ),
+        requests=_requests(job, writer, look, asks) if world.is_main else nothing,
         flops_per_image=training_flops(config).model,
         device_rate=DeviceRate(
             world.device, compute_dtype(config), stated=1e12 * config.cluster.device_tflops
@@ -156,6 +167,14 @@ def build_trainer(
         trainer.restore(checkpoint)
     check_replicas(model, world)
     return trainer
+
+
+def _requests(
+    job: Job, writer: CheckpointWriter, look: Callable[[], Notice | None], asks: Source
+) -> Source:
+    """All that may be asked of a run, for rank 0."""
+    notices = NoticeWatch(look, lambda: writer.lag_seconds)
+    return joined(StopWatch(job.folder, job.owner), notices, asks)
 
 
 def build_objective(
@@ -180,26 +199,6 @@ def _first_model(job: Job, config: RunConfig, train: ShardSet, world: World) -> 
     if place.exists(MARKER) and checkpoint_digest(place) != wanted:
         raise CheckpointError(f"{place} is no longer the checkpoint {wanted} that was to be tuned")
     return load(place.uri, ema=config.finetune.start_from == "ema")
-
-
-class StopWatch:
-    """True once the run's STOP file means this driver, or any; looks from a thread so that a step
-    never waits."""
-
-    def __init__(self, folder: Store, owner: str = "") -> None:
-        self.folder = folder
-        self.owner = owner
-        self.found = False
-        threading.Thread(target=self._watch, daemon=True, name="stop-watch").start()
-
-    def __call__(self) -> bool:
-        return self.found
-
-    def _watch(self) -> None:
-        while not self.found:
-            time.sleep(STOP_POLL_SECONDS)
-            with suppress(StorageError):  # a store that hiccups is asked again
-                self.found = stop_asked(self.folder, self.owner)
 
 
 def open_split(config: RunConfig, split: Split) -> ShardSet:

@@ -89,7 +89,10 @@ def rate_name(config: RunConfig) -> str:
     """Name of the training rate of runs like this one."""
     kind = "GPU" if config.cluster.use_gpu else "CPU"
     compiled = ", compiled" if config.training.compile else ""
-    workers = count(config.cluster.num_workers, f"{kind} worker")
+    given = config.cluster.num_workers
+    workers = (
+        count(given, f"{kind} worker") if isinstance(given, int) else f"{given} {kind} workers"
+    )
     return f"training {config.recipe} on {workers}{compiled}, FLOP/s"
 
 

@@ -1,0 +1,106 @@
+"""Groups whose size follows the cluster (`cluster.num_workers` LOW..HIGH).
+
+The driver chooses the size of each group when it starts it, and a thread of rank 0 looks for room
+for a larger one, which the run then makes at its next checkpoint. Ray Train has elastic groups of
+its own (`ScalingConfig(num_workers=(low, high))`); they are resized in the middle of a step, at the
+cost of all since the last checkpoint, and to numbers that do not divide the batch.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from unite.cluster.connect import CapacityError, Node, nodes
+from unite.cluster.resources import WorkerGroup, train_workers
+from unite.config.finetune import as_trained
+from unite.config.schema import ClusterConfig, RunConfig
+from unite.config.workers import bounds, is_range, sizes
+from unite.training.requests import Request
+from unite.words import count
+
+logger = logging.getLogger(__name__)
+
+SETTLE_SECONDS = 10.0
+"""Seconds in which an ended group's resources come free, before fewer workers are taken."""
+POLL_SECONDS = 1.0
+ROOM_POLL_SECONDS = 30.0
+
+
+def next_group(config: RunConfig, patience_s: float) -> WorkerGroup:
+    """The largest group of a run with a range of workers that fits into what is free.
+
+    Waits `patience_s` for room for the smallest, then CapacityError.
+    """
+    cluster, batch_size = config.cluster, as_trained(config).training.batch_size
+    largest, began = sizes(cluster, batch_size)[-1], time.monotonic()
+    while True:
+        waited = time.monotonic() - began
+        try:
+            free = nodes(free=True)
+            group = train_workers(cluster, free, batch_size=batch_size)
+        except CapacityError:
+            if waited >= patience_s:
+                raise
+        else:
+            if group.num_workers == largest or waited >= SETTLE_SECONDS:
+                logger.warning("%s", size_in_words(cluster, group, free, batch_size))
+                return group
+        time.sleep(POLL_SECONDS)
+
+
+def size_in_words(
+    cluster: ClusterConfig, group: WorkerGroup, free: Sequence[Node], batch_size: int
+) -> str:
+    """Line on a group's size, and why it is no larger."""
+    fewest, most = bounds(cluster)
+    line = f"{count(group.num_workers, 'worker')} of {fewest}..{most}"
+    room = min(most, group.fits(free))
+    if room > group.num_workers:
+        line += f": there is room for {room}, but only numbers that divide the batch of "
+        line += f"{batch_size} are taken"
+    return line
+
+
+class RoomWatch:
+    """MAKE_ROOM once the cluster has room for a larger group than the one that trains; a thread
+    looks, so that a step never waits."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        group: WorkerGroup,
+        look: Callable[[], Sequence[Node]] = lambda: nodes(free=True),
+    ) -> None:
+        self.cluster = config.cluster
+        self.batch_size = as_trained(config).training.batch_size
+        self.group = group
+        self.look = look
+        self.found = 0
+        largest = sizes(self.cluster, self.batch_size)[-1]
+        if is_range(self.cluster) and group.num_workers < largest:
+            threading.Thread(target=self._watch, daemon=True, name="room-watch").start()
+
+    def __call__(self) -> Request:
+        return Request.MAKE_ROOM if self.found else Request.NONE
+
+    def larger(self, free: Sequence[Node]) -> int:
+        """The size that the next group would have if this one ended; 0 = it is no larger."""
+        own = {"CPU": 0.0, "GPU": 0.0, **self.group.bundle}
+        have = [*free, *[own] * self.group.num_workers]
+        found = train_workers(self.cluster, have, batch_size=self.batch_size).num_workers
+        return found if found > self.group.num_workers else 0
+
+    def _watch(self) -> None:
+        while not self.found:
+            time.sleep(ROOM_POLL_SECONDS)
+            try:
+                self.found = self.larger(self.look())
+            except Exception as error:  # Ray's own are many; it is asked again
+                logger.warning("the cluster does not tell what is free: %s", error)
+        logger.warning(
+            "the cluster has room for %s: the run grows at its next checkpoint",
+            count(self.found, "worker"),
+        )

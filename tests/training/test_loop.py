@@ -19,6 +19,7 @@ from unite.config.schema import RunConfig
 from unite.config.serialise import replace
 from unite.runs import STOP_FILE
 from unite.storage import StorageError, Store
+from unite.training.interruptions import Interruption, read_interruptions
 from unite.training.loop import Plan
 from unite.training.readout import NonFiniteError
 from unite.training.requests import Request
@@ -131,15 +132,37 @@ def test_a_notice_is_saved_at_once_and_left_without_a_lost_step(smoke, make_trai
     first = make_trainer(warned)
     answers = iter([Request.NONE, Request.NONE, Request.SAVE, Request.NONE, Request.LEAVE])
     first.requests = lambda: next(answers)
+    saved, save = [], first.writer.save
+    first.writer.save = lambda parts, state, **how: (
+        saved.append(state["step"]) or save(parts, state, **how)
+    )
     summary = first.run()
     assert summary["leaving"] and not summary["stopped"]
     # Every two steps as always, after the third for the notice, after the fifth to leave.
-    assert [images // 32 for images in committed(first.writer.run)] == [2, 3, 4, 5]
+    assert saved == [2, 3, 4, 5]
+    assert [images // 32 for images in committed(first.writer.run)] == [2, 4, 5]
     second = make_trainer(warned)
     assert second.images == first.images == 5 * 32
     assert not second.run()["leaving"]
     assert_same(final_parts(replace(smoke, {"name": "straight"})), final_parts(warned))
     assert second.history == straight.history
+
+
+def test_a_resumed_run_tells_what_was_computed_again_and_how_long_nothing_was(smoke, make_trainer):
+    run = make_trainer(smoke)
+    run.requests = lambda: Request.STOP if run.images == 3 * 32 else Request.NONE
+    run.run()
+    resumed = make_trainer(smoke)
+    logged = []
+    resumed.tracker.log = lambda metrics, step: logged.append((step, dict(metrics)))
+    resumed.interrupted = Interruption(reason="lost", time=time.time() - 7, seen=6 * 32)
+    resumed.run()
+    ((step, told),) = [row for row in logged if "interruptions/count" in row[1]]
+    assert step == 5 * 32
+    assert told["interruptions/count"] == 1 and told["interruptions/wasted_images"] == 2 * 32
+    assert told["interruptions/seconds"] >= 7
+    (kept,) = read_interruptions(resumed.writer.run)
+    assert (kept.seen, kept.resumed, kept.reason) == (6 * 32, 4 * 32, "lost")
 
 
 def test_room_for_a_larger_group_is_made_at_the_next_checkpoint(smoke, make_trainer):

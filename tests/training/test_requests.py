@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from unite.training.requests import (
     SPARE_SECONDS,
+    Interval,
     Notice,
     NoticeWatch,
     Request,
@@ -78,6 +79,18 @@ def test_a_notice_without_a_time_makes_the_group_leave_at_once():
 
 def test_no_notice_asks_for_nothing():
     assert NoticeWatch(no_notice, lambda: 0.0)() is Request.NONE
+
+
+def test_so_many_minutes_after_a_save_another_is_asked_for():
+    clock, saved = Clock(), [1000.0]
+    asked = Interval(10.0, lambda: saved[-1], clock)
+    assert asked() is Request.NONE
+    clock.seconds += 600
+    assert asked() is Request.SAVE
+    saved.append(clock.seconds)
+    assert asked() is Request.NONE
+    clock.seconds += 1e9
+    assert Interval(0.0, lambda: 0.0, clock)() is Request.NONE
 
 
 def test_requests_join():

@@ -125,6 +125,9 @@ class CheckpointWriter:
     """Images seen at the last commit, or at the checkpoint that the run continues from."""
     failed: int = 0
     """Saves in a row that failed."""
+    saved_at: float = field(default_factory=time.monotonic)
+    """Monotonic time at which the last save began, or the writer was made."""
+    passing: set[int] = field(default_factory=set)  # images of checkpoints kept until the next
     _last: tuple[Parts, dict[str, Any]] | None = None
     """Snapshot of the save that failed last."""
     _buffers: dict[tuple[str, str], Tensor] = field(default_factory=dict)
@@ -133,8 +136,8 @@ class CheckpointWriter:
     def __post_init__(self) -> None:
         self._copied.set()
 
-    def save(self, parts: Parts, state: dict[str, Any]) -> None:
-        """Write the tensors; returns at once when asynchronous.
+    def save(self, parts: Parts, state: dict[str, Any], *, kept: bool = True) -> None:
+        """Write the tensors, for good or until the next; returns at once when asynchronous.
 
         An asynchronous save copies the tensors beside what comes next: call `settle` before
         anything changes them. A failed background save leaves earlier checkpoints intact, is
@@ -144,6 +147,8 @@ class CheckpointWriter:
             if not PART_NAME.fullmatch(part):
                 raise ValueError(f"a checkpoint's part {part!r} may only hold a-z, 0-9 and _")
         self.wait()
+        self.saved_at = time.monotonic()
+        (self.passing.discard if kept else self.passing.add)(state["images"])
         if not self.config.asynchronous:
             on_host = {
                 part: {name: tensor.detach().cpu() for name, tensor in tensors.items()}
@@ -300,7 +305,8 @@ class CheckpointWriter:
     def _prune(self) -> None:
         """Delete checkpoints that are neither among the last nor the best, or left unfinished."""
         found = committed(self.run)
-        keep = set(found[-self.config.keep_last :]) | set(self._best(found))
+        lasting = [images for images in found if images not in self.passing]
+        keep = {found[-1], *lasting[-self.config.keep_last :], *self._best(found)}
         for name in self.run.list("checkpoints"):
             if name.isdigit() and int(name) not in keep:
                 folder = folder_of(self.run, int(name))

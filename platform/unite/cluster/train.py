@@ -37,6 +37,7 @@ from unite.flow.solvers import IntegrationError
 from unite.network import persist
 from unite.objects import is_away
 from unite.storage import StorageError, Store
+from unite.training.interruptions import interrupted, left_behind
 from unite.training.loop import Tracker
 from unite.training.parallelize import World
 from unite.training.readout import NonFiniteError
@@ -84,19 +85,27 @@ def _fit(
     from ray.train.v2.api.exceptions import PreemptionError
 
     losses, outage = Losses(job), Outage(job)
+    interruption, reason = left_behind(job.folder), ""
     while True:
-        group = next_group()
+        if reason:
+            interruption = interrupted(job.folder, reason, interruption)
+        job, group = replace(job, interrupted=interruption), next_group()
         try:
             summary = _trainer(job, group, tracker_factory).fit().return_value
         except (ControllerError, WorkerGroupError, PreemptionError, RayActorError) as error:
+            reason = "cut off after a notice"
             if is_preempted(error):
                 logger.warning("the workers were lost with a node whose end was told: restarting")
-            elif not outage.over(error):
+            elif outage.over(error):
+                reason = "storage away"
+            else:
+                reason = "lost"
                 _raise_own(error, job, group)
                 losses.charge(error)
             continue
         if not summary["leaving"]:
             return summary
+        reason = "left"
         logger.warning("saved after %d images; another group goes on", summary["images"])
 
 

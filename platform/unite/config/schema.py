@@ -235,6 +235,9 @@ class CheckpointConfig:
 
     every_images: int = 1_281_167
     """Images between checkpoints (the last step always saves)."""
+    every_minutes: float = 10.0
+    """Minutes after which one more is saved, kept until the next is there; 0 = none. It bounds what
+    a loss without notice costs."""
     keep_last: int = 2
     """Number of the most recent checkpoints that are kept."""
     keep_best: int = 1

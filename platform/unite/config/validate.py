@@ -76,6 +76,7 @@ NOT_NEGATIVE = (
     "training.collapse_std",
     "training.micro_batch",
     "data.decode_threads",
+    "checkpoint.every_minutes",
     "checkpoint.keep_best",
     "checkpoint.patience_s",
     "cluster.cpus_per_worker",

@@ -24,6 +24,7 @@ from unite.runs import DIGITS, data_uri, read_metrics
 from unite.storage import Store
 from unite.training.evaluation import GRID_FILE, GRID_SEED, sample_images
 from unite.training.finished import Report
+from unite.training.interruptions import in_words, read_interruptions
 from unite.training.runs import Run
 from unite.words import command
 
@@ -48,6 +49,11 @@ def build_report(run: Run) -> Report:
         latent_std=metrics.get("latent/std"),
         grid=_grid(run.folder),
         curves=_draw_curves(run),
+        interruptions=in_words(
+            read_interruptions(run.folder),
+            state["images"],
+            build_domain(run.config.domain).noun,
+        ),
         read_samples=read.get("read_samples"),
         read_real=read.get("read_real"),
     )

@@ -50,6 +50,8 @@ class Report:
     """Duration of the session that ended the run, in seconds."""
     browse: str = ""
     """Command that shows its curves in the browser; empty when it was not tracked."""
+    interruptions: str = ""
+    """Interruptions of the run in words; empty when there were none."""
 
 
 def keep_report(run: Run, report: Report) -> None:
@@ -98,6 +100,8 @@ def report_lines(run: Run, report: Report) -> list[str]:
         )
     if report.latent_std is not None:
         rows["latent/std"] = f"{report.latent_std:.2f}"
+    if report.interruptions:
+        rows["interrupted"] = report.interruptions
     rows |= {"sample grid": report.grid, "curves": report.curves}
     return [*aligned(rows), "", "Next:", *_next(run, report)]
 

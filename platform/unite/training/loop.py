@@ -31,6 +31,7 @@ from unite.storage import StorageError
 from unite.training.ema import Ema
 from unite.training.evaluation import GRID_FILE, evaluate_reconstruction, sample_grid
 from unite.training.flops import DeviceRate
+from unite.training.interruptions import Interruption, note_resumed
 from unite.training.micro_batches import micro_batches
 from unite.training.monitors import non_finite
 from unite.training.objective import Objective, Player, Undo
@@ -43,8 +44,8 @@ from unite.training.schedule import Plan, learning_rate
 
 logger = logging.getLogger(__name__)
 
-SAVING = Request.STOP | Request.SAVE | Request.LEAVE
-LEAVING = Request.STOP | Request.LEAVE | Request.MAKE_ROOM
+LEAVING_NOW = Request.STOP | Request.LEAVE
+LEAVING = LEAVING_NOW | Request.MAKE_ROOM
 # Numbers of each rank that ride in the exchange of the losses.
 FLAGS = ("request", "bad")
 
@@ -100,6 +101,8 @@ class Trainer:
     """Unreadable rows so far, of all ranks."""
     bad_rows_before: int = 0
     """Unreadable rows that the checkpoint had counted from which this process continues."""
+    interrupted: Interruption | None = None
+    """Interruption after which rank 0 goes on."""
     stored_config: RunConfig | None = None
     """Config that checkpoints hold, where it is not `config`."""
 
@@ -137,6 +140,9 @@ class Trainer:
         while self.images < self.plan.total_images and not leaves:
             values, request = self.train_step(next(self.stream))
             self.images += self.plan.batch_size
+            if self.interrupted is not None:
+                note_resumed(self.interrupted, self.writer.run, self.tracker, first, self.images)
+                self.interrupted = None
             done = self.images >= self.plan.total_images
             rates = window.rates()
             if self._log_due() or done:
@@ -145,10 +151,10 @@ class Trainer:
             if self._due(self.config.evaluation.every_images) or done:
                 with window.paused():
                     self._evaluate()
-            saves = self._due(self.config.checkpoint.every_images) or done or request & SAVING
-            if saves:
-                self._save()
-            leaves = saves and bool(request & LEAVING)
+            kept = self._due(self.config.checkpoint.every_images) or done or request & LEAVING_NOW
+            if kept or request & Request.SAVE:
+                self._save(kept=bool(kept))
+                leaves = bool(request & LEAVING)
         state = "done"
         if leaves and not done:
             state = "stopped" if request & Request.STOP else "leaving"
@@ -296,7 +302,7 @@ class Trainer:
             except StorageError as error:
                 logger.warning("the sample grid is not in the run's folder: %s", error)
 
-    def _save(self) -> None:
+    def _save(self, *, kept: bool = True) -> None:
         self.readout.settle()
         if not self.world.is_main:
             return
@@ -318,7 +324,7 @@ class Trainer:
         }
         if self.objective.patience > 1:
             state["skipped_steps"] = self.readout.skipped
-        self.writer.save(parts, state)
+        self.writer.save(parts, state, kept=kept)
 
     def _score(self) -> float | None:
         """Score, higher = better, that keeps the best; None unless these weights were evaluated."""

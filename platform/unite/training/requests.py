@@ -76,6 +76,24 @@ class StopWatch:
                 self.found = stop_asked(self.folder, self.owner)
 
 
+class Interval:
+    """SAVE once the last save began so many minutes ago; 0 = never."""
+
+    def __init__(
+        self,
+        minutes: float,
+        saved_at: Callable[[], float],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.seconds = 60 * minutes
+        self.saved_at = saved_at
+        self.now = now
+
+    def __call__(self) -> Request:
+        due = self.seconds and self.now() - self.saved_at() >= self.seconds
+        return Request.SAVE if due else Request.NONE
+
+
 @dataclass(frozen=True, kw_only=True)
 class Notice:
     """Warning that nodes on which a group's ranks run go away."""

@@ -34,6 +34,7 @@ from unite.storage import StorageError, Store
 from unite.training.adversarial import AdversarialObjective
 from unite.training.ema import Ema
 from unite.training.flops import DeviceRate, compute_dtype, training_flops
+from unite.training.interruptions import Interruption
 from unite.training.joint import JointObjective
 from unite.training.loop import Plan, Tracker, Trainer
 from unite.training.losses import Perceptual, require_perceptual
@@ -41,6 +42,7 @@ from unite.training.objective import Objective
 from unite.training.parallelize import World, check_replicas, parallelize
 from unite.training.progress import ProgressWriter
 from unite.training.requests import (
+    Interval,
     Notice,
     NoticeWatch,
     Source,
@@ -71,6 +73,8 @@ class Job:
     """Mark of the driver, which its requests to stop carry."""
     start_from: Store | None = None
     """Checkpoint or export with the first weights of a fine-tuning."""
+    interrupted: Interruption | None = None
+    """Interruption after which the run goes on."""
 
     @classmethod
     def of(cls, run: Run, owner: str = "") -> Job:
@@ -157,6 +161,7 @@ def build_trainer(
             world.device, compute_dtype(config), stated=1e12 * config.cluster.device_tflops
         ),
         manifest_digest=train.digest,
+        interrupted=job.interrupted if world.is_main else None,
         stored_config=job.config,
     )
     if checkpoint is not None:
@@ -173,8 +178,12 @@ def _requests(
     job: Job, writer: CheckpointWriter, look: Callable[[], Notice | None], asks: Source
 ) -> Source:
     """All that may be asked of a run, for rank 0."""
-    notices = NoticeWatch(look, lambda: writer.lag_seconds)
-    return joined(StopWatch(job.folder, job.owner), notices, asks)
+    return joined(
+        StopWatch(job.folder, job.owner),
+        NoticeWatch(look, lambda: writer.lag_seconds),
+        Interval(job.config.checkpoint.every_minutes, lambda: writer.saved_at),
+        asks,
+    )
 
 
 def build_objective(

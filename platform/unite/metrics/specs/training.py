@@ -48,6 +48,11 @@ ROWS = (
     logged(key="checkpoint/lag_s", unit="s", meaning="time from a snapshot to its commit"),
     logged(key="checkpoint/lag_images",
            meaning="training samples since the last committed checkpoint"),
+    logged(key="interruptions/count", meaning="losses and changes of the group of workers so far"),
+    logged(key="interruptions/wasted_images", heading="computed again", column="runs",
+           meaning="training samples that were computed again after interruptions, so far"),
+    logged(key="interruptions/seconds", unit="s",
+           meaning="time between a step and the next group's first, over all interruptions"),
     logged(key="memory/device_peak_gib", unit="GiB", meaning="peak device memory"),
 )
 # fmt: on

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -15,9 +16,16 @@ import torch
 from unite.checkpoints.store import latest, read_checkpoint
 from unite.cluster.preemption import drain
 from unite.storage import Store
+from unite.training.interruptions import read_interruptions
 from unite.training.progress import read_progress
 
 NOTICE_S = 20.0
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 @pytest.fixture
@@ -26,9 +34,9 @@ def nodes():
     from ray.cluster_utils import Cluster
 
     small = {"object_store_memory": 200 * 2**20}
-    cluster = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **small}
-    )
+    # Without a dashboard of its own, Train's cleaner asks whatever other cluster it finds.
+    head = {"num_cpus": 0, "include_dashboard": True, "dashboard_port": free_port(), **small}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     try:
         held = [cluster.add_node(num_cpus=2, **small) for _ in range(3)]
         cluster.wait_for_nodes()
@@ -96,10 +104,11 @@ def test_a_drained_node_is_left_without_a_lost_step(root, tmp_path, nodes):
         lost = one_that_trains(held)
         gone = time.time() + NOTICE_S
         drain(cluster.address, lost.node_id, gone, "a test")
-        while "another group goes on" not in log.read_text():
+        while read_progress(folder)["state"] != "leaving":
             assert process.poll() is None, log.read_text()
             assert time.time() < gone, f"too late: {log.read_text()}"
             time.sleep(0.1)
+        time.sleep(max(gone - time.time(), 0))
         cluster.remove_node(lost, allow_graceful=False)
         assert process.wait(timeout=600) == 0, log.read_text()
     finally:
@@ -108,6 +117,8 @@ def test_a_drained_node_is_left_without_a_lost_step(root, tmp_path, nodes):
     assert "a node goes away in" in said and "a worker was lost" not in said
     left_at = int(re.search(r"saved after (\d+) images", said)[1])
     assert 320 < left_at < 40 * 1500
+    (moved,) = read_interruptions(folder)
+    assert (moved.reason, moved.seen, moved.wasted) == ("left", left_at, 0)
 
     undisturbed = start(root, tmp_path, "undisturbed", cluster.address, log)
     assert undisturbed.wait(timeout=600) == 0, log.read_text()

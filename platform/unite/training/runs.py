@@ -13,6 +13,7 @@ from unite.checkpoints.layout import MARKER, CheckpointError, committed, folder_
 from unite.checkpoints.metadata import parse_config
 from unite.config.schema import DataConfig, RunConfig
 from unite.config.serialise import PLACE_FIELDS, diff, digest, to_dict
+from unite.config.workers import most_workers
 from unite.runs import (
     CONFIG_FILE,
     STOP_FILE,
@@ -110,7 +111,7 @@ def _with_lanes(config: RunConfig, begun: Store | None) -> RunConfig:
     A new run has a multiple of its workers, so that each reads its own rows alone; the run in the
     folder `begun` keeps what it began with, because the order of its rows follows from it.
     """
-    asked, workers = config.data.lanes, config.cluster.num_workers
+    asked, workers = config.data.lanes, most_workers(config.cluster)
     lanes = -(-asked // workers) * workers
     if begun is not None and begun.exists(CONFIG_FILE):
         stored = parse_config(begun.read_json(CONFIG_FILE, {}, CheckpointError), begun.uri)

@@ -44,6 +44,7 @@ from unite.runs import EVALUATIONS, RESULTS_FILE, data_uri, is_builtin
 from unite.storage import Store
 from unite.tracking import NullTracker
 from unite.training.parallelize import World
+from unite.training.requests import Request
 from unite.training.runs import Run, begin, open_run
 from unite.training.setup import Job, build_trainer
 
@@ -128,7 +129,7 @@ def train(config: RunConfig, ends: float, toy: bool) -> tuple[Run, bool]:
     trainer = build_trainer(Job.of(run), World(device=device), NullTracker(), local_reader)
     left = trainer.plan.total_images - trainer.images
     if left > 0:
-        trainer.should_stop = lambda: time.monotonic() > ends
+        trainer.requests = lambda: Request.STOP if time.monotonic() > ends else Request.NONE
         summary = trainer.run()
         left = trainer.plan.total_images - summary["images"]
     trainer.stream.close()

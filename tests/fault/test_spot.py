@@ -63,6 +63,7 @@ def start(root, storage, name, address, log) -> subprocess.Popen:
         **os.environ,
         "RAY_ADDRESS": address,
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1",
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "300",  # of a busy machine
     }
     return subprocess.Popen(
         [sys.executable, "jobs/train.py", "smoke", *words, "--tracking.no-enabled"],

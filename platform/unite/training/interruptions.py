@@ -29,7 +29,7 @@ class Interruption:
     """One loss or change of a group of workers."""
 
     reason: str
-    """Why the group ended, in a word or two: lost, storage, notice..."""
+    """Reason for the end of the group, in a few words: lost, left, storage away..."""
     time: float
     """Time of its last known step, in seconds since 1970."""
     seen: int

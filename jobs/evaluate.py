@@ -48,23 +48,20 @@ def main() -> int:
         print("\n".join(lines))
         return 0
     # Imported here so that help, typing errors and finished work answer at once.
-    from rich.console import Console
-
     from unite.drivers import curve, evaluate, features, table4
 
-    console = Console(highlight=False)
     if isinstance(arguments, kinds.FitArguments):
-        features.fit_extractor(arguments, default_storage(), console)
+        features.fit_extractor(arguments, default_storage())
     elif isinstance(arguments, kinds.ReferenceArguments):
-        features.make_reference(arguments, default_storage(), console)
+        features.make_reference(arguments, default_storage())
     elif isinstance(arguments, kinds.CompareArguments):
-        evaluate.compare(arguments, console)
+        evaluate.compare(arguments)
     elif isinstance(arguments, kinds.Table4Arguments):
-        return table4.main(arguments, default_storage(), console)
+        return table4.main(arguments, default_storage())
     elif isinstance(arguments, kinds.CurveArguments):
-        return curve.main(arguments, default_storage(), console)
+        return curve.main(arguments, default_storage())
     else:
-        return evaluate.main(arguments, default_storage(), console)
+        return evaluate.main(arguments, default_storage())
     return 0
 
 

@@ -20,14 +20,12 @@ from unite.entry import run
 
 def main() -> None:
     """Parse and export; the exit code is 0 on success, 2 for bad input, 130 on Ctrl-C."""
-    from rich.console import Console
-
     from unite.commands.export import ExportArguments, export
     from unite.config.flags import parse
     from unite.runs import default_storage
 
     arguments = parse(ExportArguments, description=__doc__)
-    export(arguments, default_storage(), Console(highlight=False))
+    export(arguments, default_storage())
 
 
 if __name__ == "__main__":

@@ -22,8 +22,6 @@ from unite.entry import run
 
 def main() -> int:
     """Parse and schedule; 0 when all went through, 1 when not, 2 for bad input, 130 on Ctrl-C."""
-    from rich.console import Console
-
     from unite.config.flags import parse
     from unite.scheduling.rounds import ScheduleArguments
 
@@ -32,7 +30,7 @@ def main() -> int:
     from unite.drivers import schedule
     from unite.runs import default_storage
 
-    return schedule.main(arguments, default_storage(), Console(highlight=False))
+    return schedule.main(arguments, default_storage())
 
 
 if __name__ == "__main__":

@@ -42,6 +42,9 @@ ENVIRONMENT = {
 os.environ.update(ENVIRONMENT)
 
 
+# Fixtures of a tiny trained run and its evaluations, for several folders.
+pytest_plugins = ("tiny_run",)
+
 # Tests of these folders start Ray, servers and commands, and mostly wait.
 WAITING = ("cluster", "fault", "integration")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")

@@ -294,3 +294,28 @@ def test_a_long_job_goes_on_where_it_was_stopped(root, tmp_path):
         rows.append(json.loads(line[4:]))
     assert 0 < rows[0]["images"] < rows[1]["images"]
     assert "fd-pixels" in rows[1] and "fd-pixels" not in rows[0]
+
+
+def test_commands_run_in_both_checkouts_each_in_a_storage_of_its_own(benchmark, tmp_path, capsys):
+    """The second command sees what the first has left in its own arm and round, and no more."""
+    checkouts = [tmp_path / name for name in ("before", "after")]
+    for each in checkouts:
+        each.mkdir()
+    first = "touch $UNITE_STORAGE/first && ls $UNITE_STORAGE >> seen"
+    second = "touch $UNITE_STORAGE/second && ls $UNITE_STORAGE >> seen"
+    commands = [f"sh -c '{each}'" for each in (first, second)]
+    benchmark("commands", *map(str, checkouts), *commands, "--rounds", "2").main()
+    for each in checkouts:
+        assert (each / "seen").read_text().split() == ["first", "first", "second"] * 3
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert [len(each) for each in rows] == [5, 5]
+
+
+def test_memory_and_time_of_a_command_are_those_of_its_processes(benchmark, tmp_path):
+    script = benchmark("commands")
+    child = "import time; held = b'1' * 2**27; time.sleep(0.3)"
+    found = script.run(f'sh -c "python3 -c \\"{child}\\"; true"', tmp_path, tmp_path)
+    assert found.seconds > 0.3
+    assert 2**27 < found.bytes < 2**29
+    with pytest.raises(RuntimeError, match="no such thing"):
+        script.run("sh -c 'echo no such thing; false'", tmp_path, tmp_path)

@@ -30,6 +30,7 @@ LEVELS = {
     "words": 0,
     "logs": 0,
     "terminal": 0,
+    "tables": 0,
     "entry": 0,
     "paper": 0,
     "weights": 0,

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from unite import logs, terminal
+from unite.tables import print_table
 
 DIVERTED = """
 import logging, os, subprocess, sys, warnings
@@ -148,3 +149,13 @@ def test_progress_shows_nothing_without_a_terminal(monkeypatch):
     with terminal.progress() as bar:
         bar.add_task("work")
     assert sys.stderr.getvalue() == ""
+
+
+def test_a_copy_of_what_is_printed_has_its_words_without_bold_letters(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with terminal.copied() as lines:
+        print_table(("name", "value"), [("one", 1), ("two", 2)])
+        print("the end")
+    shown = capsys.readouterr().out
+    assert "\x1b[1m" in shown and "\x1b" not in "".join(lines)
+    assert lines == ["name  value", "one       1", "two       2", "the end"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dis
 import hashlib
+import io
 import os
 import select
 import sys
@@ -49,6 +50,8 @@ def run(work: Callable[[], int | None], stopped: str = "stopped") -> int:
     when `stopped` is printed; 141 when nobody reads the output any more.
     """
     show_warnings()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a log file is read while the work goes on
     try:
         code = work() or 0
         sys.stdout.flush()

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 import time
-from typing import TYPE_CHECKING, Any, TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from unite import logs
 from unite.words import clock
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 STARTED = time.monotonic()
 """Time at which the command began: phases are shown with the time since then."""
 ERROR_STREAM = 2
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+"""Pattern of a terminal's codes for colours and bold letters."""
 _kept: TextIO | None = None
 
 
@@ -59,6 +64,31 @@ def progress(*columns: Any, transient: bool = False) -> Progress:
         redirect_stderr=False,  # what others write there is no message of ours
         disable=not console().is_terminal,
     )
+
+
+class _Copy:
+    """The standard output, and what was written to it."""
+
+    def __init__(self, shown: TextIO) -> None:
+        self.shown = shown
+        self.text = ""
+
+    def write(self, text: str) -> int:
+        """Write to both."""
+        self.text += text
+        return self.shown.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.shown, name)
+
+
+@contextmanager
+def copied() -> Iterator[list[str]]:
+    """Context that gives the lines printed in it, without colours, once it has ended."""
+    copy, lines = _Copy(sys.stdout), []
+    with redirect_stdout(cast(TextIO, copy)):
+        yield lines
+    lines += COLOUR.sub("", copy.text).splitlines()
 
 
 def show_warnings() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import subprocess
@@ -12,7 +11,6 @@ import time
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from unite import tracking
 from unite.ablation.options import SweepOptions
@@ -41,10 +39,6 @@ CATCHABLE, ENDLESS = 3.0, 150.0
 def sweep_of(storage, **options):
     fields = {"scale": "smoke", "storage": str(storage), "tracking": TrackingConfig(enabled=False)}
     return expand(find_axis("weight_sharing"), SweepOptions(**(fields | options)))
-
-
-def quiet() -> Console:
-    return Console(file=io.StringIO())
 
 
 def left_in(ray) -> tuple[set[str], set[str]]:
@@ -165,7 +159,7 @@ def test_a_sweep_that_cannot_start_ends_with_the_reason(ray_cluster):
             required_resources = {"CPU": 99.0}
 
     item = Item(key="a", label="a trial", folder="/nowhere")
-    watcher = Watcher([item], lambda key: None, quiet(), patience_s=0.0)
+    watcher = Watcher([item], lambda key: None, patience_s=0.0)
     with pytest.raises(CapacityError, match=r"no trial could start.*99\.0"):
         watcher.on_step_end(0, [Waiting()])
 
@@ -175,7 +169,7 @@ def test_a_trial_without_room_ends_the_sweep_and_is_not_tried_again(ray_cluster,
     from unite.cluster.watch import Watcher
 
     items = [Item(key=key, label=key, folder="/nowhere") for key in "abc"]
-    watcher = Watcher(items, pytest.fail, quiet())
+    watcher = Watcher(items, pytest.fail)
     with pytest.raises(CapacityError, match="0.5 CPUs free"):
         run_grid(
             items,
@@ -194,7 +188,7 @@ def test_a_sweep_trains_measures_tracks_and_draws_once(ray_cluster, tmp_path, mo
     before = left_in(ray_cluster)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     sweep = sweep_of(tmp_path, tracking=TrackingConfig())
-    ended = run_sweep(sweep, quiet())
+    ended = run_sweep(sweep)
     assert not ended.errors and len(ended.measured) == 2
     assert {f"table2_sharing{end}" for end in (".png", ".svg", ".csv")} <= set(ended.out.list())
     assert_nothing_new(ray_cluster, before)
@@ -216,7 +210,7 @@ def test_a_sweep_trains_measures_tracks_and_draws_once(ray_cluster, tmp_path, mo
         raise AssertionError("a finished sweep started something")
 
     monkeypatch.setattr("unite.drivers.sweep._run", nothing)
-    again = run_sweep(sweep, quiet())
+    again = run_sweep(sweep)
     assert [each.run_id for each in again.measured] == [each.run_id for each in ended.measured]
     assert len(tracking.find_runs(uri, "unite")) == 3
 
@@ -234,7 +228,7 @@ def test_a_driver_that_is_killed_is_followed_by_one_that_repeats_nothing(
     options = {"values": ("shared",), "epochs": CATCHABLE, "tracking": TrackingConfig()}
     before = left_in(ray_cluster)
     first = sweep_of(tmp_path, seeds=1, **options)
-    run_sweep(first, quiet())
+    run_sweep(first)
     done = open_run(first.works[0].config)
     kept = result_file(done.folder, first.trials[0])
     trained = [done.folder.path(f"checkpoints/{n:012d}/COMMITTED") for n in committed(done.folder)]
@@ -259,7 +253,7 @@ def test_a_driver_that_is_killed_is_followed_by_one_that_repeats_nothing(
     saved = committed(interrupted)
     assert saved and not is_finished(both.works[1])
 
-    ended = run_sweep(both, quiet())
+    ended = run_sweep(both)
     assert not ended.errors and len(ended.measured) == 2
     assert [os.stat(path).st_mtime_ns for path in [kept.uri, *trained]] == stamps
     history = committed(interrupted)
@@ -284,7 +278,7 @@ def test_a_sweep_of_worker_groups_trains_measures_and_leaves_nothing(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     before = left_in(ray_cluster)
     sweep = sweep_of(tmp_path, values=("shared",), workers=2, tracking=TrackingConfig())
-    ended = run_sweep(sweep, quiet())
+    ended = run_sweep(sweep)
     assert not ended.errors
     (measured,) = ended.measured
     assert measured.result.metrics["eval/generation/fd-pixels"] > 0
@@ -310,7 +304,7 @@ def test_a_stopped_sweep_saves_and_leaves_no_actors(ray_cluster, tmp_path, worke
 
     stopper = threading.Thread(target=stop)
     stopper.start()
-    ended = run_sweep(sweep, quiet())
+    ended = run_sweep(sweep)
     stopper.join()
     assert ended.stopped and not ended.errors and not ended.measured
     assert committed(folder), "the trial saved before it ended"

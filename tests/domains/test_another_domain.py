@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from io import StringIO
 from types import SimpleNamespace
 from typing import Any, ClassVar, Literal
 
@@ -20,7 +19,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 from torch import nn
 
 import unite
@@ -686,7 +684,7 @@ def test_it_is_prepared_trained_exported_and_served(config, tmp_path):
     trainer.stream.close()
     run = trainer.writer.run
     out = str(tmp_path / "export")
-    export(ExportArguments(run=run.uri, out=out), config.storage, Console(file=StringIO()))
+    export(ExportArguments(run=run.uri, out=out), config.storage)
     card = Store.open(out).read("README.md").decode()
     assert "It draws sets of points." in card and "| latent |" in card
     served = _load_pyfunc(out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import subprocess
@@ -11,7 +10,6 @@ import sys
 import pytest
 import tyro
 import yaml
-from rich.console import Console
 
 from unite.checkpoints.store import CheckpointError
 from unite.cluster import jobs as job_server
@@ -84,7 +82,7 @@ def test_rounds_begin_on_a_grid_and_survive_a_dead_cluster(caplog):
 
 def test_input_that_cannot_be_used_ends_the_loop(tmp_path):
     with pytest.raises(CheckpointError, match="no run 'nope'"):
-        main(asked(every="1s", run="nope"), str(tmp_path), Console(quiet=True))
+        main(asked(every="1s", run="nope"), str(tmp_path))
 
 
 def test_a_run_that_has_only_begun_is_looked_at_again_in_the_next_round(
@@ -154,23 +152,23 @@ def test_what_is_there_already_is_not_submitted(turned_clock):
         jobs.submit("b", ["true"], {})
 
 
-def test_a_dry_run_shows_what_a_round_would_do(tmp_path, untrained_run, monkeypatch):
+def test_a_dry_run_shows_what_a_round_would_do(tmp_path, untrained_run, capsys):
     untrained_run(tmp_path, images=(256, 512))
     first, second = survey(asked(), str(tmp_path)).missing
     failed = Attempt.new(1, first.digest).ended("failed", "log\nerror: no luck")
     write_attempt(first.records, failed)
     write_attempt(second.records, Attempt.new(1, second.digest))
-    said = io.StringIO()
-    assert main(asked(dry_run=True), str(tmp_path), Console(file=said, width=200)) == 0
-    assert "submit attempt 2 of 3 after: error: no luck" in said.getvalue()
-    assert f"wait for unite-evaluate-{second.digest}-1" in said.getvalue()
-    assert "results: 0 there, 2 missing" in said.getvalue()
+    assert main(asked(dry_run=True), str(tmp_path)) == 0
+    said = capsys.readouterr().out
+    assert "submit attempt 2 of 3 after: error: no luck" in said
+    assert f"wait for unite-evaluate-{second.digest}-1" in said
+    assert "results: 0 there, 2 missing" in said
 
 
 def test_nothing_to_do_needs_no_cluster(tmp_path, untrained_run):
     untrained_run(tmp_path, images=())
     arguments = asked(once=True, address="http://127.0.0.1:9")
-    assert main(arguments, str(tmp_path), Console(quiet=True)) == 0
+    assert main(arguments, str(tmp_path)) == 0
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 
 from unite import tracking
 from unite.ablation.options import SweepOptions
@@ -65,7 +63,7 @@ def outage():
 def run_here(sweep, *, dies_after: int | None = None):
     """`run_sweep` with the trials in this process; MLflow dies after so many of them."""
 
-    def run(sweep, left, parent, console):
+    def run(sweep, left, parent):
         driver._prepare_features(sweep)
         layout = TrialLayout(concurrent=1, trial_cpus=1.0)
         context = Context(
@@ -81,7 +79,7 @@ def run_here(sweep, *, dies_after: int | None = None):
 
     with ExitStack() as until_the_end, pytest.MonkeyPatch.context() as patch:
         patch.setattr(driver, "_run", run)
-        return run_sweep(sweep, Console(file=io.StringIO()))
+        return run_sweep(sweep)
 
 
 def test_a_server_that_dies_between_two_trials_gets_everything_from_a_second_start(tmp_path, uri):
@@ -144,7 +142,7 @@ def test_a_driver_that_was_killed_before_it_noted_its_run_makes_no_second_one(tm
 def test_a_sweep_whose_trials_failed_says_so(tmp_path, uri, monkeypatch):
     sweep = sweep_of(tmp_path)
     monkeypatch.setattr(driver, "_run", lambda *arguments: {sweep.works[0].digest: "no luck"})
-    ended = run_sweep(sweep, Console(file=io.StringIO()))
+    ended = run_sweep(sweep)
     assert "no luck" in "\n".join(ended.lines)
     (parent,) = tracking.find_runs(uri, "unite")
     assert parent.status == "FAILED"

@@ -1,6 +1,5 @@
 """A finished evaluation, typed again, prints its table at once."""
 
-import io
 import json
 import os
 import shutil
@@ -10,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from unite import tracking
 from unite.checkpoints.layout import MARKER, checkpoint_digest, folder_of
@@ -33,7 +31,6 @@ from unite.runs import EVALUATIONS, RESULTS_FILE
 from unite.storage import Store
 
 LINES = ["metric  value", "norm_mb  0.5"]
-QUIET = Console(quiet=True)
 BUILTIN = "builtin:digits"
 ASKED = EvaluateArguments(suite=("entropy",), num_workers=0)
 
@@ -220,11 +217,11 @@ def kept_of(storage):
     return (record(storage).folder / FOLDER).list()
 
 
-def test_the_driver_keeps_what_it_prints(run, storage, outcomes):
-    text = io.StringIO()
-    assert driver.main(ASKED, storage, Console(file=text, width=60)) == 0
+def test_the_driver_keeps_what_it_prints(run, storage, outcomes, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    assert driver.main(ASKED, storage) == 0
     *lines, _ = record(storage).lines()
-    assert lines == text.getvalue().splitlines() and "entropy" in lines
+    assert lines == capsys.readouterr().out.splitlines() and "entropy" in lines
 
 
 @pytest.mark.parametrize(
@@ -243,7 +240,7 @@ def test_only_what_was_delivered_is_finished(
 
     monkeypatch.setattr(tracking, "is_here", lambda _: is_here is not False)
     monkeypatch.setattr(tracking, "log_results", log_results)
-    assert driver.main(replace(ASKED, track=wanted), storage, QUIET) == code
+    assert driver.main(replace(ASKED, track=wanted), storage) == code
     assert len(kept_of(storage)) == records
 
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
 
 from unite.checkpoints.load import load
 from unite.config.recipes import recipe
@@ -20,7 +19,7 @@ from unite.drivers.session import make_worker
 from unite.evaluation.chunks import partition
 from unite.evaluation.drawing import num_samples
 from unite.evaluation.instruments import Instruments
-from unite.evaluation.report import cells, markdown, print_table
+from unite.evaluation.report import cells, markdown, print_outcomes
 from unite.evaluation.results import read_outcomes
 from unite.evaluation.suite import read_chunks, work_items
 from unite.evaluation.suites.alignment import both_passes
@@ -220,7 +219,7 @@ def test_the_small_suites_say_what_they_measured(run_suites):
     assert any("throughput" in remark for remark in compute.remarks)
 
 
-def test_results_and_report_are_written(run_suites, request_of):
+def test_results_and_report_are_written(run_suites, request_of, capsys):
     outcomes = run_suites("generation", "entropy")
     home = request_of().home
     kept = {outcome.suite: outcome for outcome in read_outcomes(home)}
@@ -231,9 +230,8 @@ def test_results_and_report_are_written(run_suites, request_of):
     assert report == markdown(read_outcomes(home))
     assert "FD-pixels" in report
     assert "2.12 (Table 1)" in report
-    console = Console(record=True, width=120, quiet=False, file=io.StringIO())
-    print_table(outcomes, console)
-    text = console.export_text()
+    print_outcomes(outcomes)
+    text = capsys.readouterr().out
     assert "FD-pixels" in text
     assert "euler, 4 steps, guidance 1.5" in text
 

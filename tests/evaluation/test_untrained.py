@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 
 from unite.config.recipes import recipe
 from unite.domains import build_domain
@@ -21,9 +20,8 @@ from unite.storage import Store
 
 def test_a_recipe_is_measured_without_run_data_or_ray(tmp_path, monkeypatch):
     monkeypatch.setattr("unite.drivers.evaluate.session", None)  # no workers
-    console = Console(record=True, quiet=True)
     arguments = EvaluateArguments(recipe="smoke", seed=3)
-    assert main(arguments, str(tmp_path), console) == 0
+    assert main(arguments, str(tmp_path)) == 0
     (home,) = (tmp_path / "untrained").iterdir()
     assert home.name.startswith("smoke-") and home.name.endswith("-seed-3")
     entropy, compute = read_outcomes(Store.open(home))

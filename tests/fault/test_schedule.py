@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
 import threading
 
 import pytest
-from rich.console import Console
 
 from unite.cluster.jobs import RayJobs
 from unite.drivers.schedule import main
@@ -19,7 +17,7 @@ from unite.scheduling.rounds import ScheduleArguments
 @pytest.mark.ray
 @pytest.mark.fault
 @pytest.mark.slow
-def test_two_schedulers_make_one_job_and_a_third_makes_none(tmp_path, untrained_run, head):
+def test_two_schedulers_make_one_job_and_a_third_makes_none(tmp_path, untrained_run, head, capsys):
     bare = subprocess.run(["python", "-c", "import unite"], env=head, capture_output=True)
     assert bare.returncode != 0, "unite must not be importable there"
     untrained_run(tmp_path)
@@ -29,21 +27,20 @@ def test_two_schedulers_make_one_job_and_a_third_makes_none(tmp_path, untrained_
     )
     (pair,) = survey(arguments, str(tmp_path)).missing
     codes: list[int] = []
-    said = io.StringIO()
 
     def schedule() -> None:
-        codes.append(main(arguments, str(tmp_path), Console(file=said, width=1000)))
+        codes.append(main(arguments, str(tmp_path)))
 
     threads = [threading.Thread(target=schedule) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert codes == [0, 0], said.getvalue()
+    assert codes == [0, 0], capsys.readouterr().out
     assert pair.has_result()
     assert [attempt.status for attempt in read_attempts(pair.records)] == ["succeeded"]
     schedule()
     assert codes == [0, 0, 0]
-    assert "results: 1 there, 0 missing" in said.getvalue()
+    assert "results: 1 there, 0 missing" in capsys.readouterr().out
     names = [name for name in RayJobs(address).known() if name.startswith(PREFIX)]
     assert names == [f"{PREFIX}{pair.digest}-1"]

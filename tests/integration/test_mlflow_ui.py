@@ -22,7 +22,6 @@ from urllib.parse import urlencode
 
 import pytest
 import torch
-from rich.console import Console
 
 from unite import tracking
 from unite.ablation.options import SweepOptions
@@ -234,7 +233,7 @@ def smoke(ray_cluster, tracked) -> SweepResult:
         storage=str(tracked.folder),
         tracking=TrackingConfig(uri=tracked.uri, experiment="smoke"),
     )
-    ended = run_sweep(expand(find_axis("weight_sharing"), options), Console(quiet=True))
+    ended = run_sweep(expand(find_axis("weight_sharing"), options))
     assert ended.errors == {}
     return ended
 

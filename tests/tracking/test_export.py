@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -12,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from rich.console import Console
 
 import unite
 from unite.checkpoints.store import CheckpointError, latest
@@ -50,8 +50,8 @@ def evaluated(storage, reference, **changes):
 
 
 def run_export(storage, **arguments) -> str:
-    said = io.StringIO()
-    export(ExportArguments(**arguments), str(storage), Console(file=said, width=1000))
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        export(ExportArguments(**arguments), str(storage))
     return said.getvalue()
 
 

@@ -23,6 +23,7 @@ from unite.flow.solvers import fixed_evaluations
 from unite.models import UNITE
 from unite.paper import DOPRI5_EVALUATIONS
 from unite.runs import is_builtin
+from unite.tables import PIPE_WIDTH, table_lines
 from unite.training.flops import (
     compute_dtype,
     measure_matmul_rate,
@@ -103,7 +104,7 @@ def sweep_lines(sweep: Sweep, *, rate: float, slots: int) -> list[str]:
 
     `rate`: FLOP/s of one trial; 0 takes that of earlier sweeps on this machine.
     """
-    rows = [("trial", "images", "parameters", "PFLOP", "training", "state")]
+    headings, rows = ("trial", "images", "parameters", "PFLOP", "training", "state"), []
     rate = rate or known_rate(sweep)
     left: list[TrialGroup] = []
     training = flops = storage = 0.0
@@ -119,7 +120,7 @@ def sweep_lines(sweep: Sweep, *, rate: float, slots: int) -> list[str]:
         label = sweep.label(work.trials[0])
         more = f" (and {count(len(work.trials) - 1, 'more value')})" if len(work.trials) > 1 else ""
         rows.append((label + more, *figures, state))
-    lines = _aligned(rows)
+    lines = table_lines(headings, rows, PIPE_WIDTH, right=range(1, len(headings) - 1))
     lines.append(
         f"{len(left)} of {count(len(sweep.works), 'run')} to do: {flops:.3g} FLOP, "
         f"{storage / 1e9:.3g} GB of checkpoints in all"
@@ -203,14 +204,3 @@ def _sampling_flops(config: RunConfig, trial: Trial) -> float:
 def _kept_checkpoints(config: RunConfig) -> int:
     """Number of checkpoints that retention keeps, and the one being written."""
     return config.checkpoint.keep_last + config.checkpoint.keep_best + 1
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if number in (0, len(row) - 1) else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]

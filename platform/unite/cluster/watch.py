@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ray.tune import Callback
-from rich.console import Console
 
+from unite import terminal
 from unite.cluster.connect import CapacityError
 from unite.cluster.resources import START_SECONDS, free_resources
 from unite.cluster.tune import NO_ROOM, Item
@@ -25,13 +25,11 @@ class Watcher(Callback):
         self,
         items: Sequence[Item],
         on_done: Callable[[str], object],
-        console: Console,
         *,
         patience_s: float = START_SECONDS,
     ) -> None:
         self.items = {item.key: item for item in items}
         self.on_done = on_done
-        self.console = console
         self.patience_s = patience_s
         self.errors: dict[str, str] = {}
         """Key -> message of each trial that ended without a result."""
@@ -41,7 +39,7 @@ class Watcher(Callback):
         self.alive = self.shown = time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Empty state for Tune's copy of its callbacks, which nobody reads: console stays here."""
+        """Empty state for Tune's copy of its callbacks, which nobody reads."""
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -95,7 +93,7 @@ class Watcher(Callback):
 
     def _say(self, line: str) -> None:
         self.shown = time.monotonic()
-        self.console.print(line, soft_wrap=True, markup=False)
+        terminal.tell(line)
 
     def _nothing_starts(self, trial: Any) -> CapacityError:
         needs = trial.placement_group_factory.required_resources

@@ -25,13 +25,13 @@ from unite.checkpoints.store import (
     read_marker,
     read_state,
 )
-from unite.commands.render import print_table
 from unite.config.schema import DomainConfig, ModelConfig, RunConfig
 from unite.config.serialise import to_dict
 from unite.domains import build_domain
 from unite.models import UNITE
 from unite.runs import resolve_run
 from unite.storage import Store
+from unite.tables import print_table
 from unite.words import command, count
 
 COLUMNS = 100

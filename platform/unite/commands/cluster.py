@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from unite.cluster.cluster_yaml import check_cluster
-from unite.commands.render import print_table
+from unite.tables import print_table
 
 
 def check(path: str) -> None:

@@ -6,11 +6,11 @@ import json
 import os
 import sys
 
-from unite.commands.render import print_table
 from unite.config.recipes import recipe as named_recipe
 from unite.drivers.doctor import Finding, as_json, diagnose
 from unite.drivers.machine import facts
 from unite.runs import default_storage
+from unite.tables import print_table
 
 
 def doctor(*, storage: str, cluster: str, recipe: str, as_text: bool) -> None:

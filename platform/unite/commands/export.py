@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from rich.console import Console
-
 from unite import tracking
 from unite.checkpoints.export import CARDS_FILE, write_export
 from unite.checkpoints.load import EXPORT_WEIGHTS, load
@@ -71,7 +69,7 @@ class Export:
     """Command that measures these weights."""
 
 
-def export(arguments: ExportArguments, default_storage: str, console: Console) -> None:
+def export(arguments: ExportArguments, default_storage: str) -> None:
     """Write the folder and, when asked to, register it; prints the results.
 
     ValueError, CheckpointError or StorageError say what is wrong with the input.
@@ -79,14 +77,14 @@ def export(arguments: ExportArguments, default_storage: str, console: Console) -
     request = prepare(arguments, arguments.storage or default_storage)
     model = load(request.subject.uri, ema=arguments.ema)
     write_folder(request, model)
-    console.print(f"exported {title(request.subject)}: {request.out}", soft_wrap=True)
+    print(f"exported {title(request.subject)}: {request.out}")
     if not arguments.register:
         return
     try:
         version = _register(request, model)
-        console.print(f"registered {version} at {request.uri}", soft_wrap=True, markup=False)
+        print(f"registered {version} at {request.uri}")
         if request.card is not None:
-            console.print(_contest(request, version), soft_wrap=True, markup=False)
+            print(_contest(request, version))
     except tracking.TrackingError as error:
         raise tracking.TrackingError(
             f"{error}. The folder {request.out} is complete and kept; the same command registers it"

@@ -7,11 +7,11 @@ from dataclasses import fields
 from unite.ablation.cost import measure_rate, run_cost
 from unite.ablation.options import SweepOptions, check
 from unite.ablation.trials import expand
-from unite.commands.render import print_table
 from unite.config.axes import AXES, find_axis
 from unite.config.recipes import recipe
 from unite.config.schema import RunConfig
 from unite.config.serialise import replace
+from unite.tables import print_table
 from unite.words import count, duration
 
 

@@ -6,7 +6,6 @@ from functools import cache
 
 import torch
 
-from unite.commands.render import print_table
 from unite.config.decisions import decisions
 from unite.config.files import write_yaml
 from unite.config.recipes import VARIANTS, describe, names, recipe
@@ -14,6 +13,7 @@ from unite.config.schema import FlowConfig, ImagesConfig, ModelConfig
 from unite.config.serialise import diff
 from unite.domains import build_domain
 from unite.models import UNITE, parameter_counts
+from unite.tables import print_table
 
 
 def list_recipes(name: str = "") -> None:

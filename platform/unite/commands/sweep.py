@@ -27,7 +27,6 @@ def main(name: str, description: str | None, args: Sequence[str] | None = None) 
 
 def _run(axis: Axis, options: SweepOptions) -> int:
     # Imported here so that finished sweeps and typing errors answer at once.
-    from unite import terminal
     from unite.ablation.trials import expand
     from unite.drivers.sweep import run_sweep, show_plan
 
@@ -35,7 +34,7 @@ def _run(axis: Axis, options: SweepOptions) -> int:
     if options.dry_run:
         show_plan(sweep)
         return 0
-    ended = run_sweep(sweep, terminal.console())
+    ended = run_sweep(sweep)
     place = f"{ended.out}/{axis.figure}.png, .svg, .csv and -verdict.txt"
     told = [*ended.lines, "", place]
     print("\n".join(told))

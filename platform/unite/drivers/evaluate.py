@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
-from rich.console import Console
-
 from unite import tracking
 from unite.drivers.delivery import nothing_to_send, run_handle, send, untracked
-from unite.drivers.rates import logged
 from unite.drivers.session import session
 from unite.drivers.told import kept
 from unite.evaluation.arguments import CompareArguments, EvaluateArguments
 from unite.evaluation.compare import check_comparisons, comparisons_of, print_comparisons, read_rows
 from unite.evaluation.finished import record_of, settle
-from unite.evaluation.report import print_table
+from unite.evaluation.report import print_outcomes
 from unite.evaluation.request import (
     Evaluation,
     compute,
@@ -29,72 +27,69 @@ from unite.evaluation.results import RESULTS_FILE, Outcome
 from unite.evaluation.suite import History
 from unite.evaluation.target import Target
 from unite.evaluation.untrained import evaluate_untrained, suites_of_recipe
+from unite.runs import curve
 from unite.storage import Store
+from unite.training.progress import read_progress
 from unite.words import count
 
+logger = logging.getLogger(__name__)
 
-def main(arguments: EvaluateArguments, storage: str, console: Console) -> int:
+
+def main(arguments: EvaluateArguments, storage: str) -> int:
     """Run an evaluation from check to tracking: 0, or 1 when MLflow did not take it."""
     try:
         if arguments.push:
             pushed = tracking.push_spool(arguments.push)
-            console.print(
-                f"sent {count(pushed.points, 'result')} and {count(pushed.files, 'file')}"
-            )
+            print(f"sent {count(pushed.points, 'result')} and {count(pushed.files, 'file')}")
             return 0
         if arguments.recipe:
-            _evaluate_recipe(arguments, storage, console)
+            _evaluate_recipe(arguments, storage)
             return 0
-        _evaluate_run(open_evaluation(arguments, storage), console)
+        _evaluate_run(open_evaluation(arguments, storage))
     except tracking.TrackingError as error:
         return untracked(error)
     return 0
 
 
-def _evaluate_run(evaluation: Evaluation, console: Console) -> None:
+def _evaluate_run(evaluation: Evaluation) -> None:
     """Measure, print, send, and keep what was printed for when the command is typed again.
 
     TrackingError when MLflow does not take the results; then no record hides that.
     """
     target, wanted = evaluation.target, evaluation.arguments.track
     record = record_of(replace(evaluation.arguments, run=target.subject.uri))
-    with kept(record, console) as whole:
-        _print([evaluation.title, *evaluation.notices], console)
+    with kept(record) as whole:
+        print("\n".join([evaluation.title, *evaluation.notices]))
         outcomes = evaluate(evaluation)
-        print_table(outcomes, console)
-        _print([f"cards, pictures and this table: {evaluation.home}"], console)
-        _print([track(evaluation, outcomes)], console)
+        print_outcomes(outcomes)
+        print(f"cards, pictures and this table: {evaluation.home}")
+        print(track(evaluation, outcomes))
         if nothing_to_send(target, wanted=wanted):
             whole([evaluation.home / RESULTS_FILE], evaluation.home)
 
 
-def _print(lines: Sequence[str], console: Console) -> None:
-    for line in lines:
-        console.print(line, soft_wrap=True, markup=False)
-
-
-def _evaluate_recipe(arguments: EvaluateArguments, storage: str, console: Console) -> None:
+def _evaluate_recipe(arguments: EvaluateArguments, storage: str) -> None:
     """Measure an untrained model of a recipe here, without Ray; print and keep the numbers."""
     suites = suites_of_recipe(arguments, storage)
     names = ", ".join(suite.suite for suite in suites)
-    with kept(record_of(settle(arguments, storage)), console) as whole:
-        console.print(f"{arguments.recipe}, untrained, seed {arguments.seed}: {names}")
+    with kept(record_of(settle(arguments, storage))) as whole:
+        print(f"{arguments.recipe}, untrained, seed {arguments.seed}: {names}")
         outcomes = evaluate_untrained(suites)
         for suite, outcome in zip(suites, outcomes, strict=True):
             outcome.save(suite.folder)
-        print_table(outcomes, console)
+        print_outcomes(outcomes)
         home = Store.open(suites[0].home)
         write_report(home, outcomes)
-        console.print(f"cards, pictures and this table: {home}", soft_wrap=True)
+        print(f"cards, pictures and this table: {home}")
         whole([home / RESULTS_FILE], home)
 
 
-def compare(arguments: CompareArguments, console: Console) -> None:
+def compare(arguments: CompareArguments) -> None:
     """Print two evaluations side by side; CardMismatchError where they must not be compared."""
     found = comparisons_of(read_rows(arguments.a), read_rows(arguments.b))
     if not arguments.allow_different_cards:
         check_comparisons(found)
-    print_comparisons(found, console)
+    print_comparisons(found)
 
 
 def evaluate(evaluation: Evaluation) -> list[Outcome]:
@@ -118,3 +113,21 @@ def track(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> str:
     """
     files = report_files(evaluation.home, outcomes)
     return send(evaluation.target, outcomes, files, wanted=evaluation.arguments.track)
+
+
+def logged(run: Store, handle: tracking.RunHandle | None, metric: str) -> list[float]:
+    """Values of a metric: the history in the run's folder, else MLflow's, else the last one.
+
+    The folder comes first because it needs no server and also knows runs that were not tracked; a
+    folder that was copied without it, or a run of another machine on S3, leaves MLflow.
+    """
+    values = [value for _, value in curve(run, metric)]
+    if not values and handle is not None:
+        try:
+            values = [value for _, value in tracking.metric_history(handle, metric)]
+        except tracking.TrackingError as error:
+            logger.warning("%s", error)
+    if not values:
+        last = read_progress(run) or {}
+        values = [float(last[metric])] if metric in last else []
+    return values

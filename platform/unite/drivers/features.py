@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
 from unite.config.schema import ImagesConfig
 from unite.domains.columns import IMAGES
 from unite.drivers.session import session
@@ -22,7 +20,7 @@ from unite.storage import Store
 from unite.words import count
 
 
-def fit_extractor(arguments: FitArguments, storage: str, console: Console) -> SmallExtractor:
+def fit_extractor(arguments: FitArguments, storage: str) -> SmallExtractor:
     """Fit a small extractor on a data set's labels, unless it is there already."""
     data, images, storage = _open(arguments, storage)
     options = FitOptions(images=arguments.images) if arguments.images else None
@@ -36,12 +34,12 @@ def fit_extractor(arguments: FitArguments, storage: str, console: Console) -> Sm
         options=options or default_options(data.num_rows, images),
     )
     _check_place(task.out)
-    with kept(record_of(settle(arguments, storage)), console) as whole:
-        console.print(task.title, soft_wrap=True)
+    with kept(record_of(settle(arguments, storage))) as whole:
+        print(task.title)
         with session(arguments) as run:
             run(task.title, work_items(task))
         extractor = _fitted(task, data)
-        console.print(_told(task, extractor), soft_wrap=True)
+        print(_told(task, extractor))
         whole([Store.open(task.out)], Store.open(task.out))
     return extractor
 
@@ -75,23 +73,22 @@ def _told(task: FitTask, extractor: SmallExtractor) -> str:
     )
 
 
-def make_reference(arguments: ReferenceArguments, storage: str, console: Console) -> Reference:
+def make_reference(arguments: ReferenceArguments, storage: str) -> Reference:
     """Build the reference statistics of a data set, unless they are there already."""
     data, images, storage = _open(arguments, storage)
     asked = Extractors.of((arguments.extractor,), data, images, storage, arguments.weights)
     if arguments.out:
         _check_place(arguments.out)
-    with kept(record_of(settle(arguments, storage)), console) as whole:
+    with kept(record_of(settle(arguments, storage))) as whole:
         for remark in asked.remarks:
-            console.print(remark, soft_wrap=True, markup=False)
+            print(remark)
         with session(arguments) as run:
             source = asked.prepared(run)[0]
             file = asked.reference(source, run, out=arguments.out)
         reference = check_reference(file, source, data)
-        console.print(
+        print(
             f"{file}: {count(reference.num, 'image')} of {data.uri}, {reference.mu_F.size} "
-            f"features of {reference.extractor.name}, digest {reference.digest}",
-            soft_wrap=True,
+            f"features of {reference.extractor.name}, digest {reference.digest}"
         )
         whole([Store.open(file)], Store.open(file))
     return reference

@@ -11,9 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from unite.cluster.connect import REPOSITORY
 from unite.cluster.jobs import ADDRESS_VARIABLES, JobServerError, RayJobs
 from unite.drivers.survey import Survey, survey
@@ -26,6 +23,7 @@ from unite.scheduling.rounds import (
     next_start,
     seconds,
 )
+from unite.tables import print_table
 from unite.words import count
 
 logger = logging.getLogger(__name__)
@@ -34,7 +32,7 @@ DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 SCRIPT = "jobs/evaluate.py"
 
 
-def main(arguments: ScheduleArguments, storage: str, console: Console) -> int:
+def main(arguments: ScheduleArguments, storage: str) -> int:
     """Run the job: 0, or 1 when a pair was given up or a checkpoint could not be read.
 
     ValueError, CheckpointError, ShardError or StorageError for input that cannot be used;
@@ -46,12 +44,12 @@ def main(arguments: ScheduleArguments, storage: str, console: Console) -> int:
         raise ValueError(f"{REPOSITORY} has no {SCRIPT}: run this from a copy of the repository")
     if arguments.dry_run:
         found = survey(arguments, storage)
-        _print_table(found, arguments, console)
+        _print_plan(found, arguments)
         return 1 if found.troubled else 0
     jobs = RayJobs(_address(arguments))
     if arguments.once:
-        return round_of(arguments, storage, jobs, console)
-    repeat(lambda: round_of(arguments, storage, jobs, console), seconds(arguments.every))
+        return round_of(arguments, storage, jobs)
+    repeat(lambda: round_of(arguments, storage, jobs), seconds(arguments.every))
     return 0
 
 
@@ -75,10 +73,10 @@ def repeat(
         sleep(next_start(first, every, now) - now)
 
 
-def round_of(arguments: ScheduleArguments, storage: str, jobs: RayJobs, console: Console) -> int:
+def round_of(arguments: ScheduleArguments, storage: str, jobs: RayJobs) -> int:
     """One round: 0 when everything has its result, else 1."""
     found = survey(arguments, storage)
-    console.print(str(found), soft_wrap=True, markup=False)
+    print(found)
     for trouble in found.troubled:
         logger.warning("not evaluated: %s", trouble)
     work = Round(
@@ -86,7 +84,6 @@ def round_of(arguments: ScheduleArguments, storage: str, jobs: RayJobs, console:
         jobs=jobs,
         at_once=arguments.at_once,
         max_attempts=arguments.max_attempts,
-        tell=lambda line: console.print(line, soft_wrap=True, markup=False),
     )
     work.run()
     return 1 if work.failed or found.troubled else 0
@@ -96,19 +93,17 @@ def _address(arguments: ScheduleArguments) -> str:
     return arguments.address or os.environ.get(ADDRESS_VARIABLES[0]) or DEFAULT_ADDRESS
 
 
-def _print_table(found: Survey, arguments: ScheduleArguments, console: Console) -> None:
+def _print_plan(found: Survey, arguments: ScheduleArguments) -> None:
     """Print a round's action for each missing result."""
-    table = Table("run", "images", "checkpoint", "suite", "what a round would do", box=None)
-    table.columns[1].justify = "right"
-    for pair in found.missing:
-        table.add_row(
-            pair.run, f"{pair.images:,}", pair.subject.digest, pair.suite, _plan(pair, arguments)
-        )
-    if found.missing:
-        console.print(table)
-    console.print(str(found), soft_wrap=True, markup=False)
+    rows = [
+        (pair.run, pair.images, pair.subject.digest, pair.suite, _plan(pair, arguments))
+        for pair in found.missing
+    ]
+    if rows:
+        print_table(("run", "images", "checkpoint", "suite", "what a round would do"), rows)
+    print(found)
     for trouble in found.troubled:
-        console.print(f"not evaluated: {trouble}", soft_wrap=True, markup=False)
+        print(f"not evaluated: {trouble}")
 
 
 def _plan(pair: Pair, arguments: ScheduleArguments) -> str:

@@ -13,9 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from rich.console import Console
-
-from unite import tracking
+from unite import terminal, tracking
 from unite.ablation.cost import measure_rate, sweep_lines
 from unite.ablation.expect import known_rate, note_sweep
 from unite.ablation.files import report_files, write_report
@@ -93,7 +91,7 @@ def _require_data(sweep: Sweep) -> None:
         )
 
 
-def run_sweep(sweep: Sweep, console: Console) -> SweepResult:
+def run_sweep(sweep: Sweep) -> SweepResult:
     """Finish a sweep and draw it. Finished trials do not run again."""
     _require_data(sweep)
     cluster = sweep.trials[0].config.cluster
@@ -105,10 +103,10 @@ def run_sweep(sweep: Sweep, console: Console) -> SweepResult:
     sweep.folder.check_writable()
     parent = start_parent(sweep)
     sweep.folder.delete(STOP_FILE)
-    console.print(f"{sweep.name}: {len(left)} of {count(len(sweep.works), 'run')} to do")
+    terminal.tell(f"{sweep.name}: {len(left)} of {count(len(sweep.works), 'run')} to do")
     status = "FAILED"
     try:
-        errors = _run(sweep, left, parent, console) if left else {}
+        errors = _run(sweep, left, parent) if left else {}
         ended = _finish(sweep, parent, errors)
         is_whole = len(ended.measured) == len(sweep.trials)
         status = "KILLED" if ended.stopped else "FINISHED" if is_whole else "FAILED"
@@ -119,7 +117,7 @@ def run_sweep(sweep: Sweep, console: Console) -> SweepResult:
 
 
 def _run(
-    sweep: Sweep, left: Sequence[TrialGroup], parent: tracking.RunHandle | None, console: Console
+    sweep: Sweep, left: Sequence[TrialGroup], parent: tracking.RunHandle | None
 ) -> dict[str, str]:
     """Run the remaining work; a message for each run that ended without a result."""
     began = time.monotonic()
@@ -129,10 +127,10 @@ def _run(
     cluster = sweep.trials[0].config.cluster
     layout = wait_for(partial(trial_layout, cluster), cluster)  # before anything is computed
     _prepare_features(sweep)
-    console.print(f"{count(layout.concurrent, 'trial')} at once")
+    terminal.tell(f"{count(layout.concurrent, 'trial')} at once")
     works = {work.digest: work for work in left}
     items = [_item(sweep, work) for work in left]
-    watcher = Watcher(items, lambda key: publish(sweep, parent, works[key]), console)
+    watcher = Watcher(items, lambda key: publish(sweep, parent, works[key]))
     watcher.patience_s += cluster.wait_s
     context = Context(
         sweep=sweep, parent=parent, layout=layout, login=tracking.Login.of_this_process()

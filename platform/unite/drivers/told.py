@@ -5,24 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from rich.console import Console
-
+from unite import terminal
 from unite.finished import Record
 from unite.storage import Store
 
 
 @contextmanager
-def kept(
-    record: Record | None, console: Console
-) -> Iterator[Callable[[Sequence[Store], Store], None]]:
-    """Context that keeps what the console prints in it, once it ends without an error.
+def kept(record: Record | None) -> Iterator[Callable[[Sequence[Store], Store], None]]:
+    """Context that keeps what is printed in it, once it ends without an error.
 
     It gives a function by which work says that it is whole: the files that it left, and what to
     delete for doing it again. Without that call no record is made.
     """
-    console.record = True
     whole: list[tuple[Sequence[Store], Store]] = []
-    yield lambda left, again: whole.append((left, again))
+    with terminal.copied() as lines:
+        yield lambda left, again: whole.append((left, again))
     for left, again in whole if record else ():
         assert record is not None
-        record.keep(console.export_text().splitlines(), left, again)
+        record.keep(lines, left, again)

@@ -7,16 +7,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from rich.console import Console
-
 from unite.checkpoints.layout import checkpoint_digest, latest
 from unite.evaluation.card import CardMismatchError, MetricCard, differences
-from unite.evaluation.columns import print_columns
 from unite.evaluation.results import Row, read_outcomes
 from unite.metrics.moments import MetricError
 from unite.metrics.specs import direction, directions, number, shown_name
 from unite.runs import EVALUATIONS, RESULTS_FILE, default_storage, resolve_run
 from unite.storage import Store
+from unite.tables import print_table
 from unite.words import command
 
 Differences = dict[str, tuple[Any, Any]]
@@ -106,13 +104,13 @@ def why_not_better(new: MetricCard, old: MetricCard) -> str:
     return "" if gain > 0 else f"{new.metric} {new.value:g} is not {better} than {old.value:g}"
 
 
-def print_comparisons(pairs: Sequence[Comparison], console: Console) -> None:
+def print_comparisons(pairs: Sequence[Comparison]) -> None:
     """Both values, their difference, and where the cards differ."""
     rows: list[tuple[str, ...]] = []
     for suite, found in groupby(pairs, key=lambda pair: pair.a.card.suite):
         rows += [(suite,), *map(_cells, found)]
     headings = ("metric", "A", "B", "B - A", "cards differ in")
-    print_columns(console, headings, rows, right=(1, 2, 3))
+    print_table(headings, rows, right=(1, 2, 3))
 
 
 def _cells(pair: Comparison) -> tuple[str, ...]:

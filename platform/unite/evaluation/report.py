@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
-
-from unite.evaluation.columns import print_columns
 from unite.evaluation.results import Outcome, Row
 from unite.metrics.specs import number, shown_name, shown_value
+from unite.tables import print_table
 
 HEADINGS = ("metric", "value", "N", "paper", "note")
 PAPER_NOTE = (
@@ -31,14 +29,12 @@ def cells(row: Row) -> tuple[str, str, str, str, str]:
     return shown_name(row.card.metric), value, count, paper, row.note
 
 
-def print_table(outcomes: Sequence[Outcome], console: Console) -> None:
+def print_outcomes(outcomes: Sequence[Outcome]) -> None:
     """Print all suites in one table, with remarks below."""
     rows = [line for o in outcomes for line in ((o.suite,), *map(cells, o.rows))]
-    print_columns(console, HEADINGS, rows, right=(1, 2, 3))
-    for outcome in outcomes:
-        console.print(f"{outcome.suite}: {outcome.protocol}", soft_wrap=True, markup=False)
-    for line in (*paper_notes(outcomes), *remarks_of(outcomes)):
-        console.print(line, soft_wrap=True, markup=False)
+    print_table(HEADINGS, rows, right=(1, 2, 3))
+    protocols = [f"{outcome.suite}: {outcome.protocol}" for outcome in outcomes]
+    print("\n".join([*protocols, *paper_notes(outcomes), *remarks_of(outcomes)]))
 
 
 def paper_notes(outcomes: Sequence[Outcome]) -> list[str]:

@@ -10,7 +10,6 @@ from dataclasses import fields, replace
 from typing import Any, Self, cast
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 
 from unite import terminal
@@ -65,8 +64,7 @@ def generate(arguments: GenerateArguments, default_storage: str) -> Store:
         logger.warning(
             "the model never saw samples of size %s: it extrapolates", ", ".join(map(str, unseen))
         )
-    console = Console(highlight=False, soft_wrap=True, record=True)
-    console.print(f"{path} on {device}: {describe(settings)}")
+    print(begun := f"{path} on {device}: {describe(settings)}")
     started = time.perf_counter()
     kept = writer.claim(_request(model, arguments, settings), replace=arguments.replace)
     nfe = _draw_all(model, drawn_under, arguments, settings, writer, kept)
@@ -74,11 +72,12 @@ def generate(arguments: GenerateArguments, default_storage: str) -> Store:
     files = writer.finish(labels)
     drawn = len(labels) - len(kept)
     there = f", {len(kept)} were there" if kept else ""
-    console.print(
+    ended = (
         f"{count(drawn, 'sample')} in {seconds:.1f} s ({drawn / seconds:.1f}/s, "
         f"{count(round(nfe), 'evaluation')} each){there}: {files}"
     )
-    record.keep(console.export_text().splitlines(), [out], out)
+    print(ended)
+    record.keep([begun, ended], [out], out)
     return out
 
 

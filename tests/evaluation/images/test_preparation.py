@@ -7,7 +7,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from unite.checkpoints.load import load
 from unite.config.schema import ImagesConfig
@@ -26,8 +25,6 @@ from unite.evaluation.images.reference import Reference
 from unite.evaluation.instruments import Instruments
 from unite.metrics.moments import MetricError
 
-QUIET = Console(quiet=True)
-
 
 @pytest.fixture
 def digits(storage):
@@ -36,7 +33,7 @@ def digits(storage):
 
 def refer(storage, **changes):
     settings = {"data": "builtin:digits", "extractor": "pixels", "num_workers": 0, **changes}
-    return make_reference(ReferenceArguments(**settings), str(storage), QUIET)
+    return make_reference(ReferenceArguments(**settings), str(storage))
 
 
 def test_a_data_set_says_how_it_is_read(digits):
@@ -107,19 +104,19 @@ def test_an_extractor_is_fitted_once(storage, tmp_path, monkeypatch):
     arguments = FitArguments(
         data="builtin:digits", out=str(tmp_path / "mine"), images=1280, num_workers=0, name="mine"
     )
-    fitted = fit_extractor(arguments, str(storage), QUIET)
+    fitted = fit_extractor(arguments, str(storage))
     assert fitted.card.accuracy > 0.2
     monkeypatch.setattr(FitTask, "fit", lambda *_: pytest.fail("fitted again"))
-    assert fit_extractor(arguments, str(storage), QUIET).digest == fitted.digest
+    assert fit_extractor(arguments, str(storage)).digest == fitted.digest
     with pytest.raises(MetricError, match="was fitted otherwise .*seed 0, 1,280 images"):
-        fit_extractor(replace(arguments, seed=1), str(storage), QUIET)
+        fit_extractor(replace(arguments, seed=1), str(storage))
 
 
 def test_its_features_carry_its_name(storage, tmp_path, request_of):
     arguments = FitArguments(
         data="builtin:digits", out=str(tmp_path / "mine"), images=640, num_workers=0, name="mine"
     )
-    fit_extractor(arguments, str(storage), QUIET)
+    fit_extractor(arguments, str(storage))
     request = request_of(suite=("generation",), extractor=(str(tmp_path / "mine"),))
     (outcome,) = evaluate(request)
     names = [row.card.metric for row in outcome.rows]

@@ -1,6 +1,5 @@
 """The command's own promises: exit codes, messages, results in MLflow or kept for it."""
 
-import io
 import json
 import logging
 import os
@@ -14,7 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from unite import tracking
 from unite.cluster.connect import CapacityError
@@ -30,7 +28,6 @@ from unite.evaluation.suite import work_items
 from unite.storage import Store
 
 ROOT = Path(__file__).resolve().parents[2]
-QUIET = Console(quiet=True)
 
 
 def job(storage, *flags):
@@ -126,7 +123,7 @@ def test_results_outlive_an_unreachable_server(storage, tracked, caplog):
     tracked("http://127.0.0.1:9", "0" * 32)
     arguments = EvaluateArguments(num_workers=0, suite=("entropy",))
     with caplog.at_level(logging.ERROR):
-        assert main(arguments, str(storage), QUIET) == 1
+        assert main(arguments, str(storage)) == 1
     assert "python jobs/evaluate.py --push " in caplog.text
     home = open_evaluation(arguments, str(storage)).home
     (kept,) = Store.open(home.uri).list("unsent")
@@ -137,7 +134,7 @@ def test_results_outlive_an_unreachable_server(storage, tracked, caplog):
 def test_a_push_without_anything_to_push_fails(tmp_path, caplog):
     arguments = EvaluateArguments(push=str(tmp_path / "metrics.jsonl"))
     with caplog.at_level(logging.ERROR):
-        assert main(arguments, str(tmp_path), QUIET) == 1
+        assert main(arguments, str(tmp_path)) == 1
     assert "metrics.jsonl" in caplog.text
 
 
@@ -148,10 +145,10 @@ def test_numbers_of_two_evaluations_are_compared(run_suites, request_of, tmp_pat
     run_suites("entropy", entropy_bins=128)
     (tmp_path / "b.json").write_bytes(home.read("results.json"))
     both = CompareArguments(a=str(tmp_path / "a.json"), b=str(tmp_path / "b.json"))
-    compare(replace(both, b=both.a), QUIET)
+    compare(replace(both, b=both.a))
     with pytest.raises(CardMismatchError, match=r"details\.bins: 2048 against 128"):
-        compare(both, QUIET)
-    compare(replace(both, allow_different_cards=True), QUIET)
+        compare(both)
+    compare(replace(both, allow_different_cards=True))
 
 
 @pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])
@@ -178,22 +175,23 @@ def test_an_interruption_says_that_finished_work_is_kept(
     assert "the same command goes on from there" in text.replace("\n", " ")
 
 
-def test_what_will_be_missing_is_told_before_anything_starts(storage, monkeypatch, tmp_path):
+def test_what_will_be_missing_is_told_before_anything_starts(
+    storage, monkeypatch, tmp_path, capsys
+):
     monkeypatch.setenv("UNITE_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("unite.evaluation.images.sources.MOST_PIXELS", 1)
     monkeypatch.setattr("unite.evaluation.images.sources.SMALLEST_FOR_INCEPTION", 8)
-    console = Console(record=True, file=io.StringIO(), width=200)
     told = []
 
     def started(*_):
-        told.append(console.export_text(clear=False))
+        told.append(capsys.readouterr().out)
         raise CapacityError("far enough")
 
     monkeypatch.setattr("unite.drivers.evaluate.evaluate", started)
     arguments = EvaluateArguments(num_workers=0, cfg_adaptive=True, num_samples=100)
     with pytest.raises(CapacityError):
-        main(arguments, str(storage), console)
+        main(arguments, str(storage))
     assert "No LPIPS. It is not defined for images under 16 pixels" in told[0]
     assert "--cfg-adaptive needs 512 samples" in told[0]
 
@@ -226,13 +224,13 @@ def test_what_mlflow_did_not_take_is_pushed_later(storage, tracked, tmp_path):
     tracked("http://127.0.0.1:9", handle.run_id)
     arguments = EvaluateArguments(num_workers=0, suite=("entropy",), entropy_bins=100)
     before = set(Store.open(open_evaluation(arguments, str(storage)).home.uri).list("unsent"))
-    assert main(arguments, str(storage), QUIET) == 1
+    assert main(arguments, str(storage)) == 1
     home = open_evaluation(arguments, str(storage)).home
     (kept,) = set(home.list("unsent")) - before
     target = Path(home.path(f"unsent/{kept}/target.json"))
     target.write_text(target.read_text().replace("http://127.0.0.1:9", handle.uri))
     push = EvaluateArguments(push=home.path(f"unsent/{kept}/metrics.jsonl"))
-    assert main(push, str(storage), QUIET) == 0
+    assert main(push, str(storage)) == 0
     assert tracking.metric_history(handle, "eval/entropy/norm_mb")
 
 

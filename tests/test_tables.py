@@ -1,11 +1,8 @@
 """Tables in narrow terminals: names and numbers stay whole, notes wrap."""
 
-import io
-
 import pytest
-from rich.console import Console
 
-from unite.evaluation.columns import print_columns
+from unite.tables import table_lines
 
 HEADINGS = ("metric", "value", "N", "note")
 SHORT = ("PSNR", "33", "297", "dB")
@@ -19,9 +16,7 @@ NOTED = (
 
 
 def printed(width, *rows):
-    console = Console(width=width, file=io.StringIO())
-    print_columns(console, HEADINGS, [("generation",), *rows], right=(1, 2))
-    return console.file.getvalue().splitlines()
+    return table_lines(HEADINGS, [("generation",), *rows], width, right=(1, 2))
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 200])

@@ -1,20 +1,17 @@
 """Fig. 4 with the distance: each kept checkpoint has a point, and so has one that was pruned."""
 
-import io
 import shutil
 from dataclasses import replace
 
 import pytest
-from rich.console import Console
 
 from unite.config.recipes import recipe
 from unite.config.serialise import replace as replace_fields
 from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
-from unite.drivers.curve import main, prepare_all
+from unite.drivers.curve import CURVE_FILE, draw, main, points_of, prepare_all
 from unite.evaluation.arguments import CurveArguments
 from unite.evaluation.card import MetricCard
-from unite.evaluation.curve import CURVE_FILE, draw, points_of
 from unite.evaluation.finished import record_of, settle
 from unite.evaluation.results import Outcome, Row, write_outcomes
 from unite.storage import Store
@@ -67,17 +64,18 @@ def run(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_measures_every_checkpoint_and_draws(run):
+def test_the_command_measures_every_checkpoint_and_draws(run, capsys):
     wanted = CurveArguments(
         run="three", num_samples=20, num_steps=2, solver="euler", extractor=("pixels",),
         num_workers=0, track=False,
     )  # fmt: skip
-    storage, console = str(run.parent), Console(width=80, file=io.StringIO())
-    assert main(wanted, storage, console) == 0
+    storage = str(run.parent)
+    assert main(wanted, storage) == 0
     assert (run / CURVE_FILE).read_bytes().startswith(b"\x89PNG")
-    lines = console.file.getvalue().splitlines()
+    printed = capsys.readouterr().out
+    lines = printed.splitlines()
     assert [line.split()[0] for line in lines if line.lstrip().startswith(("32 ", "64 ", "96 "))]
-    assert "3 checkpoints are kept (checkpoint.keep_last = 3" in console.file.getvalue()
+    assert "3 checkpoints are kept (checkpoint.keep_last = 3" in printed
 
     *told, _ = record_of(settle(wanted, storage)).lines()
     assert told == lines
@@ -85,9 +83,8 @@ def test_the_command_measures_every_checkpoint_and_draws(run):
     assert record_of(settle(wanted, storage)).lines() is None
 
     shutil.rmtree(run / "checkpoints" / f"{32:012d}")
-    again = Console(width=80, file=io.StringIO())
-    assert main(wanted, storage, again) == 0
-    table = again.file.getvalue().partition("FD-pixels")[2].splitlines()
+    assert main(wanted, storage) == 0
+    table = capsys.readouterr().out.partition("FD-pixels")[2].splitlines()
     assert [line.split()[0] for line in table[1:4]] == ["32", "64", "96"]
 
 

@@ -1,16 +1,20 @@
 """Table 4 of one checkpoint: four protocols on one set of chunks, beside the paper's three."""
 
-import io
-
 import pytest
-from rich.console import Console
 
-from unite.drivers.table4 import main
+from unite.drivers.table4 import (
+    NOTE,
+    PROTOCOLS,
+    main,
+    markdown,
+    request_of,
+    row_of,
+    table,
+)
 from unite.evaluation.arguments import Table4Arguments
 from unite.evaluation.card import MetricCard
 from unite.evaluation.finished import record_of, settle
 from unite.evaluation.results import Outcome, Row, read_outcomes
-from unite.evaluation.table4 import NOTE, PROTOCOLS, markdown, request_of, row_of, table
 from unite.paper import TABLES
 from unite.storage import Store
 
@@ -57,13 +61,12 @@ def test_figures_stand_beside_the_papers_of_their_protocol():
 
 
 @pytest.mark.slow
-def test_the_command_measures_keeps_and_prints_all_four(storage, monkeypatch):
+def test_the_command_measures_keeps_and_prints_all_four(storage, monkeypatch, capsys):
     wanted = Table4Arguments(
         run="tiny", num_samples=20, extractor=("pixels",), num_workers=0, track=False
     )
-    console = Console(width=80, file=io.StringIO())
-    assert main(wanted, str(storage), console) == 0
-    printed = console.file.getvalue()
+    assert main(wanted, str(storage)) == 0
+    printed = capsys.readouterr().out
     assert NOTE in printed
     lines = [line for line in printed.splitlines() if line.startswith(("heun", "dopri5"))]
     assert [line.split()[:2] for line in lines] == [
@@ -78,4 +81,4 @@ def test_the_command_measures_keeps_and_prints_all_four(storage, monkeypatch):
     assert told == printed.splitlines()
 
     monkeypatch.setattr("unite.evaluation.drawing.draw", None)  # all is there
-    assert main(wanted, str(storage), console) == 0
+    assert main(wanted, str(storage)) == 0

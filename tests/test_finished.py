@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from unite.finished import FILE, Record, fingerprint, key_of
+from unite.config.serialise import json_digest
+from unite.finished import FILE, Record, fingerprint
 from unite.storage import Store
 
 LINES = ["metric  value", "fd  0.5"]
@@ -20,7 +21,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def record(folder):
-    return Record(folder=folder, file=FILE, key=key_of({"seed": 0}))
+    return Record(folder=folder, file=FILE, key=json_digest({"seed": 0}))
 
 
 def test_what_was_printed_is_told_with_what_to_delete(record, folder):
@@ -29,7 +30,7 @@ def test_what_was_printed_is_told_with_what_to_delete(record, folder):
     *lines, last = record.lines()
     assert lines == LINES
     assert last.startswith("finished at ") and last.endswith(f"do it again, delete {folder}/sub")
-    other = Record(folder=folder, file=FILE, key=key_of({"seed": 1}))
+    other = Record(folder=folder, file=FILE, key=json_digest({"seed": 1}))
     assert other.lines() is None
 
 

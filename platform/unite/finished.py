@@ -7,13 +7,11 @@ names the files that the command left: who changes one of them ends it.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 
+from unite.config.serialise import json_digest
 from unite.storage import StorageError, Store
 
 FILE = ".finished.json"
@@ -23,11 +21,6 @@ DIGESTED_BYTES = 64 * 2**20
 FIELDS: dict[str, type] = {"key": str, "lines": list, "left": dict, "time": str, "again": str}
 
 
-def key_of(followed: Mapping[str, Any]) -> str:
-    """16 hex digits for all that an output follows from, given as JSON values."""
-    return hashlib.sha256(json.dumps(followed, sort_keys=True).encode()).hexdigest()[:16]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """The place of what one command has printed."""
@@ -35,7 +28,7 @@ class Record:
     folder: Store
     file: str
     key: str
-    """`key_of` what the output follows from."""
+    """Digest of all that the output follows from."""
 
     def keep(self, lines: Sequence[str], left: Sequence[Store], again: Store) -> None:
         """Keep what was printed by work that is whole, and the files or folders that it left.
@@ -71,4 +64,4 @@ def fingerprint(place: Store) -> str:
     stamps = {n: s for n, s in place.stamps().items() if not n.rpartition("/")[2].startswith(".")}
     if "" in stamps and stamps[""][0] <= DIGESTED_BYTES:
         return place.digest()
-    return key_of(stamps) if stamps else ""
+    return json_digest(stamps) if stamps else ""

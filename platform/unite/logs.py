@@ -82,6 +82,7 @@ def show_warnings(write: Callable[[str], object], mark: str = "") -> None:
     logger.addHandler(handler)
 
     def show(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
+        """Write a warning of the package; leave those of others to Python."""
         if Path(filename).is_relative_to(_HERE):
             handler.emit(
                 logging.LogRecord(PACKAGE, logging.WARNING, filename, 0, message, (), None)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import shlex
 
+GIB = 2**30
+"""Bytes."""
+
 
 def count(number: float, noun: str, plural: str = "") -> str:
     """A count with its noun: "1 image", "0.5 CPUs"; `plural` where an s is not enough."""

@@ -21,10 +21,10 @@ from unite.data.classes import ClassCounts
 from unite.drivers.evaluate import compare, evaluate, main, track
 from unite.drivers.session import session
 from unite.evaluation.arguments import CompareArguments, EvaluateArguments, WorkerArguments
-from unite.evaluation.card import CardMismatchError
 from unite.evaluation.request import open_evaluation
 from unite.evaluation.results import read_outcomes
 from unite.evaluation.suite import work_items
+from unite.metrics.moments import MetricError
 from unite.storage import Store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -146,7 +146,7 @@ def test_numbers_of_two_evaluations_are_compared(run_suites, request_of, tmp_pat
     (tmp_path / "b.json").write_bytes(home.read("results.json"))
     both = CompareArguments(a=str(tmp_path / "a.json"), b=str(tmp_path / "b.json"))
     compare(replace(both, b=both.a))
-    with pytest.raises(CardMismatchError, match=r"details\.bins: 2048 against 128"):
+    with pytest.raises(MetricError, match=r"details\.bins: 2048 against 128"):
         compare(both)
     compare(replace(both, allow_different_cards=True))
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from unite.checkpoints.layout import checkpoint_digest
-from unite.evaluation.card import CardMismatchError, MetricCard
+from unite.evaluation.card import MetricCard
 from unite.evaluation.compare import check_comparisons, comparisons_of, print_comparisons, read_rows
 from unite.evaluation.results import Outcome, Row, write_outcomes
 from unite.metrics.moments import MetricError
@@ -31,7 +31,7 @@ def test_numbers_of_two_checkpoints_are_compared(tmp_path, capsys):
 
 def test_numbers_of_two_protocols_are_refused_by_field(tmp_path, capsys):
     pairs = comparisons_of([row()], [row(num_samples=200, solver="heun")])
-    with pytest.raises(CardMismatchError, match=r"num_samples: 100 against 200 \(fd-pixels\)"):
+    with pytest.raises(MetricError, match=r"num_samples: 100 against 200 \(fd-pixels\)"):
         check_comparisons(pairs)
     print_comparisons(pairs)
     text = capsys.readouterr().out

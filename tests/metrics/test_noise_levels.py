@@ -7,26 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from unite.config.recipes import recipe
-from unite.domains import build_domain
 from unite.evaluation.instruments import Rows
 from unite.evaluation.suites.trajectory import decode_levels, levels_grid
 from unite.metrics.noise_levels import TrajectoryConfig, TrajectorySums
-from unite.models.unite import UNITE
 from unite.sampling.passes import tokenize_rows
 
 CONFIG = TrajectoryConfig(levels=(0.3, 1.0))
-
-
-@pytest.fixture(scope="module")
-def model():
-    config = recipe("smoke")
-    torch.manual_seed(0)
-    model = UNITE(config.model, build_domain(config.domain), config.flow)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
 
 
 @pytest.fixture(scope="module")

@@ -62,18 +62,6 @@ def dense_cknna(x, y, neighbors):
 
 
 @pytest.fixture(scope="module")
-def model():
-    """The smoke model with weights that make every block and both passes do something."""
-    config = recipe("smoke")
-    torch.manual_seed(0)
-    model = UNITE(config.model, build_domain(config.domain), config.flow)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
-    return model
-
-
-@pytest.fixture(scope="module")
 def data(model):
     generator = torch.Generator().manual_seed(1)
     images = torch.rand(12, 1, 8, 8, generator=generator)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any
 
+from unite.config.serialise import json_digest
 from unite.storage import Store
 
 MARKER = "COMMITTED"
@@ -39,8 +38,7 @@ def read_state(folder: Store, *names: str) -> dict[str, Any]:
 
 def checkpoint_digest(folder: Store) -> str:
     """16 hex digits that identify a checkpoint by its content."""
-    text = json.dumps(read_marker(folder), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return json_digest(read_marker(folder))
 
 
 def committed(run: Store) -> list[int]:

@@ -13,6 +13,8 @@ Config = TypeVar("Config")
 
 LATER = {"later": True}
 """Metadata of a field that came after runs were named: at its default it is no part of a digest."""
+DIGEST_DIGITS = 16
+"""Hex digits of the digests of content: checkpoints, tasks, cards."""
 # What decides where and by whom a run is computed, but not what is computed.
 PLACE_FIELDS = ("recipe", "name", "storage", "weights", "cluster", "tracking", "checkpoint")
 
@@ -122,6 +124,11 @@ def diff(left: Any, right: Any) -> list[tuple[str, Any, Any]]:
     names = list(first) + [name for name in second if name not in first]
     pairs = ((name, first.get(name), second.get(name)) for name in names)
     return [row for row in pairs if row[1] != row[2]]
+
+
+def json_digest(content: Any) -> str:
+    """16 hex digits that identify JSON values; the order of keys does not matter."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:DIGEST_DIGITS]
 
 
 def digest(config: Any) -> str:

@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from unite.drivers.machine import Facts
-from unite.words import count
+from unite.words import GIB, count
 
-GIB = 2**30
 MIN_SHARED_MEMORY = 2 * GIB
 """Free space of /dev/shm in bytes under which Ray's object store falls back to a disk."""
 MAX_SKEW_S = 2.0

@@ -85,7 +85,7 @@ def _evaluate_recipe(arguments: EvaluateArguments, storage: str) -> None:
 
 
 def compare(arguments: CompareArguments) -> None:
-    """Print two evaluations side by side; CardMismatchError where they must not be compared."""
+    """Print two evaluations side by side; MetricError where they must not be compared."""
     found = comparisons_of(read_rows(arguments.a), read_rows(arguments.b))
     if not arguments.allow_different_cards:
         check_comparisons(found)

@@ -29,9 +29,8 @@ from unite.training.memory import WorkerMemory, gpu_memory, machine_memory, work
 from unite.training.runs import Run
 from unite.training.setup import open_split
 from unite.training.timings import expect_training
-from unite.words import count
+from unite.words import GIB, count
 
-GIB = 2**30
 DRIVER_BYTES = 2 * GIB
 """Bytes of the driver, Ray and MLflow beside the workers of one machine."""
 

@@ -22,6 +22,7 @@ def stop_on_signals(ask: Callable[[], object] | None = None, told: str = "") -> 
     asked = ask is None
 
     def handle(number: int, frame: Any) -> None:
+        """Ask once; KeyboardInterrupt from then on."""
         nonlocal asked
         if asked or ask is None:
             raise KeyboardInterrupt

@@ -8,13 +8,13 @@ no meaning for them, and put what only they have into `details`.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from unite.config.serialise import json_digest
 from unite.metrics.moments import MetricError
 
 OUTCOMES = frozenset({"value", "step", "checkpoint", "nfe"})
@@ -23,14 +23,6 @@ model, the other solvers' from `solver`, `num_steps` and guidance, which are com
 LATER = frozenset({"reference_encoding"})
 """Fields that older cards lack. They say in words what a digest on the card identifies already:
 they are not part of the protocol, and an empty one is no difference."""
-
-
-class CardMismatchError(MetricError):
-    """Two numbers were compared whose protocols differ; `differences` says where."""
-
-    def __init__(self, message: str, differences: dict[str, tuple[Any, Any]]) -> None:
-        super().__init__(message)
-        self.differences = differences
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,49 +123,28 @@ class MetricCard:
 
     def protocol_digest(self) -> str:
         """Identity of the protocol: equal for comparable cards (16 digits)."""
-        return _digest(self.protocol())
+        return json_digest(self.protocol())
 
     def digest(self) -> str:
         """Identity of the whole card, value included (16 digits)."""
-        return _digest(_flat(self, frozenset()))
+        return json_digest(_flat(self, frozenset()))
 
 
-def differences(
-    a: MetricCard, b: MetricCard, *, ignore: Collection[str] = OUTCOMES
-) -> dict[str, tuple[Any, Any]]:
-    """Dotted field -> (value in a, value in b) wherever two cards differ.
+def differences(a: MetricCard, b: MetricCard) -> dict[str, tuple[Any, Any]]:
+    """Dotted field -> (value in a, value in b) wherever two protocols differ.
 
-    `ignore`: field names left out; by default those that may differ. A missing detail is None.
+    A detail that one of them lacks is None.
     """
-    mine, yours = _flat(a, ignore), _flat(b, ignore)
+    mine, yours = _flat(a, OUTCOMES), _flat(b, OUTCOMES)
     names = [*mine, *(name for name in yours if name not in mine)]
     pairs = {name: (mine.get(name), yours.get(name)) for name in names}
     found = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
     return {name: pair for name, pair in found.items() if not (name in LATER and "" in pair)}
 
 
-def comparable(a: MetricCard, b: MetricCard, *, ignore: Collection[str] = ()) -> bool:
-    """True if two numbers were made by one protocol; `ignore` adds fields that may differ."""
-    return not differences(a, b, ignore=OUTCOMES | set(ignore))
-
-
-def compare(
-    a: MetricCard, b: MetricCard, *, ignore: Collection[str] = (), force: bool = False
-) -> float:
-    """b's value minus a's.
-
-    CardMismatchError, naming the fields, when the protocols differ; unless those fields are in
-    `ignore` (as cfg_scale is in a sweep of it), or `force` is set.
-    """
-    found = differences(a, b, ignore=OUTCOMES | set(ignore))
-    if found and not force:
-        lines = [f"  {name}: {pair[0]!r} against {pair[1]!r}" for name, pair in found.items()]
-        raise CardMismatchError(
-            f"{a.metric} = {a.value:g} and {b.metric} = {b.value:g} were made by different "
-            "protocols:\n" + "\n".join(lines) + "\nCompare them only on purpose.",
-            found,
-        )
-    return b.value - a.value
+def comparable(a: MetricCard, b: MetricCard) -> bool:
+    """True if two numbers were made by one protocol."""
+    return not differences(a, b)
 
 
 def _flat(card: MetricCard, ignore: Collection[str]) -> dict[str, Any]:
@@ -186,8 +157,3 @@ def _flat(card: MetricCard, ignore: Collection[str]) -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    text = json.dumps(content, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

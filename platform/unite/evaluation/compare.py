@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from unite.checkpoints.layout import checkpoint_digest, latest
-from unite.evaluation.card import CardMismatchError, MetricCard, differences
+from unite.evaluation.card import MetricCard, differences
 from unite.evaluation.results import Row, read_outcomes
 from unite.metrics.moments import MetricError
 from unite.metrics.specs import direction, directions, number, shown_name
@@ -65,7 +65,7 @@ def comparisons_of(a: Sequence[Row], b: Sequence[Row]) -> list[Comparison]:
 
 
 def check_comparisons(pairs: Sequence[Comparison]) -> None:
-    """CardMismatchError naming every field in which cards differ, unless none does."""
+    """MetricError naming every field in which cards differ, unless none does."""
     merged: Differences = {}
     metrics: dict[str, list[str]] = {}
     for pair in pairs:
@@ -77,11 +77,10 @@ def check_comparisons(pairs: Sequence[Comparison]) -> None:
             f"  {name}: {values[0]!r} against {values[1]!r} ({_some(metrics[name])})"
             for name, values in merged.items()
         ]
-        raise CardMismatchError(
+        raise MetricError(
             "the numbers were made by different protocols:\n"
             + "\n".join(lines)
-            + "\nTo compare them all the same: --allow-different-cards",
-            merged,
+            + "\nTo compare them all the same: --allow-different-cards"
         )
 
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from unite.checkpoints.layout import MARKER, checkpoint_digest, committed, folder_of, latest
 from unite.config.recipes import recipe
 from unite.config.schema import RunConfig
-from unite.config.serialise import digest
+from unite.config.serialise import digest, json_digest
 from unite.data.folder import ParquetFolder
 from unite.data.manifest import MANIFEST
 from unite.entry import PACKAGE, code_digest
@@ -32,7 +32,7 @@ from unite.evaluation.arguments import (
     chosen_suites,
     readers,
 )
-from unite.finished import Record, key_of
+from unite.finished import Record
 from unite.metrics.versions import chemistry_versions, library_versions
 from unite.runs import (
     EVALUATIONS,
@@ -130,7 +130,7 @@ def _record(home: Store, followed: dict[str, Any], arguments: Any) -> Record:
         "kind": type(arguments).__name__,
         "versions": [code_digest(PACKAGE), library_versions(), find_spec("lpips") is None],
     }
-    key = key_of(followed)
+    key = json_digest(followed)
     return Record(folder=home, file=f"{FOLDER}/{key}.json", key=key)
 
 

@@ -12,8 +12,6 @@ needs, how a batch is counted, what the totals mean; the registry there says whi
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +20,7 @@ from typing import Any, ClassVar, Self
 
 import torch
 
+from unite.config.serialise import json_digest
 from unite.domains import Domain
 from unite.evaluation.arguments import EvaluateArguments, Precision
 from unite.evaluation.card import MetricCard
@@ -132,8 +131,7 @@ class Task(ABC):
     @cached_property
     def digest(self) -> str:
         """16 digits that name everything the numbers depend on, versions included."""
-        content = {"suite": self.suite, **identity(self), "versions": self.versions}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+        return json_digest({"suite": self.suite, **identity(self), "versions": self.versions})
 
     @property
     def folder(self) -> Store:
@@ -312,6 +310,13 @@ def common_fields(arguments: EvaluateArguments, target: Target) -> dict[str, Any
         "subject": target.subject,
         "precision": arguments.precision,
     }
+
+
+def analysis_fields(arguments: EvaluateArguments, target: Target) -> dict[str, Any]:
+    """Fields of a suite that analyses the first held-out samples."""
+    data = target.held_out
+    total = min(arguments.analysis_images, data.num_rows)
+    return {"total": total, "data": data, **common_fields(arguments, target)}
 
 
 def check_labels(target: Target) -> None:

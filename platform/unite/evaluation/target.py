@@ -20,6 +20,7 @@ from unite.checkpoints.store import (
     read_state,
 )
 from unite.config.schema import RunConfig
+from unite.config.serialise import DIGEST_DIGITS
 from unite.data.overlap import describe_shared
 from unite.data.shards import ShardSet, Split, measured_split, require_domain
 from unite.domains import build_domain
@@ -27,7 +28,6 @@ from unite.evaluation.dataset import Dataset, data_folder
 from unite.runs import EVALUATIONS, read_record, read_run_config, resolve_run, run_of
 from unite.storage import Store
 
-DIGEST_DIGITS = 16
 PARTS = ("train", "eval")
 
 log = logging.getLogger(__name__)

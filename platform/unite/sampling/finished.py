@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from unite.checkpoints.layout import MARKER, checkpoint_digest, latest
+from unite.config.serialise import json_digest
 from unite.entry import PACKAGE, code_digest
-from unite.finished import FILE, Record, fingerprint, key_of
+from unite.finished import FILE, Record, fingerprint
 from unite.runs import resolve_run
 from unite.sampling.arguments import GenerateArguments
 from unite.storage import Store
@@ -35,4 +36,4 @@ def record_of(arguments: GenerateArguments) -> Record:
         ),
         "weights": checkpoint_digest(checkpoint) if is_committed else fingerprint(checkpoint),
     }
-    return Record(folder=out, file=FILE, key=key_of(followed))
+    return Record(folder=out, file=FILE, key=json_digest(followed))

@@ -8,11 +8,10 @@ extractors enter as they were asked for, because one that is fitted on the way i
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from unite.config.serialise import json_digest
 from unite.evaluation.arguments import EvaluateArguments, without_effect
 from unite.evaluation.images.extractors import EXTRACTORS
 from unite.evaluation.images.sources import AUTO, SMALL
@@ -22,7 +21,6 @@ from unite.runs import is_builtin
 from unite.storage import Store
 
 FOLDER = "schedule"
-DIGEST_DIGITS = 16
 PATHS = ("data", "eval_data", "reference", "weights")
 """Arguments that hold places; a job runs in another folder, so they are made absolute."""
 NAMED_EXTRACTORS = (AUTO, "inception", SMALL, *EXTRACTORS)
@@ -117,8 +115,7 @@ class Pair:
             "extractors": self.measurement.opened.needs,
             "sweep": [request.cfg_sweep, request.cfg_adaptive],
         }
-        text = json.dumps(content, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:DIGEST_DIGITS]
+        return json_digest(content)
 
     @property
     def records(self) -> Store:

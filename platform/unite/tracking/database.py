@@ -44,7 +44,7 @@ def prepare(database: Path) -> None:
     if _needs_work(database):
         database.parent.mkdir(parents=True, exist_ok=True)
         with _alone(database):
-            _work(database)
+            _bring_up_to_date(database)
     READY.add(database)
 
 
@@ -61,7 +61,7 @@ def _needs_work(database: Path) -> bool:
     return _revision(database) != _newest_revision() or bool(_foreign_roots(database))
 
 
-def _work(database: Path) -> None:
+def _bring_up_to_date(database: Path) -> None:
     """Do the preparation that is still needed; the caller holds the lock."""
     found = _revision(database)
     if found is None:
@@ -123,7 +123,8 @@ def _make(temporary: Path, database: Path) -> None:
 def _upgrade(database: Path, found: str) -> None:
     """Upgrade a copy, keep the old file beside it, and put the copy in its place."""
 
-    def work(temporary: Path, database: Path) -> None:
+    def upgrade(temporary: Path, database: Path) -> None:
+        """Copy the database and upgrade the copy; the old file keeps a second name."""
         from mlflow.store.db.utils import _upgrade_db, create_sqlalchemy_engine
 
         with closing(_open(database)) as old, closing(sqlite3.connect(temporary)) as new:
@@ -137,7 +138,7 @@ def _upgrade(database: Path, found: str) -> None:
             os.link(database, database.with_name(f"{database.name}.{found}"))
 
     try:
-        _replace(database, work)
+        _replace(database, upgrade)
     except Exception as error:  # alembic, SQLAlchemy or the migration raises what it likes
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise TrackingError(
@@ -147,11 +148,11 @@ def _upgrade(database: Path, found: str) -> None:
         ) from error
 
 
-def _replace(database: Path, work: Callable[[Path, Path], None]) -> None:
-    """Let `work(temporary, database)` write a file beside the database that then takes its name."""
+def _replace(database: Path, make: Callable[[Path, Path], None]) -> None:
+    """Let `make(temporary, database)` write a file beside the database that then takes its name."""
     temporary = database.with_name(f".{database.name}.{uuid.uuid4().hex[:8]}.tmp")
     try:
-        work(temporary, database)
+        make(temporary, database)
         temporary.replace(database)
     finally:
         temporary.unlink(missing_ok=True)

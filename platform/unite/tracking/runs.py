@@ -109,6 +109,7 @@ def _create(client: MlflowClient, experiment_id: str, name: str) -> Run:
     tried = False
 
     def make() -> Run:
+        """The run that an earlier try has made, else a new one."""
         nonlocal tried
         found = client.search_runs([experiment_id], search, max_results=1) if tried else []
         tried = True

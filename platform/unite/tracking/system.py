@@ -7,6 +7,8 @@ from typing import Any
 
 import psutil
 
+from unite.words import GIB
+
 SYSTEM_METRICS: dict[str, str] = {
     "system/cpu_percent": "CPU use of the machine of rank 0, mean over cores, 0..100",
     "system/memory_gib": "memory in use on that machine, GiB",
@@ -16,8 +18,6 @@ SYSTEM_METRICS: dict[str, str] = {
     "system/gpu_power_w": "power that those GPUs draw together, W",
 }
 """The frozen names of the system metrics, with unit and meaning."""
-
-GIB = 2**30
 
 
 class SystemSampler:

@@ -286,6 +286,7 @@ def _statistics(config: RunConfig, train: ShardSet, world: World) -> dict[str, t
     """Statistics of the training set that its domain asks for; read by one rank for all."""
 
     def fields() -> Iterator[Any]:
+        """Stored columns of the whole training set, batch by batch."""
         batches = sequential_batches(
             train,
             domain,

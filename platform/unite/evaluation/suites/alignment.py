@@ -20,7 +20,7 @@ from unite.evaluation.chunks import Chunk, partition
 from unite.evaluation.dataset import Dataset, undecodable
 from unite.evaluation.instruments import Instruments, Rows
 from unite.evaluation.results import Outcome, Row
-from unite.evaluation.suite import Suite, common_fields
+from unite.evaluation.suite import Suite, analysis_fields
 from unite.evaluation.target import Target
 from unite.figures.alignment import AlignmentCurves, alignment_figure
 from unite.figures.sheet import picture
@@ -50,12 +50,8 @@ class AlignmentSuite(Suite):
     @classmethod
     def of(cls, arguments: EvaluateArguments, target: Target) -> Self:
         """The suite of a request."""
-        return cls(
-            total=min(arguments.analysis_images, target.held_out.num_rows),
-            data=target.held_out,
-            config=AlignmentConfig(seed=arguments.seed),
-            **common_fields(arguments, target),
-        )
+        config = AlignmentConfig(seed=arguments.seed)
+        return cls(config=config, **analysis_fields(arguments, target))
 
     @property
     def cost(self) -> float:
@@ -134,6 +130,7 @@ def both_passes(config: AlignmentConfig, model: UNITE, rows: Rows) -> tuple[Pass
     z0_BKD = tokenize_rows(model, rows.sample, rows.rows_B, seed=config.seed, activations=x_blocks)
 
     def generation() -> Iterator[Pass]:
+        """The generation pass at each level."""
         for t in config.levels:
             y_blocks: list[Tensor] = []
             z_hat_BKD = denoise_rows(

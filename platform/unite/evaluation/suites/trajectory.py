@@ -20,7 +20,7 @@ from unite.evaluation.dataset import Dataset, undecodable
 from unite.evaluation.instruments import Instruments, Rows
 from unite.evaluation.pictures import png
 from unite.evaluation.results import Outcome, Row
-from unite.evaluation.suite import Suite, common_fields
+from unite.evaluation.suite import Suite, analysis_fields
 from unite.evaluation.target import Target
 from unite.figures import sheet
 from unite.figures.trajectory import TrajectoryCurve, to_the_input, trajectory_figure
@@ -46,12 +46,8 @@ class TrajectorySuite(Suite):
     @classmethod
     def of(cls, arguments: EvaluateArguments, target: Target) -> Self:
         """The suite of a request."""
-        return cls(
-            total=min(arguments.analysis_images, target.held_out.num_rows),
-            data=target.held_out,
-            config=TrajectoryConfig(seed=arguments.seed),
-            **common_fields(arguments, target),
-        )
+        config = TrajectoryConfig(seed=arguments.seed)
+        return cls(config=config, **analysis_fields(arguments, target))
 
     @property
     def cost(self) -> float:

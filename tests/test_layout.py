@@ -126,6 +126,41 @@ def may_import(room: str, other: str) -> bool:
     return LEVELS[other] <= LEVELS[room]
 
 
+ALONG_THE_WAY = {
+    "domains/test_another_domain.py",  # a domain of its own from shards to the report
+    "evaluation/suites/test_atoms.py",  # suites of molecules and crystals on trained runs
+    "evaluation/suites/test_walkthrough.py",  # the suite that CONTRIBUTING.md adds
+    "evaluation/test_copied.py",
+    "evaluation/test_digests.py",
+    "evaluation/test_plain_generation.py",
+    "evaluation/test_s3.py",
+    "models/kernels/test_kernels.py",
+    "models/test_model.py",
+    "models/test_parity.py",
+    "reporting/test_browser.py",
+    "sampling/test_parity.py",
+    "tracking/test_mlflow_server.py",
+    "training/test_golden_curve.py",
+    "training/test_learning_atoms.py",
+    "training/test_plain_trainer.py",
+}
+"""Tests of what several modules do together; all others are named after the module they test."""
+NO_MODULE = {"fault", "gpu", "integration", "mutants"}
+"""Folders of tests that are about the whole."""
+
+
+def test_tests_mirror_the_package():
+    found = {path.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}
+    of_modules = {
+        path
+        for path in found
+        if len(path.parts) > 1 and path.parts[0] not in NO_MODULE
+        if not (PACKAGE / path.parent / path.name.removeprefix("test_")).is_file()
+        if not (PACKAGE / path.parent / path.stem.removeprefix("test_") / "__init__.py").is_file()
+    }
+    assert {path.as_posix() for path in of_modules} == ALONG_THE_WAY
+
+
 def test_every_room_has_a_level():
     assert {room_of(path) for path in modules()} <= set(LEVELS) | {"tracking"}
 

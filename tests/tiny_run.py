@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from unite.checkpoints.export import write_export
+from unite.checkpoints.load import load
 from unite.config.recipes import recipe
 from unite.config.schema import RunConfig
 from unite.config.serialise import replace, to_dict
@@ -23,6 +25,7 @@ from unite.evaluation.instruments import Instruments
 from unite.evaluation.request import Evaluation, open_evaluation
 from unite.evaluation.results import Outcome
 from unite.evaluation.suite import Task
+from unite.models.unite import UNITE
 from unite.storage import Store
 from unite.tracking import NullTracker
 from unite.training.parallelize import World
@@ -130,3 +133,32 @@ def break_row(storage: Path, tmp_path: Path) -> Callable[[str, int], Path]:
         return place
 
     return make
+
+
+@pytest.fixture
+def tiny(storage: Path) -> UNITE:
+    """The trained model."""
+    return load(str(storage / "tiny"))
+
+
+@pytest.fixture
+def data(storage: Path) -> str:
+    """Folder of the digits."""
+    return str(storage / "data" / "digits")
+
+
+def value(outcome: Outcome, metric: str) -> float:
+    """The number of a metric in an outcome."""
+    (row,) = [row for row in outcome.rows if row.card.metric == metric]
+    return row.card.value
+
+
+def the_suite(evaluation: Evaluation) -> Any:
+    """The generation suite of an evaluation whose reference exists by now."""
+    (suite,) = [each for each in evaluation.suites if each.suite == "generation"]
+    return suite.prepared(never)
+
+
+def never(title: str, works: object) -> None:
+    """What computes work, where all of it should be there."""
+    raise AssertionError(f"{title} should have been there")

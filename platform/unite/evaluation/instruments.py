@@ -27,7 +27,7 @@ from unite.models.unite import UNITE
 
 LEAST_ROWS = 16
 """Rows of a network's batch from which on a CPU rounds each row alike, whatever their number: its
-matrix products take other paths for fewer (measured; tests/evaluation/test_batches.py)."""
+matrix products take other paths for fewer (measured; tests/evaluation/test_instruments.py)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,64 @@
+"""A request from its chunks to the written report: nothing is computed twice."""
+
+import json
+from dataclasses import replace
+
+from tiny_run import never, the_suite, value
+from unite.evaluation.report import cells, markdown, print_outcomes
+from unite.evaluation.results import read_outcomes
+from unite.tracking.results import RESULT_NAME
+
+
+def test_a_finished_evaluation_computes_nothing(run_suites, monkeypatch):
+    first = run_suites("generation", "entropy")
+    monkeypatch.setattr("unite.evaluation.suite.write_chunk", never)
+    monkeypatch.setattr("unite.evaluation.drawing.draw", never)
+    second = run_suites("generation", "entropy")
+    assert [row.card for o in first for row in o.rows] == [
+        row.card for o in second for row in o.rows
+    ]
+
+
+def test_missing_chunks_alone_are_computed_again(request_of, run_suites, monkeypatch):
+    (before,) = run_suites("generation", seed=3)
+    suite = replace(the_suite(request_of()), seed=3)
+    lost = suite.chunks()[1]
+    suite.folder.delete(f"chunks/{lost}.npz")
+    computed = []
+    monkeypatch.setattr(type(suite), "measure", noting(type(suite).measure, computed))
+    (after,) = run_suites("generation", seed=3)
+    assert computed == [lost]
+    assert value(after, "fd-pixels") == value(before, "fd-pixels")
+
+
+def noting(measure, computed):
+    def measured(self, instruments, chunk):
+        computed.append(chunk)
+        return measure(self, instruments, chunk)
+
+    return measured
+
+
+def test_results_and_report_are_written(run_suites, request_of, capsys):
+    outcomes = run_suites("generation", "entropy")
+    home = request_of().home
+    kept = {outcome.suite: outcome for outcome in read_outcomes(home)}
+    assert [kept[outcome.suite] for outcome in outcomes] == outcomes
+    run_suites("compute")
+    assert kept.keys() | {"compute"} == {outcome.suite for outcome in read_outcomes(home)}
+    report = home.read("report.md").decode()
+    assert report == markdown(read_outcomes(home))
+    assert "FD-pixels" in report
+    assert "2.12 (Table 1)" in report
+    print_outcomes(outcomes)
+    text = capsys.readouterr().out
+    assert "FD-pixels" in text
+    assert "euler, 4 steps, guidance 1.5" in text
+
+
+def test_every_number_has_a_name_that_tracking_takes(run_suites):
+    for outcome in run_suites():
+        for row in outcome.rows:
+            assert RESULT_NAME.fullmatch(f"eval/{outcome.suite}/{row.card.metric}")
+            assert len(cells(row)) == 5
+            json.dumps(row.to_dict())

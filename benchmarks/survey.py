@@ -78,7 +78,7 @@ def main(options: Options) -> None:
 
 
 def scanned(storage: Path, num: int, runs: int) -> tuple[int, int, float, float, float, int]:
-    """Checkpoints, runs, seconds, CPU seconds, MiB of a scan, and pairs that it misses."""
+    """Checkpoints, runs, seconds, CPU seconds, MiB of a scan, and requests that it misses."""
     reset_peak()
     before, started, cpu = peak_mib(), time.perf_counter(), time.process_time()
     found = scan(storage)
@@ -104,9 +104,9 @@ def make_storage(storage: Path, num: int, runs: int) -> None:
         run.write_json(CONFIG_FILE, to_dict(config))
         for images in range(256, 256 * (1 + num // runs), 256):
             write_checkpoint(folder_of(run, images), images, to_dict(config), digest)
-    mine = [pair for pair in scan(storage).missing if pair.suite == DONE_SUITE]
-    for pair in mine[: num // 2]:
-        task = pair.measurement.as_made(pair.subject)
+    mine = [request for request in scan(storage).missing if request.suite == DONE_SUITE]
+    for request in mine[: num // 2]:
+        task = request.measurement.as_made(request.subject)
         assert task is not None
         task.folder.write_json(RESULTS_FILE, [])
 

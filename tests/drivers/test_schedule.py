@@ -37,9 +37,9 @@ def test_runs_that_only_mlflow_knows_are_found_too(tmp_path, untrained_run, monk
         params = {"storage": str(storage), "name": name}
         start_run(config, storage=str(here), name=name, params=params, config_dict={}, tags={})
     found = survey(asked(), str(here)).missing
-    assert {pair.run for pair in found} == {"mine", "theirs"}
-    assert {pair.arguments.storage for pair in found} == {str(here), str(there)}
-    assert [pair.run for pair in survey(asked(experiment=""), str(here)).missing] == ["mine"]
+    assert {request.run for request in found} == {"mine", "theirs"}
+    assert {request.arguments.storage for request in found} == {str(here), str(there)}
+    assert [request.run for request in survey(asked(experiment=""), str(here)).missing] == ["mine"]
 
 
 def test_without_mlflow_the_storage_is_searched(tmp_path, untrained_run, monkeypatch, caplog):

@@ -21,10 +21,10 @@ def asked(**changes) -> ScheduleArguments:
 
 
 def one_by_one(storage) -> set[tuple[str, str]]:
-    """(checkpoint, digest) of every pair, each checkpoint surveyed alone."""
+    """(checkpoint, digest) of every request, each checkpoint surveyed alone."""
     checkpoints = find_checkpoints(asked(), str(storage))
     alone = [survey(asked(run=each.uri), str(storage)).missing for each in checkpoints]
-    return {(pair.subject.uri, pair.digest) for pairs in alone for pair in pairs}
+    return {(request.subject.uri, request.digest) for requests in alone for request in requests}
 
 
 @pytest.fixture
@@ -44,26 +44,28 @@ def test_what_the_checkpoints_of_a_run_share_is_checked_once(tmp_path, untrained
     found = survey(asked(), str(tmp_path)).missing
     assert len(calls) == 2
     assert len(found) == 5 * len(SUITES)
-    assert {(pair.subject.uri, pair.digest) for pair in found} == one_by_one(tmp_path)
-    assert {(pair.run, pair.images) for pair in found} == {
+    assert {(request.subject.uri, request.digest) for request in found} == one_by_one(tmp_path)
+    assert {(request.run, request.images) for request in found} == {
         ("a", 256), ("a", 512), ("a", 768), ("b", 256), ("b", 512)
     }  # fmt: skip
-    assert {pair.arguments.run for pair in found} == {pair.subject.uri for pair in found}
+    assert {request.arguments.run for request in found} == {
+        request.subject.uri for request in found
+    }
 
 
 def test_a_result_counts_for_its_own_checkpoint(tmp_path, untrained_run):
     untrained_run(tmp_path, images=(256, 512))
     chosen = next(
-        pair
-        for pair in survey(asked(), str(tmp_path)).missing
-        if pair.suite == "generation" and pair.images == 512
+        request
+        for request in survey(asked(), str(tmp_path)).missing
+        if request.suite == "generation" and request.images == 512
     )
     task = chosen.measurement.as_made(chosen.subject)
     assert task is not None
     task.folder.write("results.json", b"{}")
     found = survey(asked(), str(tmp_path))
     assert found.done == 1
-    left = {(pair.suite, pair.images) for pair in found.missing}
+    left = {(request.suite, request.images) for request in found.missing}
     assert left == {(suite, at) for suite in SUITES for at in (256, 512)} - {("generation", 512)}
 
 
@@ -78,12 +80,12 @@ def test_a_run_whose_config_was_changed_on_the_way_is_measured_as_each_checkpoin
     found = survey(asked(), str(tmp_path)).missing
     assert len(calls) == 2
     steps = {
-        pair.images: pair.measurement.as_asked(pair.subject).sampling.num_steps
-        for pair in found
-        if pair.suite == "generation"
+        request.images: request.measurement.as_asked(request.subject).sampling.num_steps
+        for request in found
+        if request.suite == "generation"
     }
     assert steps[512] == steps[256] + 1
-    assert {(pair.subject.uri, pair.digest) for pair in found} == one_by_one(tmp_path)
+    assert {(request.subject.uri, request.digest) for request in found} == one_by_one(tmp_path)
 
 
 def test_data_that_are_not_a_checkpoints_own_are_told_for_it_alone(tmp_path, untrained_run):
@@ -92,6 +94,6 @@ def test_data_that_are_not_a_checkpoints_own_are_told_for_it_alone(tmp_path, unt
     state = json.loads(path.read_text())
     path.write_text(json.dumps({**state, "manifest_digest": "0" * 64}))
     found = survey(asked(), str(tmp_path))
-    assert {pair.images for pair in found.missing} == {256}
+    assert {request.images for request in found.missing} == {256}
     (trouble,) = found.troubled
     assert f"checkpoints/{512:012d}: the checkpoint was trained on data 000000000000" in trouble

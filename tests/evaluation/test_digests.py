@@ -14,7 +14,7 @@ from unite.evaluation.images.statistics import ReferenceTask
 from unite.evaluation.request import open_suites
 from unite.evaluation.suites import images_generation, probe
 from unite.evaluation.target import Subject, Target
-from unite.scheduling.pairs import Measurement, Pair
+from unite.scheduling.requests import EvaluationRequest, Measurement
 
 SUITES = {
     "generation": "8b7e1687578f670d",
@@ -84,5 +84,5 @@ def test_preparations_keep_their_digests(target, source):
 def test_scheduled_work_keeps_its_digest(target, suite, asked, digest):
     (measured,) = [each for each in open_suites(asked, target) if each.suite == suite]
     measurement = Measurement.of(measured, target, asked)
-    pair = Pair(subject=target.subject, committed=0, measurement=measurement)
-    assert pair.digest == digest
+    request = EvaluationRequest(subject=target.subject, committed=0, measurement=measurement)
+    assert request.digest == digest

@@ -25,7 +25,7 @@ def test_two_schedulers_make_one_job_and_a_third_makes_none(tmp_path, untrained_
     arguments = ScheduleArguments(
         suite=("entropy",), num_workers=0, once=True, max_attempts=1, address=address
     )
-    (pair,) = survey(arguments, str(tmp_path)).missing
+    (request,) = survey(arguments, str(tmp_path)).missing
     codes: list[int] = []
 
     def schedule() -> None:
@@ -37,10 +37,10 @@ def test_two_schedulers_make_one_job_and_a_third_makes_none(tmp_path, untrained_
     for thread in threads:
         thread.join()
     assert codes == [0, 0], capsys.readouterr().out
-    assert pair.has_result()
-    assert [attempt.status for attempt in read_attempts(pair.records)] == ["succeeded"]
+    assert request.has_result()
+    assert [attempt.status for attempt in read_attempts(request.records)] == ["succeeded"]
     schedule()
     assert codes == [0, 0, 0]
     assert "results: 1 there, 0 missing" in capsys.readouterr().out
     names = [name for name in RayJobs(address).known() if name.startswith(PREFIX)]
-    assert names == [f"{PREFIX}{pair.digest}-1"]
+    assert names == [f"{PREFIX}{request.digest}-1"]

@@ -17,7 +17,7 @@ from unite.drivers.survey import find_checkpoints, survey
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.request import open_evaluation
 from unite.scheduling.attempts import Attempt, read_attempts, write_attempt
-from unite.scheduling.pairs import command, flags
+from unite.scheduling.requests import command, flags
 from unite.scheduling.rounds import (
     GONE,
     Job,
@@ -50,9 +50,9 @@ class Cluster:
             self.words[submission_id] = list(words)
             alive = [name for name, job in self.jobs.items() if job.status == "running"]
             for name in alive:
-                pair = name.rpartition("-")[0]
-                here = sum(each.rpartition("-")[0] == pair for each in alive)
-                self.most_at_once[pair] = max(here, self.most_at_once.get(pair, 0))
+                request = name.rpartition("-")[0]
+                here = sum(each.rpartition("-")[0] == request for each in alive)
+                self.most_at_once[request] = max(here, self.most_at_once.get(request, 0))
             self.most = max(getattr(self, "most", 0), len(alive))
             return True
 
@@ -81,12 +81,12 @@ def write_results(words: list[str]) -> None:
     """What `jobs/evaluate.py` leaves behind, without computing it."""
     arguments = parse(words)
     (suite,) = arguments.suite
-    (pair,) = [
-        pair
-        for pair in survey(ScheduleArguments(run=arguments.run), arguments.storage).missing
-        if pair.suite == suite
+    (request,) = [
+        request
+        for request in survey(ScheduleArguments(run=arguments.run), arguments.storage).missing
+        if request.suite == suite
     ]
-    pair.measurement.as_asked(pair.subject).folder.write("results.json", b'{"outcomes": []}')
+    request.measurement.as_asked(request.subject).folder.write("results.json", b'{"outcomes": []}')
 
 
 def parse(words: list[str]) -> EvaluateArguments:
@@ -101,10 +101,10 @@ def missing(storage, **changes):
     return survey(asked(**changes), str(storage)).missing
 
 
-def run_round(pairs, cluster, **changes) -> tuple[Round, list[str]]:
+def run_round(requests, cluster, **changes) -> tuple[Round, list[str]]:
     said: list[str] = []
     chosen = {"at_once": 10, "tell": said.append, "sleep": lambda s: None, **changes}
-    work = Round(pairs=pairs, jobs=cluster, **chosen)
+    work = Round(requests=requests, jobs=cluster, **chosen)
     work.run()
     return work, said
 
@@ -119,24 +119,24 @@ def run(storage, untrained_run):
     return untrained_run(storage)
 
 
-def test_every_suite_of_every_checkpoint_is_a_pair(storage, untrained_run):
+def test_every_suite_of_every_checkpoint_is_a_request(storage, untrained_run):
     untrained_run(storage, "a", images=(256, 512))
     untrained_run(storage, "b")
     untrained_run(storage, "none", images=())
-    pairs = missing(storage, suite=("entropy", "compute"))
-    assert {(p.run, p.images, p.suite) for p in pairs} == {
+    requests = missing(storage, suite=("entropy", "compute"))
+    assert {(p.run, p.images, p.suite) for p in requests} == {
         (name, images, suite)
         for name, images in (("a", 256), ("a", 512), ("b", 256))
         for suite in ("entropy", "compute")
     }
-    assert len({pair.digest for pair in pairs}) == len(pairs)
+    assert len({request.digest for request in requests}) == len(requests)
     assert len(missing(storage, suite=())) == 3 * 7
 
 
 def test_a_round_brings_everything_to_a_result_and_the_next_finds_nothing(storage, run):
     cluster = Cluster()
-    pairs = missing(storage, suite=("entropy", "compute"))
-    work, _ = run_round(pairs, cluster)
+    requests = missing(storage, suite=("entropy", "compute"))
+    work, _ = run_round(requests, cluster)
     assert not work.failed
     assert len(cluster.jobs) == 2
     assert missing(storage, suite=("entropy", "compute")) == []
@@ -147,7 +147,7 @@ def test_what_was_evaluated_by_hand_counts(storage, run):
     arguments = EvaluateArguments(run="tiny", suite=("entropy",), num_workers=0, track=False)
     evaluate(open_evaluation(arguments, str(storage)))
     assert missing(storage) == []
-    assert len(missing(storage, entropy_bins=64)) == 1, "another card is another pair"
+    assert len(missing(storage, entropy_bins=64)) == 1, "another card is another request"
     assert len(missing(storage, ema=False)) == 1
 
 
@@ -170,10 +170,10 @@ def test_a_sweep_counts_at_whatever_scale_it_ended(storage, run):
     assert len(missing(storage, **arguments, extractor=("pixels",), cfg_sweep=True)) == 1
 
 
-def test_only_what_changes_a_card_makes_another_pair(storage, run):
+def test_only_what_changes_a_card_makes_another_request(storage, run):
     def digest(**changes):
-        (pair,) = missing(storage, suite=("generation",), extractor=("pixels",), **changes)
-        return pair.digest
+        (request,) = missing(storage, suite=("generation",), extractor=("pixels",), **changes)
+        return request.digest
 
     same = digest()
     for changes in (
@@ -193,7 +193,7 @@ def test_only_what_changes_a_card_makes_another_pair(storage, run):
 def test_two_schedulers_submit_each_attempt_once(storage, untrained_run):
     untrained_run(storage, images=(256, 512, 768))
     cluster = Cluster(*["error: no luck"] * 4)
-    pairs = [missing(storage) for _ in range(2)]
+    requests = [missing(storage) for _ in range(2)]
     gate = threading.Barrier(2)
     sent = []
 
@@ -201,7 +201,7 @@ def test_two_schedulers_submit_each_attempt_once(storage, untrained_run):
         gate.wait()
         sent.append(run_round(mine, cluster)[1])
 
-    threads = [threading.Thread(target=schedule, args=(mine,)) for mine in pairs]
+    threads = [threading.Thread(target=schedule, args=(mine,)) for mine in requests]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -213,19 +213,19 @@ def test_two_schedulers_submit_each_attempt_once(storage, untrained_run):
     assert missing(storage) == []
 
 
-def test_a_pair_is_given_up_after_so_many_attempts_and_the_reasons_are_kept(storage, run):
-    (pair,) = missing(storage)
+def test_a_request_is_given_up_after_so_many_attempts_and_the_reasons_are_kept(storage, run):
+    (request,) = missing(storage)
     reasons = ["error: first", "error: second"]
-    work, said = run_round([pair], cluster := Cluster(*reasons), max_attempts=2)
-    assert work.failed == [pair]
+    work, said = run_round([request], cluster := Cluster(*reasons), max_attempts=2)
+    assert work.failed == [request]
     assert len(cluster.jobs) == 2
-    assert [a.short_reason for a in read_attempts(pair.records)] == reasons
+    assert [a.short_reason for a in read_attempts(request.records)] == reasons
     assert any("attempt 1 failed: error: first" in line for line in said)
     assert "given up after 2 attempts" in said[-1]
     again, _ = run_round(missing(storage), later := Cluster(), max_attempts=2)
     assert again.failed and not later.jobs, "the next round remembers"
     run_round(missing(storage), later, max_attempts=3)
-    assert list(later.jobs) == [f"unite-evaluate-{pair.digest}-3"]
+    assert list(later.jobs) == [f"unite-evaluate-{request.digest}-3"]
     assert missing(storage) == []
 
 
@@ -239,33 +239,33 @@ def test_a_failure_waits_behind_those_that_have_not_been_tried(storage, untraine
 
 
 def test_a_job_that_a_restarted_head_forgot_counts_as_failed(storage, run):
-    (pair,) = missing(storage)
-    write_attempt(pair.records, Attempt.new(1, pair.digest))
-    work, _ = run_round([pair], cluster := Cluster())
+    (request,) = missing(storage)
+    write_attempt(request.records, Attempt.new(1, request.digest))
+    work, _ = run_round([request], cluster := Cluster())
     assert not work.failed
-    assert list(cluster.jobs) == [f"unite-evaluate-{pair.digest}-2"]
-    assert [a.status for a in read_attempts(pair.records)] == ["failed", "succeeded"]
-    assert read_attempts(pair.records)[0].reason == GONE
+    assert list(cluster.jobs) == [f"unite-evaluate-{request.digest}-2"]
+    assert [a.status for a in read_attempts(request.records)] == ["failed", "succeeded"]
+    assert read_attempts(request.records)[0].reason == GONE
 
 
 def test_a_job_whose_submitter_died_before_noting_it_is_taken_over(storage, run):
-    (pair,) = missing(storage)
+    (request,) = missing(storage)
     cluster = Cluster()
-    cluster.submit(f"unite-evaluate-{pair.digest}-1", command(pair), {})
-    _, said = run_round([pair], cluster)
+    cluster.submit(f"unite-evaluate-{request.digest}-1", command(request), {})
+    _, said = run_round([request], cluster)
     assert len(cluster.jobs) == 1
     assert "is another scheduler's job" in said[0]
-    assert [a.status for a in read_attempts(pair.records)] == ["succeeded"]
+    assert [a.status for a in read_attempts(request.records)] == ["succeeded"]
 
 
 def test_a_job_that_failed_after_its_result_was_written_is_not_repeated(storage, run):
     """As when MLflow did not take the numbers."""
-    (pair,) = missing(storage)
+    (request,) = missing(storage)
     cluster = Cluster()
-    cluster.submit(f"unite-evaluate-{pair.digest}-1", command(pair), {})
-    write_results(command(pair))
+    cluster.submit(f"unite-evaluate-{request.digest}-1", command(request), {})
+    write_results(command(request))
     cluster.outcomes = ["MLflow did not take run abc"]
-    _, said = run_round([pair], cluster)
+    _, said = run_round([request], cluster)
     assert len(cluster.jobs) == 1
     assert "has its result: MLflow did not take run abc" in said[-1]
 
@@ -318,17 +318,17 @@ def test_of_schedulers_that_fill_the_last_place_together_the_first_stays(storage
     def stop(_):
         raise InterruptedError
 
-    (pair,) = missing(storage)
+    (request,) = missing(storage)
     race = Race()
     race.stuck = True
     with pytest.raises(InterruptedError):
-        run_round([pair], race, at_once=1, sleep=stop)
-    assert [a.status for a in read_attempts(pair.records)] == ["withdrawn"]
+        run_round([request], race, at_once=1, sleep=stop)
+    assert [a.status for a in read_attempts(request.records)] == ["withdrawn"]
     running = [name for name, job in race.jobs.items() if job.status == "running"]
     assert running == ["unite-evaluate-other-1"]
-    work, _ = run_round([pair], later := Cluster(), at_once=1, max_attempts=1)
+    work, _ = run_round([request], later := Cluster(), at_once=1, max_attempts=1)
     assert not work.failed, "it was no failure"
-    assert list(later.jobs) == [f"unite-evaluate-{pair.digest}-2"]
+    assert list(later.jobs) == [f"unite-evaluate-{request.digest}-2"]
     assert missing(storage) == []
 
 
@@ -338,18 +338,18 @@ def test_catching_up_goes_by_the_time_of_the_commit(storage, untrained_run, orde
     for seen, time in ((256, 2000), (512, 1000), (768, 3000)):
         marker = storage / "tiny" / "checkpoints" / f"{seen:012d}" / "COMMITTED"
         os.utime(marker, (time, time))
-    pairs = missing(storage, order=order)
-    assert [pair.images for pair in pairs] == (expected or [512, 256, 768])
+    requests = missing(storage, order=order)
+    assert [request.images for request in requests] == (expected or [512, 256, 768])
 
 
 def test_everything_happens_on_s3_alike(s3, untrained_run):
     untrained_run(s3)
-    (pair,) = missing(s3)
-    work, _ = run_round([pair], cluster := Cluster("error: no luck"), max_attempts=2)
+    (request,) = missing(s3)
+    work, _ = run_round([request], cluster := Cluster("error: no luck"), max_attempts=2)
     assert not work.failed
     assert len(cluster.jobs) == 2
-    assert [a.status for a in read_attempts(pair.records)] == ["failed", "succeeded"]
-    assert pair.records.uri.startswith(f"{s3}/tiny/evaluations/")
+    assert [a.status for a in read_attempts(request.records)] == ["failed", "succeeded"]
+    assert request.records.uri.startswith(f"{s3}/tiny/evaluations/")
     assert missing(s3) == []
 
 
@@ -359,7 +359,7 @@ def test_a_broken_run_does_not_keep_the_others_waiting(storage, untrained_run):
     state = "checkpoints/000000000256/state.json"
     bad.write_json(state, {**bad.read_json(state), "manifest_digest": "of other data"})
     found = survey(asked(), str(storage))
-    assert [pair.run for pair in found.missing] == ["good"]
+    assert [request.run for request in found.missing] == ["good"]
     (trouble,) = found.troubled
     assert trouble.startswith(bad.uri)
     with pytest.raises(ValueError, match="was trained on data of other dat"):
@@ -378,7 +378,7 @@ def test_a_checkpoint_that_training_replaced_meanwhile_is_no_trouble(storage, ru
     assert (found.missing, found.troubled) == ([], [])
 
 
-def test_the_command_says_what_the_pair_is_from_any_folder(storage, run, tmp_path, monkeypatch):
+def test_the_command_says_what_the_request_is_from_any_folder(storage, run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     wanted = {
         "ema": False,
@@ -389,8 +389,8 @@ def test_the_command_says_what_the_pair_is_from_any_folder(storage, run, tmp_pat
         "extractor": ("pixels",),
         "eval_data": "runs/data/digits",
     }
-    pairs = missing("runs", suite=("generation", "probe"), **wanted)
-    generation, probe = (parse(command(pair)) for pair in pairs)
+    requests = missing("runs", suite=("generation", "probe"), **wanted)
+    generation, probe = (parse(command(request)) for request in requests)
     assert generation == replace(
         EvaluateArguments(**wanted),
         run=f"{run}/checkpoints/000000000256",
@@ -399,7 +399,7 @@ def test_the_command_says_what_the_pair_is_from_any_folder(storage, run, tmp_pat
         eval_data=str(storage / "data" / "digits"),
     )
     assert not probe.cfg_sweep, "it belongs to generation"
-    assert command(pairs[0])[:2] == ["python", "jobs/evaluate.py"]
+    assert command(requests[0])[:2] == ["python", "jobs/evaluate.py"]
 
 
 def test_every_argument_survives_the_command_line():
@@ -456,15 +456,15 @@ def test_times():
 
 @pytest.mark.parametrize("content", [b'{"nonsense": 1}', b"", b'{"number": 1, "sub', b"[]"])
 def test_damaged_records_are_told_and_the_cluster_knows_the_rest(storage, run, caplog, content):
-    (pair,) = missing(storage)
-    attempt = Attempt.new(1, pair.digest)
-    pair.records.write("attempt-1.json", content)
-    (found,) = read_attempts(pair.records)
+    (request,) = missing(storage)
+    attempt = Attempt.new(1, request.digest)
+    request.records.write("attempt-1.json", content)
+    (found,) = read_attempts(request.records)
     assert found == replace(attempt, submitted_at="")
     assert "attempt-1.json is no record of a job" in caplog.text
     cluster = Cluster()
-    assert cluster.submit(attempt.submission_id, command(pair), {})
-    work, said = run_round([pair], cluster)
+    assert cluster.submit(attempt.submission_id, command(request), {})
+    work, said = run_round([request], cluster)
     assert list(cluster.jobs) == [attempt.submission_id], "it is not submitted twice"
-    assert pair.has_result() and not work.failed
-    assert read_attempts(pair.records)[0].status == "succeeded"
+    assert request.has_result() and not work.failed
+    assert read_attempts(request.records)[0].status == "succeeded"

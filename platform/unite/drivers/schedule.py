@@ -15,7 +15,7 @@ from unite.cluster.connect import REPOSITORY
 from unite.cluster.jobs import ADDRESS_VARIABLES, JobServerError, RayJobs
 from unite.drivers.survey import Survey, survey
 from unite.scheduling.attempts import read_attempts
-from unite.scheduling.pairs import Pair
+from unite.scheduling.requests import EvaluationRequest
 from unite.scheduling.rounds import (
     Round,
     ScheduleArguments,
@@ -33,7 +33,7 @@ SCRIPT = "jobs/evaluate.py"
 
 
 def main(arguments: ScheduleArguments, storage: str) -> int:
-    """Run the job: 0, or 1 when a pair was given up or a checkpoint could not be read.
+    """Run the job: 0, or 1 when a request was given up or a checkpoint could not be read.
 
     ValueError, CheckpointError, ShardError or StorageError for input that cannot be used;
     JobServerError when a single round could not reach the cluster.
@@ -80,7 +80,7 @@ def round_of(arguments: ScheduleArguments, storage: str, jobs: RayJobs) -> int:
     for trouble in found.troubled:
         logger.warning("not evaluated: %s", trouble)
     work = Round(
-        pairs=found.missing,
+        requests=found.missing,
         jobs=jobs,
         at_once=arguments.at_once,
         max_attempts=arguments.max_attempts,
@@ -96,8 +96,14 @@ def _address(arguments: ScheduleArguments) -> str:
 def _print_plan(found: Survey, arguments: ScheduleArguments) -> None:
     """Print a round's action for each missing result."""
     rows = [
-        (pair.run, pair.images, pair.subject.digest, pair.suite, _plan(pair, arguments))
-        for pair in found.missing
+        (
+            request.run,
+            request.images,
+            request.subject.digest,
+            request.suite,
+            _plan(request, arguments),
+        )
+        for request in found.missing
     ]
     if rows:
         print_table(("run", "images", "checkpoint", "suite", "what a round would do"), rows)
@@ -106,8 +112,8 @@ def _print_plan(found: Survey, arguments: ScheduleArguments) -> None:
         print(f"not evaluated: {trouble}")
 
 
-def _plan(pair: Pair, arguments: ScheduleArguments) -> str:
-    attempts = read_attempts(pair.records)
+def _plan(request: EvaluationRequest, arguments: ScheduleArguments) -> str:
+    attempts = read_attempts(request.records)
     failures = [each for each in attempts if each.status == "failed"]
     if attempts and attempts[-1].status == "submitted":
         return f"wait for {attempts[-1].submission_id}"

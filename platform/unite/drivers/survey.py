@@ -33,7 +33,7 @@ from unite.runs import (
     run_of,
     runs_under,
 )
-from unite.scheduling.pairs import Measurement, Pair
+from unite.scheduling.requests import EvaluationRequest, Measurement
 from unite.scheduling.rounds import ScheduleArguments, in_order
 from unite.storage import Store, database_path
 
@@ -42,12 +42,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(kw_only=True)
 class Survey:
-    """Pairs to evaluate, and checkpoints that cannot be read."""
+    """Requests to evaluate, and checkpoints that cannot be read."""
 
-    missing: list[Pair] = field(default_factory=list)
-    """Pairs without a result."""
+    missing: list[EvaluationRequest] = field(default_factory=list)
+    """Requests without a result."""
     done: int = 0
-    """Number of pairs with a result."""
+    """Number of requests with a result."""
     troubled: list[str] = field(default_factory=list)
     """Checkpoints that could not be read, with the reasons."""
 
@@ -56,22 +56,22 @@ class Survey:
 
 
 def survey(arguments: ScheduleArguments, storage: str) -> Survey:
-    """Pairs of all requested runs.
+    """Requests of all requested runs.
 
     Errors of a run that is named are raised (CheckpointError, ShardError, ValueError); those of
     others are noted, so that one broken run does not keep the rest waiting.
     """
-    request = EvaluateArguments(
+    wanted = EvaluateArguments(
         **{
             item.name: getattr(arguments, item.name)
             for item in dataclasses.fields(EvaluateArguments)
         }
     )
-    found, known = Survey(), Measurements(request, storage)
+    found, known = Survey(), Measurements(wanted, storage)
     for checkpoint in find_checkpoints(arguments, storage):
         try:
-            pairs = known.pairs_of(checkpoint)
-            lacking = [pair for pair in pairs if not pair.has_result(look_again=False)]
+            requests = known.requests_of(checkpoint)
+            lacking = [request for request in requests if not request.has_result(look_again=False)]
         except (ValueError, OSError, RuntimeError) as error:
             if "/checkpoints/" in checkpoint.uri and not checkpoint.exists(MARKER):
                 continue  # its run has replaced it meanwhile
@@ -80,23 +80,23 @@ def survey(arguments: ScheduleArguments, storage: str) -> Survey:
             found.troubled.append(f"{checkpoint}: {error}")
             continue
         found.missing += lacking
-        found.done += len(pairs) - len(lacking)
+        found.done += len(requests) - len(lacking)
     found.missing = in_order(found.missing, arguments.order)
     return found
 
 
 @dataclass(frozen=True)
 class Measurements:
-    """Measurements of a request, checked once for the checkpoints that share config and data."""
+    """What was asked for, checked once for the checkpoints that share config and data."""
 
-    request: EvaluateArguments
+    arguments: EvaluateArguments
     storage: str
     _known: dict[tuple[str, ...], tuple[Target, list[Measurement]] | Exception] = field(
         default_factory=dict
     )
 
-    def pairs_of(self, checkpoint: Store) -> list[Pair]:
-        """Pairs of a checkpoint, one for each suite that `jobs/evaluate.py` would measure."""
+    def requests_of(self, checkpoint: Store) -> list[EvaluationRequest]:
+        """Requests of a checkpoint, one for each suite that `jobs/evaluate.py` would measure."""
         subject, key = None, (checkpoint.uri,)
         if (run := run_of(checkpoint)) is not None:
             state = read_state(checkpoint, "images", "config", "manifest_digest")
@@ -117,16 +117,19 @@ class Measurements:
                 home=(run / EVALUATIONS / digest).uri,
             )
         subject, when = subject or target.subject, committed_at(checkpoint)
-        return [Pair(subject=subject, committed=when, measurement=each) for each in measurements]
+        return [
+            EvaluationRequest(subject=subject, committed=when, measurement=each)
+            for each in measurements
+        ]
 
     def _checked(self, checkpoint: Store) -> tuple[Target, list[Measurement]] | Exception:
         try:
-            request = replace(self.request, run=checkpoint.uri, storage="")
-            opened = open_evaluation(request, self.storage)
+            wanted = replace(self.arguments, run=checkpoint.uri, storage="")
+            opened = open_evaluation(wanted, self.storage)
         except (ValueError, OSError, RuntimeError) as error:
             return error
         target = opened.target
-        return target, [Measurement.of(suite, target, self.request) for suite in opened.suites]
+        return target, [Measurement.of(suite, target, self.arguments) for suite in opened.suites]
 
 
 def find_checkpoints(arguments: ScheduleArguments, storage: str) -> list[Store]:

@@ -1,8 +1,8 @@
-"""Records of the jobs that were submitted for a pair: one JSON file per attempt.
+"""Records of the jobs that were submitted for a request: one JSON file per attempt.
 
-    RUN/evaluations/CHECKPOINT/schedule/SUITE-PAIR/attempt-1.json, attempt-2.json, ...
+    RUN/evaluations/CHECKPOINT/schedule/SUITE-DIGEST/attempt-1.json, attempt-2.json, ...
 
-Deleting the folder makes the scheduler forget that a pair has failed.
+Deleting the folder makes the scheduler forget that a request has failed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ scheduler's job had taken the last place at the same moment."""
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One job for one pair."""
+    """One job for one request."""
 
     number: int
     """Number of the attempt: 1, 2, ..."""
@@ -46,9 +46,9 @@ class Attempt:
     """Reason of its failure, or a remark on its success."""
 
     @classmethod
-    def new(cls, number: int, pair: str) -> Attempt:
-        """The attempt of this number; its submission id follows from the pair's digest."""
-        return cls(number=number, submission_id=f"{PREFIX}{pair}-{number}", submitted_at=_now())
+    def new(cls, number: int, request: str) -> Attempt:
+        """The attempt of this number; its submission id follows from the request's digest."""
+        return cls(number=number, submission_id=f"{PREFIX}{request}-{number}", submitted_at=_now())
 
     def ended(self, status: Status, reason: str = "") -> Attempt:
         """The same attempt when its outcome is known."""
@@ -62,7 +62,7 @@ class Attempt:
 
 
 def read_attempts(folder: Store) -> list[Attempt]:
-    """The attempts of a pair, in their order.
+    """The attempts of a request, in their order.
 
     A damaged record is told. It is of a job that was submitted: number and name are known, and the
     job server says what became of it.
@@ -77,8 +77,8 @@ def _read(folder: Store, name: str) -> Attempt:
         return Attempt(**folder.read_json(name, fields, ValueError))
     except (TypeError, ValueError) as error:
         logger.warning("%s/%s is no record of a job: %s. The cluster is asked", folder, name, error)
-    number, pair = int(name[len("attempt-") : -len(".json")]), folder.name.rpartition("-")[2]
-    return Attempt(number=number, submission_id=f"{PREFIX}{pair}-{number}", submitted_at="")
+    number, request = int(name[len("attempt-") : -len(".json")]), folder.name.rpartition("-")[2]
+    return Attempt(number=number, submission_id=f"{PREFIX}{request}-{number}", submitted_at="")
 
 
 def write_attempt(folder: Store, attempt: Attempt) -> None:

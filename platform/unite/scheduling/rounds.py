@@ -1,7 +1,7 @@
-"""A round of scheduled evaluation: every pair without a result gets one job at a time.
+"""A round of scheduled evaluation: every request without a result gets one job at a time.
 
-Two schedulers never run a pair twice at once, for this reason. A submission id follows from the
-pair and the number of the attempt, and a cluster's job server takes an id once: of any number of
+Two schedulers never run a request twice at once, for this reason. A submission id follows from the
+request and the number of the attempt, and a cluster's job server takes an id once: of any number of
 schedulers that submit attempt 1, one is accepted and the others find the same job. Attempt 2 exists
 only after attempt 1 is known to have ended. So the job server is the lock. A claim file in the
 storage would be a worse one: when its owner dies somebody has to break it, and nobody can tell a
@@ -26,14 +26,14 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 import tyro
 
-from unite.cluster.jobs import Job
+from unite.cluster.jobs import Job, RayJobs
 from unite.evaluation.arguments import EvaluateArguments, check, chosen_suites
 from unite.scheduling.attempts import PREFIX, Attempt, read_attempts, write_attempt
-from unite.scheduling.pairs import Pair, command
+from unite.scheduling.requests import EvaluationRequest, command
 
 POLL_SECONDS = 5.0
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -63,28 +63,12 @@ class ScheduleArguments(EvaluateArguments):
     at_once: int = 1
     """Largest number of jobs on the cluster at the same time."""
     max_attempts: int = 3
-    """Number of failed jobs after which a pair of checkpoint and suite is given up."""
+    """Number of failed jobs after which a checkpoint and suite are given up."""
     address: str = ""
     """Ray's job server; empty = RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265."""
     experiment: str = "unite"
     """MLflow experiment to look for runs in; empty = the storage alone."""
     push: Annotated[str, tyro.conf.Suppress] = ""
-
-
-class Jobs(Protocol):
-    """Calls to a cluster's job server that a round needs."""
-
-    def submit(self, submission_id: str, words: Sequence[str], about: Mapping[str, str]) -> bool:
-        """Start a job that runs `words`; False when there is one of that id already."""
-        ...
-
-    def known(self) -> Mapping[str, Job]:
-        """Every job by its submission id."""
-        ...
-
-    def stop(self, submission_id: str) -> None:
-        """End a job."""
-        ...
 
 
 def check_schedule(arguments: ScheduleArguments) -> None:
@@ -116,116 +100,118 @@ def next_start(first: float, every: float, now: float) -> float:
     return first + every * (math.floor((now - first) / every) + 1)
 
 
-def in_order(pairs: Sequence[Pair], order: Literal["newest", "oldest"]) -> list[Pair]:
-    """Pairs by the time of their checkpoints; suites of one checkpoint keep their order."""
-    return sorted(pairs, key=lambda pair: pair.committed, reverse=order == "newest")
+def in_order(
+    requests: Sequence[EvaluationRequest], order: Literal["newest", "oldest"]
+) -> list[EvaluationRequest]:
+    """Requests by the time of their checkpoints; suites of one checkpoint keep their order."""
+    return sorted(requests, key=lambda request: request.committed, reverse=order == "newest")
 
 
 @dataclass(kw_only=True)
 class Round:
-    """Brings pairs to a result, at most `at_once` at a time."""
+    """Brings requests to a result, at most `at_once` at a time."""
 
-    pairs: Sequence[Pair]
-    """Pairs without a result, in the order in which they are wanted."""
-    jobs: Jobs
+    requests: Sequence[EvaluationRequest]
+    """Requests without a result, in the order in which they are wanted."""
+    jobs: RayJobs
     at_once: int = 1
     max_attempts: int = 3
     tell: Callable[[str], None] = print
     sleep: Callable[[float], None] = time.sleep
-    failed: list[Pair] = field(default_factory=list)
-    """Pairs that were given up."""
+    failed: list[EvaluationRequest] = field(default_factory=list)
+    """Requests that were given up."""
     _attempts: dict[str, list[Attempt]] = field(default_factory=dict)
-    """Pair's digest -> its attempts, as they were last read."""
+    """Request's digest -> its attempts, as they were last read."""
 
     def run(self) -> None:
-        """Submit, look and submit again until every pair has a result or was given up."""
-        for pair in self.pairs:
-            self._read(pair)
-        left = list(self.pairs)
+        """Submit, look and submit again until every request has a result or was given up."""
+        for request in self.requests:
+            self._read(request)
+        left = list(self.requests)
         while left:
-            in_flight = [pair for pair in left if self._in_flight(pair)]
-            for pair in in_flight:
-                self._read(pair)  # another scheduler may have noted its end
+            in_flight = [request for request in left if self._in_flight(request)]
+            for request in in_flight:
+                self._read(request)  # another scheduler may have noted its end
             known = self.jobs.known()  # after the records, as the head of this file explains
-            for pair in in_flight:
-                self._settle(pair, known)
-            left = [pair for pair in left if not self._is_over(pair)]
+            for request in in_flight:
+                self._settle(request, known)
+            left = [request for request in left if not self._is_over(request)]
             self._submit(left, known)
             if left:
                 self.sleep(POLL_SECONDS)
 
-    def _submit(self, pairs: Sequence[Pair], known: Mapping[str, Job]) -> None:
-        """Fill the free places, with pairs that failed least first."""
+    def _submit(self, requests: Sequence[EvaluationRequest], known: Mapping[str, Job]) -> None:
+        """Fill the free places, with requests that failed least first."""
         free = self.at_once - len(_running(known))
-        waiting = [pair for pair in pairs if not self._in_flight(pair)]
-        for pair in sorted(waiting, key=lambda pair: len(self._failures(pair))):
+        waiting = [request for request in requests if not self._in_flight(request)]
+        for request in sorted(waiting, key=lambda request: len(self._failures(request))):
             if free <= 0:
                 return
-            seen = self._attempts[pair.digest]
-            self._read(pair)
+            seen = self._attempts[request.digest]
+            self._read(request)
             # Another scheduler may have been faster, and its job may even have ended: then the
             # next look tells whether anything is left to do.
-            if self._attempts[pair.digest] == seen:
-                self._submit_one(pair)
+            if self._attempts[request.digest] == seen:
+                self._submit_one(request)
                 free -= 1
 
-    def _submit_one(self, pair: Pair) -> None:
-        attempt = Attempt.new(len(self._attempts[pair.digest]) + 1, pair.digest)
-        about = {"run": pair.run, "images": str(pair.images), "suite": pair.suite}
-        accepted = self.jobs.submit(attempt.submission_id, command(pair), about)
-        self._read(pair)
-        if len(self._attempts[pair.digest]) < attempt.number:
-            self._note(pair, attempt)
+    def _submit_one(self, request: EvaluationRequest) -> None:
+        attempt = Attempt.new(len(self._attempts[request.digest]) + 1, request.digest)
+        about = {"run": request.run, "images": str(request.images), "suite": request.suite}
+        accepted = self.jobs.submit(attempt.submission_id, command(request), about)
+        self._read(request)
+        if len(self._attempts[request.digest]) < attempt.number:
+            self._note(request, attempt)
         whose = "submitted" if accepted else "is another scheduler's job:"
-        self.tell(f"{pair}: attempt {attempt.number} {whose} {attempt.submission_id}")
+        self.tell(f"{request}: attempt {attempt.number} {whose} {attempt.submission_id}")
         if accepted and attempt.submission_id in _running(self.jobs.known())[self.at_once :]:
             # Noted first, so that nobody takes its end for a failure.
-            self._note(pair, attempt.ended("withdrawn", "another scheduler's job was first"))
+            self._note(request, attempt.ended("withdrawn", "another scheduler's job was first"))
             self.jobs.stop(attempt.submission_id)
-            self.tell(f"{pair}: attempt {attempt.number} withdrawn: another job was first")
+            self.tell(f"{request}: attempt {attempt.number} withdrawn: another job was first")
 
-    def _settle(self, pair: Pair, known: Mapping[str, Job]) -> None:
-        """Note the outcome of a pair's job, when it has ended."""
-        attempt = self._attempts[pair.digest][-1]
+    def _settle(self, request: EvaluationRequest, known: Mapping[str, Job]) -> None:
+        """Note the outcome of a request's job, when it has ended."""
+        attempt = self._attempts[request.digest][-1]
         job = known.get(attempt.submission_id) or Job(status="failed", reason=GONE)
         if attempt.status != "submitted" or job.status == "running":
             return
-        self._read(pair)
-        if self._attempts[pair.digest][-1] != attempt:
+        self._read(request)
+        if self._attempts[request.digest][-1] != attempt:
             return  # another scheduler has noted its end meanwhile, or withdrew it
-        if pair.has_result():
+        if request.has_result():
             attempt = attempt.ended("succeeded", job.reason if job.status == "failed" else "")
         elif job.status == "succeeded":
             attempt = attempt.ended("elsewhere", ELSEWHERE)
         else:
             attempt = attempt.ended("failed", job.reason)
-        self._note(pair, attempt)
+        self._note(request, attempt)
         why = f": {attempt.short_reason}" if attempt.reason else ""
-        self.tell(f"{pair}: attempt {attempt.number} {OUTCOMES[attempt.status]}{why}")
+        self.tell(f"{request}: attempt {attempt.number} {OUTCOMES[attempt.status]}{why}")
 
-    def _is_over(self, pair: Pair) -> bool:
-        """True if a pair has its result or was given up."""
-        attempts, failures = self._attempts[pair.digest], self._failures(pair)
+    def _is_over(self, request: EvaluationRequest) -> bool:
+        """True if a request has its result or was given up."""
+        attempts, failures = self._attempts[request.digest], self._failures(request)
         last = attempts[-1].status if attempts else ""
         if last == "failed" and len(failures) >= self.max_attempts:
-            self.failed.append(pair)
-            self.tell(f"{pair}: given up after {len(failures)} attempts: {pair.records}")
+            self.failed.append(request)
+            self.tell(f"{request}: given up after {len(failures)} attempts: {request.records}")
             return True
-        return last == "elsewhere" or (last == "succeeded" and pair.has_result())
+        return last == "elsewhere" or (last == "succeeded" and request.has_result())
 
-    def _failures(self, pair: Pair) -> list[Attempt]:
-        return [each for each in self._attempts[pair.digest] if each.status == "failed"]
+    def _failures(self, request: EvaluationRequest) -> list[Attempt]:
+        return [each for each in self._attempts[request.digest] if each.status == "failed"]
 
-    def _in_flight(self, pair: Pair) -> bool:
-        attempts = self._attempts[pair.digest]
+    def _in_flight(self, request: EvaluationRequest) -> bool:
+        attempts = self._attempts[request.digest]
         return bool(attempts) and attempts[-1].status == "submitted"
 
-    def _read(self, pair: Pair) -> None:
-        self._attempts[pair.digest] = read_attempts(pair.records)
+    def _read(self, request: EvaluationRequest) -> None:
+        self._attempts[request.digest] = read_attempts(request.records)
 
-    def _note(self, pair: Pair, attempt: Attempt) -> None:
-        write_attempt(pair.records, attempt)
-        self._read(pair)
+    def _note(self, request: EvaluationRequest, attempt: Attempt) -> None:
+        write_attempt(request.records, attempt)
+        self._read(request)
 
 
 def _running(known: Mapping[str, Job]) -> list[str]:

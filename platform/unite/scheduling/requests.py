@@ -1,7 +1,7 @@
-"""A pair: one checkpoint and one suite under one protocol, which is evaluated at most once.
+"""A request: one checkpoint and one suite under one protocol, which is evaluated at most once.
 
-A pair's digest names everything that its numbers depend on, as the folders of results do
-(`Task.digest`), so that no argument that changes nothing makes another pair. The one difference:
+A request's digest names everything that its numbers depend on, as the folders of results do
+(`Task.digest`), so that no argument that changes nothing makes another request. The one difference:
 extractors enter as they were asked for, because one that is fitted on the way is not known before.
 """
 
@@ -35,7 +35,7 @@ class Measurement:
 
     target: Target
     """One of these checkpoints, with its data."""
-    request: EvaluateArguments
+    arguments: EvaluateArguments
     """Arguments of `jobs/evaluate.py`, with one suite; `run` is filled in for each checkpoint."""
     opened: Suite
     """The suite of that checkpoint, as it was asked for."""
@@ -44,13 +44,13 @@ class Measurement:
 
     @classmethod
     def of(cls, suite: Suite, target: Target, arguments: EvaluateArguments) -> Measurement:
-        """One suite of a request."""
+        """One suite of what `jobs/evaluate.py` was asked for."""
         name = suite.suite
         chosen = replace(absolute(arguments), suite=(name,), run="", storage=target.storage)
         defaults = EvaluateArguments()
-        others = without_effect(chosen, (name,))  # they belong to the request's other suites
+        others = without_effect(chosen, (name,))  # they belong to other suites
         chosen = replace(chosen, **{name: getattr(defaults, name) for name in others})
-        return cls(target=target, request=chosen, opened=suite)
+        return cls(target=target, arguments=chosen, opened=suite)
 
     @property
     def suite(self) -> str:
@@ -58,7 +58,7 @@ class Measurement:
         return self.opened.suite
 
     def as_asked(self, subject: Subject) -> Suite:
-        """Suite of a checkpoint with its needs as they were asked for: it names a pair."""
+        """Suite of a checkpoint with its needs as they were asked for: it names a request."""
         return replace(self.opened.as_asked, subject=subject, home=subject.home)
 
     def as_made(self, subject: Subject, *, look_again: bool = True) -> Suite | None:
@@ -73,7 +73,7 @@ class Measurement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class EvaluationRequest:
     """A checkpoint and a suite under one protocol, the subject of one job."""
 
     subject: Subject
@@ -88,7 +88,7 @@ class Pair:
     @property
     def arguments(self) -> EvaluateArguments:
         """Arguments of `jobs/evaluate.py`."""
-        return replace(self.measurement.request, run=self.subject.uri)
+        return replace(self.measurement.arguments, run=self.subject.uri)
 
     @property
     def suite(self) -> str:
@@ -109,11 +109,11 @@ class Pair:
     @cached_property
     def digest(self) -> str:
         """16 digits that name checkpoint, suite and protocol."""
-        request = self.measurement.request
+        asked = self.measurement.arguments
         content = {
             "task": self.measurement.as_asked(self.subject).digest,
             "extractors": self.measurement.opened.needs,
-            "sweep": [request.cfg_sweep, request.cfg_adaptive],
+            "sweep": [asked.cfg_sweep, asked.cfg_adaptive],
         }
         return json_digest(content)
 
@@ -129,7 +129,7 @@ class Pair:
 
 
 def absolute(arguments: EvaluateArguments) -> EvaluateArguments:
-    """The same request, understood from any folder."""
+    """The same arguments, understood from any folder."""
     named = {name: getattr(arguments, name) for name in PATHS}
     places = {
         name: Store.open(path).uri for name, path in named.items() if path and not is_builtin(path)
@@ -140,9 +140,9 @@ def absolute(arguments: EvaluateArguments) -> EvaluateArguments:
     return replace(arguments, extractor=extractors, **places)
 
 
-def command(pair: Pair) -> list[str]:
-    """The words that evaluate a pair, in the repository's folder."""
-    return ["python", "jobs/evaluate.py", *flags(pair.arguments)]
+def command(request: EvaluationRequest) -> list[str]:
+    """The words that evaluate a request, in the repository's folder."""
+    return ["python", "jobs/evaluate.py", *flags(request.arguments)]
 
 
 def flags(arguments: EvaluateArguments) -> list[str]:

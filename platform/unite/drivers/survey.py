@@ -87,7 +87,7 @@ def survey(arguments: ScheduleArguments, storage: str) -> Survey:
 
 @dataclass(frozen=True)
 class Measurements:
-    """What was asked for, checked once for the checkpoints that share config and data."""
+    """Measurements of a request, checked once for checkpoints that share config and data."""
 
     arguments: EvaluateArguments
     storage: str

@@ -19,7 +19,6 @@ from pathlib import Path
 
 from unite.network import DEADLINE_S
 from unite.storage import database_uri
-from unite.tracking.errors import TrackingError
 
 ARTIFACTS_FOLDER = "mlartifacts"
 PLACES = {
@@ -31,6 +30,10 @@ PLACES = {
 """Tables that hold absolute places of artifacts."""
 READY: set[Path] = set()
 """Databases that this process has prepared."""
+
+
+class TrackingError(ValueError):
+    """MLflow cannot be used as asked; the message names the place and the fix."""
 
 
 def prepare(database: Path) -> None:

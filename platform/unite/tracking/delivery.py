@@ -12,13 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from unite.runs import Point
-from unite.tracking.gateway import MAX_POINTS_PER_CALL, Gateway, MlflowGateway
+from unite.tracking.gateway import MAX_POINTS_PER_CALL, MlflowGateway
 from unite.tracking.images import ImageId, parse_image_name
 from unite.tracking.presentation import HAS_IMAGES, shown_name
 from unite.tracking.server import RunHandle
 from unite.tracking.spool import Spool
 
-Connect = Callable[[RunHandle], Gateway]
+Connect = Callable[[RunHandle], MlflowGateway]
 
 
 class Delivery:
@@ -28,7 +28,7 @@ class Delivery:
         self._spool = spool
         self._target = spool.target()
         self._connect = connect
-        self._gateway: Gateway | None = None
+        self._gateway: MlflowGateway | None = None
         self._last_steps: dict[str, int] | None = None
         self._known_images: set[ImageId] | None = None
         self._tags = dict(self._target.tags)
@@ -49,7 +49,7 @@ class Delivery:
         points = sum(len(point.metrics) for point in self._spool.log.read(self._offset))
         return points, len(self._spool.files())
 
-    def connect(self) -> Gateway:
+    def connect(self) -> MlflowGateway:
         """Load MLflow, without calling the server."""
         if self._gateway is None:
             self._gateway = self._connect(self._target.run)
@@ -71,7 +71,7 @@ class Delivery:
             return self._send_file(gateway) or self._send_points(gateway)
         return self._send_points(gateway) or self._send_file(gateway)
 
-    def _send_points(self, gateway: Gateway) -> bool:
+    def _send_points(self, gateway: MlflowGateway) -> bool:
         points, last_steps, end = self._next_points(self._last_steps or {})
         if points or self._tags:
             try:
@@ -108,7 +108,7 @@ class Delivery:
             if point.step > last_steps.get(name, -1)
         }
 
-    def _send_file(self, gateway: Gateway) -> bool:
+    def _send_file(self, gateway: MlflowGateway) -> bool:
         files = self._spool.files()
         if not files:
             return False
@@ -129,7 +129,7 @@ class Delivery:
             self._spool.discard(path)  # unless a newer one of its name came meanwhile
         return True
 
-    def _upload(self, gateway: Gateway, path: Path, name: str) -> None:
+    def _upload(self, gateway: MlflowGateway, path: Path, name: str) -> None:
         try:
             gateway.upload(path, name)
         except Exception:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 from unite.runs import Point
 from unite.tracking.images import ImageId, parse_image_name
@@ -15,39 +14,15 @@ MAX_POINTS_PER_CALL = 1000
 """MLflow's limit of metrics in one log-batch request."""
 
 
-class Gateway(Protocol):
-    """Calls to the server that a delivery needs. Every call may raise anything."""
-
-    def attach(self) -> dict[str, int]:
-        """The last step that the run has of each metric; to be called first."""
-        ...
-
-    def send(self, points: Sequence[Point], tags: dict[str, str]) -> None:
-        """Store points and tags."""
-        ...
-
-    def images(self) -> set[ImageId]:
-        """The step-keyed images that the run has."""
-        ...
-
-    def upload(self, path: Path, name: str) -> None:
-        """Store a local file as the artifact `name` (its last part is the file's name)."""
-        ...
-
-    def describe(self) -> None:
-        """Write the run's description anew from its metrics and tags."""
-        ...
-
-
-class MlflowGateway(Gateway):
-    """The gateway to a run of a real MLflow; loads mlflow when made."""
+class MlflowGateway:
+    """The gateway to a run; loads mlflow when made. Every call may raise anything."""
 
     def __init__(self, handle: RunHandle) -> None:
         self._client = connect(handle.uri)
         self._handle = handle
 
     def attach(self) -> dict[str, int]:
-        """One GET of the run: its artifact store and the last point of each metric."""
+        """The last step that the run has of each metric, to be called first: one GET of the run."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         run = self._client.get_run(self._handle.run_id)
@@ -58,7 +33,7 @@ class MlflowGateway(Gateway):
         return {metric.key: metric.step for metric in run.data.to_proto().metrics}
 
     def send(self, points: Sequence[Point], tags: dict[str, str]) -> None:
-        """One log-batch POST."""
+        """Store points and tags: one log-batch POST."""
         from mlflow.entities import Metric, RunTag
 
         metrics = [
@@ -70,15 +45,15 @@ class MlflowGateway(Gateway):
         self._client.log_batch(self._handle.run_id, metrics=metrics, tags=run_tags)
 
     def images(self) -> set[ImageId]:
-        """One listing of the folder images/."""
+        """Step-keyed images that the run has: one listing of the folder images/."""
         listed = self._artifacts.list_artifacts("images")
         return {image for file in listed if (image := parse_image_name(file.path))}
 
     def upload(self, path: Path, name: str) -> None:
-        """One PUT, or a copy where the artifact store is a folder."""
+        """Store a file as the artifact `name`: one PUT, or a copy where the store is a folder."""
         folder = PurePosixPath(name).parent.as_posix()
         self._artifacts.log_artifact(str(path), None if folder == "." else folder)
 
     def describe(self) -> None:
-        """One GET of the run, two POSTs of tags."""
+        """Write the run's description anew: one GET of the run, two POSTs of tags."""
         refresh_note(self._client, self._handle.run_id)

@@ -11,12 +11,7 @@ from unite.storage import database_path
 from unite.tracking.database import ARTIFACTS_FOLDER
 from unite.tracking.images import parse_image_name
 from unite.tracking.presentation import shown_image, shown_name
-from unite.tracking.server import (
-    RunHandle,
-    TrackingError,
-    connect,
-    reason_of,
-)
+from unite.tracking.server import RunHandle, TrackingError, connect, naming
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -27,10 +22,8 @@ RUNS_PER_PAGE = 1000
 
 def experiments(uri: str) -> list[str]:
     """Names of all experiments, sorted; TrackingError when MLflow does not answer."""
-    try:
+    with naming(f"cannot list the experiments at {uri}"):
         return sorted(each.name for each in connect(uri).search_experiments())
-    except Exception as error:  # whatever mlflow, its database driver or the network raises
-        raise TrackingError(f"cannot list the experiments at {uri}: {reason_of(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -46,27 +39,20 @@ class RunFiles:
         """Find the artifact store of a run, also when its storage folder was moved as a whole."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        try:
+        with naming(f"no files of run {handle.run_id}"):
             place = connect(handle.uri).get_run(handle.run_id).info.artifact_uri or ""
             place = _moved(place, handle)
             return cls(place, get_artifact_repository(place, tracking_uri=handle.uri))
-        except Exception as error:  # whatever mlflow, its artifact store or the network raises
-            raise TrackingError(f"no files of run {handle.run_id}: {reason_of(error)}") from error
 
     def list(self, folder: str = "") -> list[str]:
         """Names below `folder`, from the root, folders included; empty when there is none."""
-        try:
+        with naming(f"cannot list {self.place}"):
             return [file.path for file in self._repository.list_artifacts(folder or None)]
-        except Exception as error:  # whatever the artifact store raises
-            raise TrackingError(f"cannot list {self.place}: {reason_of(error)}") from error
 
     def read(self, name: str) -> bytes:
         """Contents of one file; TrackingError when it cannot be had."""
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                return Path(self._repository.download_artifacts(name, folder)).read_bytes()
-        except Exception as error:  # whatever the artifact store raises
-            raise TrackingError(f"cannot read {self.place}/{name}: {reason_of(error)}") from error
+        with naming(f"cannot read {self.place}/{name}"), tempfile.TemporaryDirectory() as folder:
+            return Path(self._repository.download_artifacts(name, folder)).read_bytes()
 
     def images(self, key: str) -> dict[int, str]:
         """Step -> name of the full-size picture that was logged under `key`."""
@@ -142,17 +128,13 @@ def find_runs(uri: str, experiment: str, filter_string: str = "") -> list[RunInf
     `filter_string` is MLflow's search language, such as "tags.trial = 'DIGEST' and
     attributes.status = 'FINISHED'". TrackingError for an experiment that does not exist.
     """
-    try:
+    with naming(f"cannot search the runs at {uri}"):
         client = connect(uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:
             names = ", ".join(sorted(each.name for each in client.search_experiments()))
             raise TrackingError(f"no experiment '{experiment}' at {uri}; it has: {names}")
         return _search(client, found.experiment_id, filter_string)
-    except TrackingError:
-        raise
-    except Exception as error:  # whatever mlflow, its database driver or the network raises
-        raise TrackingError(f"cannot search the runs at {uri}: {reason_of(error)}") from error
 
 
 def _search(client: MlflowClient, experiment_id: str, filter_string: str) -> list[RunInfo]:
@@ -183,10 +165,8 @@ def metric_history(handle: RunHandle, name: str) -> list[tuple[int, float]]:
 
     Runs of older versions have it in MLflow under that name, newer ones under `shown_name`.
     """
-    try:
+    with naming(f"cannot read {name} at {handle.uri}"):
         client = connect(handle.uri)
         names = dict.fromkeys((name, shown_name(name)))
         points = [p for each in names for p in client.get_metric_history(handle.run_id, each)]
-    except Exception as error:  # whatever mlflow, its database driver or the network raises
-        raise TrackingError(f"cannot read {name} at {handle.uri}: {reason_of(error)}") from error
     return sorted((point.step, point.value) for point in points)

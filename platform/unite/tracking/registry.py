@@ -26,6 +26,7 @@ from unite.tracking.server import (
     TrackingError,
     artifact_location,
     connect,
+    naming,
     reason_of,
 )
 from unite.tracking.tags import PACKAGE
@@ -81,7 +82,7 @@ def register(
 
     `run_id` is the training run, when this MLflow has it: the version then links to it.
     """
-    try:
+    with naming(f"MLflow at {uri} did not register it"):
         client = connect(uri)
         if not run_id:
             where = open_experiment(client, experiment, artifact_location(uri, storage))
@@ -89,10 +90,6 @@ def register(
             where = client.get_run(run_id).info.experiment_id
         model_id = _upload(client, where, name, package, run_id or None)
         return _version(client, name, package, model_id, run_id or None)
-    except TrackingError:
-        raise
-    except Exception as error:  # mlflow, its database driver, the network or the artifact store
-        raise TrackingError(f"MLflow at {uri} did not register it: {reason_of(error)}") from error
 
 
 def champion(uri: str, name: str) -> Version | None:
@@ -112,12 +109,8 @@ def champion(uri: str, name: str) -> Version | None:
 
 def crown(uri: str, version: Version) -> None:
     """Move the alias to a version; TrackingError when MLflow does not."""
-    try:
+    with naming(f"{version} could not be made {CHAMPION}"):
         connect(uri).set_registered_model_alias(version.name, CHAMPION, version.number)
-    except Exception as error:  # mlflow, its database driver or the network
-        raise TrackingError(
-            f"{version} could not be made {CHAMPION}: {reason_of(error)}"
-        ) from error
 
 
 def source_run(handle: RunHandle | None, uri: str) -> str:

@@ -30,6 +30,7 @@ from unite.tracking.server import (
     artifact_location,
     check,
     connect,
+    naming,
     patiently,
     reason_of,
     resolve_uri,
@@ -84,7 +85,7 @@ def start_run(
     uri = resolve_uri(config, storage)
     check(uri)
     client = connect(uri)
-    try:
+    with naming(f"MLflow at {uri} refused the run"):
         location = artifact_location(uri, storage)
         experiment_id = patiently(lambda: open_experiment(client, config.experiment, location))
         patiently(lambda: describe_experiment(client, experiment_id))
@@ -94,10 +95,6 @@ def start_run(
         run = patiently(lambda: _continued(client, resume_run_id, uri)) if resume_run_id else None
         run = run or _create(client, experiment_id, config.run_name or name)
         _describe_patiently(client, run, params, all_tags, data, config_dict)
-    except TrackingError:
-        raise
-    except Exception as error:  # mlflow, its database driver, the network or the artifact store
-        raise TrackingError(f"MLflow at {uri} refused the run: {reason_of(error)}") from error
     _warn_of_local_artifacts(uri, run.info.artifact_uri or "")
     return RunHandle(uri, run.info.run_id, run.info.experiment_id)
 

@@ -13,7 +13,8 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -29,8 +30,12 @@ from unite.network import (
     within,
 )
 from unite.storage import Store, database_path, database_uri
-from unite.tracking.database import ARTIFACTS_FOLDER, prepare, require_no_folder
-from unite.tracking.errors import TrackingError
+from unite.tracking.database import (
+    ARTIFACTS_FOLDER,
+    TrackingError,
+    prepare,
+    require_no_folder,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -219,6 +224,20 @@ def reason_of(error: Exception) -> str:
         return match[0]
     lines = text.splitlines()
     return (lines[0] if lines else type(error).__name__)[:300]
+
+
+@contextmanager
+def naming(action: str) -> Iterator[None]:
+    """Context in which any error becomes a TrackingError that begins with the action that failed.
+
+    MLflow, its database driver, its artifact store and the network raise errors of many kinds.
+    """
+    try:
+        yield
+    except TrackingError:
+        raise
+    except Exception as error:
+        raise TrackingError(f"{action}: {reason_of(error)}") from error
 
 
 def _unreachable(uri: str, error: Exception) -> str:

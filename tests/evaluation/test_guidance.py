@@ -5,7 +5,8 @@ import math
 
 import pytest
 
-from tiny_run import value
+from tiny_run import never, value
+from unite.config.axes import CFG
 from unite.evaluation.guidance import FULL, SCALES, adaptive_sweep, full_sweep, too_few_to_search
 
 
@@ -125,3 +126,15 @@ def test_the_sweep_leaves_generation_at_its_best_scale(run_suites, request_of):
     assert value(generation, "fd-pixels") == pytest.approx(
         found["distances"][str(found["best"])], rel=1e-9
     )
+
+
+def test_a_point_of_the_ablation_finds_what_a_search_has_drawn(run_suites, monkeypatch):
+    """Its trials ask for one scale each: `evaluate` at a scale that the search has measured."""
+    sweep, _ = run_suites("generation", cfg_sweep=True, seed=1)
+    distances = json.loads(sweep.files["cfg_sweep.json"])["distances"]
+    monkeypatch.setattr("unite.evaluation.drawing.draw", never)
+    for value_of_axis in ("1.0", "2.4", "4.0"):
+        scale = CFG.fields[value_of_axis]["sampling.cfg_scale"]
+        (point,) = run_suites("generation", cfg_scale=scale, seed=1)
+        expected = distances[str(SCALES.index(scale))]
+        assert value(point, "fd-pixels") == pytest.approx(expected, rel=1e-9)

@@ -8,30 +8,15 @@ from collections.abc import Sequence
 
 from unite.ablation.figure import sweep_figure
 from unite.ablation.trials import Sweep
-from unite.ablation.verdict import Measured, paper_value, verdict
+from unite.ablation.verdict import Measured, paper_value
 from unite.domains import build_domain
 from unite.figures.sheet import picture
-from unite.storage import Store
 from unite.words import count
 
 FACTS = (
     "axis", "value", "arm", "seed", "digest", "mlflow_run_id", "run", "images", "parameters",
     "training_flops", "paper_generation", "paper_reconstruction",
 )  # fmt: skip
-
-
-def write_report(
-    sweep: Sweep, measured: Sequence[Measured], missing: Sequence[str], out: Store
-) -> list[str]:
-    """Write <figure>.png, .svg, .csv and -verdict.txt into `out`; returns the verdict's lines.
-
-    `missing`: a line for each trial that is not there, with the reason.
-    """
-    lines = [*verdict(sweep.axis, measured), *missing]
-    files = report_files(sweep, measured, lines)
-    for name, data in files.items():
-        out.write(name, data)
-    return lines
 
 
 def report_files(

@@ -16,10 +16,10 @@ from functools import partial
 from unite import terminal, tracking
 from unite.ablation.cost import measure_rate, sweep_lines
 from unite.ablation.expect import known_rate, note_sweep
-from unite.ablation.files import report_files, write_report
+from unite.ablation.files import report_files
 from unite.ablation.results import Result, has_results, is_finished, read_result
 from unite.ablation.trials import Sweep, TrialGroup
-from unite.ablation.verdict import Measured
+from unite.ablation.verdict import Measured, verdict
 from unite.cluster.connect import CapacityError, connect
 from unite.cluster.resources import reachable_nodes, trains_inside, trial_layout, wait_for
 from unite.cluster.tune import Item, run_grid
@@ -203,8 +203,10 @@ def _finish(sweep: Sweep, parent: tracking.RunHandle | None, errors: dict[str, s
         if trial.digest not in have
     ]
     out = Store.open(sweep.options.out) if sweep.options.out else sweep.folder
-    lines = write_report(sweep, measured, missing, out)
+    lines = [*verdict(sweep.axis, measured), *missing]
     files = report_files(sweep, measured, lines)
+    for name, data in files.items():
+        out.write(name, data)
     is_sent = parent is None or (
         _send_report(sweep, parent, files) and all(each.run_id for each in measured)
     )

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, TypeVar
 
+from unite.config.axes import CFG
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.chunks import FEWEST_SAMPLES, LEAST_CHUNKS, read_chunk
 from unite.evaluation.results import Outcome, Row
@@ -33,8 +34,10 @@ if TYPE_CHECKING:
 
 SUITE = "cfg_sweep"
 Searched = TypeVar("Searched", bound="Generation")
-SCALES = tuple(round(1.0 + 0.2 * step, 1) for step in range(16))
-"""Guidance scales: 1.0 to 4.0 in steps of 0.2 (METHOD 4)."""
+SCALES = tuple(map(float, CFG.fields))
+"""Guidance scales, those of the ablation's axis: 1.0 to 4.0 in steps of 0.2 (METHOD 4). Its trials
+measure the curve, a point at each scale with all samples; here the best scale is searched, in the
+same folders, so that either finds the samples of the other."""
 COARSE, MIDDLE, FULL = 1 / 16, 3 / 16, 1.0
 STRIDE = 3
 

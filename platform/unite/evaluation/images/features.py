@@ -14,18 +14,10 @@ import torch
 from torch import Tensor
 
 from unite.metrics.moments import MetricError
+from unite.metrics.specs import spec_of
 
 INCEPTION_DIGEST = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 """SHA-256 of the weights that torch-fidelity publishes for FID."""
-OTHER_NAMES = {
-    "fid": "fd",
-    "rfid": "rfd",
-    "kid": "kd",
-    "kid_std": "kd_std",
-    "is": "cs",
-    "is_std": "cs_std",
-}
-"""Names of the metrics that carry Inception in theirs, on another extractor."""
 
 
 class Features(TypedDict):
@@ -35,20 +27,6 @@ class Features(TypedDict):
     """Features (B, F), float32."""
     logits: Tensor | None
     """Logits (B, classes), float32, not normalised; None for an extractor without a classifier."""
-
-
-class Named(Protocol):
-    """Identity of an extractor."""
-
-    @property
-    def name(self) -> str:
-        """Name that enters the metric's name: letters, digits, `-` and `.`."""
-        ...
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of the weights, or of the definition of an extractor without weights."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +45,12 @@ class ExtractorId:
 
 
 class FeatureExtractor(Protocol):
-    """Images to features; frozen, and a function of each image alone. It is `Named`."""
+    """Images to features; frozen, and a function of each image alone."""
 
     name: str
+    """Name that enters the metric's name: letters, digits, `-` and `.`."""
     digest: str
+    """SHA-256 of the weights, or of the definition of an extractor without weights."""
     num_features: int
     num_classes: int
     """Width of the logits; 0 = none."""
@@ -86,15 +66,18 @@ class FeatureExtractor(Protocol):
         ...
 
 
-def metric_name(extractor: Named, metric: str = "fid") -> str:
+def metric_name(extractor: ExtractorId | FeatureExtractor, metric: str = "fid") -> str:
     """True name of a metric on this extractor: `fid`, or `fd-<name>` without the real Inception.
 
-    `metric`: fid, rfid, is, kid, precision, ... ; on another extractor those in OTHER_NAMES lose
-    their reference to Inception, and all carry the extractor's name.
+    `metric`: fid, rfid, is, kid, precision, ... or one of them with `_std`. Its row says what it is
+    called on another extractor, whose name then follows.
     """
     if extractor.digest == INCEPTION_DIGEST:
         return metric
-    return f"{OTHER_NAMES.get(metric, metric)}-{extractor.name}"
+    base = metric.removesuffix("_std")
+    row = spec_of(base)
+    elsewhere = row.elsewhere.lower() if row else ""
+    return f"{elsewhere or base}{metric.removeprefix(base)}-{extractor.name}"
 
 
 def check_uint8(images_BCHW: Tensor) -> None:

@@ -9,7 +9,8 @@ import torch
 
 from unite.evaluation.instruments import Rows
 from unite.evaluation.suites.trajectory import decode_levels, levels_grid
-from unite.metrics.noise_levels import TrajectoryConfig, TrajectorySums
+from unite.metrics.accumulator import Sums
+from unite.metrics.noise_levels import Trajectory, TrajectoryConfig, level_sums
 from unite.sampling.passes import tokenize_rows
 
 CONFIG = TrajectoryConfig(levels=(0.3, 1.0))
@@ -25,18 +26,18 @@ def batch_of(images, rows, labels=None):
     return Rows(rows_B=rows, sample=images, labels_B=labels, mask_BK=None)
 
 
-def add(sums, model, images, rows, labels=None):
+def sums_of(config, model, images, rows, labels=None):
     """The decoded predictions of a batch, as the suite counts them."""
     with torch.inference_mode():
-        decoded = decode_levels(sums.config, model, batch_of(images, rows, labels))
-        sums.update([model.domain.reconstruction_metrics(each, images) for each in decoded])
+        decoded = decode_levels(config, model, batch_of(images, rows, labels))
+        return level_sums([model.domain.reconstruction_metrics(each, images) for each in decoded])
 
 
 def measure(model, data, *batches):
     images, rows, labels = data
-    sums = TrajectorySums(CONFIG)
+    sums = Sums()
     for batch in batches:
-        add(sums, model, images[batch], rows[batch], labels[batch])
+        sums.update(**sums_of(CONFIG, model, images[batch], rows[batch], labels[batch]))
     return sums
 
 
@@ -72,16 +73,15 @@ def test_levels_are_what_they_say(model, data):
     eps = noise.flatten()
     assert abs(float(eps.mean())) < 0.2 and float(eps.std()) == pytest.approx(1.0, abs=0.15)
     torch.testing.assert_close(near, 0.9 * images + 0.1 * noise)
-    sums = TrajectorySums(config)
-    add(sums, ideal, images, rows)
+    result = Trajectory.of(config, sums_of(config, ideal, images, rows))
     errors = (near.clamp(0, 1) - images).square().mean(dim=(1, 2, 3))
     expected = np.mean([-10 * math.log10(e) for e in errors.tolist()])
-    assert sums.result().metrics["psnr"][1] == pytest.approx(expected, abs=1e-4)
+    assert result.metrics["psnr"][1] == pytest.approx(expected, abs=1e-4)
 
 
 def test_last_column_decodes_the_clean_latent(model, data):
     images, rows, labels = data
-    result = measure(model, data, slice(0, 6)).result()
+    result = Trajectory.of(CONFIG, measure(model, data, slice(0, 6)).result())
     assert result.metrics["psnr"].shape == (3,)
     with torch.inference_mode():
         direct = model.decode(tokenize_rows(model, images, rows, seed=0))
@@ -90,15 +90,16 @@ def test_last_column_decodes_the_clean_latent(model, data):
 
 
 def test_batches_and_workers_do_not_change_the_result(model, data):
-    whole = measure(model, data, slice(0, 6)).result()
+    whole = Trajectory.of(CONFIG, measure(model, data, slice(0, 6)).result())
     merged = measure(model, data, slice(4, 6))
     part = measure(model, data, slice(0, 1), slice(1, 4))
     merged.merge(merged.from_arrays(part.to_arrays()))
-    merged.merge(TrajectorySums(CONFIG))
-    assert merged.result().num_samples == whole.num_samples == 6
+    merged.merge(Sums())
+    found = Trajectory.of(CONFIG, merged.result())
+    assert found.num_samples == whole.num_samples == 6
     for name, values in whole.metrics.items():
-        np.testing.assert_allclose(merged.result().metrics[name], values, rtol=1e-4)
-    json.dumps(merged.result().to_dict())
+        np.testing.assert_allclose(found.metrics[name], values, rtol=1e-4)
+    json.dumps(found.to_dict())
 
 
 def test_grid_has_inputs_on_top(model, data):
@@ -119,10 +120,8 @@ def test_grid_has_inputs_on_top(model, data):
 def test_what_cannot_be_measured_is_refused(model, data):
     images, rows, _ = data
     with pytest.raises(ValueError, match="'label' needs labels_B"):
-        add(TrajectorySums(CONFIG), model, images, rows)
+        sums_of(CONFIG, model, images, rows)
     with pytest.raises(ValueError, match="no samples"):
-        TrajectorySums(CONFIG).result()
+        Trajectory.of(CONFIG, Sums().result())
     with pytest.raises(ValueError, match="levels"):
         TrajectoryConfig(levels=())
-    with pytest.raises(ValueError, match="cannot be added"):
-        TrajectorySums(CONFIG).merge(TrajectorySums(TrajectoryConfig(seed=1)))

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from unite import tracking
-from unite.evaluation.pictures import read_png
 from unite.evaluation.results import Outcome
 from unite.evaluation.target import Target
+from unite.sampling.grid import read_png
 from unite.storage import Store
 from unite.words import count
 

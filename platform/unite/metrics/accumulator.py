@@ -95,3 +95,35 @@ class Stack:
     def result(self) -> dict[str, np.ndarray]:
         """All rows by name; names without rows are left out."""
         return self.to_arrays()
+
+
+class Sums:
+    """Arrays that add up, by name; the first batch gives their shapes."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        """Names of its arrays; none = all that it is given."""
+        self.arrays: dict[str, np.ndarray] = {}
+
+    def update(self, **arrays: np.ndarray) -> None:
+        """Add the sums of a batch."""
+        for name, array in arrays.items():
+            self.arrays[name] = array + self.arrays.get(name, 0)
+
+    def merge(self, other: Sums) -> None:
+        """Add the sums of another one."""
+        self.update(**other.arrays)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Sums by name; nothing before the first batch."""
+        return {name: np.asarray(array) for name, array in self.arrays.items()}
+
+    def from_arrays(self, arrays: Arrays) -> Sums:
+        """Sums of the same names."""
+        sums = Sums(*self.names)
+        sums.update(**{name: arrays[name] for name in self.names or arrays if name in arrays})
+        return sums
+
+    def result(self) -> dict[str, np.ndarray]:
+        """Sums by name; nothing before the first batch."""
+        return self.to_arrays()

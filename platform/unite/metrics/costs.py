@@ -7,56 +7,45 @@ of the paper's table (`unite.paper`, suite "compute").
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 
-@dataclass(frozen=True, kw_only=True)
-class ComputeInputs:
-    """Figures of a run; None where nothing was measured."""
-
-    parameters: Mapping[str, int]
-    """Trained parameters by part, without their sum."""
-    flop_per_sample: Mapping[str, float]
-    """FLOPs of one training sample by term (forward, backward and recompute)."""
-    samples_seen: int | None
-    """Training samples, over all epochs; None for a model that is only planned."""
-    epochs: float
-    """Passes over the training set."""
-    images_per_s: float | None = None
-    """Measured training throughput of all devices together."""
-    num_devices: int = 1
-    """Devices that the throughput was measured on."""
-    mfu: float | None = None
-    """Share, 0 to 1, of the devices' matmul rate that training used, as it measured it."""
-
-    def __post_init__(self) -> None:
-        if (self.samples_seen or 0) < 0 or self.num_devices < 1:
-            raise ValueError(
-                f"samples_seen, num_devices: {self.samples_seen}, {self.num_devices}; they must be "
-                "at least 0 and 1"
-            )
-
-
-def compute_table(inputs: ComputeInputs) -> dict[str, float]:
+def compute_table(
+    *,
+    parameters: Mapping[str, int],
+    flop_per_sample: Mapping[str, float],
+    samples_seen: int | None,
+    epochs: float,
+    images_per_s: float | None = None,
+    num_devices: int = 1,
+    mfu: float | None = None,
+) -> dict[str, float]:
     """Rows of the compute suite by name, in the unit that the name ends with.
 
     Rows that need a measurement are absent without it. `_m` is 10^6; `mfu` is a share, 0 to 1.
+
+    Args:
+        parameters: trained parameters by part, without their sum.
+        flop_per_sample: FLOPs of one training sample by term (forward, backward and recompute).
+        samples_seen: training samples, over all epochs; None for a model that is only planned.
+        epochs: passes over the training set.
+        images_per_s: measured training throughput of all devices together.
+        num_devices: devices that the throughput was measured on.
+        mfu: share of the devices' matmul rate that training used, as it measured it.
     """
-    per_sample = sum(inputs.flop_per_sample.values())
+    per_sample = sum(flop_per_sample.values())
     table = {
-        "params_m": sum(inputs.parameters.values()) / 1e6,
-        **{f"params_{part}_m": count / 1e6 for part, count in inputs.parameters.items()},
+        "params_m": sum(parameters.values()) / 1e6,
+        **{f"params_{part}_m": count / 1e6 for part, count in parameters.items()},
         "tflop_per_sample": per_sample / 1e12,
-        **{f"tflop_{term}": flop / 1e12 for term, flop in inputs.flop_per_sample.items()},
+        **{f"tflop_{term}": flop / 1e12 for term, flop in flop_per_sample.items()},
     }
-    if inputs.samples_seen is None:
+    if samples_seen is None:
         return table
-    table |= {"epochs": inputs.epochs, "total_flop": per_sample * inputs.samples_seen}
-    if inputs.images_per_s is not None:
-        table["images_per_s"] = inputs.images_per_s
-        if inputs.images_per_s > 0:
-            seconds = inputs.samples_seen / inputs.images_per_s
-            table["device_hours"] = seconds * inputs.num_devices / 3600
-    if inputs.mfu is not None:
-        table["mfu"] = inputs.mfu
+    table |= {"epochs": epochs, "total_flop": per_sample * samples_seen}
+    if images_per_s is not None:
+        table["images_per_s"] = images_per_s
+        if images_per_s > 0:
+            table["device_hours"] = samples_seen / images_per_s * num_devices / 3600
+    if mfu is not None:
+        table["mfu"] = mfu
     return table

@@ -42,52 +42,28 @@ class Trajectory:
     metrics: dict[str, np.ndarray]
     """Metric name -> values (T + 1,): one for each level, the last for D(z0)."""
 
+    @classmethod
+    def of(cls, config: TrajectoryConfig, sums: Mapping[str, np.ndarray]) -> Trajectory:
+        """Means of all `level_sums`, added up; ValueError when there are none."""
+        if not sums:
+            raise ValueError("trajectory: no samples were added; give at least one batch")
+        num = int(sums["num_samples"])
+        means = {name: total / num for name, total in sums.items() if name != "num_samples"}
+        return cls(config=config, num_samples=num, metrics=means)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         metrics = {name: values.tolist() for name, values in self.metrics.items()}
         return {"config": asdict(self.config), "num_samples": self.num_samples, "metrics": metrics}
 
 
-class TrajectorySums:
-    """Sums of the metrics over the samples seen so far (float64). Mergeable."""
+def level_sums(qualities: Sequence[Mapping[str, Tensor]]) -> dict[str, np.ndarray]:
+    """Sums over a batch's samples (float64, (T + 1,) of each metric), and their number.
 
-    def __init__(self, config: TrajectoryConfig) -> None:
-        self.config = config
-        self.num_samples = 0
-        self.sums: dict[str, np.ndarray] = {}
-
-    def update(self, qualities: Sequence[Mapping[str, Tensor]]) -> None:
-        """Count a batch in: its metrics by name, each (B,), at every level and last of D(z0)."""
-        for name in qualities[0]:
-            totals = np.array([float(quality[name].double().sum()) for quality in qualities])
-            self.sums[name] = self.sums.get(name, 0.0) + totals
-        self.num_samples += len(next(iter(qualities[0].values())))
-
-    def merge(self, other: TrajectorySums) -> None:
-        """Add another worker's sums. ValueError when it measured something else."""
-        if other.config != self.config:
-            raise ValueError(f"config: {other.config} cannot be added to {self.config}")
-        for name, totals in other.sums.items():
-            self.sums[name] = self.sums.get(name, 0.0) + totals
-        self.num_samples += other.num_samples
-
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        """Everything but the config, as arrays."""
-        return {**self.sums, "num_samples": np.array(self.num_samples)}
-
-    def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> TrajectorySums:
-        """Sums of what `to_arrays` gave."""
-        sums = TrajectorySums(self.config)
-        sums.num_samples = int(arrays["num_samples"])
-        sums.sums = {k: np.array(v) for k, v in arrays.items() if k != "num_samples"}
-        return sums
-
-    def result(self) -> Trajectory:
-        """The means. ValueError when nothing was added."""
-        if not self.num_samples:
-            raise ValueError("trajectory: no samples were added; give at least one batch")
-        return Trajectory(
-            config=self.config,
-            num_samples=self.num_samples,
-            metrics={name: totals / self.num_samples for name, totals in self.sums.items()},
-        )
+    `qualities`: metrics by name, each (B,), at every level and last of D(z0).
+    """
+    sums = {
+        name: np.array([float(quality[name].double().sum()) for quality in qualities])
+        for name in qualities[0]
+    }
+    return {**sums, "num_samples": np.array(len(next(iter(qualities[0].values()))))}

@@ -8,6 +8,7 @@ import math
 import numpy as np
 from PIL import Image
 
+from unite.domains.image_files import open_image
 from unite.storage import Store
 
 SMALLEST_SIDE = 64
@@ -37,13 +38,25 @@ def image_grid(images_BHWC: np.ndarray, columns: int, *, scale: int | None = Non
     return grid
 
 
-def save_png(store: Store, name: str, image_HWC: np.ndarray) -> None:
-    """Write one uint8 picture, grey (C = 1) or RGB (C = 3)."""
+def png(image_HWC: np.ndarray) -> bytes:
+    """File of one uint8 picture, grey (C = 1) or RGB (C = 3)."""
     _check_images(image_HWC[None])
     pixels = image_HWC[..., 0] if image_HWC.shape[-1] == 1 else image_HWC
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, format="PNG")
-    store.write(name, file.getvalue())
+    return file.getvalue()
+
+
+def read_png(data: bytes) -> np.ndarray:
+    """Pixels uint8 (H, W, C) of a file that `png` or a plot wrote."""
+    with open_image(data, formats=("PNG",)) as image:
+        pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def save_png(store: Store, name: str, image_HWC: np.ndarray) -> None:
+    """Write one picture."""
+    store.write(name, png(image_HWC))
 
 
 def save_samples(store: Store, name: str, images_BHWC: np.ndarray, labels_B: np.ndarray) -> None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from unite.config.schema import ImagesConfig
 from unite.evaluation.chunks import Chunk
@@ -18,7 +15,7 @@ from unite.evaluation.images.reference import Origin, Reference
 from unite.evaluation.images.sources import ExtractorSource
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.suite import Task, read_chunks
-from unite.metrics.accumulator import Totals
+from unite.metrics.accumulator import Sums, Totals
 from unite.metrics.moments import MetricError
 from unite.metrics.versions import library_versions
 from unite.storage import Store
@@ -39,19 +36,18 @@ class ReferenceTask(Task):
     def totals(self, label: str, device: torch.device | str = "cpu") -> Totals:
         """Features on the extractor, and the histogram of classes."""
         plans = (plan_of(self.source, self.total),)
-        return {"histogram": _Histogram(self.images.num_classes)} | feature_totals(
-            "real", plans, device
-        )
+        return {"histogram": Sums("histogram"), **feature_totals("real", plans, device)}
 
     def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
         """Count the rows of a chunk; MetricError when one cannot be decoded."""
-        domain = instruments.domain(self.images)
+        domain, counted = instruments.domain(self.images), 0
         for rows in instruments.rows(self.data, self.images, chunk):
             pixels_BHWC = domain.render(rows.sample)
             indices_B = rows.rows_B.cpu().numpy()
             count_features(totals, "real", (self.source,), instruments, indices_B, pixels_BHWC)
-            totals["histogram"].update(rows.labels_B)
-        counted = int(totals["histogram"].num_C.sum())
+            num_C = rows.labels_B.cpu().bincount(minlength=self.images.num_classes)
+            totals["histogram"].update(histogram=num_C[: self.images.num_classes].numpy())
+            counted += len(indices_B)
         if counted != len(chunk):
             raise MetricError(
                 f"{len(chunk) - counted} of the rows {chunk.start}..{chunk.stop - 1} "
@@ -73,33 +69,8 @@ class ReferenceTask(Task):
             totals["real/0/"],
             self.source.build(),
             made,
-            label_histogram=totals["histogram"].result(),
+            label_histogram=totals["histogram"].result()["histogram"],
         ).with_root()
-
-
-class _Histogram:
-    """Images of each class."""
-
-    def __init__(self, num_classes: int) -> None:
-        self.num_C = np.zeros(num_classes, np.int64)
-
-    def update(self, labels_B: Tensor) -> None:
-        """Count labels in."""
-        self.num_C += labels_B.cpu().bincount(minlength=len(self.num_C)).numpy()
-
-    def merge(self, other: _Histogram) -> None:
-        self.num_C += other.num_C
-
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        return {"histogram": self.num_C}
-
-    def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> _Histogram:
-        made = _Histogram(len(self.num_C))
-        made.num_C += arrays["histogram"]
-        return made
-
-    def result(self) -> np.ndarray:
-        return self.num_C
 
 
 def reference_uri(storage: str, task: ReferenceTask) -> str:

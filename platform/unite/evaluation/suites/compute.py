@@ -19,7 +19,7 @@ from unite.evaluation.results import Outcome, Row
 from unite.evaluation.suite import History, Suite, common_fields
 from unite.evaluation.target import Subject, Target
 from unite.metrics.accumulator import Stack, Totals
-from unite.metrics.costs import ComputeInputs, compute_table
+from unite.metrics.costs import compute_table
 from unite.paper import model_counterpart
 from unite.training.flops import training_flops
 
@@ -34,14 +34,6 @@ MEASURED = ("images_per_s", "device_hours", "mfu")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rates:
-    """Speed of a training run, as it measured it; None where it did not."""
-
-    images_per_s: float | None = None
-    mfu: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
 class ComputeSuite(Suite):
     """Costs that are counted from the config; one chunk."""
 
@@ -51,8 +43,10 @@ class ComputeSuite(Suite):
 
     images_per_epoch: int | None = None
     """Size of the training set; None for a recipe, whose rows of a run's length are absent."""
-    rates: Rates = field(default_factory=Rates, compare=False)
-    """Rates of the training run, as it logged them."""
+    images_per_s: float | None = field(default=None, compare=False)
+    """Throughput of the training run, as it measured it; None where it did not."""
+    mfu: float | None = field(default=None, compare=False)
+    """Share of the matmul rate that it used, likewise."""
 
     @classmethod
     def of(cls, arguments: EvaluateArguments, target: Target) -> Self:
@@ -76,7 +70,7 @@ class ComputeSuite(Suite):
         """With medians over the run's log points, as a run has slow moments at start and end."""
         found = {name: history(name) for name in (THROUGHPUT, MFU)}
         medians = {name: statistics.median(v) if v else None for name, v in found.items()}
-        return replace(self, rates=Rates(images_per_s=medians[THROUGHPUT], mfu=medians[MFU]))
+        return replace(self, images_per_s=medians[THROUGHPUT], mfu=medians[MFU])
 
     def totals(self, label: str, device: torch.device | str = "cpu") -> Totals:
         """Trained parameters of each part."""
@@ -98,15 +92,13 @@ class ComputeSuite(Suite):
         parameters = totals["parameters"].result()
         flops = training_flops(self.subject.config)
         table = compute_table(
-            ComputeInputs(
-                parameters={name: int(count[0]) for name, count in parameters.items()},
-                flop_per_sample={name: term.total for name, term in flops.terms.items()},
-                samples_seen=self.subject.images if self.images_per_epoch else None,
-                epochs=self.subject.images / (self.images_per_epoch or 1),
-                images_per_s=self.rates.images_per_s,
-                num_devices=self.subject.config.cluster.num_workers,
-                mfu=self.rates.mfu,
-            )
+            parameters={name: int(count[0]) for name, count in parameters.items()},
+            flop_per_sample={name: term.total for name, term in flops.terms.items()},
+            samples_seen=self.subject.images if self.images_per_epoch else None,
+            epochs=self.subject.images / (self.images_per_epoch or 1),
+            images_per_s=self.images_per_s,
+            num_devices=self.subject.config.cluster.num_workers,
+            mfu=self.mfu,
         )
         rows = tuple(
             Row(
@@ -122,20 +114,17 @@ class ComputeSuite(Suite):
             )
             for name, value in table.items()
         )
-        untrained = "An untrained model: no length, throughput, device hours and MFU"
-        remark = (
-            untrained
-            if not self.subject.uri
-            else (
+        remark = "An untrained model: no length, throughput, device hours and MFU"
+        if self.subject.uri:
+            remark = (
                 "No training throughput, device hours and MFU: neither the run's folder nor MLflow "
                 "holds any that can be read from here"
             )
-        )
         return Outcome(
             suite=self.suite,
             protocol="training, forward, backward and recompute",
             rows=rows,
-            remarks=() if self.rates.images_per_s else (remark,),
+            remarks=() if self.images_per_s else (remark,),
         )
 
     @property

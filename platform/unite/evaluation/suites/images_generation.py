@@ -37,7 +37,6 @@ from unite.evaluation.images.guards import ImageGuard, bias_warning
 from unite.evaluation.images.reference import Reference
 from unite.evaluation.images.suite import FeatureSuite, extractors_of
 from unite.evaluation.instruments import Instruments
-from unite.evaluation.pictures import png
 from unite.evaluation.results import Outcome, Row, has_outcomes, read_outcomes
 from unite.evaluation.suite import Run, check_labels, common_fields
 from unite.evaluation.target import Target
@@ -45,7 +44,7 @@ from unite.metrics.accumulator import Stack, Totals, merge_arrays
 from unite.metrics.fidelity import FidelityPlan, FidelityStatistics, fidelity_metrics
 from unite.paper import model_counterpart
 from unite.sampling.generate_job import describe
-from unite.sampling.grid import image_grid
+from unite.sampling.grid import image_grid, png
 
 GRID_VALUES = 64 * 3 * 256**2
 """Values (pixels times channels) of the images in the grid, at most."""

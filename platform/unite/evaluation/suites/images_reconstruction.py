@@ -29,7 +29,6 @@ from unite.evaluation.images.features import metric_name
 from unite.evaluation.images.guards import ImageGuard, bias_warning
 from unite.evaluation.images.suite import FeatureSuite, extractors_of, images_of_run
 from unite.evaluation.instruments import Instruments, Rows
-from unite.evaluation.pictures import png
 from unite.evaluation.results import Outcome, Row
 from unite.evaluation.suite import common_fields
 from unite.evaluation.target import Target
@@ -43,7 +42,7 @@ from unite.metrics.image_quality import (
     ssim_window,
 )
 from unite.paper import model_counterpart
-from unite.sampling.grid import image_grid
+from unite.sampling.grid import image_grid, png
 from unite.sampling.passes import tokenize_rows
 from unite.training.losses import SMALLEST_SIDE, require_perceptual
 from unite.training.losses import Perceptual as PerceptualNetwork

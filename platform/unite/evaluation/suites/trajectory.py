@@ -18,16 +18,15 @@ from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.chunks import Chunk
 from unite.evaluation.dataset import Dataset, undecodable
 from unite.evaluation.instruments import Instruments, Rows
-from unite.evaluation.pictures import png
 from unite.evaluation.results import Outcome, Row
 from unite.evaluation.suite import Suite, analysis_fields
 from unite.evaluation.target import Target
 from unite.figures import sheet
 from unite.figures.trajectory import TrajectoryCurve, to_the_input, trajectory_figure
-from unite.metrics.accumulator import Stack, Totals
-from unite.metrics.noise_levels import Trajectory, TrajectoryConfig, TrajectorySums
+from unite.metrics.accumulator import Stack, Sums, Totals
+from unite.metrics.noise_levels import Trajectory, TrajectoryConfig, level_sums
 from unite.models.unite import UNITE
-from unite.sampling.grid import image_grid
+from unite.sampling.grid import image_grid, png
 from unite.sampling.passes import condition_labels, denoise_rows, tokenize_rows
 
 SHOWN = 8
@@ -61,7 +60,7 @@ class TrajectorySuite(Suite):
 
     def totals(self, label: str, device: torch.device | str = "cpu") -> Totals:
         """Sums of the domain's metrics, and the picture."""
-        return {"sums/": TrajectorySums(self.config), "picture": Stack("picture")}
+        return {"sums/": Sums(), "picture": Stack("picture")}
 
     def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
         """Decode the predictions of a chunk's rows; the first chunk also draws the picture."""
@@ -71,14 +70,14 @@ class TrajectorySuite(Suite):
             with torch.inference_mode(), instruments.autocast(self.precision):
                 decoded = decode_levels(self.config, model, rows)
                 qualities = [domain.reconstruction_metrics(each, rows.sample) for each in decoded]
-                totals["sums/"].update(qualities)
+                totals["sums/"].update(**level_sums(qualities))
                 if not drawn:
                     totals["picture"].update(picture=levels_grid(domain, rows, decoded))
                     drawn = True
 
     def outcome(self, totals: Any) -> Outcome:
         """Mean quality by noise level, the picture grid and the curve."""
-        result = totals["sums/"].result()
+        result = Trajectory.of(self.config, totals["sums/"].result())
         picture = totals["picture"].result()["picture"]
         *values, clean = result.metrics[self.metric].tolist()
         curve = TrajectoryCurve(

@@ -77,13 +77,7 @@ def _unbiased_mmd(a_SF: Tensor, b_SF: Tensor) -> float:
     return within - 2 * float(kernel(a_SF, b_SF).mean())
 
 
-def manifold_metrics(
-    fake_NF: Tensor,
-    real_MF: Tensor,
-    *,
-    pr_neighbours: int = PR_NEIGHBOURS,
-    dc_neighbours: int = DC_NEIGHBOURS,
-) -> dict[str, float]:
+def manifold_metrics(fake_NF: Tensor, real_MF: Tensor) -> dict[str, float]:
     """`precision`, `recall`, `density`, `coverage` from balls around samples.
 
     A ball reaches to its centre's k-th nearest neighbour within the same set, boundary included.
@@ -92,10 +86,10 @@ def manifold_metrics(
     MetricError when a side has no k neighbours.
     """
     fake_NF, real_MF = _pair(fake_NF, real_MF)
-    most = max(pr_neighbours, dc_neighbours)
-    _require(min(len(fake_NF), len(real_MF)), most + 1, "precision, recall, density and coverage")
-    fake_radii_N = _radii(fake_NF, (pr_neighbours,))[0]
-    pr_radii_M, dc_radii_M = _radii(real_MF, (pr_neighbours, dc_neighbours))
+    least = max(PR_NEIGHBOURS, DC_NEIGHBOURS) + 1
+    _require(min(len(fake_NF), len(real_MF)), least, "precision, recall, density and coverage")
+    fake_radii_N = _radii(fake_NF, (PR_NEIGHBOURS,))[0]
+    pr_radii_M, dc_radii_M = _radii(real_MF, (PR_NEIGHBOURS, DC_NEIGHBOURS))
     precise_N = torch.zeros(len(fake_NF), dtype=torch.bool, device=fake_NF.device)
     recalled = covered = inside = 0
     for rows in torch.arange(len(real_MF), device=real_MF.device).split(BLOCK):
@@ -108,7 +102,7 @@ def manifold_metrics(
     return {
         "precision": float(precise_N.double().mean()),
         "recall": recalled / len(real_MF),
-        "density": inside / (dc_neighbours * len(fake_NF)),
+        "density": inside / (DC_NEIGHBOURS * len(fake_NF)),
         "coverage": covered / len(real_MF),
     }
 

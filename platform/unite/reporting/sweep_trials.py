@@ -28,7 +28,6 @@ from unite.runs import TRIAL_FOLDER
 from unite.storage import Store
 from unite.tracking.runs import PARENT_TAG
 
-"""Tag that is set on a trial's run in MLflow with its results."""
 PREFIX = "eval/"
 NAMED = 3
 """Largest number of trials that are named where some are left out."""

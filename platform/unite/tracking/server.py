@@ -56,6 +56,8 @@ BUSY = re.compile(
     re.IGNORECASE,
 )
 """Pattern of the errors of an overloaded server or database."""
+PATIENCE_S = 5.0
+"""Seconds for which a call that failed is tried again, whatever the reason."""
 BUSY_S = 50.0
 """Seconds that a start waits for a busy server, within our deadline for all of it."""
 VARIABLE = "MLFLOW_TRACKING_URI"
@@ -198,18 +200,18 @@ def check(uri: str) -> None:
         raise TrackingError(_unreachable(uri, error)) from error
 
 
-def patiently(call: Callable[[], T], *, patience_s: float = 5.0, busy_s: float = BUSY_S) -> T:
+def patiently(call: Callable[[], T]) -> T:
     """The result of `call`, tried again after a failure: for a moment, of a busy server longer.
 
     Many runs that start at once overload a server; random pauses spread them.
     """
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + PATIENCE_S
 
     def passing(error: Exception) -> bool:
         soon = time.monotonic() < deadline and not isinstance(error, TrackingError)
         return soon or is_busy(error)
 
-    return persist(call, busy_s, passing=passing, doing="what MLflow is asked for")
+    return persist(call, BUSY_S, passing=passing, doing="what MLflow is asked for")
 
 
 def is_busy(error: Exception) -> bool:

@@ -131,6 +131,7 @@ ALONG_THE_WAY = {
     "evaluation/suites/test_atoms.py",  # suites of molecules and crystals on trained runs
     "evaluation/suites/test_walkthrough.py",  # the suite that CONTRIBUTING.md adds
     "evaluation/test_copied.py",
+    "evaluation/test_damage.py",
     "evaluation/test_digests.py",
     "evaluation/test_plain_generation.py",
     "evaluation/test_s3.py",

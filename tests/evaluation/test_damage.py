@@ -7,7 +7,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from unite.drivers.evaluate import evaluate
 from unite.drivers.features import make_reference
@@ -122,12 +121,11 @@ def test_of_whole_chunks_nothing_is_told(measure, told):
 @pytest.mark.parametrize("damage", [cut, empty, not_a_zip, flipped])
 def test_a_damaged_reference_of_the_storage_is_built_again(storage, damage, caplog):
     arguments = ReferenceArguments(data="builtin:digits", extractor="pixels", num_workers=0)
-    quiet = Console(quiet=True)
-    digest = make_reference(arguments, str(storage), quiet).digest
+    digest = make_reference(arguments, str(storage)).digest
     (file,) = (storage / "references").glob("*.npz")
     file.write_bytes(damage(file.read_bytes()))
     with caplog.at_level(logging.WARNING):
-        assert make_reference(arguments, str(storage), quiet).digest == digest
+        assert make_reference(arguments, str(storage)).digest == digest
     assert f"{file}: " in caplog.text and "built again" in caplog.text
 
 

@@ -111,7 +111,9 @@ class Sums:
             self.arrays[name] = array + self.arrays.get(name, 0)
 
     def merge(self, other: Sums) -> None:
-        """Add the sums of another one."""
+        """Add the sums of another one; ValueError for those of other names."""
+        if self.arrays and other.arrays and self.arrays.keys() != other.arrays.keys():
+            raise ValueError(f"sums of {set(other.arrays)} cannot be added to {set(self.arrays)}")
         self.update(**other.arrays)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -119,9 +121,9 @@ class Sums:
         return {name: np.asarray(array) for name, array in self.arrays.items()}
 
     def from_arrays(self, arrays: Arrays) -> Sums:
-        """Sums of the same names."""
+        """Sums of the same names; KeyError for one that is missing."""
         sums = Sums(*self.names)
-        sums.update(**{name: arrays[name] for name in self.names or arrays if name in arrays})
+        sums.update(**{name: arrays[name] for name in self.names or arrays})
         return sums
 
     def result(self) -> dict[str, np.ndarray]:

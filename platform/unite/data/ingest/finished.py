@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from unite.config.names import BUILTIN
+from unite.config.serialise import json_digest
 from unite.data.ingest.kind import Ingest
 from unite.data.ingest.prepare import Plan
 from unite.data.manifest import SplitManifest, read_manifest
 from unite.entry import PACKAGE, code_digest
-from unite.finished import Record, key_of
+from unite.finished import Record
 from unite.storage import Store
 from unite.words import count
 
@@ -25,7 +26,7 @@ def record_of(ingest: Ingest) -> Record | None:
         "settings": asdict(ingest),
         "source": {} if is_builtin else Store.open(ingest.source).stamps(),
     }
-    key = key_of(followed)
+    key = json_digest(followed)
     return Record(folder=Store.open(ingest.out), file=f".finished-{key}.json", key=key)
 
 

@@ -36,7 +36,6 @@ from unite.evaluation.chunks import (
     read_chunk,
     write_chunk,
 )
-from unite.evaluation.dataset import class_counts
 from unite.evaluation.instruments import Instruments, exact_convolutions
 from unite.evaluation.results import Outcome, has_outcomes
 from unite.evaluation.target import Subject, Target
@@ -317,12 +316,6 @@ def analysis_fields(arguments: EvaluateArguments, target: Target) -> dict[str, A
     data = target.held_out
     total = min(arguments.analysis_images, data.num_rows)
     return {"total": total, "data": data, **common_fields(arguments, target)}
-
-
-def check_labels(target: Target) -> None:
-    """ValueError for labels outside of the classes, in the training or the held-out set."""
-    for data in (target.train, target.held_out):
-        class_counts(data, target.subject.config.domain)
 
 
 def work_items(task: Task) -> list[WorkItem]:

@@ -24,7 +24,7 @@ from unite.config.serialise import DIGEST_DIGITS
 from unite.data.overlap import describe_shared
 from unite.data.shards import ShardSet, Split, measured_split, require_domain
 from unite.domains import build_domain
-from unite.evaluation.dataset import Dataset, data_folder
+from unite.evaluation.dataset import Dataset, class_counts, data_folder
 from unite.runs import EVALUATIONS, read_record, read_run_config, resolve_run, run_of
 from unite.storage import Store
 
@@ -106,6 +106,12 @@ def open_subject(reference: str, storage: str, *, ema: bool) -> Subject:
     """
     place = Store.open(resolve_run(reference, storage))
     return _subject(_checkpoint_in(place), Store.open(storage), ema)
+
+
+def check_labels(target: Target) -> None:
+    """ValueError for labels outside of the classes, in the training or the held-out set."""
+    for data in (target.train, target.held_out):
+        class_counts(data, target.subject.config.domain)
 
 
 def _checkpoint_in(place: Store) -> Store:

@@ -38,8 +38,8 @@ from unite.evaluation.images.reference import Reference
 from unite.evaluation.images.suite import FeatureSuite, extractors_of
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome, Row, has_outcomes, read_outcomes
-from unite.evaluation.suite import Run, check_labels, common_fields
-from unite.evaluation.target import Target
+from unite.evaluation.suite import Run, common_fields
+from unite.evaluation.target import Target, check_labels
 from unite.metrics.accumulator import Stack, Totals, merge_arrays
 from unite.metrics.fidelity import FidelityPlan, FidelityStatistics, fidelity_metrics
 from unite.paper import model_counterpart

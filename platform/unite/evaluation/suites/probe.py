@@ -16,8 +16,8 @@ from unite.evaluation.chunks import Chunk, partition
 from unite.evaluation.dataset import MOST_IMAGES, Dataset, undecodable
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome, Row
-from unite.evaluation.suite import Suite, check_labels, common_fields
-from unite.evaluation.target import Target
+from unite.evaluation.suite import Suite, common_fields
+from unite.evaluation.target import Target, check_labels
 from unite.metrics.accumulator import Stack, Totals
 from unite.metrics.linear_probe import (
     ProbeConfig,

@@ -11,7 +11,7 @@ UV := $(BIN)/uv pip
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 ARGS ?=
 
-.PHONY: help demo test test-all lint mutants format lock clean
+.PHONY: help demo test test-all numeric lint mutants format lock clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
@@ -24,6 +24,16 @@ test: $(STAMP) $(CHEMISTRY)  ## run the test suite; ARGS="tests/flow -x" narrows
 
 test-all: ARGS := --all $(ARGS)
 test-all: test  ## the test suite with the tests that take minutes: faults, learning
+
+NUMERIC := tests/flow tests/models tests/metrics tests/sampling/test_parity.py \
+	tests/evaluation/test_plain_generation.py $(addprefix tests/training/test_,step.py \
+	plain_trainer.py golden_curve.py muon.py losses.py)
+PROCESSORS := OMP_NUM_THREADS=1 OMP_NUM_THREADS=2 OPENBLAS_CORETYPE=Haswell \
+	OPENBLAS_CORETYPE=Sandybridge MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default
+
+numeric: $(STAMP) $(CHEMISTRY)  ## the tests of numbers as other processors would compute them
+	@for processor in $(PROCESSORS); do echo "== $$processor"; env $$processor \
+		$(BIN)/python -m pytest -q -n 0 -m "not ray and not gpu" $(NUMERIC) $(ARGS) || exit 1; done
 
 lint: $(STAMP) $(CHEMISTRY)  ## check style, formatting and types
 	$(BIN)/ruff check .

@@ -173,6 +173,12 @@ def test_what_killed_writers_left_is_tidied_away(store):
     assert store.list("a") == [".hidden", "x.npz"]
 
 
+def test_a_file_in_the_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "out").write_text("")
+    with pytest.raises(StorageError, match="out is a file, where a folder is needed"):
+        Store.open(tmp_path / "out").check_writable()
+
+
 def test_unwritable_place_is_named(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match="cannot write .*/file/run/"):

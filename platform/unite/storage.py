@@ -278,6 +278,8 @@ class Store:
         Folders made for it are removed again, since the command may still fail.
         """
         place = Path(self.path()) if self.is_local else None
+        if place and place.is_file():
+            raise StorageError(f"{self} is a file, where a folder is needed: name another place")
         absent = [each for each in (place, *place.parents) if not each.exists()] if place else []
         probe = f".probe-{uuid.uuid4().hex[:8]}"
         with self._naming("write", probe):

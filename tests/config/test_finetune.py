@@ -155,7 +155,7 @@ def test_warnings():
     ],
 )
 def test_options_without_effect_are_refused(changes, flag):
-    with pytest.raises(ValueError, match=rf"--{flag} needs"):
+    with pytest.raises(ValueError, match=rf"--{flag.replace('_', '-')} needs"):
         require_finetune_effect(small(**changes), small())
 
 

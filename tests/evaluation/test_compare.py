@@ -51,6 +51,12 @@ def test_a_file_that_holds_no_results(tmp_path):
         read_rows(str(tmp_path / "a.json"))
 
 
+def test_what_is_neither_run_nor_results_is_named(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(MetricError, match="notes.txt is neither a run with a checkpoint nor"):
+        read_rows(str(tmp_path / "notes.txt"))
+
+
 def test_a_run_stands_for_the_results_of_its_newest_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setenv("UNITE_STORAGE", str(tmp_path))
     run = Store.open(tmp_path / "one")

@@ -94,7 +94,7 @@ def exit_codes(file: Path) -> dict[str, int | None]:
 def covering(module: str) -> list[str]:
     """Test files of a module such as unite.flow.path, below tests/: its mirror, then importers.
 
-    Last are files that import a module that imports it, for what is tested through others.
+    After them files that import a module that imports it, and last those of its package.
     """
     texts = {str(path): path.read_text() for path in _test_files()}
     mirror = f"tests/{module.replace('.', '/').removeprefix('unite/')}.py"
@@ -106,6 +106,9 @@ def covering(module: str) -> list[str]:
     far = [name for name, text in texts.items() if any(_imports(text, user) for user in users)]
     ordered = [*own, *sorted(near, key=lambda name: len(texts[name]))]
     ordered += sorted(far, key=lambda name: (not name.startswith(folder), len(texts[name])))
+    parent, _, package = folder.rpartition("/")  # what a registry finds is tested by its package
+    ordered += [name for name in texts if name == f"{parent}/test_{package}.py"]
+    ordered += [name for name in texts if name.startswith(f"{folder}/")]
     return list(dict.fromkeys(ordered))[:MOST_FILES]
 
 
@@ -264,6 +267,9 @@ def main() -> None:
         # mutmut would run all tests twice before the first mutant, timed and again.
         mutmut.collect_or_load_stats = lambda *_, **__: associate(todo)
         ForkRunner.run_clean_tests = lambda self, tests: 0  # type: ignore[method-assign]
+        # Its own check fails where a conftest calls changed code; what is imported here, once, is
+        # not imported again for every mutant.
+        mutmut.run_forced_fail_test = lambda runner: runner.test_runner.warm_up()
         mutmut._run(todo, arguments.processes)
     sys.exit(report(sample, mutants) > 0)
 

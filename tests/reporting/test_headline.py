@@ -26,7 +26,7 @@ def test_the_best_training_run_stands_first_with_its_numbers_and_samples(seen, c
 def test_only_numbers_of_one_protocol_rank_runs(collected, rich, index):
     """FD-digits-cnn is 7.988 of 3,000 samples and 8.038 of 1,000: no one of them is the better."""
     found = best_of(collected.runs)
-    assert found.reason.endswith("of the 1 measured alike; 1 more by other protocols")
+    assert found.reason.endswith(" of one protocol; 1 more run by other protocols")
     good = collected.runs[index[rich.good]]
     assert best_of([good]).reason == "the only run with FD-digits-cnn"
 

@@ -135,6 +135,10 @@ def require_finetune_effect(config: FinetuneRunConfig, base: FinetuneRunConfig) 
     if config.discriminator.augment_probability == 0:
         for name in ("augment_shift", "augment_colour"):
             needed[f"discriminator.{name}"] = "discriminator.augment_probability above 0"
-    useless = [f"  --{name} needs {why}" for name, why in needed.items() if name in changed]
+    useless = [
+        f"  --{name.replace('_', '-')} needs {why}"
+        for name, why in needed.items()
+        if name in changed
+    ]
     if useless:
         raise ValueError("options without effect:\n" + "\n".join(useless))

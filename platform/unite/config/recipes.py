@@ -345,6 +345,6 @@ def _split(name: str) -> tuple[str, str | None]:
     base, _, variant = name.rpartition("-")
     if name not in names():
         close = difflib.get_close_matches(name, names(), n=3)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        hint = f"; did you mean {' or '.join(close)}?" if close else "."
         raise ValueError(f"unknown recipe {name!r}{hint} Recipes: {', '.join(names())}")
     return base, variant

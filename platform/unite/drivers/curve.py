@@ -132,8 +132,8 @@ def checkpoints_of(run: Store) -> list[Store]:
     found = [folder_of(run, images) for images in committed(run)]
     if not found:
         raise ValueError(
-            f"the run {run} has no committed checkpoint yet: let it train until the first one "
-            "(checkpoint.every_images)"
+            f"{run} has no committed checkpoint, and a curve has a point for each: name a run, and "
+            "let it train until its first one (checkpoint.every_images)"
         )
     return found
 

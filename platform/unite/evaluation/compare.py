@@ -43,7 +43,12 @@ def _results_of(reference: str) -> str:
     """Place of the results of a run's newest checkpoint; MetricError when it has none."""
     run = Store.open(resolve_run(reference, default_storage()))
     newest = latest(run)
-    place = run / EVALUATIONS / checkpoint_digest(newest) if newest is not None else run
+    if newest is None:
+        raise MetricError(
+            f"{run} is neither a run with a checkpoint nor a results.json: name one of them, as "
+            "jobs/evaluate.py made it"
+        )
+    place = run / EVALUATIONS / checkpoint_digest(newest)
     if not place.is_file(RESULTS_FILE):
         measure = command("python", "jobs/evaluate.py", "--run", reference)
         raise MetricError(f"{run} has not been measured at its newest checkpoint: {measure}")

@@ -125,7 +125,9 @@ def collect(uri: str, experiment: str, storage: str) -> Collected:
     try:
         infos = tracking.find_runs(uri, experiment)
     except tracking.TrackingError as error:
-        raise tracking.TrackingError(f"{error}. Nothing was written. {_elsewhere(uri)}") from error
+        raise tracking.TrackingError(
+            f"{str(error).rstrip('.')}. Nothing was written. {_elsewhere(uri)}"
+        ) from error
     if not infos:
         raise tracking.TrackingError(
             f"experiment '{experiment}' at {uri} has no runs. Experiments there: "

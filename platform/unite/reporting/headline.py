@@ -12,6 +12,7 @@ from unite.reporting.catalogue import Catalogue, Cell, Entry, index_of
 from unite.reporting.collect import ReportRun
 from unite.reporting.pictures import Thumbnail
 from unite.reporting.summary import Column, Summary
+from unite.words import count
 
 FAMILIES = ("generation", "reconstruction")
 """Families whose metrics may rank runs, the first one first."""
@@ -86,7 +87,10 @@ def _rule(metric: str, alike: int, measured: int) -> str:
     rule = f"{'lowest' if direction(metric) == 'lower' else 'highest'} {shown_name(metric)}"
     if alike == measured:
         return f"{rule} of {measured} runs"
-    return f"{rule} of the {alike} measured alike; {measured - alike} more by other protocols"
+    others = f"{count(measured - alike, 'more run')} by other protocols"
+    if alike == 1:
+        return f"{shown_name(metric)} of one protocol; {others}"
+    return f"{rule} of the {alike} runs measured alike; {others}"
 
 
 def _by_logged(chosen: Sequence[int], runs: Sequence[ReportRun]) -> tuple[int, str] | None:

@@ -19,8 +19,11 @@ from unite.storage import Store
 def settle(arguments: GenerateArguments, storage: str) -> GenerateArguments:
     """The request with the place of its run in place of a name: `latest` is told once.
 
-    CheckpointError as from `resolve_run`.
+    ValueError for numbers that no call can have; CheckpointError as from `resolve_run`.
     """
+    for name in ("num", "batch_size"):
+        if getattr(arguments, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
     return replace(arguments, run=resolve_run(arguments.run, arguments.storage or storage))
 
 

@@ -57,6 +57,13 @@ def test_the_first_word_chooses_a_kind_and_its_options(words, capsys):
         parsed("words list --out shards --size 64")
 
 
+def test_a_first_word_that_is_no_kind_is_named_with_the_nearest():
+    with pytest.raises(ValueError, match="'perov6' is no kind of source; did you mean perov5"):
+        parsed("perov6 folder --out shards")
+    with pytest.raises(ValueError, match="'a' is no kind of source. Kinds: images, qm9"):
+        parsed("a b --out shards")
+
+
 def test_a_folder_may_have_the_name_of_a_kind(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "words").mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -35,7 +36,7 @@ def parse_arguments(words: Sequence[str], description: str | None) -> PrepareArg
 
     The first word is a kind of source where another word follows that is no option; so a folder
     can have the name of a kind, as it could before there were kinds. A built-in data set that is
-    named for a kind is of it.
+    named for a kind is of it. ValueError for a first word that is none of them.
     """
     name, rest = USUAL, list(words)
     built_in = [word.removeprefix(BUILTIN) for word in rest if word.startswith(BUILTIN)]
@@ -43,6 +44,13 @@ def parse_arguments(words: Sequence[str], description: str | None) -> PrepareArg
         name, rest = built_in[0], rest[1:] if rest[0] == built_in[0] else rest
     elif rest and rest[0] in KINDS and _is_kind(rest):
         name, rest = rest[0], rest[1:]
+    elif len(rest) > 1 and not any(word.startswith("-") for word in rest[:2]):
+        close = difflib.get_close_matches(rest[0], KINDS, n=1)
+        hint = f"; did you mean {close[0]}?" if close else "."
+        raise ValueError(
+            f"{rest[0]!r} is no kind of source{hint} Kinds: {', '.join(KINDS)}. Without one the "
+            "first word is the source of images, and the only one without an option before it"
+        )
     kind: Any = PrepareArguments[kind_of(name)]  # type: ignore[misc]
     return parse(kind, description=description, args=rest)
 

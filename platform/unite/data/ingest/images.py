@@ -14,8 +14,10 @@ import tyro
 from PIL import Image
 
 from unite.config.effects import refuse_changed
+from unite.config.names import BUILTIN
 from unite.data.folder import holds_parquet
 from unite.data.ingest import huggingface, imagefolder, tar
+from unite.data.ingest.builtin import BUILTINS
 from unite.data.ingest.classes import Naming
 from unite.data.ingest.kind import Ingest
 from unite.data.ingest.source import Record, Source
@@ -193,6 +195,8 @@ def open_source(uri: str, split: str, rows_per_part: int, naming: Naming) -> Sou
                 "or a folder of parquet"
             )
         return tar.open_tar(store, split, rows_per_part, naming)
+    if uri.startswith(BUILTIN):
+        raise ShardError(f"{uri} is unknown; there are {', '.join(BUILTINS)}")
     if not store.exists():
         raise ShardError(f"the source {uri} does not exist")
     if holds_parquet(store):

@@ -6,7 +6,6 @@ variables when it is imported or started, and its workers inherit them.
 
 import atexit
 import os
-import runpy
 import shutil
 import tempfile
 import time
@@ -159,11 +158,11 @@ def s3(s3_server) -> str:
 @pytest.fixture
 def stumbling_s3(s3, s3_server, monkeypatch):
     """A bucket's URI and the proxy before its server, which spoils answers when told to."""
-    proxy = runpy.run_path(str(ROOT / "tests" / "stumbling.py"))["Stumbling"](s3_server)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-    yield s3, proxy
-    proxy.mode = ""
-    proxy.close()
+    from unite.drivers.stumbling import Stumbling
+
+    with Stumbling(s3_server) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        yield s3, proxy
 
 
 @pytest.fixture(scope="session")

@@ -175,6 +175,35 @@ def spot_watch(
     run(cloud=cloud, address=address, node=node, every_s=every_s, once=once)
 
 
+@app.command
+def drill(
+    names: Annotated[
+        Positional[tuple[Literal["worker", "node", "driver", "spot", "storage", "tracking"], ...]],
+        arg(metavar="DRILL"),
+    ],
+    recipe: str = "smoke",
+    steps: int = 160,
+    keep: bool = False,
+    json: bool = False,
+) -> None:
+    """Do a fault for real on a scratch run here, and compare its cost with what is promised.
+
+    For example `unite drill worker driver`. Beside each the same training runs undisturbed: images
+    trained again, longest pause, and whether the weights are bit-equal. Minutes each. Exits with 1
+    when a promise is broken.
+
+    Args:
+        names: worker, node, driver, spot, storage or tracking; several are done in turn.
+        recipe: A recipe that brings its own data.
+        steps: Optimiser steps of a scratch run; more where a fast machine ends it too early.
+        keep: Keep the temporary storage with its runs and logs.
+        json: Print what was seen as JSON.
+    """
+    from unite.commands.drill import drill as run
+
+    run(names, recipe=recipe, steps=steps, keep=keep, as_text=json)
+
+
 @mlflow.command
 def push(file: Path) -> None:
     """Send metrics that a run kept in a file, because its MLflow server was away, to MLflow.

@@ -1,10 +1,15 @@
-"""A proxy on loopback that stands before an S3 server and spoils answers when told to."""
+"""An S3 server on loopback, and a proxy before it that spoils answers when told to.
+
+For drills and tests: the server is moto's, which keeps objects in memory.
+"""
 
 from __future__ import annotations
 
 import http.client
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
@@ -19,6 +24,7 @@ class Stumbling:
     """
 
     def __init__(self, upstream: str) -> None:
+        """Listen on a free port of loopback, before the server at the URL `upstream`."""
         self.upstream = urlsplit(upstream).netloc
         self.mode: Mode = ""
         self.spoilt = 0
@@ -28,9 +34,18 @@ class Stumbling:
 
     @property
     def url(self) -> str:
+        """Address of the proxy."""
         return f"http://127.0.0.1:{self.server.server_address[1]}"
 
+    def __enter__(self) -> Stumbling:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def close(self) -> None:
+        """Answer what hangs, and end."""
+        self.mode = ""
         self.server.shutdown()
         self.server.server_close()
 
@@ -84,3 +99,31 @@ class Stumbling:
             do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer
 
         return Handler
+
+
+@contextmanager
+def local_s3() -> Iterator[tuple[str, str]]:
+    """Context with an S3 server on loopback: the URI of an empty bucket, and the server's URL.
+
+    ModuleNotFoundError names the package where moto is not installed.
+    """
+    try:
+        from moto.server import ThreadedMotoServer
+    except ImportError as error:
+        raise ModuleNotFoundError(
+            "the storage drill starts an S3 server of its own and needs moto: "
+            "pip install 'moto[server]'"
+        ) from error
+    import boto3
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
+    keys = {"aws_access_key_id": "drill", "aws_secret_access_key": "drill"}
+    try:
+        client = boto3.client("s3", endpoint_url=url, region_name="us-east-1", **keys)
+        client.create_bucket(Bucket="drill")
+        yield "s3://drill", url
+    finally:
+        server.stop()

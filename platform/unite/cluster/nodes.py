@@ -1,0 +1,68 @@
+"""A Ray cluster of several nodes on this machine, whose nodes can be warned and lost.
+
+Each node is a raylet with processes of its own, as on a machine of its own; Ray tells them apart.
+Used by `unite drill`. It starts Ray's own test cluster, which the pin on one version makes safe.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import psutil
+
+from unite.cluster.connect import prepare_environment
+
+STORE_BYTES = 200 * 2**20
+"""Object store of a node."""
+WORKER = "RayTrainWorker"
+
+
+class LocalNodes:
+    """A head without CPUs, and nodes with some."""
+
+    def __init__(self, nodes: int, cpus: int) -> None:
+        """Start them. The nodes' processes inherit this process's environment."""
+        prepare_environment()
+        from ray.cluster_utils import Cluster
+
+        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}
+        self.cluster: Any = Cluster(initialize_head=True, head_node_args=head)
+        size: dict[str, Any] = {"num_cpus": cpus, "object_store_memory": STORE_BYTES}
+        self.nodes = [self.cluster.add_node(**size) for _ in range(nodes)]
+
+    @property
+    def address(self) -> str:
+        """Value of RAY_ADDRESS for those who join."""
+        return self.cluster.address
+
+    def in_use(self) -> Any:
+        """A node on which a worker trains; RuntimeError when there is none."""
+        for node in self.nodes:
+            raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+            if any(WORKER in each.name() for each in raylet.children(recursive=True)):
+                return node
+        raise RuntimeError("no node of the cluster has a worker that trains")
+
+    def warn(self, node: Any, seconds: float) -> None:
+        """Tell Ray that a node goes away in `seconds`, as a spot market does."""
+        from ray._raylet import GcsClient
+        from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+
+        reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+        deadline_ms = int((time.time() + seconds) * 1000)
+        taken, why = GcsClient(address=self.address).drain_node(
+            node.node_id, reason, "the spot market takes it", deadline_ms
+        )
+        if not taken:
+            raise RuntimeError(f"Ray did not take the notice: {why}")
+
+    def lose(self, node: Any) -> None:
+        """End a node's processes at once."""
+        self.cluster.remove_node(node, allow_graceful=False)
+        self.nodes.remove(node)
+
+    def close(self) -> None:
+        """End all of them."""
+        for node in [*self.nodes, self.cluster.head_node]:
+            node.kill_all_processes(check_alive=False, allow_graceful=False)

@@ -1,0 +1,60 @@
+"""`unite drill`: a table of what faults cost, or JSON; exits with 1 when a promise is broken."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from unite.commands.render import print_table
+from unite.drivers.drill import Name, Observation, run_drills
+from unite.drivers.faults import Scratch, variables
+
+COLUMNS = ("", "drill", "images lost", "promised", "longest pause, s", "typed", "weights")
+
+
+def drill(names: Sequence[Name], *, recipe: str, steps: int, keep: bool, as_text: bool) -> None:
+    """Do drills in a temporary storage, which is removed unless `keep`."""
+    folder = Path(tempfile.mkdtemp(prefix="unite-drill-"))
+    scratch = Scratch(recipe=recipe, folder=folder, steps=steps)
+    seen: list[Observation] = []
+    try:
+        with variables({"RAY_TMPDIR": str(folder), "UNITE_LOGS": str(folder / "logs")}):
+            seen.extend(run_drills(names, scratch))
+    finally:
+        if keep:
+            print(f"kept: {folder}", file=sys.stderr)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    if as_text:
+        print(json.dumps([asdict(each) for each in seen], indent=1))
+    else:
+        _show(seen)
+    if any(each.broken for each in seen):
+        sys.exit(1)
+
+
+def _show(seen: Sequence[Observation]) -> None:
+    print_table(
+        COLUMNS,
+        [
+            (
+                "BROKEN" if each.broken else "kept",
+                each.drill,
+                each.images_lost,
+                f"at most {each.most_images:,}",
+                each.pause_s,
+                f"{each.typed} of {each.most_typed}",
+                each.weights,
+            )
+            for each in seen
+        ],
+    )
+    for each in seen:
+        print(f"{each.drill}: {each.does}")
+        for promise in each.broken:
+            print(f"  broken: {promise}")

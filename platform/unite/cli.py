@@ -102,10 +102,16 @@ def plan(
     rate: float = 0.0,
     measure: bool = False,
     gpus: int = 1,
+    gpus_per_node: int = 8,
+    cores_per_gpu: float = 0.0,
+    decode_rate: float = 0.0,
+    storage_rate: float = 0.0,
+    network_rate: float = 0.0,
 ) -> None:
     """Show what a recipe or an ablation costs: FLOPs, storage, device hours, wall time.
 
-    For example `unite plan unite-b --rate 1.2e14 --gpus 8` or `unite plan sweep_flow_ratio`.
+    For example `unite plan unite-b --rate 1.2e14 --gpus 64` or `unite plan sweep_flow_ratio`. Of a
+    recipe on several GPUs the bottleneck is named.
 
     Args:
         name: A recipe, or an ablation such as flow_ratio.
@@ -118,6 +124,11 @@ def plan(
         rate: FLOP/s of one device.
         measure: Time a few training steps on this machine instead.
         gpus: Devices that share the work.
+        gpus_per_node: Devices of one machine.
+        cores_per_gpu: CPU cores that decode for one device; 0 = 8.
+        decode_rate: Images that one core decodes a second; 0 = 470 of 256 x 256 pixels, measured.
+        storage_rate: Bytes a second between one machine and the storage; 0 = 1e9.
+        network_rate: Bytes a second between one machine and the others; 0 = 12.5e9.
     """
     from unite.ablation.options import SweepOptions
     from unite.commands.plan import plan as run
@@ -125,7 +136,14 @@ def plan(
     options = SweepOptions(
         scale=scale, seeds=seeds, equal=equal, values=values, epochs=epochs, samples=samples
     )
-    run(name, options, rate=rate, measure=measure, gpus=gpus)
+    around = {
+        "gpus_per_node": gpus_per_node,
+        "cores_per_gpu": cores_per_gpu,
+        "decode_rate": decode_rate,
+        "storage_rate": storage_rate,
+        "network_rate": network_rate,
+    }
+    run(name, options, rate=rate, measure=measure, gpus=gpus, around=around)
 
 
 @app.command(name="doctor")

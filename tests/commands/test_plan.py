@@ -47,6 +47,22 @@ def test_a_recipe_takes_a_length_and_a_rate(capsys):
     assert "at 1e+10 FLOP/s, given" in text and "on 2 devices" in text
 
 
+def slowest(text: str) -> str:
+    return re.search(r"^bottleneck: ([a-z-]+),", text, re.MULTILINE)[1]
+
+
+def test_the_bottleneck_of_64_gpus_is_named(capsys):
+    usual = ("unite-b", "--rate", "1.2e14", "--gpus", "64")
+    text = printed(capsys, *usual)
+    assert slowest(text) == "compute" and "on 64 GPUs in 8 nodes" in text
+    assert "no limit" not in text
+    assert slowest(printed(capsys, *usual, "--cores-per-gpu", "0.1")) == "decoding"
+    assert slowest(printed(capsys, *usual, "--storage-rate", "1e6")) == "storage"
+    assert slowest(printed(capsys, *usual, "--network-rate", "1e8")) == "all-reduce"
+    eight = printed(capsys, *usual[:3], "--gpus", "8")
+    assert "no limit" in eight, "within one node"
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -56,6 +72,7 @@ def test_a_recipe_takes_a_length_and_a_rate(capsys):
         (["sweep_nothing"], "unknown axis"),
         (["nothing"], "nothing"),
         (["digits", "--gpus", "0"], "--gpus 0"),
+        (["unite-b", "--gpus", "96", "--rate", "1e14"], "--gpus 96 must divide .* = 1024"),
         (["digits", "--rate", "1", "--measure"], "exclude each other"),
     ],
 )

@@ -83,7 +83,7 @@ def run_cost(config: RunConfig, trials: tuple[Trial, ...] = ()) -> Cost:
         parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         training_flops=training_flops(config).total * plan.total_images,
         sampling_flops=sum(_sampling_flops(config, trial) for trial in trials),
-        storage_bytes=_kept_checkpoints(config) * state_bytes(model, muon=config.optim.muon),
+        storage_bytes=kept_checkpoints(config) * state_bytes(model, muon=config.optim.muon),
     )
 
 
@@ -201,6 +201,6 @@ def _sampling_flops(config: RunConfig, trial: Trial) -> float:
     return trial.protocol.num_samples * sampling_flops(config, passes, guided=guided)
 
 
-def _kept_checkpoints(config: RunConfig) -> int:
+def kept_checkpoints(config: RunConfig) -> int:
     """Number of checkpoints that retention keeps, and the one being written."""
     return config.checkpoint.keep_last + config.checkpoint.keep_best + 1

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
-from unite.ablation.cost import measure_rate, run_cost
+from unite.ablation.cost import Cost, kept_checkpoints, measure_rate, run_cost
 from unite.ablation.options import SweepOptions, check
 from unite.ablation.trials import expand
 from unite.config.axes import AXES, find_axis
@@ -12,12 +15,22 @@ from unite.config.recipes import recipe
 from unite.config.schema import RunConfig
 from unite.config.serialise import replace
 from unite.tables import print_table
+from unite.training.bottleneck import Machines, stages
 from unite.words import count, duration
 
 
-def plan(name: str, options: SweepOptions, *, rate: float, measure: bool, gpus: int) -> None:
-    """Print images, FLOPs, storage, device hours and wall time.
+def plan(
+    name: str,
+    options: SweepOptions,
+    *,
+    rate: float,
+    measure: bool,
+    gpus: int,
+    around: Mapping[str, float] | None = None,
+) -> None:
+    """Print images, FLOPs, storage, device hours, wall time, and a recipe's bottleneck.
 
+    `around` are fields of `Machines`: what stands around the GPUs, where it is not the usual.
     `options` are of a sweep; of a recipe only `epochs` counts, and others are refused. ValueError
     for an unknown name, and when --measure cannot be done here.
     """
@@ -47,7 +60,11 @@ def plan(name: str, options: SweepOptions, *, rate: float, measure: bool, gpus: 
         ("checkpoints kept", f"{sum(cost.storage_bytes for cost in costs) / 1e9:.3g} GB"),
     ]
     print_table(("what", "how much"), rows)
-    _print_time(training + sampling, works[-1][0], rate, measure, gpus)
+    config, flops = works[-1][0], training + sampling
+    rate = _print_time(flops, config, rate, measure, gpus)
+    if rate and gpus > 1 and not _is_sweep(name):
+        given: dict[str, Any] = {name: value for name, value in (around or {}).items() if value}
+        _print_bottleneck(config, costs[0], Machines(gpus=gpus, rate=rate, **given))
 
 
 def _is_sweep(name: str) -> bool:
@@ -72,13 +89,33 @@ def _range(counts: list[int]) -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _print_time(flops: float, config: RunConfig, rate: float, measure: bool, gpus: int) -> None:
+def _print_bottleneck(config: RunConfig, cost: Cost, machines: Machines) -> None:
+    """Print what each stage could do alone, and the time at the slowest one's pace."""
+    kept = cost.storage_bytes // kept_checkpoints(config)
+    found = stages(config, machines, parameters=cost.parameters, state=kept)
+    rows = [(each.name, _pace(each.images_per_s), each.why) for each in found]
+    print()
+    print_table(("stage", "images/s", "what it rests on"), rows)
+    slowest = found[0]
+    seconds = cost.images / slowest.images_per_s
+    print(
+        f"\nbottleneck: {slowest.name}, {duration(seconds)} in all on {machines.gpus} GPUs in "
+        f"{count(machines.nodes, 'node')}"
+    )
+
+
+def _pace(images_per_s: float) -> str:
+    return "no limit" if math.isinf(images_per_s) else f"{images_per_s:,.0f}"
+
+
+def _print_time(flops: float, config: RunConfig, rate: float, measure: bool, gpus: int) -> float:
+    """Print device hours and wall time; returns the FLOP/s they rest on, 0 for none."""
     if not rate and not measure:
         print(
             "\nTime: add --measure to time a few steps here, or --rate, the FLOP/s of one device "
             "(an A100 at 40% of its bfloat16 peak: 1.2e14)"
         )
-        return
+        return 0.0
     source = "measured here" if measure else "given"
     rate = rate or measure_rate(config)
     hours = flops / rate / 3600
@@ -86,3 +123,4 @@ def _print_time(flops: float, config: RunConfig, rate: float, measure: bool, gpu
         f"\n{hours:,.3g} GPU-hours (device-hours) at {rate:.3g} FLOP/s, {source}: "
         f"{duration(flops / rate / gpus)} on {count(gpus, 'device')}, if they scale perfectly"
     )
+    return rate

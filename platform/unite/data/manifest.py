@@ -90,7 +90,7 @@ def read_manifest(store: Store) -> dict[str, SplitManifest] | None:
         )
     try:
         return {split: _parse_split(section) for split, section in value["splits"].items()}
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ShardError(
             f"{store}/{MANIFEST} is damaged ({type(error).__name__}: {error}); copy it again, or "
             "prepare the data again with jobs/prepare_data.py"
@@ -104,7 +104,9 @@ def write_manifest(store: Store, splits: dict[str, SplitManifest]) -> None:
 
 
 def parse_shard(value: dict[str, Any]) -> Shard:
-    """A shard from its JSON form."""
+    """A shard from its JSON form; ValueError for a file outside of the manifest's folder."""
+    if value["file"].startswith("/") or ".." in value["file"].split("/"):
+        raise ValueError(f"the shard {value['file']!r} leads out of its folder")
     return Shard(**{**value, "row_groups": tuple(value["row_groups"])})
 
 

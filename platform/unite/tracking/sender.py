@@ -7,6 +7,7 @@ wait, and nothing else; what it could not send by the end stays in the spool.
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable
@@ -18,6 +19,9 @@ from unite.tracking.spool import Spool
 logger = logging.getLogger(__name__)
 
 RETRY_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 5.0
+"""Longest pause after failures in a row, in seconds. Pauses are random: many runs that end at once
+must not come back at once to a server that has too much to do."""
 
 
 class Sender(threading.Thread):
@@ -44,12 +48,18 @@ class Sender(threading.Thread):
     def run(self) -> None:
         """Beat until closed, then send the rest without pauses until the deadline."""
         self._guarded(self._delivery.connect)
-        while not self._closing.wait(self._interval_s):
+        first = self._interval_s * random.random()  # runs that begin together take turns
+        while not self._closing.wait(first or self._interval_s):
+            first = 0.0
             self._guarded(self._before_beat)
             self.beat()
-        while self._delivery.pending() and time.monotonic() < self._deadline:
-            if not self.beat():
-                time.sleep(RETRY_PAUSE_S)
+        pause = RETRY_PAUSE_S
+        while self._delivery.pending() and (left := self._deadline - time.monotonic()) > 0:
+            if self.beat():
+                pause = RETRY_PAUSE_S
+                continue
+            time.sleep(min(left, pause * random.uniform(0.5, 1.0)))
+            pause = min(2 * pause, LONGEST_PAUSE_S)
 
     def beat(self) -> bool:
         """Make at most one request; False when it failed or when there was nothing to send."""

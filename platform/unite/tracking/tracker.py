@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 INTERVAL_S = 10.0
 PUBLISH_S = 60.0
-CLOSE_TIMEOUT_S = 30.0
+CLOSE_TIMEOUT_S = 60.0
 
 
 def open_tracker(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -23,6 +23,8 @@ from unite.data.parquet import match_footer, read_footer, read_row_group
 from unite.domains.columns import Column
 from unite.storage import Store
 
+MOST_UNPACKED = 4 * 2**30
+"""Largest number of bytes that a packed file may hold, as all of it is in memory."""
 LARGEST_ROW = 2**20
 """Characters of a row's text beyond which nothing reads it."""
 BLOCK = 2**26
@@ -192,17 +194,24 @@ def opened(store: Store, name: str = "") -> Iterator[IO[bytes]]:
         data = store.read(name)
         if why := stand_in(data[:HEAD_BYTES]):
             raise ShardError(f"{where} {why}")
-        packed: Callable[[bytes], bytes] | None = _unpacker(data[:4])
-        yield io.BytesIO(packed(data) if packed else data)
+        unpacked = _unpacked(data)
+        if len(unpacked) > MOST_UNPACKED:
+            raise ShardError(
+                f"{where} unpacks to more than {MOST_UNPACKED:,} bytes: unpack it first"
+            )
+        yield io.BytesIO(unpacked)
 
 
-def _unpacker(head: bytes) -> Callable[[bytes], bytes] | None:
+def _unpacked(data: bytes) -> bytes:
+    """Bytes behind gzip or bzip2, at most one more than are taken; others as they are."""
     import bz2
     import gzip
 
-    if head[:2] == b"\x1f\x8b":
-        return gzip.decompress
-    return bz2.decompress if head[:3] == b"BZh" else None
+    if data[:2] == b"\x1f\x8b":
+        return gzip.GzipFile(fileobj=io.BytesIO(data)).read(MOST_UNPACKED + 1)
+    if data[:3] == b"BZh":
+        return bz2.BZ2File(io.BytesIO(data)).read(MOST_UNPACKED + 1)
+    return data
 
 
 @contextmanager

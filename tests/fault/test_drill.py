@@ -1,0 +1,52 @@
+"""Every drill of `unite drill` for real: the promise is kept, and no secret is left anywhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from unite.drivers.drill import DRILLS, run_drills
+from unite.drivers.faults import Scratch, variables
+
+SECRETS = {
+    "AWS_SECRET_ACCESS_KEY": "planted-storage-8c1f",
+    "AWS_SESSION_TOKEN": "planted-session-8c1f",
+    "MLFLOW_TRACKING_PASSWORD": "planted-password-8c1f",
+    "MLFLOW_TRACKING_USERNAME": "somebody",
+    "HF_TOKEN": "planted-hub-8c1f",
+}
+PLANTED = b"planted-"
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    """A short folder for Ray's sockets, its logs, the runs and the spools."""
+    import shutil
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp(prefix="ud-", dir="/tmp"))
+    around = {"RAY_TMPDIR": str(folder), "UNITE_LOGS": str(folder / "logs"), **SECRETS}
+    with variables(around):
+        yield Scratch(recipe="smoke", folder=folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.fault
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", DRILLS)
+def test_the_promise_is_kept(scratch, name):
+    (seen,) = run_drills([name], scratch)
+    assert not seen.broken, json.dumps(seen.broken)
+    assert seen.pause_s > 0
+    left = [file for file in scratch.folder.rglob("*") if file.is_file() and _holds_secret(file)]
+    assert not left, "Ray's logs, spools, runs, logs of commands"
+
+
+def _holds_secret(file: Path) -> bool:
+    try:
+        return PLANTED in file.read_bytes()
+    except OSError:  # a socket, or a file that goes while Ray ends
+        return False

@@ -235,10 +235,12 @@ def _read_torch(file: Store) -> dict[str, Any]:
 
     What torch says of a file that it refuses is not passed on: it advises to open it all the same.
     """
-    source = file.path() if file.is_local else io.BytesIO(file.read())
+    # torch goes by a path's ending: it would take a pickle called .safetensors for what it says.
+    by_path = file.is_local and not file.name.endswith(".safetensors")
+    source = file.path() if by_path else io.BytesIO(file.read())
     try:
         # Mapped files cost no memory for the optimiser states that come along.
-        mapped = file.is_local and zipfile.is_zipfile(source)
+        mapped = by_path and zipfile.is_zipfile(source)
         return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         found = _REFUSED.search(str(error))

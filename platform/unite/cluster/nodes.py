@@ -6,7 +6,9 @@ Used by `unite drill`. It starts Ray's own test cluster, which the pin on one ve
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
@@ -16,6 +18,17 @@ from unite.cluster.connect import prepare_environment
 STORE_BYTES = 200 * 2**20
 """Object store of a node."""
 WORKER = "RayTrainWorker"
+"""Part of the name of Ray Train's processes that train."""
+
+
+def workers(family: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """The processes among others that train, oldest first."""
+    found = []
+    for process in family:
+        with contextlib.suppress(psutil.Error):
+            if WORKER in process.name():
+                found.append((process.create_time(), process.pid, process))
+    return [process for *_, process in sorted(found, key=lambda each: each[:2])]
 
 
 class LocalNodes:
@@ -40,7 +53,7 @@ class LocalNodes:
         """A node on which a worker trains; RuntimeError when there is none."""
         for node in self.nodes:
             raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
-            if any(WORKER in each.name() for each in raylet.children(recursive=True)):
+            if workers(raylet.children(recursive=True)):
                 return node
         raise RuntimeError("no node of the cluster has a worker that trains")
 

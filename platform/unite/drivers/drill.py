@@ -1,7 +1,7 @@
 """`unite drill`: a fault for real on a scratch run, its cost, and the promise that it is held to.
 
-    storage/undisturbed     the same training without a fault, once for each number of workers
-    storage/NAME            the one that is disturbed
+    storage/undisturbed-WORKERS-STEPS   the same training without a fault
+    storage/NAME                        the one that is disturbed
 
 What a drill sees it sees from outside: progress.json, the checkpoints and the command's end. The
 number of images lost are those trained again: the highest count that was shown before the fault,
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -53,6 +53,8 @@ class Drill:
     workers: int = 1
     typed: int = 1
     """Largest number of times that the command is typed."""
+    longer: int = 1
+    """Factor of the optimiser steps, for a fault that takes its time."""
     saves_lost: int = 2
     """Largest number of images lost, in intervals between checkpoints: the one since the last save,
     and the one before it while that save is still being written."""
@@ -83,21 +85,25 @@ def run_drills(names: Sequence[Name], scratch: Scratch) -> Iterator[Observation]
             f"--recipe {scratch.recipe} needs data of yours: a drill takes one that brings its own "
             "(smoke, digits)"
         )
-    undisturbed: dict[int, Store] = {}
+    undisturbed: dict[tuple[int, int], Store] = {}
     for name in names:
         drill = DRILLS[name]
-        if drill.workers not in undisturbed:
+        ours, key = (
+            replace(scratch, steps=scratch.steps * drill.longer),
+            (drill.workers, drill.longer),
+        )
+        if key not in undisturbed:
             terminal.tell(f"the undisturbed run on {count(drill.workers, 'worker')}")
-            undisturbed[drill.workers] = _undisturbed(scratch, drill.workers)
+            undisturbed[key] = _undisturbed(ours, drill.workers)
         terminal.tell(f"{name}: {drill.does}")
         with ExitStack() as stack:
-            found = drill.fault(scratch, stack)
-            seen = _observe(name, drill, found, scratch.batch, undisturbed[drill.workers])
+            seen = _observe(name, drill, drill.fault(ours, stack), ours.batch, undisturbed[key])
         yield seen
 
 
 def _undisturbed(scratch: Scratch, workers: int) -> Store:
-    training = scratch.training(f"undisturbed-{workers}", workers, UNTRACKED)
+    name = f"undisturbed-{workers}-{scratch.steps}"
+    training = scratch.training(name, workers, UNTRACKED)
     try:
         training.start()
         require_end(training)
@@ -185,6 +191,7 @@ DRILLS: dict[Name, Drill] = {
         does=f"a node with one of two workers is lost {NOTICE_S:g} s after a spot market's notice",
         fault=partial(lose_node, notice_s=NOTICE_S),
         workers=2,
+        longer=4,
         saves_lost=0,
     ),
     "storage": Drill(does=f"an S3 server refuses connections for {AWAY_S:g} s", fault=lose_storage),

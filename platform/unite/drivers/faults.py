@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from unite import tracking
+from unite.cluster.nodes import LocalNodes, workers
 from unite.config.recipes import recipe as named_recipe
 from unite.config.recipes import training_size
-from unite.drivers.followed import Followed, kill, workers
+from unite.drivers.followed import Followed, kill
 from unite.drivers.mlflow_server import Server
 from unite.runs import read_metrics, read_record
 from unite.storage import Store
@@ -98,8 +99,10 @@ def _begun(training: Followed, stack: ExitStack, every: int) -> Followed:
 def lose_worker(scratch: Scratch, stack: ExitStack) -> Disturbed:
     """Kill -9 of one of the processes that train."""
     training = _begun(scratch.training("worker", 2, UNTRACKED), stack, scratch.every)
-    at = time.time()
-    kill(workers(training.family())[:1])
+    at, found = time.time(), workers(training.family())
+    if not found:
+        raise RuntimeError(f"no process of {training.run.name} trains: see {training.log}")
+    kill(found[:1])
     require_end(training)
     return Disturbed(training=training, at=at)
 
@@ -117,8 +120,8 @@ def lose_driver(scratch: Scratch, stack: ExitStack) -> Disturbed:
 
 def lose_node(scratch: Scratch, stack: ExitStack, *, notice_s: float = 0.0) -> Disturbed:
     """End of a node with a worker on it, a spare one beside it; after a notice, if one is given."""
-    from unite.cluster.nodes import LocalNodes
-
+    # No token: whoever made one would have to lend it to a cluster that lives for minutes.
+    stack.enter_context(variables({"RAY_AUTH_MODE": "disabled"}))
     cluster = LocalNodes(nodes=3, cpus=2)
     stack.callback(cluster.close)
     name, more = "spot" if notice_s else "node", ("--cluster.cpus-per-worker", "1.5", UNTRACKED)

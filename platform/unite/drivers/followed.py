@@ -19,11 +19,9 @@ from unite.network import DeadlineError
 from unite.storage import Store
 from unite.training.progress import read_progress
 
-LOOK_S = 0.1
+LOCAL_LOOK_S, REMOTE_LOOK_S = 0.1, 1.0
 PATIENCE_S = 600.0
 """Longest wait for anything that a run is to do, in seconds."""
-WORKER = "RayTrainWorker"
-"""Part of the name of Ray Train's processes that train."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,7 @@ class Followed:
         self.typed = 0
         """Number of times that the command was started."""
         self.process: subprocess.Popen[bytes] | None = None
+        self._look_s = LOCAL_LOOK_S if run.is_local else REMOTE_LOOK_S
         self._closed = threading.Event()
         self._eyes = threading.Thread(target=self._look, name="followed", daemon=True)
         self._eyes.start()
@@ -68,14 +67,19 @@ class Followed:
                 raise RuntimeError(f"the training ended while {doing}: {self.last_line()}")
             if time.monotonic() > deadline:
                 raise DeadlineError(f"{doing} took more than {PATIENCE_S:g} s: see {self.log}")
-            time.sleep(LOOK_S)
+            time.sleep(self._look_s)
 
     def until_between_saves(self, every: int) -> None:
-        """Wait until two checkpoints are there and half of the way to the next one is done."""
+        """Wait until two checkpoints are there and half of the way to the next one is done.
+
+        On an object store the count of images is told too seldom for the second half.
+        """
 
         def is_there() -> bool:
             saved = committed(self.run)
-            return len(saved) >= 2 and self.images >= saved[-1] + every // 2
+            if len(saved) < 2:
+                return False
+            return not self.run.is_local or self.images >= saved[-1] + every // 2
 
         self.until(is_there, "training up to the fault")
 
@@ -119,22 +123,12 @@ class Followed:
         self._eyes.join()
 
     def _look(self) -> None:
-        while not self._closed.wait(LOOK_S):
+        while not self._closed.wait(self._look_s):
             found = read_progress(self.run)
             if found and {"time", "images"} <= set(found):
                 state = Seen(time=found["time"], images=int(found["images"]))
                 if not self.seen or state != self.seen[-1]:
                     self.seen.append(state)
-
-
-def workers(family: Sequence[psutil.Process]) -> list[psutil.Process]:
-    """The processes that train, oldest first."""
-    found = []
-    for process in family:
-        with contextlib.suppress(psutil.Error):
-            if WORKER in process.name():
-                found.append((process.create_time(), process.pid, process))
-    return [process for *_, process in sorted(found, key=lambda each: each[:2])]
 
 
 def kill(processes: Sequence[psutil.Process]) -> None:

@@ -190,7 +190,8 @@ def _variables(config: dict[str, Any]) -> dict[str, str]:
     """Environment that the containers are started with."""
     words = " ".join(config["docker"].get("run_options", [])).split()
     given = [b for a, b in zip(words, words[1:], strict=False) if a in ("--env", "-e")]
-    return dict(each.partition("=")[::2] for each in given)
+    parts = (each.partition("=") for each in given)
+    return {name: value for name, _, value in parts}
 
 
 def _market(node: dict[str, Any]) -> str:

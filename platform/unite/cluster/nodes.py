@@ -59,12 +59,15 @@ class LocalNodes:
 
     def warn(self, node: Any, seconds: float) -> None:
         """Tell Ray that a node goes away in `seconds`, as a spot market does."""
-        from ray._raylet import GcsClient
-        from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+        from ray import _raylet
+        from ray.core.generated import autoscaler_pb2
 
-        reason = DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+        # Ray has no public way to these; the pin on one Ray version is what makes it safe.
+        head: Any = _raylet
+        messages: Any = autoscaler_pb2
+        reason = messages.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
         deadline_ms = int((time.time() + seconds) * 1000)
-        taken, why = GcsClient(address=self.address).drain_node(
+        taken, why = head.GcsClient(address=self.address).drain_node(
             node.node_id, reason, "the spot market takes it", deadline_ms
         )
         if not taken:

@@ -198,7 +198,7 @@ def database_of(name: str, folder: Path) -> Iterator[str]:
 
 
 def lacks_postgresql() -> str:
-    """What a PostgreSQL arm needs and this machine lacks; empty when it has everything."""
+    """Reason why this machine cannot have a PostgreSQL arm; empty when it can."""
     if missing := [name for name in PROGRAMS if shutil.which(name) is None]:
         return f"{', '.join(missing)} not found"
     if find_spec("psycopg2") is None:

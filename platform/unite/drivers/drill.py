@@ -62,7 +62,7 @@ class Drill:
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What a drill saw, beside what was promised."""
+    """Observations of a drill beside its promises."""
 
     drill: str
     does: str

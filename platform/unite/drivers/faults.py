@@ -79,7 +79,7 @@ class Disturbed:
     at: float
     """Time of the fault, seconds since 1970."""
     lacking: str = ""
-    """What a drill looked for besides and did not find."""
+    """Fault besides the numbers, in words; empty = none."""
 
 
 def require_end(training: Followed) -> None:

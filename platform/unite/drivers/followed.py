@@ -110,7 +110,7 @@ class Followed:
         return []
 
     def last_line(self) -> str:
-        """What the command said last."""
+        """Last line that the command said."""
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         return next((line for line in reversed(lines) if line.strip()), "it said nothing")
 

@@ -15,6 +15,7 @@ from unite.data.ingest.atoms.rows import LARGEST_ROW, TOO_LARGE
 from unite.data.ingest.atoms.text import MOST_ATOMS, element_numbers
 
 MOST_LINES = 2 * MOST_ATOMS
+MAGNETIC = "_space_group_magn"
 _SYMBOL = re.compile(r"[A-Za-z]+")
 
 
@@ -43,11 +44,14 @@ def read_cif(text: str) -> dict[str, np.ndarray]:
 
 
 def look(text: str) -> None:
-    """ValueError for a text that is too large, or with an element that the table does not have."""
+    """ValueError for a text that is too large, with an element that the table does not have, or of
+    a magnetic structure: the parser evaluates its transformation, and 9**9**9**9 never ends."""
     if len(text) > LARGEST_ROW:
         raise ValueError(f"{TOO_LARGE}: a CIF of {len(text):,} characters")
     if text.count("\n") > MOST_LINES:
         raise ValueError(f"{TOO_LARGE}: a CIF of {text.count(chr(10)):,} lines")
+    if MAGNETIC in text.casefold():
+        raise ValueError("parse: the CIF is of a magnetic structure, which is not read")
     symbols = _atom_symbols(text)
     if not symbols:
         raise ValueError("parse: the CIF has no loop of atoms with _atom_site_ columns")

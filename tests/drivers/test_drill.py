@@ -49,7 +49,8 @@ def test_the_longest_pause_begins_with_the_fault():
 
 
 def test_weights_are_equal_or_their_difference_is_told(untrained_run, tmp_path):
-    runs = [untrained_run(tmp_path / name, images=(256,)) for name in ("a", "b")]
+    made = {"a": (256,), "b": (128, 256)}  # the second one drawn has other weights
+    runs = [untrained_run(tmp_path / name, images=images) for name, images in made.items()]
     assert weight_difference(runs[0], runs[0]) == EQUAL
     assert weight_difference(*runs).startswith("differ by ")
     longer = untrained_run(tmp_path / "c", images=(512,))
@@ -60,7 +61,7 @@ def test_weights_are_equal_or_their_difference_is_told(untrained_run, tmp_path):
 def played(monkeypatch, untrained_run, tmp_path):
     """Drills without a training: `outcome` is what the disturbed one looked like."""
     run = untrained_run(tmp_path)
-    other = untrained_run(tmp_path / "other")
+    other = untrained_run(tmp_path / "other", images=(128, 256))
     outcome = SimpleNamespace(seen=seen((0, 512), (1, 544)), typed=1, run=run, lacking="")
 
     def fault(scratch: Scratch, stack: ExitStack) -> Disturbed:

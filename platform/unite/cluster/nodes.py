@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from unite.cluster.connect import prepare_environment
+from unite.cluster.preemption import drain
 
 STORE_BYTES = 200 * 2**20
 """Object store of a node."""
@@ -59,19 +60,7 @@ class LocalNodes:
 
     def warn(self, node: Any, seconds: float) -> None:
         """Tell Ray that a node goes away in `seconds`, as a spot market does."""
-        from ray import _raylet
-        from ray.core.generated import autoscaler_pb2
-
-        # Ray has no public way to these; the pin on one Ray version is what makes it safe.
-        head: Any = _raylet
-        messages: Any = autoscaler_pb2
-        reason = messages.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
-        deadline_ms = int((time.time() + seconds) * 1000)
-        taken, why = head.GcsClient(address=self.address).drain_node(
-            node.node_id, reason, "the spot market takes it", deadline_ms
-        )
-        if not taken:
-            raise RuntimeError(f"Ray did not take the notice: {why}")
+        drain(self.address, node.node_id, time.time() + seconds, "the spot market takes it")
 
     def lose(self, node: Any) -> None:
         """End a node's processes at once."""

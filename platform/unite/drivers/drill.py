@@ -76,6 +76,11 @@ class Observation:
     broken: tuple[str, ...]
     """Promises that were not kept, in words."""
 
+    def __str__(self) -> str:
+        kept = "; ".join(self.broken) or "every promise is kept"
+        lost = f"{count(self.images_lost, 'image')} lost, longest pause {self.pause_s:g} s"
+        return f"{self.drill}: {kept} ({lost}, weights {self.weights})"
+
 
 def run_drills(names: Sequence[Name], scratch: Scratch) -> Iterator[Observation]:
     """Do drills one after the other; ValueError for a recipe that needs data of a user."""
@@ -98,6 +103,7 @@ def run_drills(names: Sequence[Name], scratch: Scratch) -> Iterator[Observation]
         terminal.tell(f"{name}: {drill.does}")
         with ExitStack() as stack:
             seen = _observe(name, drill, drill.fault(ours, stack), ours.batch, undisturbed[key])
+        terminal.tell(str(seen))
         yield seen
 
 

@@ -8,7 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from unite.checkpoints.store import CheckpointWriter, latest, read_checkpoint
 from unite.cli import main
+from unite.config.schema import CheckpointConfig
 from unite.drivers import drill
 from unite.drivers.drill import (
     DRILLS,
@@ -21,6 +23,7 @@ from unite.drivers.drill import (
 )
 from unite.drivers.faults import Disturbed, Scratch
 from unite.drivers.followed import Seen
+from unite.storage import Store
 
 
 def seen(*states: tuple[float, int]) -> list[Seen]:
@@ -48,11 +51,22 @@ def test_the_longest_pause_begins_with_the_fault():
     assert longest_pause(states, 100) == 0
 
 
+def moved(run: Store) -> Store:
+    """The run with one weight of its checkpoint moved by a quarter."""
+    place = latest(run)
+    kept = read_checkpoint(place)
+    next(iter(kept.parts["model"].values())).flatten()[0] += 0.25
+    place.delete()
+    CheckpointWriter(run=run, config=CheckpointConfig(asynchronous=False)).save(
+        kept.parts, kept.state
+    )
+    return run
+
+
 def test_weights_are_equal_or_their_difference_is_told(untrained_run, tmp_path):
-    made = {"a": (256,), "b": (128, 256)}  # the second one drawn has other weights
-    runs = [untrained_run(tmp_path / name, images=images) for name, images in made.items()]
+    runs = [untrained_run(tmp_path / "a"), moved(untrained_run(tmp_path / "b"))]
     assert weight_difference(runs[0], runs[0]) == EQUAL
-    assert weight_difference(*runs).startswith("differ by ")
+    assert weight_difference(*runs) == "differ by 0.25 at most"
     longer = untrained_run(tmp_path / "c", images=(512,))
     assert weight_difference(longer, runs[0]) == "are of 512 images, not of 256"
 
@@ -61,7 +75,7 @@ def test_weights_are_equal_or_their_difference_is_told(untrained_run, tmp_path):
 def played(monkeypatch, untrained_run, tmp_path):
     """Drills without a training: `outcome` is what the disturbed one looked like."""
     run = untrained_run(tmp_path)
-    other = untrained_run(tmp_path / "other", images=(128, 256))
+    other = moved(untrained_run(tmp_path / "other"))
     outcome = SimpleNamespace(seen=seen((0, 512), (1, 544)), typed=1, run=run, lacking="")
 
     def fault(scratch: Scratch, stack: ExitStack) -> Disturbed:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from unite.commands.render import print_table
 from unite.drivers.drill import Name, Observation, run_drills
 from unite.drivers.faults import Scratch, variables
+from unite.tables import print_table
 
 COLUMNS = ("", "drill", "images lost", "promised", "longest pause, s", "typed", "weights")
 

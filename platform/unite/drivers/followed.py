@@ -20,7 +20,7 @@ from unite.storage import Store
 from unite.training.progress import read_progress
 
 LOCAL_LOOK_S, REMOTE_LOOK_S = 0.1, 1.0
-PATIENCE_S = 600.0
+PATIENCE_S = 900.0
 """Longest wait for anything that a run is to do, in seconds."""
 
 

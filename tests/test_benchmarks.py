@@ -319,3 +319,31 @@ def test_memory_and_time_of_a_command_are_those_of_its_processes(benchmark, tmp_
     assert 2**27 < found.bytes < 2**29
     with pytest.raises(RuntimeError, match="no such thing"):
         script.run("sh -c 'echo no such thing; false'", tmp_path, tmp_path)
+
+
+def writing(benchmark, database: str, **sizes):
+    """What many trackers on one server left; skipped where the database cannot be had."""
+    script = benchmark("trackers")
+    why = script.lacks_postgresql() if database == "postgresql" else ""
+    if why:
+        pytest.skip(f"needs a PostgreSQL: {why}")
+    (seen,) = script.main(script.Options(database=database, **sizes))
+    return seen
+
+
+@pytest.mark.mlflow_server
+@pytest.mark.slow
+def test_every_point_of_many_trackers_arrives_once(benchmark):
+    seen = writing(benchmark, "sqlite", trackers=8, points=3, metrics=4, pause_s=0.1)
+    assert seen.failed_starts == 0
+    assert seen.logged == seen.arrived == seen.distinct == 8 * 3 * 4
+
+
+@pytest.mark.mlflow_server
+@pytest.mark.long
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_every_one_of_72_000_points_arrives_once(benchmark, database):
+    seen = writing(benchmark, database, trackers=200, points=30)
+    assert seen.failed_starts == 0
+    assert seen.logged == seen.arrived == seen.distinct == 72_000

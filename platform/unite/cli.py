@@ -93,7 +93,7 @@ def import_authors(file: Path, out: str, ema: bool = True, state: str = "") -> N
 @app.command
 def plan(
     name: Name,
-    scale: Literal["smoke", "laptop", "gpu", "paper"] = "laptop",
+    scale: Literal["smoke", "laptop", "molecules", "gpu", "paper"] = "laptop",
     seeds: int = 0,
     equal: Literal["images", "compute"] = "images",
     values: tuple[str, ...] = (),

@@ -216,6 +216,8 @@ _SUITES: dict[str, tuple[str, str]] = {
 }
 
 
+ANALYSED = "images"
+"""Kind of the samples of the models whose weights and costs the paper gives."""
 SIZES = {(12, 768): "UNITE-B", (24, 1024): "UNITE-L", (28, 1152): "UNITE-XL"}
 """The paper's models by depth and width of their encoder."""
 BASE = "UNITE-B"

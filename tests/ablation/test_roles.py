@@ -14,7 +14,7 @@ IMAGES = [
     f"{RECONSTRUCTION}/l1", LATENT_STD,
 ]  # fmt: skip
 MOLECULES = [
-    f"{GENERATION}/valid_strict_pct", f"{GENERATION}/w1_bonds", f"{RECONSTRUCTION}/match_pct",
+    f"{GENERATION}/w1_bonds", f"{GENERATION}/valid_strict_pct", f"{RECONSTRUCTION}/match_pct",
     LATENT_STD,
 ]  # fmt: skip
 
@@ -27,6 +27,7 @@ MOLECULES = [
         ("reconstruction", IMAGES[5:], "images", [f"{RECONSTRUCTION}/psnr"]),
         ("reconstruction", [f"{RECONSTRUCTION}/rfid", *IMAGES], "images", ["rfid"]),
         ("generation", MOLECULES, "molecules", MOLECULES[:1]),
+        ("generation", MOLECULES[1:], "molecules", MOLECULES[1:2]),
         ("reconstruction", MOLECULES, "molecules", MOLECULES[2:3]),
         ("generation", [], "images", [f"{GENERATION}/fd"]),
         ("reconstruction", [], "images", [f"{RECONSTRUCTION}/psnr"]),

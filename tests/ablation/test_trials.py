@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import pytest
 
 from unite.ablation.matching import matched_encoder, trained_parameters
@@ -140,3 +143,25 @@ def test_another_protocol_is_another_measurement_of_the_same_trial(tmp_path):
     )
     assert usual.digest == more.digest
     assert usual.measurement != more.measurement
+
+
+def test_molecules_are_swept_without_extractors_and_guidance(tmp_path):
+    found = sweep(tmp_path, "flow_ratio", scale="molecules")
+    assert len(found.trials) == 3 * 7
+    protocol = found.trials[0].protocol
+    assert (protocol.extractors, protocol.num_images) == ((), 512)
+    config = found.trials[0].config
+    assert config.training.epochs * 100_000 / config.training.batch_size == pytest.approx(300)
+    assert not config.domain.num_classes
+    with pytest.raises(ValueError, match="axis cfg has no values at --scale molecules"):
+        sweep(tmp_path, "cfg", scale="molecules")
+    with pytest.raises(ValueError, match="--extractor pixels has no effect at --scale molecules"):
+        sweep(tmp_path, "noise", scale="molecules", extractor=("pixels",))
+
+
+def test_a_measurement_without_a_limit_keeps_its_identity(tmp_path):
+    protocol = sweep(tmp_path, "noise").trials[0].protocol
+    sampling = {**vars(protocol.sampling)}
+    old = {"sampling": sampling, "num_samples": 500, "extractors": ["pixels", "small"]}
+    text = json.dumps(old, sort_keys=True, default=list)
+    assert digest(protocol) == hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -39,3 +39,17 @@ def test_the_papers_runs_have_its_batch_rate_and_length(name, steps):
     assert total == pytest.approx(steps, rel=0.01)
     assert config.flow.warmup_fraction * total == pytest.approx(2_000)
     assert config.optim.warmup_epochs * train / 512 == pytest.approx(1_000)
+
+
+def test_small_recipes_see_as_much_of_a_part_as_of_the_whole():
+    """120,000 molecules: 1.2 epochs of all, or 4 of a part, with 40 steps of warm-up or more."""
+    config = recipe("qm9-tiny")
+    assert config.training.epochs * 100_000 == pytest.approx(4 * 30_000)
+    batch = config.training.batch_size
+    assert config.optim.warmup_epochs * 30_000 / batch > 40
+    assert config.flow.warmup_fraction * 120_000 / batch == pytest.approx(300)
+
+
+@pytest.mark.parametrize("name", ["mp20", "mp20-tiny", "perov-tiny"])
+def test_coordinates_of_crystals_are_on_circles(name):
+    assert recipe(name).domain.frac_code == "circle"

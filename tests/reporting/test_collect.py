@@ -42,7 +42,7 @@ def test_a_broken_run_names_each_thing_that_is_broken(collected, index, rich):
         "the evaluation of probe is not finished",
         "alignment.json of its alignment cannot be shown",
         "trajectory.png of its trajectory cannot be shown (12 bytes that are no whole picture)",
-        "sample grid at 900 images cannot be shown",
+        "sample grid at step 900 cannot be shown",
     ):
         assert words in text, words
     assert run.alignment is None and run.trajectory is None and list(run.samples) == [500]

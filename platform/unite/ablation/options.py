@@ -49,8 +49,8 @@ class SweepOptions(CommonOptions):
     """Train every point of an axis with several seeds, measure it, draw the paper's figure."""
 
     scale: ScaleName = "laptop"
-    """smoke: seconds, learns nothing. laptop: digits on 2 CPU cores. gpu: CIFAR-10. paper:
-    ImageNet-256 on a cluster."""
+    """smoke: seconds, learns nothing. laptop: digits on 2 CPU cores. molecules: QM9 on 2
+    CPU cores. gpu: CIFAR-10. paper: ImageNet-256 on a cluster."""
     equal: Equal = "images"
     """Budget that is the same at every point: images, or training FLOPs (those of the recipe's own
     setting)."""
@@ -69,6 +69,11 @@ class SweepOptions(CommonOptions):
 def check(options: SweepOptions) -> None:
     """ValueError for values that no sweep can have."""
     require_not_negative(options, "seeds", "epochs", "samples", "workers", "wait_s", "rate")
+    if options.extractor and not SCALES[options.scale].extractors:
+        raise ValueError(
+            f"--extractor {' '.join(options.extractor)} has no effect at --scale {options.scale}: "
+            "its samples have distances of their own"
+        )
     if not options.dry_run:
         refuse_changed(options, ("rate",), "without --dry-run")
 

@@ -8,7 +8,7 @@ sweeps share the points that they have in common. Trials that differ in sampling
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from unite.ablation.matching import matched_encoder, trained_parameters
 from unite.ablation.options import SweepOptions, check, settle, sweep_folder, sweep_name
@@ -16,7 +16,7 @@ from unite.config.axes import Arm, Axis
 from unite.config.recipes import recipe
 from unite.config.scales import SCALES, Fields
 from unite.config.schema import RunConfig, SamplingConfig
-from unite.config.serialise import digest
+from unite.config.serialise import LATER, digest
 from unite.config.serialise import replace as replace_fields
 from unite.config.validate import validate
 from unite.storage import Store
@@ -30,6 +30,8 @@ class Protocol:
     sampling: SamplingConfig
     num_samples: int
     extractors: tuple[str, ...]
+    num_images: int = field(default=0, metadata=LATER)
+    """Held-out samples that are reconstructed; 0 = all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +146,8 @@ def expand(axis: Axis, options: SweepOptions) -> Sweep:
         for arm in axis.arms
         for value in _values(axis, options, arm)
     )
+    if not trials:
+        raise ValueError(f"axis {axis.name} has no values at --scale {options.scale}")
     return Sweep(axis=axis, options=options, trials=trials)
 
 
@@ -185,7 +189,10 @@ def _trial(
         seed=seed,
         config=validate(point),
         protocol=Protocol(
-            sampling=sampling, num_samples=options.samples, extractors=options.extractor
+            sampling=sampling,
+            num_samples=options.samples,
+            extractors=options.extractor,
+            num_images=SCALES[options.scale].num_images,
         ),
     )
 

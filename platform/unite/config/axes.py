@@ -113,7 +113,11 @@ FLOW_RATIO = Axis(
     title="Flow steps per reconstruction, shared and separate weights",
     label="F, flow steps per reconstruction",
     fields={value: {"flow.steps": int(value)} for value in ("1", "2", "4", "7", "14")},
-    values={"smoke": ("1", "2"), "laptop": ("1", "4", "14")},
+    values={
+        "smoke": ("1", "2"),
+        "laptop": ("1", "4", "14"),
+        "molecules": ("1", "4", "14"),
+    },
     arms=(
         Arm(name="shared"),
         Arm(name="separate", fields=SEPARATE),
@@ -121,7 +125,7 @@ FLOW_RATIO = Axis(
             name="shared, as large as separate",
             as_large_as="separate",
             # Twice the encoder, twice the time: at F = 14 it would cost as much as both others.
-            values={"smoke": ("1",), "laptop": ("4",)},
+            values={"smoke": ("1",), "laptop": ("4",), "molecules": ("4",)},
         ),
     ),
     paper={
@@ -244,7 +248,11 @@ CFG = Axis(
     title="Classifier-free guidance",
     label="w, guidance scale (1 = none)",
     fields={value: {"sampling.cfg_scale": float(value)} for value in CFG_SCALES},
-    values={"smoke": ("1.0", "2.0"), "laptop": ("1.0", "1.2", "1.4", "2.0", "3.0", "4.0")},
+    values={
+        "smoke": ("1.0", "2.0"),
+        "laptop": ("1.0", "1.2", "1.4", "2.0", "3.0", "4.0"),
+        "molecules": (),  # they have no class to guide on
+    },
     remark="The paper sweeps 1.0 to 4.0 in steps of 0.2 and reports the FID of its best scale "
     "alone (Table 1), so there is no curve to compare with.",
 )

@@ -283,7 +283,7 @@ BASES: dict[str, Base] = {
         atoms.qm9_tiny,
         "QM9 in 20 minutes on two CPU cores",
         variants=(),
-        train=atoms.TINY_QM9_TRAIN,
+        train=atoms.QM9_TRAIN,
     ),
     "mp20-tiny": Base(
         atoms.mp20_tiny, "MP20 on two CPU cores", variants=(), train=atoms.TINY_MP20_TRAIN

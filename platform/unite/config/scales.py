@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-ScaleName = Literal["smoke", "laptop", "gpu", "paper"]
+ScaleName = Literal["smoke", "laptop", "molecules", "gpu", "paper"]
 Fields = Mapping[str, object]
 """Dotted field of RunConfig -> value."""
 
@@ -22,8 +22,11 @@ class Scale:
     """Trials per point: seeds 0, 1, ..."""
     num_samples: int
     """Number of samples for distances. They are biased by N: one N for a sweep."""
-    extractors: tuple[str, ...]
-    """Extractors of the distances, as in `jobs/evaluate.py --extractor`; each judges a sweep."""
+    extractors: tuple[str, ...] = ()
+    """Extractors of the distances, as in `jobs/evaluate.py --extractor`; each judges a sweep. None:
+    the samples' own distances."""
+    num_images: int = 0
+    """Number of held-out samples that are reconstructed; 0 = all."""
     fields: Fields = field(default_factory=dict)
     """Further overrides of the recipe."""
 
@@ -53,6 +56,26 @@ SCALES: dict[ScaleName, Scale] = {
             "evaluation.num_samples": 50,
             "checkpoint.every_images": 4_800,
             # As many trials at once as there are cores.
+            "cluster.threads_per_worker": 1,
+        },
+    ),
+    # 300 steps of 32, one to two minutes of a core for each trial; with --data of a part of QM9,
+    # --epochs says as many steps. A sample's own distances (bonds) judge: no extractor knows it.
+    "molecules": Scale(
+        recipe="qm9-tiny",
+        epochs=300 * 32 / 100_000,
+        seeds=3,
+        num_samples=200,
+        num_images=512,
+        fields={
+            "training.batch_size": 32,
+            "flow.warmup_fraction": 0.3,
+            "optim.warmup_epochs": 50 * 32 / 100_000,
+            "optim.ema_decay": 0.97,
+            "evaluation.every_images": 4_800,
+            "evaluation.num_images": 256,
+            "evaluation.num_samples": 16,
+            "checkpoint.every_images": 4_800,
             "cluster.threads_per_worker": 1,
         },
     ),

@@ -190,6 +190,7 @@ def _evaluate(run: Run, trial: Trial, folder: Store, workers: int) -> list[Outco
         suite=MEASURED,
         storage=run.config.storage,
         num_samples=trial.protocol.num_samples,
+        num_images=trial.protocol.num_images,
         **{name: new for name, _, new in diff(run.config.sampling, sampling)},
         extractor=trial.protocol.extractors,
         num_workers=workers,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from unite.figures.chart import TIME, Figure, Panel, Points, Series
+from unite.words import count
 
 BLOCKS = {"cka": "Linear CKA", "cknna": "CKNNA", "cosine": "Cosine similarity"}
 """Curves over the blocks: name in alignment.json -> label."""
@@ -134,7 +135,7 @@ def _numbered(curve: Sequence[float]) -> Points:
 def _facts(content: Mapping[str, Any]) -> str:
     """Sample sizes and settings, as far as the file has them."""
     config = content["config"]
-    facts = [f"{int(content['num_images']):,} images"]
+    facts = [count(int(content["num_images"]), content.get("noun", "image"))]
     facts += [f"rows: {config['rows']}s"] if "rows" in config else []
     if "neighbors" in config and "num_neighbor_rows" in content:
         facts.append(f"CKNNA: k = {config['neighbors']} of {content['num_neighbor_rows']} rows")

@@ -48,7 +48,7 @@ class ReportRun:
     reachable: bool = False
     progress: Mapping[str, object] = field(default_factory=dict)
     curves: Mapping[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
-    """Logged name -> points (images seen, value)."""
+    """Logged name -> points (samples seen, value)."""
     evaluations: Evaluations = field(default_factory=Evaluations)
     alignment: AlignmentCurves | None = None
     trajectory: Thumbnail | None = None
@@ -80,7 +80,7 @@ class ReportRun:
 
     @property
     def images(self) -> int:
-        """Training images seen: the largest number that any record tells."""
+        """Training samples seen: the largest number that any record tells."""
         last = [curve[-1][0] for curve in self.curves.values() if curve]
         steps = [found.step for found in self.evaluations.found]
         seen = self.progress.get("images")
@@ -96,7 +96,8 @@ class ReportRun:
             return ""
         words = {"RUNNING": "still running, or ended without a final status"}
         state = words.get(self.info.status, self.info.status.lower())
-        return f"{state}: {images:,} of {total:,} images" if short else state
+        noun = self.progress.get("noun", "image")
+        return f"{state}: {images:,} of {total:,} {noun}s" if short else state
 
     @cached_property
     def problems(self) -> list[str]:
@@ -262,7 +263,7 @@ def _samples(handle: tracking.RunHandle) -> tuple[dict[int, Thumbnail], int, lis
         try:
             grids[step] = thumbnail(files.read(names[step]))
         except UNREADABLE as error:
-            problems.append(f"its sample grid at {step:,} images cannot be shown: {error}"[:200])
+            problems.append(f"its sample grid at step {step:,} cannot be shown: {error}"[:200])
     return grids, len(names), problems
 
 

@@ -112,6 +112,7 @@ class Trainer:
             self.plan.batch_size,
             patience=self.objective.patience,
             advice=self.objective.advice,
+            noun=self.model.domain.noun,
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:

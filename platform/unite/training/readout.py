@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from unite.checkpoints.store import CheckpointWriter, committed, folder_of
+from unite.words import count
 
 
 class NonFiniteError(RuntimeError):
@@ -20,17 +21,25 @@ class Readout:
     row have one that is not finite.
 
     Fewer are counted (`skipped`) and their other numbers are returned. `advice` ends the error's
-    message, with {run} for the run's folder. A GPU is waited for only where the numbers are needed
-    at once. In between, what is returned and checked is of the step before.
+    message, with {run} for the run's folder; `noun` is that of the samples. A GPU is waited for
+    only where the numbers are needed at once. In between, what is returned and checked is of the
+    step before.
     """
 
     def __init__(
-        self, writer: CheckpointWriter, batch_size: int, *, patience: int, advice: str
+        self,
+        writer: CheckpointWriter,
+        batch_size: int,
+        *,
+        patience: int,
+        advice: str,
+        noun: str = "image",
     ) -> None:
         self.writer = writer
         self.batch_size = batch_size
         self.patience = patience
         self.advice = advice
+        self.noun = noun
         self.skipped = 0
         self._in_a_row = 0
         self._pending: tuple[list[str], Tensor, Any, int] | None = None
@@ -71,7 +80,8 @@ class Readout:
         good = folder_of(self.writer.run, found[-1]) if found else "none yet"
         before = f", as {self.patience - 1} before it" if self.patience > 1 else ""
         raise NonFiniteError(
-            f"step {images // self.batch_size} (after {images} images) is not finite{before}: "
+            f"step {images // self.batch_size} (after {count(images, self.noun)}) is not "
+            f"finite{before}: "
             f"{terms}. The optimiser did not run. Last good checkpoint: {good}. "
             + self.advice.format(run=self.writer.run)
         )

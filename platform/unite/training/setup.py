@@ -52,6 +52,7 @@ from unite.training.requests import (
     nothing,
 )
 from unite.training.runs import Run
+from unite.words import count
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +169,7 @@ def build_trainer(
         _check_data(checkpoint.state, train)
         _check_statistics(model, checkpoint)
         if world.is_main:
-            _tell_other_noise(checkpoint.state)
+            _tell_other_noise(checkpoint.state, model.domain.noun)
         trainer.restore(checkpoint)
     check_replicas(model, world)
     return trainer
@@ -247,7 +248,7 @@ def _eval_batches(config: RunConfig, world: World) -> Callable[[], Iterator[Any]
     domain = build_domain(config.domain)
 
     def batches() -> Iterator[Any]:
-        """Batches of this rank's held-out images, from the first, in order."""
+        """Batches of this rank's held-out samples, from the first, in order."""
         return sequential_batches(
             shards,
             domain,
@@ -312,12 +313,12 @@ def _check_statistics(model: UNITE, checkpoint: Checkpoint) -> None:
             )
 
 
-def _tell_other_noise(state: dict[str, Any]) -> None:
+def _tell_other_noise(state: dict[str, Any], noun: str) -> None:
     """Warn that a checkpoint was trained on another version of the noise; it is continued."""
     if state.get("noise") != NOISE_VERSION:
         logger.warning(
-            "the checkpoint after %d images was trained on noise of another version of unite. "
+            "the checkpoint after %s was trained on noise of another version of unite. "
             "Training goes on with this version's: as good, but not to the bit what a run without "
             "interruption would have given",
-            state["images"],
+            count(state["images"], noun),
         )

@@ -1,10 +1,16 @@
 """A run of molecules and one of crystals, evaluated by the suites that they have."""
 
+import json
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -16,6 +22,7 @@ from unite.config.validate import validate
 from unite.data.loader import local_reader
 from unite.drivers.evaluate import evaluate, open_evaluation
 from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.chunks import partition
 from unite.evaluation.suites import suites_for
 from unite.tracking import NullTracker
 from unite.training.parallelize import World
@@ -145,6 +152,17 @@ def test_molecules_are_judged_beside_the_truth(molecules, textbook_molecules, mo
     assert "pb_all_pct" not in by_metric(other)
 
 
+def test_figures_of_image_models_do_not_stand_beside_molecules(molecules):
+    storage = molecules.writer.run.uri.rsplit("/", 1)[0]
+    asked = replace(asked_of(molecules), suite=("entropy", "compute", "alignment"))
+    asked = replace(asked, analysis_images=4)
+    outcomes = evaluate(open_evaluation(asked, storage))
+    assert len(outcomes) == 3
+    assert all(row.paper is None for outcome in outcomes for row in outcome.rows)
+    alignment = next(each for each in outcomes if each.suite == "alignment")
+    assert json.loads(alignment.files["alignment.json"])["noun"] == "molecule"
+
+
 def test_without_packages_the_rest_is_measured_and_the_notice_names_the_extra(
     molecules, monkeypatch
 ):
@@ -162,6 +180,39 @@ def test_without_packages_the_rest_is_measured_and_the_notice_names_the_extra(
     assert "valid_rdkit_pct" not in by_metric(outcome)
     with pytest.raises(ValueError, match="posebusters is not installed: pip install"):
         open_evaluation(replace(asked, pose_samples=2), storage)
+
+
+@pytest.mark.fault
+@pytest.mark.slow
+def test_a_driver_killed_during_chemistry_loses_the_chunk_in_flight_alone(molecules, root):
+    """kill -9 while structures are judged: what is judged stays, no process is left behind, and the
+    same request judges the rest."""
+    pytest.importorskip("rdkit")
+    run, num = Path(molecules.writer.run.uri), 640
+    asked = asked_of(molecules, num_samples=num, seed=7, num_steps=1)
+    words = [sys.executable, str(root / "jobs" / "evaluate.py"), "--run", str(run), "--no-track"]
+    words += ["--storage", str(run.parent), "--suite", "generation", "--num-samples", str(num)]
+    words += ["--seed", "7", "--num-steps", "1", "--num-workers", "0"]
+
+    def judged() -> set[Path]:
+        return set(run.glob("evaluations/*/generation-*/chunks/*.npz"))
+
+    before = judged()
+    driver = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while len(judged() - before) < 2:
+        assert driver.poll() is None, driver.stdout and driver.stdout.read()
+        time.sleep(0.01)
+    chemistry = psutil.Process(driver.pid).children(recursive=True)
+    driver.kill()
+    driver.communicate(timeout=60)
+    assert chemistry and not psutil.wait_procs(chemistry, timeout=60)[1]
+    kept = {path: path.stat().st_mtime_ns for path in judged() - before}
+    total = len(partition("generation", num))
+    assert 2 <= len(kept) < total
+    (outcome,) = evaluate(open_evaluation(asked, str(run.parent)))
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert len(judged() - before) == total
+    assert by_metric(outcome)["valid_rdkit_pct"].card.num_samples == num
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
+from unite.domains import build_domain
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.chunks import Chunk, partition
 from unite.evaluation.dataset import Dataset, undecodable
@@ -37,7 +38,7 @@ for every block, 0.2 GB for Base, 0.9 GB for XL."""
 
 @dataclass(frozen=True, kw_only=True)
 class AlignmentSuite(Suite):
-    """The first N held-out images through both pathways, one noise level in each chunk.
+    """The first N held-out samples through both pathways, one noise level in each chunk.
 
     A model of any size then has work for several workers, each with one level's sums at most.
     """
@@ -85,7 +86,9 @@ class AlignmentSuite(Suite):
             warnings.simplefilter("always")
             parts = [totals[label].result() for label in self._levels()]
         result = Alignment.of_levels(parts)
-        plot = picture(alignment_figure({"model": AlignmentCurves.of(result.to_dict())}))
+        noun = build_domain(self.subject.config.domain).noun
+        content = {**result.to_dict(), "noun": noun}
+        plot = picture(alignment_figure({"model": AlignmentCurves.of(content)}))
         fields = {
             "data": self.data.digest,
             "seed": self.config.seed,
@@ -97,7 +100,7 @@ class AlignmentSuite(Suite):
             for name, value in result.summary().items()
             if value == value  # NaN is told in a remark
         ]
-        content = {**result.to_dict(), "card": self.card("alignment", 0.0, **fields).of_many()}
+        content |= {"card": self.card("alignment", 0.0, **fields).of_many()}
         told = dict.fromkeys(str(warning.message) for warning in caught)
         levels = ", ".join(f"{level:g}" for level in self.config.levels)
         return Outcome(

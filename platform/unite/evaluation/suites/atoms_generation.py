@@ -115,13 +115,15 @@ class Generation(Drawing):
         return tuple(f"{each}; what needs none is measured" for each in self.missing)
 
     def prepared(self, run: Run) -> Self:
-        """With its samples drawn, and the true structures judged."""
+        """With its samples drawn, and the true structures judged; these alone without a run."""
         noun = build_domain(self.config).noun
-        run(f"drawing {count(self.total, noun)}", work_items(self.samples))
+        if self.subject.uri:
+            run(f"drawing {count(self.total, noun)}", work_items(self.samples))
         true = [item for task in (self.truth, *self.known) for item in work_items(task)]
         run(f"judging true {noun}s", true)
-        if self.alike:
-            run(f"comparing {noun}s", [item for task in self.alike for item in work_items(task)])
+        alike = self.alike if self.subject.uri else self.alike[1:]
+        if alike:
+            run(f"comparing {noun}s", [item for task in alike for item in work_items(task)])
         return self
 
     def totals(self, label: str, device: torch.device | str = "cpu") -> Totals:

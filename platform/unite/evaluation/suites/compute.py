@@ -20,7 +20,7 @@ from unite.evaluation.suite import History, Suite, common_fields
 from unite.evaluation.target import Subject, Target
 from unite.metrics.accumulator import Stack, Totals
 from unite.metrics.costs import compute_table
-from unite.paper import model_counterpart
+from unite.paper import ANALYSED, PaperFigure, model_counterpart
 from unite.training.flops import training_flops
 
 UNITS = {
@@ -109,7 +109,7 @@ class ComputeSuite(Suite):
                     num_samples=0,
                     details=self._machine if name in MEASURED else {},
                 ),
-                paper=model_counterpart(name, suite=self.suite, config=self.subject.config),
+                paper=self._paper(name),
                 note=next((unit for end, unit in UNITS.items() if name.endswith(end)), ""),
             )
             for name, value in table.items()
@@ -126,6 +126,13 @@ class ComputeSuite(Suite):
             rows=rows,
             remarks=() if self.images_per_s else (remark,),
         )
+
+    def _paper(self, name: str) -> PaperFigure | None:
+        """The paper's figure, where it has one of a model of such samples."""
+        config = self.subject.config
+        if config.domain.kind != ANALYSED:
+            return None
+        return model_counterpart(name, suite=self.suite, config=config)
 
     @property
     def _machine(self) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from unite.metrics.weight_entropy import (
     weight_entropy,
 )
 from unite.models.unite import UNITE
-from unite.paper import counterpart
+from unite.paper import ANALYSED, counterpart
 
 ENCODERS = {"tokenizer": "", "separate_denoiser": "denoiser_"}
 """Measured part -> prefix of its metrics' names."""
@@ -125,7 +125,8 @@ class EntropySuite(Suite):
         return ("trained", "random") if self.subject.uri else ("random",)
 
     def _rows(self, part: str, name: str, entropy: WeightEntropy) -> list[Row]:
-        sharing = self.subject.config.model.sharing
+        config = self.subject.config
+        known, sharing = config.domain.kind == ANALYSED, config.model.sharing
         prefix = ENCODERS[part] + ("random_" if name == "random" else "")
         paper_row = PAPER_ROWS[sharing, name]
         if part == "separate_denoiser" and name == "trained":
@@ -134,7 +135,7 @@ class EntropySuite(Suite):
         rows = []
         for group, value in entropy.part(part).megabytes().items():
             card = self.card(f"{prefix}{group}_mb", value, seed=self.seed, details=details)
-            paper = counterpart(group, suite="entropy_mb", row=paper_row)
+            paper = counterpart(group, suite="entropy_mb", row=paper_row) if known else None
             rows.append(Row(card=card, paper=paper, note=self._note(group) if paper else ""))
         return rows
 

@@ -35,7 +35,7 @@ SHOWN = 8
 
 @dataclass(frozen=True, kw_only=True)
 class TrajectorySuite(Suite):
-    """The first N held-out images, noised, predicted and decoded."""
+    """The first N held-out samples, noised, predicted and decoded."""
 
     suite: ClassVar[str] = "trajectory"
 

@@ -55,7 +55,7 @@ ROWS = (
     generation(key="pb_all_pct", name="PoseBusters",
                meaning="valid and every column of PoseBusters"),
     generation(key="pb_*_pct", meaning="one column of PoseBusters, over the valid samples"),
-    distance(key="w1_bonds", name="W1 of bonds", unit="A", column="runs",
+    distance(key="w1_bonds", name="W1 of bonds", unit="A", column="runs", judges=2,
              meaning="Wasserstein-1 distance of bond lengths to the data's, per kind, weighted"),
     distance(key="w1_angles", unit="degrees",
              meaning="Wasserstein-1 distance of bond angles to the data's"),

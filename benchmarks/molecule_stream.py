@@ -86,7 +86,7 @@ def main(options: Options) -> float:
     with tempfile.TemporaryDirectory() as name:
         write_arms(Path(name), options.rows)
         first = [decode_all(Path(name) / arm)[1] for arm in ARMS]
-        if len(first[0]) != options.rows or not np.array_equal(*first):
+        if len(first[0]) != options.rows or not np.array_equal(first[0], first[1]):
             raise SystemExit("the two arms decode to different arrays")
         for _ in range(options.rounds):
             for arm in ARMS:

@@ -115,7 +115,8 @@ def test_training_metrics_have_no_direction_and_results_theirs():
 
 def test_who_speaks_for_a_family_is_ranked():
     assert [each.key for each in judges("reconstruction")] == ["rfid", "psnr", "match_pct"]
-    assert [each.key for each in judges("generation")] == ["fid", "valid_strict_pct", "valid_pct"]
+    ranked = ["fid", "w1_bonds", "valid_strict_pct", "valid_pct"]
+    assert [each.key for each in judges("generation")] == ranked
 
 
 def test_a_domain_registers_rows_and_every_table_has_them(specs):

@@ -86,21 +86,25 @@ class AdversarialObjective:
         return images / self.plan.images_per_epoch
 
     def turns(self, images: int) -> Sequence[Player]:
+        """The decoder, and from `discriminator_start` on the discriminator after it."""
         begun = self.epochs(images) >= self.config.adversarial.discriminator_start
         if self.adversary is None or not begun:
             return (self.decoder,)
         return (self.decoder, self.adversary)
 
     def state(self) -> TensorParts:
+        """Parts of a checkpoint: the decoder's moments, and those of the discriminator."""
         state = {"optimizer": self.decoder.members.state_tensors()}
         return state if self.adversary is None else state | self.adversary.state()
 
     def load_state(self, parts: TensorParts) -> None:
+        """Take what `state` gave, of both players."""
         self.decoder.members.load_state_tensors(parts["optimizer"])
         if self.adversary is not None:
             self.adversary.load_state(parts)
 
     def values(self, images: int) -> dict[str, float]:
+        """None: both players' terms say it all."""
         return {}
 
     def warning(self, values: Mapping[str, float], images: int, fields: Mapping[str, Any]) -> str:
@@ -229,6 +233,8 @@ class DiscriminatorPlayer:
         self._means = torch.zeros_like(self.anchors)
 
     def backward(self, part: MicroBatch, images: int, scale: float) -> Mapping[str, Tensor]:
+        """Verdicts on real images and on fresh reconstructions in 8 bits, of the latents that the
+        decoder's turn left in the order of its micro-batches."""
         stage, given = self.stage, self.stage.config.adversarial
         sample = stage.model.domain.augment(part.sample, part.address.keys(Purpose.FLIP))
         with torch.no_grad(), stage.step.autocast():
@@ -270,6 +276,7 @@ class DiscriminatorPlayer:
         return {"discriminator": weights, "discriminator_optimizer": moments}
 
     def load_state(self, parts: TensorParts) -> None:
+        """Take what `state` gave: weights, running means and moments."""
         weights = dict(parts["discriminator"])
         self.anchors = weights.pop(ANCHORS).to(self.anchors.device)
         self.judge.load_state_dict(weights)

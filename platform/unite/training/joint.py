@@ -67,6 +67,7 @@ class JointObjective:
         self.members.load_state_tensors(parts["optimizer"])
 
     def values(self, images: int) -> dict[str, float]:
+        """Weight of the flow loss, and the health of the last micro-batch's latent."""
         last = self.last
         return {
             "loss/flow_weight": self._flow_weight(images),

@@ -3,8 +3,8 @@
 Headline: images/s of the fine-tuning step over those of the joint step at F = 3, beside the ratio
 that counted FLOPs let expect (about 3/4: the discriminator sees three batches); and the time of
 the combined-gradient weight over that of VQGAN's form, at most 1.25. Noise of the machine cannot
-move them much: all arms run in one process on the same batches in alternating blocks, and the
-median of the per-block ratios counts.
+move them much: all arms run in one process on the same batches in alternating blocks, the median
+of the per-block ratios counts, and on a CPU the process' own time.
 
 Arms, of one model and batch:
   joint     the joint step of METHOD 3 at F = 3, its gradients alone
@@ -124,13 +124,14 @@ def ratio(seconds: dict[str, list[float]], above: str, below: str) -> float:
 
 
 def timed(step: Callable[[], None], options: Options) -> float:
-    """Seconds per step of a block."""
-    started = time.perf_counter()
+    """Seconds per step of a block; on a CPU those of this process, whatever else runs there."""
+    clock = time.perf_counter if options.device == "cuda" else time.process_time
+    started = clock()
     for _ in range(options.steps):
         step()
     if options.device == "cuda":
         torch.cuda.synchronize()
-    return (time.perf_counter() - started) / options.steps
+    return (clock() - started) / options.steps
 
 
 def build(options: Options) -> dict[str, Callable[[], None]]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from unite.ablation.decoder_gan import (
+    ARMS,
     CONTROL,
     GE,
     PARENT,
@@ -118,6 +119,13 @@ def test_the_figure_has_a_dot_for_every_run():
     figure = gan_figure(MEASURED, [RFD, FD], "")
     dots = [series for series in figure.panels[0].series if series.faint]
     assert sum(len(series.points) for series in dots) == len(MEASURED)
+
+
+def test_names_of_arms_are_broken_so_that_neighbours_fit():
+    (panel,) = gan_figure([one(arm, 0, 1.0) for arm in ARMS], [RFD], "").panels
+    lines = [part for _, name in panel.x_ticks for part in name.split(", ")]
+    assert len(panel.x_ticks) == len(ARMS) and max(map(len, lines)) <= 8
+    assert "GE no, latent, noise" in [name for _, name in panel.x_ticks]
 
 
 def test_pictures_are_those_that_changed_most():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from unite.figures.chart import Figure, Panel, Series
 from unite.metrics.specs import better_words, shown_name
 from unite.sampling.grid import image_grid
 
+TICK_LETTERS = 8
 SHOWN = 10
 """Number of held-out images in the pictures: those that fine-tuning changed most."""
 
@@ -55,8 +57,13 @@ def _panel(measured: Sequence[Measured], metric: str, parents: Sequence[str]) ->
         x_label="",
         y_label=", ".join(filter(None, (name, better_words(metric.rpartition("/")[2])))),
         series=series,
-        x_ticks=[(float(place), arm) for place, arm in enumerate(arms)],
+        x_ticks=[(float(place), _tick(arm)) for place, arm in enumerate(arms)],
     )
+
+
+def _tick(arm: str) -> str:
+    """An arm's name in lines that fit beside its neighbours' (a chart breaks at commas)."""
+    return ", ".join(textwrap.wrap(arm.replace(",", ""), TICK_LETTERS))
 
 
 def _error(values: Sequence[float]) -> float:

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from unite.config.schema import RunConfig
-from unite.training.flops import VGG_CONVOLUTIONS, compute_dtype
+from unite.training.flops import VGG_CONVOLUTIONS
 from unite.training.losses import FEATURE_EPS, Perceptual
+from unite.training.setup import load_perceptual
 
 
 class RandomNetwork(nn.Module):
@@ -80,9 +81,5 @@ def random_perceptual(config: RunConfig, device: torch.device) -> Perceptual | N
     if not config.loss.perceptual.weight:
         return None
     with patch("unite.training.losses._load_network", lambda file: RandomNetwork()):
-        return Perceptual(
-            "",
-            input_range=config.loss.perceptual.input_range,
-            dtype=compute_dtype(config),
-            compile=config.training.compile,
-        ).to(device)
+        with patch("unite.training.setup.require_perceptual", lambda weights: ""):
+            return load_perceptual(config, device)

@@ -253,6 +253,16 @@ def test_the_list_for_a_gpu_is_named_without_one(root):
     assert any("145/s, MFU 48%" in line for line in lines)
 
 
+def test_the_table_of_many_gpus_is_what_the_script_makes(benchmark, root):
+    script = benchmark("scaling")
+    size = script.size_of(script.replace(script.recipe("unite-b"), {}))
+    text = (root / "docs" / "scaling.md").read_text()
+    assert "\n".join(script.table(size)) in text
+    assert script.busiest_share(size.shapes, 1) == 1.0
+    fast, slow = (script.step(size, 64, rate) for rate in script.LINKS.values())
+    assert slow.window == fast.window and slow.total < fast.total
+
+
 PLAIN_MACHINE = """
 import json, runpy, sys
 

@@ -101,6 +101,17 @@ def test_samples_depend_on_the_seed_but_not_on_the_batch_size(run_folder, tmp_pa
     assert np.abs(images_of(first) - images_of(other)).max() > 1
 
 
+def test_samples_of_another_precision_are_other_samples(run_folder, tmp_path):
+    """Close, never the same, and refused in a folder of the first."""
+    exact = generate(arguments(run_folder, tmp_path / "a"), str(tmp_path))
+    low = arguments(run_folder, tmp_path / "b", precision="bfloat16")
+    low = generate(low, str(tmp_path))
+    difference = np.abs(images_of(exact) - images_of(low))
+    assert 0 < difference.mean() < 4
+    with pytest.raises(ValueError, match="precision"):
+        generate(arguments(run_folder, tmp_path / "a", precision="bfloat16"), str(tmp_path))
+
+
 def test_flags_override_the_runs_settings(run_folder):
     own = recipe("smoke").sampling
     assert choose_settings(arguments(run_folder, ""), run_folder) == own
@@ -253,8 +264,8 @@ def test_bad_devices_and_counts_are_named(run_folder, tmp_path):
         choose_device("warp")
     with pytest.raises(ValueError, match="CUDA devices"):
         choose_device("cuda:99")
-    with pytest.raises(ValueError, match="--batch-size must be at least 1"):
-        generate(arguments(run_folder, tmp_path, batch_size=0), str(tmp_path))
+    with pytest.raises(ValueError, match="--batch-size must not be negative"):
+        generate(arguments(run_folder, tmp_path, batch_size=-1), str(tmp_path))
 
 
 @pytest.mark.parametrize(

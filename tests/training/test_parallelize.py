@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -118,15 +119,20 @@ def two_ranks(monkeypatch) -> list[int]:
     """Plays a second rank that holds what this one holds; returns the sizes of exchanges."""
     sizes: list[int] = []
 
-    def all_reduce(values):
+    def all_reduce(values, async_op=False):
         sizes.append(values.numel())
         values.mul_(2)
+        return SimpleNamespace(wait=lambda: None)
+
+    def all_gather_into_tensor(gathered, value):
+        gathered.copy_(value.repeat(len(gathered) // len(value)))
 
     def all_gather_object(gathered, value):
         gathered[:] = [value] * len(gathered)
 
     monkeypatch.setattr(module.dist, "all_reduce", all_reduce)
     monkeypatch.setattr(module.dist, "all_gather_object", all_gather_object)
+    monkeypatch.setattr(module.dist, "all_gather_into_tensor", all_gather_into_tensor)
     return sizes
 
 
@@ -139,10 +145,10 @@ def test_gradients_are_exchanged_once_per_optimiser_step(smoke, two_ranks, accum
     for count in (1, 2):
         trainer.train_step(next(trainer.stream))
         trainer.images += trainer.plan.batch_size
-        assert len(two_ranks) == count
+        assert len(two_ranks) == 2 * count
     trainer.stream.close()
     trained = sum(p.numel() for p in trainer.model.parameters() if p.grad is not None)
-    assert two_ranks[0] >= trained, "gradients and the step's numbers, together"
+    assert two_ranks[0] == trained and two_ranks[1] < 32, "gradients, then the step's numbers"
 
 
 def test_the_mean_over_ranks_is_taken_in_place_and_in_buckets(two_ranks, monkeypatch):
@@ -168,3 +174,22 @@ def test_ranks_with_other_weights_are_found(two_ranks, monkeypatch):
     with pytest.raises(RuntimeError, match="ranks hold different weights"):
         check_replicas(linear, World(rank=0, size=2))
     check_replicas(linear, World())
+
+
+def test_compiled_code_is_kept_where_the_variable_says(tmp_path, monkeypatch):
+    for name in module.CACHES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(module.COMPILE_CACHE, str(tmp_path / "here"))
+    monkeypatch.setenv("TRITON_CACHE_DIR", "mine")
+    module.keep_compiled()
+    assert module.os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "here" / "inductor")
+    assert module.os.environ["TRITON_CACHE_DIR"] == "mine"
+
+
+def test_a_folder_that_cannot_be_made_leaves_torchs_own(tmp_path, monkeypatch, caplog):
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(module.COMPILE_CACHE, str(tmp_path / "file" / "below"))
+    module.keep_compiled()
+    assert "TORCHINDUCTOR_CACHE_DIR" not in module.os.environ
+    assert "compiled code is not kept in" in caplog.text

@@ -17,6 +17,7 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Barrier, Lock, local
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -333,8 +334,12 @@ class Ranks:
         self.barrier.wait()
         return found
 
-    def all_reduce(self, tensor):
+    def all_reduce(self, tensor, async_op=False):
         tensor.copy_(sum(self.gather(tensor.clone())))
+        return SimpleNamespace(wait=lambda: None)
+
+    def all_gather_into_tensor(self, found, tensor):
+        found.copy_(torch.cat(self.gather(tensor.clone())))
 
     def all_gather_object(self, found, value):
         found[:] = self.gather(value)
@@ -365,6 +370,8 @@ def real(data, tmp_path_factory):
             patch.setattr(setup, "build_model", ranks.build_model)
             patch.setattr(torch.distributed, "all_reduce", ranks.all_reduce)
             patch.setattr(torch.distributed, "all_gather_object", ranks.all_gather_object)
+            gather = ranks.all_gather_into_tensor
+            patch.setattr(torch.distributed, "all_gather_into_tensor", gather)
             patch.setattr(setup, "load_perceptual", lambda *_: perceptual)
             patch.setattr(muon, "orthogonalize", all_orthogonal)
             with ThreadPoolExecutor(size) as pool:

@@ -48,6 +48,9 @@ CLASSES = Condition(
     lambda given: given.get(NUM_CLASSES, 0) > 0,
 )
 NOISED = _above("reconstruction_noise.probability", 0)
+SEVERAL_WORKERS = Condition(
+    "cluster.num_workers above 1", lambda given: given["cluster.num_workers"] != 1
+)
 TRACKED = _on("tracking.enabled")
 ACTS_WHEN: Mapping[str, Condition] = {
     "sampling.num_steps": FIXED_STEPS,
@@ -69,6 +72,8 @@ ACTS_WHEN: Mapping[str, Condition] = {
     "loss.perceptual.weight": _above("loss.reconstruction_weight", 0),
     "loss.perceptual.input_range": _above("loss.perceptual.weight", 0),
     "model.encoder.in_context_start": _above("model.encoder.in_context_tokens", 0),
+    "training.exchange": SEVERAL_WORKERS,
+    "training.fit": _on("cluster.use_gpu"),
     "tracking.uri": TRACKED,
     "tracking.experiment": TRACKED,
     "tracking.run_name": TRACKED,

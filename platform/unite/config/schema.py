@@ -10,11 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from unite.config.cluster import ClusterConfig
 from unite.config.domains import DomainConfig, ImagesConfig
 from unite.config.serialise import LATER
 
 Sharing = Literal["shared", "separate"]
 Solver = Literal["dopri5", "heun", "midpoint", "euler"]
+Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +192,7 @@ class TrainingConfig:
     micro_batch: int = field(default=0, metadata=LATER)
     """Largest number of images that a worker's memory holds at once; where given, `accumulation`
     follows from it and from the number of workers. 0 = none."""
-    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    precision: Precision = "bfloat16"
     """bfloat16 = autocast; weights, norms, losses and optimiser state stay float32."""
     gradient_checkpointing: bool = False
     """Recompute the encoder's blocks in the backward pass: less memory, more FLOPs."""
@@ -199,6 +201,12 @@ class TrainingConfig:
     kernels: Literal["auto", "plain"] = field(default="auto", metadata=LATER)
     """auto = fused Triton kernels for the encoder where a GPU passes their probe, which computes
     the same to rounding; plain = torch's own operations everywhere."""
+    fit: Literal["auto", "as_set"] = field(default="auto", metadata=LATER)
+    """auto = on a GPU, flow.chunk, training.gradient_checkpointing and training.micro_batch are
+    chosen for its memory where they stand as in the recipe, which changes a step by rounding alone;
+    as_set = never."""
+    exchange: Precision = field(default="float32", metadata=LATER)
+    """Precision in which ranks exchange and sum gradients; bfloat16 halves what is sent."""
     seed: int = 0
     """Address of all randomness: order, noise, flips, initial weights."""
     log_every_steps: int = 50
@@ -280,30 +288,6 @@ class SamplingConfig:
     """Absolute tolerance of dopri5."""
     rtol: float = 1e-3
     """Relative tolerance of dopri5."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClusterConfig:
-    """Resources that the run takes from Ray, and its restarts."""
-
-    num_workers: int | str = 1
-    """Ray Train workers (DDP ranks), or a range such as 8..64: as many as the cluster holds and the
-    batch is divisible by, fewer after a loss, more at a checkpoint when there is room."""
-    use_gpu: bool = False
-    """Reserve one GPU per worker."""
-    cpus_per_worker: float = 0.0
-    """CPUs reserved per worker; 0 = computed so that Ray Data keeps at least one CPU."""
-    threads_per_worker: int = 0
-    """Threads of CPU arithmetic in each worker; 0 = the machine's cores shared among them."""
-    device_tflops: float = 0.0
-    """Peak rate of one device in TFLOP/s (10^12), as its maker states it for `training.precision`:
-    the denominator of throughput/mfu. 0 = its rate at a large matrix product, measured here."""
-    wait_s: float = 0.0
-    """Seconds to wait for an autoscaling cluster to bring the workers' resources; 0 = they must
-    be there."""
-    max_failures: int = 3
-    """Lost worker groups in a row, without a new checkpoint between them, that are started again
-    from the last checkpoint; one more ends the run. Nodes taken away with notice do not count."""
 
 
 @dataclass(frozen=True, kw_only=True)

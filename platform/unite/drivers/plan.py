@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
+
 from unite import terminal
 from unite.ablation.cost import measure_rate, run_cost
 from unite.cluster.connect import CapacityError, is_private
@@ -23,6 +25,7 @@ from unite.data.probe import probe_shards
 from unite.data.shards import ShardSet
 from unite.domains import build_domain
 from unite.training.finished import aligned
+from unite.training.fit import Card, choose, fits
 from unite.training.flops import training_flops
 from unite.training.loop import Plan
 from unite.training.memory import WorkerMemory, gpu_memory, machine_memory, worker_memory
@@ -52,6 +55,8 @@ def print_plan(run: Run) -> None:
         f"{count(plan.total_images // plan.batch_size, 'step')} of {plan.batch_size}",
         **_cost_rows(config, plan, noun),
     }
+    if cut := describe_cut(config):
+        rows["step"] = cut
     if expected is not None:
         rows["time"] = str(expected)
     if notes := dict.fromkeys((*shards.notes, *held_out.notes)):
@@ -99,6 +104,26 @@ def _cost_rows(config: RunConfig, plan: Plan, noun: str) -> dict[str, str]:
     }
 
 
+def describe_cut(config: RunConfig) -> str:
+    """Choice of `training.fit` for this machine's GPU, in words; empty where nothing is chosen.
+
+    ValueError when its memory is too small.
+    """
+    if not config.cluster.use_gpu or not fits(config):
+        return ""
+    if not torch.cuda.is_available():
+        return "each worker cuts it to fit its GPU (training.fit = auto)"
+    card = Card.of(torch.device("cuda", 0))
+    return choose(config, card).describe(card)
+
+
+def _as_cut(config: RunConfig) -> RunConfig:
+    """The config with the cut that this machine's GPU gets."""
+    if not config.cluster.use_gpu or not torch.cuda.is_available():
+        return config
+    return choose(config, Card.of(torch.device("cuda", 0))).config
+
+
 def _warnings(config: RunConfig, shards: ShardSet, plan: Plan) -> Iterator[str]:
     classes = count_classes(shards, config.domain.num_classes)
     if classes is not None and (remark := classes.warning()):
@@ -114,7 +139,7 @@ def _data_rows(config: RunConfig) -> Iterator[tuple[str, str]]:
 
 
 def _memory_rows(config: RunConfig) -> Iterator[tuple[str, str]]:
-    needed = worker_memory(config)
+    needed = worker_memory(_as_cut(config))
     yield "memory", describe_memory(config, needed)
     if is_private():
         for remark in memory_warnings(config, needed, machine_memory(), gpu_memory()):

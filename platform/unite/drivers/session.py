@@ -21,8 +21,9 @@ from unite.evaluation.arguments import WorkerArguments
 from unite.evaluation.chunks import Chunk
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.suite import Run, WorkItem
+from unite.sampling.precision import card_batch, device_memory
 
-CPU_BATCH, GPU_BATCH = 250, 128
+CPU_BATCH = 250
 
 
 @contextmanager
@@ -33,8 +34,7 @@ def session(arguments: WorkerArguments) -> Iterator[Run]:
     CapacityError when there is no GPU or CPU for them. KeyboardInterrupt, also on SIGTERM, after
     saying what is kept.
     """
-    batch = arguments.batch_size or (GPU_BATCH if arguments.use_gpu else CPU_BATCH)
-    make = functools.partial(make_worker, arguments.use_gpu, batch)
+    make = functools.partial(make_worker, arguments.use_gpu, arguments.batch_size)
     pool: Pool[WorkItem] | InProcess = Pool(make, arguments)
     if arguments.num_workers == 0:
         _device(arguments.use_gpu)
@@ -89,7 +89,7 @@ class InProcess:
 
 
 def make_worker(use_gpu: bool, batch_size: int) -> Worker[WorkItem]:
-    """Worker: a function that computes work in one process.
+    """Worker: a function that computes work in one process; `batch_size` 0 = by the device.
 
     A worker without a GPU has one thread: that is what it reserves, and sums then do not depend on
     how many cores a node has.
@@ -97,6 +97,8 @@ def make_worker(use_gpu: bool, batch_size: int) -> Worker[WorkItem]:
     device = _device(use_gpu)
     if not use_gpu:
         torch.set_num_threads(1)
+    usual = card_batch(device_memory(device)) if use_gpu else CPU_BATCH
+    batch_size = batch_size or usual
     return functools.partial(
         WorkItem.compute, instruments=Instruments(device=device, batch_size=batch_size)
     )

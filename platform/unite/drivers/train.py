@@ -12,6 +12,8 @@ import threading
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from unite import terminal, tracking
 from unite.ablation.results import is_trained, total_images
 from unite.checkpoints.lease import hold
@@ -33,6 +35,7 @@ from unite.runs import RUN_FILE, data_uri, is_builtin
 from unite.storage import Store
 from unite.training.finetune import lineage
 from unite.training.finished import Report, keep_report, report_lines
+from unite.training.fit import check_device
 from unite.training.runs import Run, begin, open_run, request_stop
 from unite.training.setup import Job, open_split
 from unite.training.timings import RAY, Timings, note_training
@@ -51,6 +54,7 @@ def prepare(config: RunConfig, *, resume: str, allow_changes: bool) -> Run:
             f"recipe {config.recipe} needs --data.train: a folder or s3:// URI of parquet shards "
             "(python jobs/prepare_data.py --help shows how to make them)"
         )
+    check_this_machine(config)
     run = open_run(config, resume=resume, allow_changes=allow_changes)
     if allow_changes and run.resume_from is None:
         raise ValueError(
@@ -65,6 +69,15 @@ def prepare(config: RunConfig, *, resume: str, allow_changes: bool) -> Run:
         prepare_builtin(config.data.train, Store.open(data_uri(run.config, "train")))
     check_inputs(run.config)
     return run
+
+
+def check_this_machine(config: RunConfig) -> None:
+    """ValueError when this machine, if it is to train, lacks what the run asks for; workers on
+    other nodes look for themselves."""
+    if not is_private():
+        return
+    use_gpu = config.cluster.use_gpu and torch.cuda.is_available()
+    check_device(as_trained(config), torch.device("cuda" if use_gpu else "cpu"))
 
 
 def check_inputs(config: RunConfig) -> None:

@@ -11,11 +11,9 @@ import tyro
 from tyro.conf import Positional
 
 from unite.config.effects import refuse_changed
-from unite.config.schema import DomainConfig, Solver
+from unite.config.schema import DomainConfig, Precision, Solver
 from unite.evaluation.suites import all_suites, suites_for
 from unite.paper import ENTROPY_BINS
-
-Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +28,7 @@ class WorkerArguments:
     """Seconds to wait for an autoscaling cluster to bring the workers' resources."""
     batch_size: int = 0
     """Largest number of images that a worker computes at once, at least 32, below which rounding
-    would change; 0 = 250 on a CPU, 128 on a GPU."""
+    would change; 0 = 250 on a CPU, on a GPU by its memory (128 with 24 GB, 512 with 80)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +57,19 @@ class SampleArguments(WorkerArguments):
     """auto, inception, small (fitted on the training data), pixels, or folders of fitted ones."""
     reference: str = ""
     """Statistics of the real images (npz) for the first extractor; empty = made and kept."""
-    precision: Precision = "float32"
-    """Arithmetic of the model. bfloat16 = autocast: faster on GPUs; the card names it."""
+    precision: Precision | None = None
+    """Arithmetic of the model, which the card names: bfloat16 = autocast; None = bfloat16 with
+    --use-gpu, else float32, which stays exact on a GPU too."""
     weights: str = ""
     """Folder or s3:// URI of pretrained files (Inception, VGG); empty = the run's, then
     UNITE_WEIGHTS, then torch's cache."""
     track: bool = True
     """Write the results into the training run in MLflow."""
+
+    @property
+    def arithmetic(self) -> Precision:
+        """Precision that the model runs in."""
+        return self.precision or ("bfloat16" if self.use_gpu else "float32")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,14 +16,15 @@ import torch
 from torch import Tensor
 
 from unite.checkpoints.load import load
-from unite.config.schema import DomainConfig
+from unite.config.schema import DomainConfig, Precision
 from unite.data.loader import sequential_batches
 from unite.data.shards import ShardSet
 from unite.domains import Domain, build_domain
-from unite.evaluation.arguments import Precision
 from unite.evaluation.chunks import Chunk
 from unite.evaluation.dataset import Dataset
+from unite.models.kernels.choose import use_kernels
 from unite.models.unite import UNITE
+from unite.sampling.precision import autocast, require_precision
 
 LEAST_ROWS = 16
 """Rows of a network's batch from which on a CPU rounds each row alike, whatever their number: its
@@ -50,15 +51,24 @@ class Instruments:
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     batch_size: int = 64
-    _models: dict[tuple[str, bool], UNITE] = field(default_factory=dict)
+    _models: dict[tuple[str, bool, Precision], UNITE] = field(default_factory=dict)
     _others: dict[Any, Any] = field(default_factory=dict)
 
-    def model(self, uri: str, *, ema: bool) -> UNITE:
-        """The model at `uri` on this device."""
-        if (uri, ema) not in self._models:
+    def model(self, uri: str, *, ema: bool, precision: Precision = "float32") -> UNITE:
+        """The model at `uri` on this device; in bfloat16 with fused kernels, where it takes them.
+
+        ValueError for a precision that the device lacks.
+        """
+        key = uri, ema, precision
+        if key not in self._models:
+            require_precision(precision, self.device)
             self._models.clear()  # two models would not fit
-            self._models[uri, ema] = load(uri, ema=ema, map_location=self.device)
-        return self._models[uri, ema]
+            model = load(uri, ema=ema, map_location=self.device)
+            if precision == "bfloat16" and self.device.type == "cuda":
+                shape = model.tokenizer.config
+                use_kernels(model, self.device, width=shape.width, num_heads=shape.num_heads)
+            self._models[key] = model
+        return self._models[key]
 
     def cached(self, key: Any, make: Callable[[], Any]) -> Any:
         """Anything else that is made once: `make()` on first use."""
@@ -109,9 +119,7 @@ class Instruments:
 
     def autocast(self, precision: Precision) -> AbstractContextManager[Any]:
         """The context that a model runs in."""
-        return torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"
-        )
+        return autocast(precision, self.device)
 
     def _place(self, domain: Domain, rows_B: np.ndarray, fields: dict[str, np.ndarray]) -> Rows:
         placed = {name: torch.from_numpy(value).to(self.device) for name, value in fields.items()}

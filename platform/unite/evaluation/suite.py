@@ -20,9 +20,10 @@ from typing import Any, ClassVar, Self
 
 import torch
 
+from unite.config.schema import Precision
 from unite.config.serialise import json_digest
 from unite.domains import Domain
-from unite.evaluation.arguments import EvaluateArguments, Precision
+from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.card import MetricCard
 from unite.evaluation.chunks import (
     Arrays,
@@ -280,7 +281,7 @@ class Suite(Task):
         """The subject's model."""
         subject = self.subject
         if subject.uri:
-            return instruments.model(subject.uri, ema=subject.ema)
+            return instruments.model(subject.uri, ema=subject.ema, precision=self.precision)
         fresh = instruments.cached(subject, lambda: build_model(subject.config))
         return fresh.to(instruments.device).eval()
 
@@ -307,7 +308,7 @@ def common_fields(arguments: EvaluateArguments, target: Target) -> dict[str, Any
     return {
         "home": target.subject.home,
         "subject": target.subject,
-        "precision": arguments.precision,
+        "precision": arguments.arithmetic,
     }
 
 

@@ -7,10 +7,13 @@ beginning of one of more, so that noise does not depend on padding. Mixing is th
 (Steele, Lea, Flood, OOPSLA 2014) with the finaliser of Stafford ("variant 13"), on int64 tensors:
 multiplication wraps alike on every device, logical shifts are arithmetic ones with a mask. The
 integers are bit-equal everywhere; normals on different devices differ by a rounding of log and cos.
+On a GPU one kernel makes keys and one makes values (`models/kernels/noise.py`): the hundreds of
+small operations below, which are its reference, would cost small models more than their layers.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from enum import IntEnum
@@ -62,7 +65,11 @@ def stream_keys(seed: int, *address: int | Tensor) -> Tensor:
     in order: (a, b) and (b, a) are different addresses. Without a tensor the result has shape (1,).
     """
     key: Any = _mix(_wrap(int(seed) + GOLDEN_GAMMA))
-    for part in address:
+    for number, part in enumerate(address):
+        if isinstance(part, Tensor) and (kernels := _kernels(part.device)):
+            rest = tuple(map(_integer, address[number:]))
+            if len(rest) <= kernels.MOST_PARTS and _alike(rest):
+                return kernels.keys(int(key), rest, part)
         key = _mix(_wrap(key * _signed(STAFFORD_1)) ^ _mix(_wrap(_integer(part) + GOLDEN_GAMMA)))
     return key if isinstance(key, Tensor) else torch.tensor([key])
 
@@ -73,6 +80,8 @@ def uniform(keys_B: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
     def from_halves(high: Tensor, low: Tensor) -> tuple[Tensor, Tensor]:
         return (high >> 8) * 2.0**-24, (low >> 8) * 2.0**-24
 
+    if kernels := _kernels(keys_B.device):
+        return kernels.values(_checked(keys_B), math.prod(shape), normal=False).view(-1, *shape)
     return _draw(keys_B, shape, from_halves)
 
 
@@ -88,6 +97,8 @@ def normal(keys_B: Tensor, shape: tuple[int, ...] = ()) -> Tensor:
         angle = low.float().mul_(math.tau * 2.0**-32)
         return radius * angle.cos(), radius * angle.sin()
 
+    if kernels := _kernels(keys_B.device):
+        return kernels.values(_checked(keys_B), math.prod(shape), normal=True).view(-1, *shape)
     return _draw(keys_B, shape, from_halves)
 
 
@@ -97,11 +108,7 @@ def _draw(
     from_halves: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
 ) -> Tensor:
     """Hash (key, position) for every pair of neighbouring values, the two halves of a word."""
-    if keys_B.dtype != torch.int64 or keys_B.dim() != 1:
-        raise ValueError(
-            f"keys must be an int64 tensor of shape (B,), not {keys_B.dtype} of shape "
-            f"{tuple(keys_B.shape)}; make them with stream_keys"
-        )
+    _checked(keys_B)
     count = math.prod(shape)
     num_words = (count + 1) // 2
     out = torch.empty(keys_B.shape[0], num_words, 2, device=keys_B.device)
@@ -119,6 +126,31 @@ def _draw(
             out[band, left:right, 0] = first
             out[band, left:right, 1] = second
     return out.flatten(1)[:, :count].reshape(keys_B.shape[0], *shape)
+
+
+def _checked(keys_B: Tensor) -> Tensor:
+    if keys_B.dtype != torch.int64 or keys_B.dim() != 1:
+        raise ValueError(
+            f"keys must be an int64 tensor of shape (B,), not {keys_B.dtype} of shape "
+            f"{tuple(keys_B.shape)}; make them with stream_keys"
+        )
+    return keys_B
+
+
+def _alike(parts: tuple[Any, ...]) -> bool:
+    """True if all tensors have one shape."""
+    return len({part.shape for part in parts if isinstance(part, Tensor)}) == 1
+
+
+@functools.cache
+def _kernels(device: torch.device) -> Any:
+    """The kernels that draw in one pass on a GPU, once they have drawn what the reference draws;
+    None elsewhere."""
+    if device.type != "cuda":
+        return None
+    from unite.models.kernels.choose import noise_kernels
+
+    return noise_kernels(device)
 
 
 def _mix(word: Word) -> Word:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unite.config.schema import Solver
+from unite.config.schema import Precision, Solver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +39,10 @@ class GenerateArguments:
     """Interval of t, both ends excluded, in which guidance acts."""
     seed: int = 0
     """Seed of the set of samples: each has its own stream, whatever the batch size."""
-    batch_size: int = 64
-    """Samples drawn at once."""
+    batch_size: int = 0
+    """Samples drawn at once; 0 = 64 on a CPU, on a GPU by its memory."""
+    precision: Precision | None = None
+    """Arithmetic of the model: bfloat16 = autocast; None = bfloat16 on a GPU, else float32."""
     ema: bool = True
     """Use the averaged weights; false takes those of the last step."""
     device: str = ""

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, TextColumn
 from unite import terminal
 from unite.checkpoints.load import load
 from unite.config.effects import override, refuse_changed
-from unite.config.schema import SamplingConfig
+from unite.config.schema import Precision, SamplingConfig
 from unite.config.serialise import to_dict
 from unite.domains.base import Domain
 from unite.flow.random import NOISE_VERSION
@@ -24,6 +24,7 @@ from unite.runs import read_run_config, resolve_run
 from unite.sampling.arguments import GenerateArguments
 from unite.sampling.finished import record_of
 from unite.sampling.generator import generate_batches
+from unite.sampling.precision import card_batch, choose_precision, device_memory
 from unite.sampling.sample_folder import weights_digest
 from unite.sampling.seeds import Conditions, conditions, sample_seeds
 from unite.sampling.writers import Writer, writer_for
@@ -32,6 +33,8 @@ from unite.words import clock, count
 
 logger = logging.getLogger(__name__)
 
+CPU_BATCH = 64
+"""Samples drawn at once on a CPU."""
 PLAIN_SECONDS = 10.0
 """Seconds between two lines of progress where there is no terminal."""
 
@@ -42,14 +45,16 @@ def generate(arguments: GenerateArguments, default_storage: str) -> Store:
     ValueError, CheckpointError or StorageError say what is wrong with the input.
     """
     arguments = _counted(arguments)
-    for name in ("num", "batch_size"):
-        if getattr(arguments, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+    if arguments.num < 1:
+        raise ValueError("--num must be at least 1")
+    if arguments.batch_size < 0:
+        raise ValueError("--batch-size must not be negative (0 = by the device)")
     path = resolve_run(arguments.run, arguments.storage or default_storage)
     settings = choose_settings(arguments, path)
     out = Store.open(arguments.out)
     out.check_writable()
     device = choose_device(arguments.device)
+    precision = choose_precision(arguments.precision, device)
     record = record_of(replace(arguments, run=path))
     model = load(path, ema=arguments.ema, map_location=device)
     writer = writer_for(model.domain.config, out)
@@ -64,10 +69,11 @@ def generate(arguments: GenerateArguments, default_storage: str) -> Store:
         logger.warning(
             "the model never saw samples of size %s: it extrapolates", ", ".join(map(str, unseen))
         )
-    print(begun := f"{path} on {device}: {describe(settings)}")
+    print(begun := f"{path} on {device}, {precision}: {describe(settings)}")
     started = time.perf_counter()
-    kept = writer.claim(_request(model, arguments, settings), replace=arguments.replace)
-    nfe = _draw_all(model, drawn_under, arguments, settings, writer, kept)
+    request = _request(model, arguments, settings, precision)
+    kept = writer.claim(request, replace=arguments.replace)
+    nfe = _draw_all(model, drawn_under, arguments, settings, precision, writer, kept)
     seconds = time.perf_counter() - started
     files = writer.finish(labels)
     drawn = len(labels) - len(kept)
@@ -82,9 +88,10 @@ def generate(arguments: GenerateArguments, default_storage: str) -> Store:
 
 
 def _request(
-    model: UNITE, arguments: GenerateArguments, settings: SamplingConfig
+    model: UNITE, arguments: GenerateArguments, settings: SamplingConfig, precision: Precision
 ) -> dict[str, Any]:
-    """Everything that the samples depend on, as JSON."""
+    """Everything that the samples depend on, as JSON; float32, which was all there was, is left
+    out."""
     return {
         "weights": weights_digest(model.state_dict()),
         "labels": parse_labels(arguments.labels, model.domain.num_classes),
@@ -93,6 +100,7 @@ def _request(
         "seed": arguments.seed,
         "sampling": to_dict(settings),
         "noise": NOISE_VERSION,
+        **({"precision": precision} if precision != "float32" else {}),
     }
 
 
@@ -201,6 +209,7 @@ def _draw_all(
     drawn_under: Conditions,
     arguments: GenerateArguments,
     settings: SamplingConfig,
+    precision: Precision,
     writer: Writer,
     kept: set[int],
 ) -> float:
@@ -210,16 +219,18 @@ def _draw_all(
     missing = torch.tensor([index for index in range(len(labels)) if index not in kept])
     if not len(missing):
         return 0.0
-    seeds = sample_seeds(arguments.seed, missing)
+    seeds, device = sample_seeds(arguments.seed, missing), next(model.parameters()).device
+    usual = card_batch(device_memory(device)) if device.type == "cuda" else CPU_BATCH
     evaluations = drawn = 0
     with Drawing(len(missing), cast(Domain, model.domain).noun) as drawing:
         for samples in generate_batches(
             model,
             labels[missing],
             seeds,
-            arguments.batch_size,
+            arguments.batch_size or usual,
             settings,
             mask=None if mask is None else mask[missing],
+            precision=precision,
         ):
             indices = missing[drawn : drawn + len(samples.labels_B)]
             writer.write(indices.tolist(), samples)

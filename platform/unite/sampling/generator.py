@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from unite.config.schema import SamplingConfig, Solver
+from unite.config.schema import Precision, SamplingConfig, Solver
 from unite.flow.guidance import GuidedPredictor
 from unite.flow.path import velocity
 from unite.flow.solvers import solve
 from unite.models.unite import UNITE
+from unite.sampling.precision import autocast
 from unite.sampling.seeds import check_labels, conditions, fresh_seeds, sample_noise
 
 
@@ -86,6 +87,7 @@ def generate_batches(
     config: SamplingConfig,
     *,
     mask: Tensor | None = None,
+    precision: Precision = "float32",
 ) -> Iterator[Samples]:
     """Draw samples in batches; the batch size changes a sample by rounding at most.
 
@@ -94,7 +96,9 @@ def generate_batches(
     for start in range(0, len(labels), batch_size):
         part = slice(start, start + batch_size)
         mask_BK = None if mask is None else mask[part]
-        yield draw(model, labels[part], config, seeds_B=seeds[part], mask_BK=mask_BK)
+        with autocast(precision, next(model.parameters()).device):
+            samples = draw(model, labels[part], config, seeds_B=seeds[part], mask_BK=mask_BK)
+        yield samples
 
 
 def draw(

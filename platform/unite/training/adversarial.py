@@ -149,7 +149,9 @@ class DecoderPlayer:
         self.members.zero_grad()
         self.latents, self._adversarial = [], []
 
-    def backward(self, part: MicroBatch, images: int, scale: float) -> Mapping[str, Tensor]:
+    def backward(
+        self, part: MicroBatch, images: int, scale: float, *, last: bool = True
+    ) -> Mapping[str, Tensor]:
         """Both terms are differentiated against the reconstruction, then taken through the decoder.
 
         So the graphs of LPIPS and of the discriminator are not alive at the same time.
@@ -232,7 +234,9 @@ class DiscriminatorPlayer:
             optimizers.zero_grad()
         self._means = torch.zeros_like(self.anchors)
 
-    def backward(self, part: MicroBatch, images: int, scale: float) -> Mapping[str, Tensor]:
+    def backward(
+        self, part: MicroBatch, images: int, scale: float, *, last: bool = True
+    ) -> Mapping[str, Tensor]:
         """Verdicts on real images and on fresh reconstructions in 8 bits, of the latents that the
         decoder's turn left in the order of its micro-batches."""
         stage, given = self.stage, self.stage.config.adversarial

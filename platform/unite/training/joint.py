@@ -10,9 +10,11 @@ from torch import Tensor
 from unite.config.schema import RunConfig
 from unite.metrics.image_quality import Perceptual
 from unite.models.unite import UNITE
+from unite.training.exchange import GradientExchange
 from unite.training.monitors import CollapseWatch, effective_rank, latent_std, samples_differ
 from unite.training.muon import build_optimizers
 from unite.training.objective import MicroBatch, Player, TensorParts, gradients_of
+from unite.training.parallelize import World
 from unite.training.schedule import flow_weight
 from unite.training.step import StepLosses, TrainingStep
 
@@ -29,12 +31,22 @@ class JointObjective:
     last: StepLosses
 
     def __init__(
-        self, model: UNITE, config: RunConfig, perceptual: Perceptual | None, total_images: int
+        self,
+        model: UNITE,
+        config: RunConfig,
+        perceptual: Perceptual | None,
+        total_images: int,
+        world: World | None = None,
     ) -> None:
+        world = world or World()
         self.config = config
         self.total_images = total_images
         self.parameters = list(model.parameters())
-        self.members = build_optimizers(model, config.optim)
+        self.members = build_optimizers(model, config.optim, rank=world.rank, world=world.size)
+        precision = config.training.exchange
+        self.exchange = (
+            GradientExchange(self.parameters, world, precision) if world.size > 1 else None
+        )
         self.optimizers = ((self.members, 1.0),)
         self.step = TrainingStep(model, config, perceptual)
         training = config.training
@@ -46,13 +58,21 @@ class JointObjective:
     def zero_grad(self) -> None:
         self.members.zero_grad()
 
-    def backward(self, part: MicroBatch, images: int, scale: float) -> Mapping[str, Tensor]:
+    def backward(
+        self, part: MicroBatch, images: int, scale: float, *, last: bool = True
+    ) -> Mapping[str, Tensor]:
         weight = self._flow_weight(images)
-        self.last = self.step.backward(*part, flow_weight=weight, scale=scale)
+        begin = self.exchange.expect if self.exchange and last else None
+        self.last = self.step.backward(
+            *part, flow_weight=weight, scale=scale, before_last_pass=begin
+        )
         return self.last.terms
 
     def averaged(self) -> list[Tensor]:
-        return gradients_of(self.parameters)
+        """None: they were sent with the last pass, and are waited for here."""
+        if self.exchange:
+            self.exchange.finish()
+        return []
 
     def combine(self) -> tuple[list[Tensor], Mapping[str, Tensor]]:
         return gradients_of(self.parameters), {}

@@ -234,11 +234,12 @@ class Trainer:
     def _accumulate(self, player: Player) -> tuple[list[str], Tensor]:
         """Gradients of all micro-batches; names and means of the terms, as one tensor."""
         player.zero_grad()
-        training, domain = self.config.training, self.model.domain
+        training, domain, terms = self.config.training, self.model.domain, dict[str, Tensor]()
         count = accumulation(training, self.config.cluster, self.world.size)
-        terms: dict[str, Tensor] = {}
-        for part in micro_batches(self.batch, count, domain, training, self.world.device):
-            for name, value in player.backward(part, self.images, 1 / count).items():
+        parts = micro_batches(self.batch, count, domain, training, self.world.device)
+        for n, part in enumerate(parts, 1):
+            found = player.backward(part, self.images, 1 / count, last=n == count)
+            for name, value in found.items():
                 terms[name] = terms.get(name, torch.zeros_like(value)) + value / count
         return list(terms), torch.stack(list(terms.values()))
 

@@ -1,8 +1,9 @@
 """Memory that a worker of a run needs, before it starts, compared with the machine's.
 
-A training step is run once on torch's meta device, which computes shapes and no numbers, and the
-bytes of all tensors alive are followed: gradients, activations and what passes between (of a
-decoder's fine-tuning both players' turns). Weights,
+A training step of a few samples is run on torch's meta device, which computes shapes and no
+numbers, and the bytes of all tensors alive are followed: gradients, activations and what passes
+between (of a decoder's fine-tuning both players' turns). Compiled blocks of the joint step keep
+less than the trace, by measured factors. Weights,
 their average and the optimiser's moments are counted, and so is the copy that a checkpoint is
 written from. LPIPS is counted from the layers of its VGG. What is left out (the stream's compressed
 rows, fragmentation, compiled code) is why a run that just fits may not.
@@ -10,6 +11,7 @@ rows, fragmentation, compiled code) is why a run that just fits may not.
 
 from __future__ import annotations
 
+import functools
 import os
 import weakref
 from dataclasses import dataclass
@@ -40,6 +42,14 @@ PROCESS_BYTES = 600 * 2**20
 """A worker process with its libraries."""
 HALF = 0.6
 """Size of activations in bfloat16 relative to float32: norms and sums stay float32."""
+COMPILED, RECOMPUTED, EAGER = 0.48, 0.74, 1.1
+"""Peak of a GPU's step in bfloat16 over that of the trace (both without LPIPS): compiled blocks,
+compiled blocks with recompute, eager ones. From UNITE-B with 128 images on an H200 (2026-11-26), in
+GiB: compiled 62.0 (F = 14, chunk 2) and 71.1 (F = 3), with recompute 44.6 and 22.3; that is 0.44 to
+0.46 and 0.67 to 0.71. Eager: 79.6 with 64 images at F = 3, where the trace has 75.7."""
+TRACED = (1, 128)
+"""Numbers of samples that are traced. The peak is the larger of several lines, so that the straight
+one through both is never under it in between."""
 CGROUP_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -60,20 +70,46 @@ class WorkerMemory:
         return self.state + self.step
 
 
-def worker_memory(config: RunConfig) -> WorkerMemory:
-    """Estimate for a valid config, with samples of the most registers."""
+def worker_memory(config: RunConfig, *, measured: bool = True) -> WorkerMemory:
+    """Estimate for a valid config, with samples of the most registers.
+
+    `measured` corrects a GPU's step downwards, too; False leaves the trace where that is more.
+    """
     config = as_trained(config)
-    workers = sizes(config.cluster, config.training.batch_size)[-1]
-    count = accumulation(config.training, config.cluster, workers)
-    micro = config.training.batch_size // (workers * count)
+    micro = largest_micro_batch(config)
     if isinstance(config, FinetuneRunConfig):
         state, step = _finetune_bytes(config, micro)
     else:
-        with torch.device("meta"):
-            model = UNITE(config.model, build_domain(config.domain), config.flow)
-        state = state_bytes(model, muon=config.optim.muon)
-        step = _step_peak(model, config, micro) + _perceptual_bytes(config, micro)
+        state, step = _joint_bytes(config, micro, measured)
     return WorkerMemory(state=state, step=step, host=PROCESS_BYTES + state)
+
+
+def largest_micro_batch(config: RunConfig) -> int:
+    """Images that a worker takes through the model at once, with the most workers."""
+    workers = sizes(config.cluster, config.training.batch_size)[-1]
+    count = accumulation(config.training, config.cluster, workers)
+    return config.training.batch_size // (workers * count)
+
+
+def _joint_bytes(config: RunConfig, images: int, measured: bool) -> tuple[int, int]:
+    """Bytes of state and of a step's peak of joint training."""
+    with torch.device("meta"):
+        model = UNITE(config.model, build_domain(config.domain), config.flow)
+    gradients = FLOAT_BYTES * sum(p.numel() for p in model.parameters() if p.requires_grad)
+    factor = _factor(config) if measured else max(_factor(config), 1.0)
+    activations = round(factor * _activations(_as_traced(config), images))
+    step = gradients + activations + _perceptual_bytes(config, images)
+    return state_bytes(model, muon=config.optim.muon), step
+
+
+def _factor(config: RunConfig) -> float:
+    """Peak of a GPU's step over that of the trace."""
+    training = config.training
+    if not config.cluster.use_gpu or training.precision != "bfloat16":
+        return 1.0
+    if not training.compile:
+        return EAGER
+    return RECOMPUTED if training.gradient_checkpointing else COMPILED
 
 
 def machine_memory() -> int:
@@ -133,20 +169,49 @@ def state_bytes(model: UNITE, *, muon: bool) -> int:
     return FLOAT_BYTES * (2 * weights + moments)
 
 
-def _step_peak(model: UNITE, config: RunConfig, images: int) -> int:
-    """Bytes alive at the peak of a step of so many images, in the run's precision."""
-    plain = {"loss.perceptual.weight": 0.0, "training.precision": "float32"}
+def _as_traced(config: RunConfig) -> RunConfig:
+    """The config of which alone activations depend, and not on a batch or a name: two chunks tell
+    the peak of many."""
+    flow, training = config.flow, config.training
+    changes = {
+        "flow.steps": min(flow.steps, 2 * (flow.chunk or flow.steps)),
+        "loss.perceptual.weight": 0.0,
+        "training.precision": training.precision,
+        "training.gradient_checkpointing": training.gradient_checkpointing,
+    }
+    same = RunConfig(
+        domain=config.domain,
+        model=config.model,
+        flow=flow,
+        loss=config.loss,
+        reconstruction_noise=config.reconstruction_noise,
+    )
+    return replace(same, changes)
+
+
+def _activations(config: RunConfig, images: int) -> float:
+    """Bytes alive at the peak of a step of so many images beside the gradients, in its precision"""
+    few, more = (_traced_peak(config, number) for number in TRACED)
+    each = (more - few) / (TRACED[1] - TRACED[0])
+    peak = max(few + (images - TRACED[0]) * each, 0.0)
+    return peak * (HALF if config.training.precision == "bfloat16" else 1.0)
+
+
+@functools.lru_cache(maxsize=256)
+def _traced_peak(config: RunConfig, images: int) -> int:
+    """Bytes beside the gradients at the peak of a traced step in float32."""
+    with torch.device("meta"):
+        model = UNITE(config.model, build_domain(config.domain), config.flow)
     for encoder in {model.tokenizer, model.denoiser}:
         encoder.checkpoint_blocks = config.training.gradient_checkpointing
-    step = TrainingStep(model, replace(config, plain), None)
+    step = TrainingStep(model, replace(config, {"training.precision": "float32"}), None)
     alive = _Alive()
     with torch.device("meta"):
         part = _micro_batch(model.domain, images)
         with alive:
             step.backward(*part, flow_weight=1.0)
     gradients = FLOAT_BYTES * sum(p.numel() for p in model.parameters() if p.requires_grad)
-    share = HALF if config.training.precision == "bfloat16" else 1.0
-    return gradients + round(share * max(alive.peak - gradients, 0))
+    return max(alive.peak - gradients, 0)
 
 
 def _finetune_bytes(config: FinetuneRunConfig, images: int) -> tuple[int, int]:

@@ -3,7 +3,11 @@
 Muon (momentum, Nesterov, orthogonalised updates) trains the hidden matrices, AdamW the rest; the
 groups are those of the released checkpoints (`unite.models.groups`). The update rule, precision
 and constants are those of `torch.optim.Muon`, which runs one matrix at a time; here all matrices
-of one shape, and the transposes of that shape, go through one chain of batched products.
+of one shape, and the transposes of that shape, go through one chain of batched products, in stacks
+of at most STACK_VALUES numbers. Ranks share the stacks: each orthogonalises its own, and all gather
+the results in bfloat16, which is what orthogonalisation gives. Stacks do not depend on the number
+of ranks, so the weights are those of one rank to the bit. Momentum is kept by every rank: it costs
+little beside the products, and a checkpoint of rank 0 holds all of it.
 
 State travels as tensors under parameter names ("muon.momentum_buffer.<name>"), never as a pickle.
 """
@@ -20,10 +24,13 @@ from torch import Tensor, nn
 
 from unite.config.schema import OptimConfig
 from unite.models.groups import optimizer_group
+from unite.training.shares import gathered, owners_of
 
 # Quintic Newton-Schulz: x <- a x + b (x x^T) x + c (x x^T)^2 x.
 NS_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 NS_STEPS = 5
+STACK_VALUES = 2**23
+"""Numbers of a stack: four matrices of UNITE-B fill a GPU, and small models go through at once."""
 NORM_EPS = 1e-7
 """Smallest norm that an update is divided by before Newton-Schulz, as in torch."""
 
@@ -43,7 +50,11 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
         weight_decay: float = 0.0,
         eps: float = NORM_EPS,
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
+        """`rank` of `world` ranks with the same parameters and gradients."""
+        self.rank, self.world = rank, world
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "eps": eps}
         super().__init__(params, defaults)
         for group in self.param_groups:
@@ -82,19 +93,41 @@ class Muon(torch.optim.Optimizer):
             gradients = [torch.where(skip, b, g) for b, g in zip(buffers, gradients, strict=True)]
             keep = (~skip).float()
         torch._foreach_lerp_(buffers, gradients, 1.0 - momentum)
-        updates = torch._foreach_lerp(gradients, buffers, momentum)
         if group["weight_decay"]:
             torch._foreach_mul_(parameters, 1.0 - lr * group["weight_decay"] * keep)
-        for indices in _by_shape(parameters):
-            stack_BRC = orthogonalize(_stack([updates[i] for i in indices]), group["eps"])
-            if skip is not None:
-                stack_BRC.mul_(keep)
+        stacks = _stacks(parameters)
+        shapes = [_stack_shape([parameters[i] for i in indices]) for indices in stacks]
+        owners = owners_of(shapes, self.world)
+        found = {
+            number: self._directions(indices, gradients, buffers, group, skip, keep)
+            for number, indices in enumerate(stacks)
+            if owners[number] == self.rank
+        }
+        if self.world > 1:
+            found = gathered(found, shapes, owners, self.rank, self.world, parameters[0].device)
+        for number, indices in enumerate(stacks):
+            stack_BRC = found[number]
             scale = 0.2 * max(stack_BRC.shape[1:]) ** 0.5
             directions = [
                 _wide(direction_RC, parameters[i])
                 for i, direction_RC in zip(indices, stack_BRC.unbind(), strict=True)
             ]
             torch._foreach_add_([parameters[i] for i in indices], directions, alpha=-lr * scale)
+
+    def _directions(
+        self,
+        indices: list[int],
+        gradients: list[Tensor],
+        buffers: list[Tensor],
+        group: dict[str, float],
+        skip: Tensor | None,
+        keep: Any,
+    ) -> Tensor:
+        """Orthogonalised Nesterov updates of a stack (B, rows, columns), 0 where `skip`."""
+        chosen = [gradients[i] for i in indices], [buffers[i] for i in indices]
+        updates = torch._foreach_lerp(*chosen, group["momentum"])
+        stack_BRC = orthogonalize(_stack(list(updates)), group["eps"])
+        return stack_BRC if skip is None else stack_BRC.mul_(keep)
 
     def _momentum(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]
@@ -136,12 +169,22 @@ def orthogonalize(stack_BRC: Tensor, eps: float = NORM_EPS) -> Tensor:
     return x_BRC
 
 
-def _by_shape(parameters: list[Tensor]) -> list[list[int]]:
-    """Positions of the parameters that share a shape up to transposition."""
+def _stacks(parameters: list[Tensor]) -> list[list[int]]:
+    """Positions of the parameters of each stack: of one shape up to transposition, and not more
+    than STACK_VALUES numbers."""
     groups: dict[tuple[object, ...], list[int]] = defaultdict(list)
     for position, parameter in enumerate(parameters):
         groups[(*sorted(parameter.shape), parameter.device)].append(position)
-    return list(groups.values())
+    stacks = []
+    for indices in groups.values():
+        most = max(1, STACK_VALUES // parameters[indices[0]].numel())
+        stacks += [indices[start : start + most] for start in range(0, len(indices), most)]
+    return stacks
+
+
+def _stack_shape(matrices: list[Tensor]) -> tuple[int, int, int]:
+    rows, columns = sorted(matrices[0].shape)
+    return len(matrices), rows, columns
 
 
 def _wide(matrix: Tensor, like: Tensor) -> Tensor:
@@ -152,9 +195,8 @@ def _wide(matrix: Tensor, like: Tensor) -> Tensor:
 def _stack(matrices: list[Tensor]) -> Tensor:
     """Matrices of one shape up to transposition -> (B, rows, columns) bfloat16, rows <= columns."""
     wide = [_wide(matrix, matrix) for matrix in matrices]
-    stack_BRC = torch.empty(
-        (len(wide), *wide[0].shape), dtype=torch.bfloat16, device=wide[0].device
-    )
+    shape = _stack_shape(wide)
+    stack_BRC = torch.empty(shape, dtype=torch.bfloat16, device=wide[0].device)
     torch._foreach_copy_(list(stack_BRC.unbind()), wide)
     return stack_BRC
 
@@ -231,8 +273,11 @@ class Optimizers:
         return dict(zip(self.names[member], parameters, strict=True))
 
 
-def build_optimizers(model: nn.Module, config: OptimConfig) -> Optimizers:
-    """Muon and AdamW over the trainable parameters of the bare model (no wrappers)."""
+def build_optimizers(
+    model: nn.Module, config: OptimConfig, *, rank: int = 0, world: int = 1
+) -> Optimizers:
+    """Muon and AdamW over the trainable parameters of the bare model (no wrappers), on one of
+    `world` ranks that hold the same."""
     groups: dict[str, dict[str, nn.Parameter]] = {"muon": {}, "adamw": {}}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
@@ -246,6 +291,8 @@ def build_optimizers(model: nn.Module, config: OptimConfig) -> Optimizers:
             momentum=config.muon_momentum,
             weight_decay=config.weight_decay,
             eps=config.muon_eps,
+            rank=rank,
+            world=world,
         )
     if groups["adamw"]:
         members["adamw"] = AdamW(

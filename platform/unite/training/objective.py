@@ -43,13 +43,15 @@ class Player(Protocol):
     def zero_grad(self) -> None:
         """Drop all gradients: a step begins."""
 
-    def backward(self, part: MicroBatch, images: int, scale: float) -> Mapping[str, Tensor]:
-        """Add the gradients of `scale * loss` of a micro-batch of the step after `images` images;
-        returns the detached, unscaled terms by their logged name."""
+    def backward(
+        self, part: MicroBatch, images: int, scale: float, *, last: bool = True
+    ) -> Mapping[str, Tensor]:
+        """Add the gradients of `scale * loss` of a micro-batch, the step's `last` or not, of the
+        step after `images` images; returns the detached, unscaled terms by their logged name."""
         ...
 
     def averaged(self) -> list[Tensor]:
-        """Tensors that ranks average in place once all micro-batches are through."""
+        """Tensors that ranks still have to average in place once all micro-batches are through."""
         ...
 
     def combine(self) -> tuple[list[Tensor], Mapping[str, Tensor]]:

@@ -1,16 +1,19 @@
 """Placement of a model on devices and ranks: kernels, recompute, compile, gradient averaging.
 
-Data parallelism is one all-reduce of the summed gradients per optimiser step, after the last
-micro-batch, instead of torch's DistributedDataParallel: the step runs several backward passes (one
-per flow chunk), and accumulation steps then need no exchange by construction. A few host-bound
-numbers (losses, stop request) ride in the same exchange, so ranks agree on them for free.
+Data parallelism is one all-reduce of the summed gradients per optimiser step (`exchange.py`), in
+the last backward pass of the last micro-batch, instead of torch's DistributedDataParallel: the step
+runs several backward passes (one per flow chunk), and none but the last has anything to exchange. A
+few host-bound numbers (losses, stop request) are averaged by ranks, so that they agree on them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -21,8 +24,13 @@ from unite.config.schema import TrainingConfig
 from unite.models.kernels.choose import use_kernels
 from unite.models.unite import UNITE
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 BUCKET_BYTES = 64 * 2**20
+COMPILE_CACHE = "UNITE_COMPILE_CACHE"
+CACHES = {"TORCHINDUCTOR_CACHE_DIR": "inductor", "TRITON_CACHE_DIR": "triton"}
+"""Variables of torch and Triton, and the folders that they name."""
 COMPILED_SHAPES = 64
 """Largest number of versions of a compiled block in one process. torch stops at 8 with an error,
 which a second or third model reaches (a benchmark of several F): each has a version for every
@@ -78,10 +86,28 @@ def parallelize(model: UNITE, config: TrainingConfig, device: torch.device) -> U
     for encoder in {model.tokenizer, model.denoiser}:
         encoder.checkpoint_blocks = config.gradient_checkpointing
     if config.compile:
+        keep_compiled()
         torch._dynamo.config.recompile_limit = COMPILED_SHAPES
+        # On a GPU code for one length is faster than code for any (3% of UNITE-B's step).
         for block in _blocks(model):
-            block.compile(fullgraph=True)
+            block.compile(fullgraph=True, dynamic=False if device.type == "cuda" else None)
     return model
+
+
+def keep_compiled() -> None:
+    """Keep compiled code in one folder of this node, which its workers and later runs share.
+
+    It is UNITE_COMPILE_CACHE, else ~/.cache/unite/compiled; torch's own where neither can be made.
+    """
+    named = os.environ.get(COMPILE_CACHE)
+    folder = Path(named) if named else Path.home() / ".cache" / "unite" / "compiled"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        logger.warning("compiled code is not kept in %s: %s", folder, error)
+        return
+    for variable, name in CACHES.items():
+        os.environ.setdefault(variable, str(folder / name))
 
 
 def check_replicas(model: nn.Module, world: World) -> None:

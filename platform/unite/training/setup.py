@@ -33,6 +33,7 @@ from unite.runs import data_uri
 from unite.storage import StorageError, Store
 from unite.training.adversarial import AdversarialObjective
 from unite.training.ema import Ema
+from unite.training.fit import check_device, settle
 from unite.training.flops import DeviceRate, compute_dtype, training_flops
 from unite.training.interruptions import Interruption
 from unite.training.joint import JointObjective
@@ -135,6 +136,7 @@ def build_trainer(
     """
     config, lease = as_trained(job.config), lease or Lease()
     require_token(job)
+    check_device(config, world.device)
     train = open_split(config, "train")
     plan = Plan.of(config, train.num_rows)
     checkpoint = read_checkpoint(job.resume_from) if job.resume_from else None
@@ -142,13 +144,15 @@ def build_trainer(
     stream = _stream(config, job.folder, train, world, reader, images)
     writer = CheckpointWriter(run=job.folder, config=config.checkpoint, lease=lease)
     model = parallelize(_first_model(job, config, train, world), config.training, world.device)
+    perceptual = load_perceptual(config, world.device)
+    config = settle(config, model, perceptual, world.device)
     trainer = Trainer(
         config=config,
         plan=plan,
         world=world,
         model=model,
         ema=Ema(model, config.optim.ema_decay),
-        objective=build_objective(model, config, load_perceptual(config, world.device), plan),
+        objective=build_objective(model, config, perceptual, plan, world),
         stream=stream,
         eval_batches=_eval_batches(config, world),
         writer=writer,
@@ -188,13 +192,17 @@ def _requests(
 
 
 def build_objective(
-    model: UNITE, config: RunConfig, perceptual: Perceptual | None, plan: Plan
+    model: UNITE,
+    config: RunConfig,
+    perceptual: Perceptual | None,
+    plan: Plan,
+    world: World | None = None,
 ) -> Objective:
     """The purpose of a training, told by the kind of its config; fresh weights are the seed's."""
     if isinstance(config, FinetuneRunConfig):
         torch.manual_seed(config.training.seed)
         return AdversarialObjective(model, config, perceptual, plan)
-    return JointObjective(model, config, perceptual, plan.total_images)
+    return JointObjective(model, config, perceptual, plan.total_images, world)
 
 
 def _first_model(job: Job, config: RunConfig, train: ShardSet, world: World) -> UNITE:
@@ -271,6 +279,8 @@ def load_perceptual(config: RunConfig, device: torch.device) -> Perceptual | Non
     file = require_perceptual(config.weights)
     compiled = config.training.compile
     network = Perceptual(file, settings.input_range, dtype=compute_dtype(config), compile=compiled)
+    if compiled and device.type == "cuda":
+        network.compile(dynamic=False)  # with its VGG: 41 instead of 70 ms for 128 images
     return network.to(device)
 
 

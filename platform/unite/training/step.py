@@ -8,6 +8,7 @@ stop-gradient nothing joins. Randomness is addressed by (seed, epoch, row, purpo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -74,11 +75,13 @@ class TrainingStep:
         *,
         flow_weight: float,
         scale: float = 1.0,
+        before_last_pass: Callable[[], None] | None = None,
     ) -> StepLosses:
         """Add the gradients of `scale * loss` of one micro-batch to the parameters.
 
         `sample` is what the domain makes of a batch (images: float (B, C, H, W) in [0, 1]);
-        `flow_weight` is w_g after warm-up. Returns the unscaled terms.
+        `flow_weight` is w_g after warm-up; `before_last_pass` is called before the last of the
+        backward passes, after which no gradient grows. Returns the unscaled terms.
         """
         flow = self.config.flow
         sample = self.model.domain.augment(sample, address.keys(Purpose.FLIP))
@@ -97,6 +100,8 @@ class TrainingStep:
         if leaf_BKD.grad is not None:
             roots.append(latent_BKD)
             gradients.append(leaf_BKD.grad)
+        if before_last_pass is not None:
+            before_last_pass()
         torch.autograd.backward(roots, gradients)
         named = self._named(terms, reconstruction, flow_loss, flow_weight)
         return StepLosses(terms=named, latent_BKD=latent_BKD.detach(), mask_BK=mask_BK)

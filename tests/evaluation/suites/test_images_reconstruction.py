@@ -62,6 +62,16 @@ def test_the_precision_stands_on_the_card(run_suites):
     assert value(rounded, "psnr") != value(exact, "psnr")
 
 
+def test_a_gpu_measures_in_bfloat16_unless_told_otherwise(request_of):
+    """The precision is a field of the suite, and so of its digest and its card."""
+    found = [
+        request_of(suite=("reconstruction",), **more).suites[0]
+        for more in ({}, {"use_gpu": True}, {"use_gpu": True, "precision": "float32"})
+    ]
+    assert [suite.precision for suite in found] == ["float32", "bfloat16", "float32"]
+    assert found[1].digest != found[0].digest == found[2].digest
+
+
 def test_worst_cases_and_lpips_of_reconstructions(request_of, monkeypatch):
     (suite,) = request_of(suite=("reconstruction",)).suites
     suite = replace(suite, lpips=True)

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from unite.flow import random
 from unite.models.blocks import GenerativeBlock
-from unite.models.kernels import choose, gate_norm, norms, qk_norm_rope, swiglu
+from unite.models.kernels import choose, gate_norm, noise, norms, qk_norm_rope, swiglu
 from unite.models.positions import rotary_table
 
 EPS = 1e-6
@@ -151,3 +152,47 @@ def test_a_kernel_that_does_not_compile_is_no_reason_to_stop(
     monkeypatch.setattr(choose, "swiglu", broken)
     reason = choose.probe(torch.device("cpu"), width=64, num_heads=2)
     assert reason == "RuntimeError: no C++ compiler"
+
+
+ADDRESSES = [
+    (torch.tensor([0, 1, -5, 2**62]),),
+    (3, torch.arange(4), 6),
+    (-7, torch.arange(4), 2**63 + 11, torch.arange(4) - 2),
+    (torch.arange(300), torch.arange(300) * 7919, 1, 2, torch.arange(300)),
+]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_keys_are_those_of_the_reference(address: tuple) -> None:
+    expected = random.stream_keys(12345678901234567890, *address)
+    first = random._mix(random._wrap(12345678901234567890 + random.GOLDEN_GAMMA))
+    like = next(part for part in address if isinstance(part, Tensor))
+    found = noise.keys(first, tuple(map(random._integer, address)), like)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(("rows", "count"), [(1, 1), (3, 7), (2, 512), (2, 1031), (0, 4), (2, 0)])
+def test_values_are_those_of_the_reference(rows: int, count: int) -> None:
+    keys = random.stream_keys(5, torch.arange(rows))
+    assert torch.equal(noise.values(keys, count, normal=False), random.uniform(keys, (count,)))
+    found, expected = noise.values(keys, count, normal=True), random.normal(keys, (count,))
+    torch.testing.assert_close(found, expected, rtol=0, atol=8 * 6e-8 * 7)
+
+
+def test_noise_is_probed_by_frozen_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    assert choose.noise_kernels(cpu) is noise
+    monkeypatch.setattr(choose, "NOISE_KEYS", [0, 1, 2])
+    assert choose.noise_kernels(cpu) is None
+
+
+def test_a_device_with_kernels_draws_by_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys, rows = random.stream_keys(5, torch.arange(3)), torch.arange(3)
+    plain = random.uniform(keys, (2, 5)), random.normal(keys, (5,)), random.stream_keys(1, 2, rows)
+    drawn = []
+    monkeypatch.setattr(random, "_kernels", lambda device: drawn.append(device) or noise)
+    fused = random.uniform(keys, (2, 5)), random.normal(keys, (5,)), random.stream_keys(1, 2, rows)
+    assert len(drawn) == 3 and torch.equal(plain[0], fused[0]) and torch.equal(plain[2], fused[2])
+    torch.testing.assert_close(fused[1], plain[1], rtol=0, atol=8 * 6e-8 * 7)
+    with pytest.raises(ValueError, match="keys must be an int64 tensor"):
+        random.normal(keys.float())

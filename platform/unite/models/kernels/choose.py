@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,15 @@ PROBE_TOKENS = 19
 SWITCH = "fused"
 """Attribute of the layers that can take a kernel."""
 log = logging.getLogger(__name__)
+
+NOISE_FIRST = -2152535657050944081
+"""Key of the seed 0."""
+NOISE_ROWS = [0, 1, (1 << 40) + 5]
+NOISE_KEYS = [688681632720732823, 2079156761338777083, -1591231445279058550]
+NOISE_VALUES = [8867542.0, 15428889.0, 1652676.0]
+NOISE_NORMALS = [0.98833013, -0.54630709, 0.32576945]
+"""Keys of the address (0, 3, row, FLOW_NOISE), and values of its first row: uniform ones in units
+of 2^-24, and normal ones. They are frozen in tests/flow/test_random.py, too."""
 
 
 def use_kernels(module: nn.Module, device: torch.device, *, width: int, num_heads: int) -> bool:
@@ -31,6 +41,36 @@ def use_kernels(module: nn.Module, device: torch.device, *, width: int, num_head
         if hasattr(part, SWITCH):
             setattr(part, SWITCH, not reason)
     return not reason
+
+
+def noise_kernels(device: torch.device) -> Any:
+    """The module `noise` where a device draws with it what these fixed values say, else None."""
+    reason = unusable(device)
+    if not reason:
+        try:
+            from unite.models.kernels import noise
+
+            reason = _other_noise(noise, device)
+        except Exception as error:  # as in `probe`
+            reason = f"{type(error).__name__}: {error}"
+        else:
+            if not reason:
+                return noise
+    log.warning("Noise is not drawn by a kernel: %s. Plain torch draws the same.", reason)
+    return None
+
+
+def _other_noise(noise: Any, device: torch.device) -> str:
+    """Reason why the kernels' values are not those of the address (0, 3, row, FLOW_NOISE)."""
+    rows = torch.tensor(NOISE_ROWS, device=device)
+    keys = noise.keys(NOISE_FIRST, (3, rows, 6), rows)
+    values = noise.values(keys, len(NOISE_VALUES), normal=False)[0] * 2**24
+    normals = noise.values(keys, len(NOISE_NORMALS), normal=True)[0].cpu()
+    if keys.tolist() != NOISE_KEYS or values.tolist() != NOISE_VALUES:
+        return "it makes other integers"
+    if not torch.allclose(normals, torch.tensor(NOISE_NORMALS), rtol=0, atol=1e-5):
+        return "it makes other normal values"
+    return ""
 
 
 def unusable(device: torch.device) -> str:

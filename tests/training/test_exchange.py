@@ -1,0 +1,163 @@
+"""Gradients that leave with the last backward pass, and Muon shared by ranks, on real gloo ranks.
+
+The sums of several ranks are added in another order than one rank adds them: weights agree to
+rounding between numbers of ranks, and to the bit between ranks and ways of the same number.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from unite.training.exchange import GradientExchange
+from unite.training.muon import Muon, _stack_shape, _stacks
+from unite.training.parallelize import World
+from unite.training.shares import owners_of
+
+SCRIPT = Path(__file__).with_name("ranks.py")
+STEPS = 2
+
+
+class Ranks:
+    """Runs of ranks, each made once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.made: set[tuple[str, int]] = set()
+
+    def state(self, name: str, size: int, rank: int = 0, step: int = STEPS, **options: Any) -> dict:
+        if (name, size) not in self.made:
+            self._run(name, size, {"name": name, "steps": STEPS, "changes": {}, **options})
+            self.made.add((name, size))
+        path = self.folder / f"{name}-{size}-{rank}-{step}.pt"
+        return torch.load(path, weights_only=True)
+
+    def _run(self, name: str, size: int, options: dict) -> None:
+        env = os.environ | {"OMP_NUM_THREADS": "1"}
+        words = [str(self.folder), json.dumps(options)]
+        started = [
+            subprocess.Popen(
+                [sys.executable, str(SCRIPT), str(rank), str(size), *words],
+                env=env,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(size)
+        ]
+        for process in started:
+            _, errors = process.communicate(timeout=280)
+            assert process.returncode == 0, errors[-3000:]
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory) -> Ranks:
+    return Ranks(tmp_path_factory.mktemp("ranks"))
+
+
+def tensors(state: dict) -> dict[str, torch.Tensor]:
+    return {f"{k}.{n}": v for k in ("model", "optimizer") for n, v in state[k].items()}
+
+
+def same(one: dict, other: dict) -> None:
+    first, second = tensors(one), tensors(other)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def close(one: dict, other: dict, atol: float) -> None:
+    first, second = tensors(one), tensors(other)
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        scale = max(1.0, float(value.abs().max()))
+        torch.testing.assert_close(second[name], value, rtol=0, atol=atol * scale, msg=name)
+
+
+# An update of Muon has its size whatever the gradient's, so that rounding of a small one shows:
+# lr 1e-3 times the share of a direction that bfloat16 may lose in Newton-Schulz, per step.
+ROUNDING = STEPS * 1e-3 * 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 4])
+def test_ranks_train_what_one_rank_trains(ranks: Ranks, size: int) -> None:
+    alone, together = ranks.state("plain", 1), ranks.state("plain", size)
+    close(alone, together, ROUNDING)
+    for rank in range(1, size):
+        same(together, ranks.state("plain", size, rank))
+    early, buckets = together["sent"].tolist()
+    assert buckets > 4 and early > buckets / 2, "most left while the pass still ran"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_a_shared_muon_is_that_of_every_rank_to_the_bit(ranks: Ranks, size: int) -> None:
+    same(ranks.state("plain", size), ranks.state("replicated", size, sharded=False))
+
+
+@pytest.mark.slow
+def test_micro_batches_exchange_once_and_change_nothing_but_rounding(ranks: Ranks) -> None:
+    close(ranks.state("plain", 2), ranks.state("micro", 2, count=2), ROUNDING)
+
+
+@pytest.mark.slow
+def test_gradients_are_summed_in_bfloat16_where_asked(ranks: Ranks) -> None:
+    low = ranks.state("low", 2, changes={"training.exchange": "bfloat16"})
+    full = ranks.state("plain", 2)
+    same(low, ranks.state("low", 2, rank=1))
+    moments = {n: v for n, v in tensors(full).items() if "momentum_buffer" in n}
+    found = tensors(low)
+    assert any(not torch.equal(found[name], value) for name, value in moments.items())
+    for name, value in moments.items():
+        error = (found[name] - value).norm() / value.norm().clamp_min(1e-12)
+        assert error < 0.05, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(2, 4), (4, 1), (1, 2)])
+def test_another_number_of_ranks_goes_on_with_the_same_state(ranks, before, after) -> None:
+    """The step after is that of ranks which had the state from the start."""
+    ranks.state("plain", before)
+    file = str(ranks.folder / f"plain-{before}-0-1.pt")
+    found = ranks.state(f"from{before}", after, load=file)
+    close(ranks.state("plain", before), found, ROUNDING)
+    if before == 1:
+        same(found, ranks.state("again", after, load=file, sharded=False))
+
+
+def test_stacks_do_not_depend_on_the_ranks_and_are_shared_evenly(monkeypatch) -> None:
+    monkeypatch.setattr("unite.training.muon.STACK_VALUES", 3 * 8 * 24)
+    parameters = [torch.empty(shape) for shape in [(8, 24)] * 5 + [(24, 8)] * 3 + [(16, 16)]]
+    stacks = _stacks(parameters)
+    assert stacks == [[0, 1, 2], [3, 4, 5], [6, 7], [8]]
+    shapes = [_stack_shape([parameters[i] for i in stack]) for stack in stacks]
+    assert shapes == [(3, 8, 24), (3, 8, 24), (2, 8, 24), (1, 16, 16)]
+    assert sorted(owners_of(shapes, 4)) == [0, 1, 2, 3]
+    assert owners_of(shapes, 2) == [1, 1, 0, 0], "the largest, then to whom has least to do"
+    assert owners_of(shapes, 1) == [0, 0, 0, 0]
+
+
+def test_stacks_of_any_size_give_the_same_update(monkeypatch) -> None:
+    """Up to what a product rounds by the number of matrices beside it."""
+    found = []
+    for values in (1, 2**23):
+        monkeypatch.setattr("unite.training.muon.STACK_VALUES", values)
+        torch.manual_seed(0)
+        given = [torch.nn.Parameter(torch.randn(8, 24)) for _ in range(3)]
+        for parameter in given:
+            parameter.grad = torch.randn(8, 24)
+        Muon(given, lr=0.02).step()
+        found.append(torch.stack([p.detach() for p in given]))
+    torch.testing.assert_close(*found, rtol=0, atol=0.02 * torch.finfo(torch.bfloat16).eps)
+
+
+def test_a_mean_without_a_last_pass_is_an_error() -> None:
+    exchange = GradientExchange([torch.nn.Parameter(torch.ones(2))], World(size=2))
+    with pytest.raises(RuntimeError, match="no last pass was announced"):
+        exchange.finish()

@@ -53,9 +53,9 @@ class Size:
     """Figures of a model."""
 
     gradient_bytes: int
-    """Of float32 gradients."""
+    """Bytes of float32 gradients."""
     matrix_bytes: int
-    """Of orthogonalised updates in bfloat16."""
+    """Bytes of orthogonalised updates in bfloat16."""
     shapes: list[tuple[int, int, int]]
     """Stacks of matrices."""
     last_pass: float

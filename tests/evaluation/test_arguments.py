@@ -39,7 +39,6 @@ def test_an_unknown_suite_is_named_with_the_nearest():
         ({"analysis_images": 5, "suite": ("entropy",)}, "--analysis-images 5 has no effect"),
         ({"probe_images": 5, "suite": ("entropy",)}, "--probe-images 5 has no effect on entropy"),
         ({"entropy_bins": 5, "suite": ("probe",)}, "--entropy-bins 5 has no effect on probe"),
-        ({"num_workers": 0, "use_gpu": True}, "--use-gpu True has no effect with --num-workers 0"),
         ({"num_workers": 0, "wait_s": 5.0}, "--wait-s 5.0 has no effect with --num-workers 0"),
         ({"num_samples": -1}, "--num-samples must not be negative"),
         ({"num_workers": -1}, "--num-workers must not be negative"),
@@ -58,7 +57,6 @@ def test_what_cannot_be_is_refused(changes, message):
     [
         (FitArguments(data="d", weights="w"), "--weights w has no effect on fitting"),
         (FitArguments(data="d", images=-1), "--images must not be negative"),
-        (FitArguments(data="d", num_workers=0, use_gpu=True), "--use-gpu True has no effect"),
         (ReferenceArguments(data="d", num_workers=0, wait_s=1.0), "--wait-s 1.0 has no effect"),
         (ReferenceArguments(data="d", size=-8), "--size must not be negative"),
         (ReferenceArguments(data="d", channels=2), "--channels 2 must be 3"),

@@ -241,7 +241,7 @@ def check_data(arguments: DataArguments) -> None:
 def _check_workers(arguments: WorkerArguments) -> None:
     _refuse_negative(arguments, ("batch_size", "num_workers", "wait_s"))
     if arguments.num_workers == 0:
-        refuse_changed(arguments, ("use_gpu", "wait_s"), "with --num-workers 0, without Ray")
+        refuse_changed(arguments, ("wait_s",), "with --num-workers 0, without Ray")
 
 
 def _refuse_negative(arguments: object, names: Sequence[str]) -> None:

@@ -327,7 +327,7 @@ def test_a_non_finite_number_of_either_player_changes_nothing_of_both(parent, pl
     before = everything()
     spoilt = getattr(trainer.objective, player)
     good = spoilt.backward
-    spoilt.backward = lambda *given: {k: v * math.nan for k, v in good(*given).items()}
+    spoilt.backward = lambda *given, last: {k: v * math.nan for k, v in good(*given).items()}
     values, _ = trainer.train_step(next(trainer.stream))
     assert all(math.isfinite(value) for value in values.values())
     assert same(everything(), before) and trainer.readout.skipped == 1
@@ -340,7 +340,7 @@ def test_ten_steps_in_a_row_end_the_run_and_name_the_last_good_checkpoint(parent
     good = trainer.objective.adversary.backward
     steps = iter(range(1000))
 
-    def backward(*given):
+    def backward(*given, last):
         scale = math.nan if next(steps) >= 3 else 1.0
         return {name: value * scale for name, value in good(*given).items()}
 

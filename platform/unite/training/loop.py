@@ -238,9 +238,8 @@ class Trainer:
         count = accumulation(training, self.config.cluster, self.world.size)
         parts = micro_batches(self.batch, count, domain, training, self.world.device)
         for n, part in enumerate(parts, 1):
-            found = player.backward(part, self.images, 1 / count, last=n == count)
-            for name, value in found.items():
-                terms[name] = terms.get(name, torch.zeros_like(value)) + value / count
+            for k, v in player.backward(part, self.images, 1 / count, last=n == count).items():
+                terms[k] = terms.get(k, torch.zeros_like(v)) + v / count
         return list(terms), torch.stack(list(terms.values()))
 
     def _learning_rate(self) -> float:

@@ -59,7 +59,7 @@ SCALES: dict[ScaleName, Scale] = {
             "cluster.threads_per_worker": 1,
         },
     ),
-    # 300 steps of 32, one to two minutes of a core for each trial; with --data of a part of QM9,
+    # 300 steps of 32, one to six minutes of a core for each trial; with --data of a part of QM9,
     # --epochs says as many steps. A sample's own distances (bonds) judge: no extractor knows it.
     "molecules": Scale(
         recipe="qm9-tiny",

@@ -5,8 +5,8 @@
     make mutants ARGS="--num 50" fewer of them; ARGS=--report prints what is known
 
 mutmut (pyproject.toml, [tool.mutmut]) changes one expression at a time in a copy of the tree. A
-mutant runs the test file that mirrors its module, then those that import the module, until one
-fails: see `covering`. The sample is by the hash of a mutant's name, so that code elsewhere does not
+mutant runs the test file that mirrors its module, then others that reach it, until one fails: see
+`covering`. The sample is by the hash of a mutant's name, so that code elsewhere does not
 change it. Left out are mutants of messages and of what is the same on every input here: see
 `plain`. `survivors.yaml` beside this file holds those that no test can kill, each with the reason;
 any other survivor is a missing test.
@@ -24,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -43,7 +43,7 @@ TESTED_IN = (
     *("models", "domains", "drivers", "ablation", "scheduling", "reporting"),
 )
 """Folders of tests/ whose files may cover a module; files directly in tests/ may too."""
-MOST_FILES = 10
+MOST_FILES = 12
 """Largest number of test files that a mutant runs against, the nearest first."""
 FILE_S = 20.0
 """Seconds of a test file, for the time limit of a mutant that hangs."""
@@ -92,24 +92,29 @@ def exit_codes(file: Path) -> dict[str, int | None]:
 
 
 def covering(module: str) -> list[str]:
-    """Test files of a module such as unite.flow.path, below tests/: its mirror, then importers.
+    """Test files of a module such as unite.flow.path, the nearest first.
 
-    After them files that import a module that imports it, and last those of its package.
+    Its own, then those of the modules that import it, through which it is tested too.
     """
     texts = {str(path): path.read_text() for path in _test_files()}
-    mirror = f"tests/{module.replace('.', '/').removeprefix('unite/')}.py"
-    folder, _, file = mirror.rpartition("/")
-    own = [name for name in texts if name == f"{folder}/test_{file}"]
     source = {_module(path): path.read_text() for path in sorted(Path("src/unite").rglob("*.py"))}
-    near = [name for name, text in texts.items() if _imports(text, module)]
     users = [name for name, text in source.items() if _imports(text, module)]
-    far = [name for name, text in texts.items() if any(_imports(text, user) for user in users)]
-    ordered = [*own, *sorted(near, key=lambda name: len(texts[name]))]
-    ordered += sorted(far, key=lambda name: (not name.startswith(folder), len(texts[name])))
-    parent, _, package = folder.rpartition("/")  # what a registry finds is tested by its package
-    ordered += [name for name in texts if name == f"{parent}/test_{package}.py"]
-    ordered += [name for name in texts if name.startswith(f"{folder}/")]
-    return list(dict.fromkeys(ordered))[:MOST_FILES]
+    found = [file for each in (module, *users) for file in _nearest(each, texts)]
+    return list(dict.fromkeys(found))[:MOST_FILES]
+
+
+def _nearest(module: str, texts: Mapping[str, str]) -> list[str]:
+    """The file that mirrors a module, those that import it, and those of its package.
+
+    What a registry finds by name is tested by its package.
+    """
+    folder, _, file = f"tests/{module.replace('.', '/').removeprefix('unite/')}".rpartition("/")
+    parent, _, package = folder.rpartition("/")
+    importing = [name for name, text in texts.items() if _imports(text, module)]
+    mirrors = [f"{folder}/test_{file}.py", f"{parent}/test_{package}.py"]
+    beside = [name for name in texts if name.startswith(f"{folder}/") and package != "tests"]
+    ordered = [mirrors[0], *sorted(importing, key=lambda name: len(texts[name])), mirrors[1]]
+    return [name for name in (*ordered, *beside) if name in texts]
 
 
 def _test_files() -> list[Path]:

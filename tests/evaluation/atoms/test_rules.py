@@ -7,7 +7,8 @@ import pytest
 
 from unite.config.domains import MoleculesConfig
 from unite.domains.atoms.structure import Structure
-from unite.evaluation.atoms.rules import Rules
+from unite.evaluation.atoms import rules as rules_module
+from unite.evaluation.atoms.rules import Rules, installed
 from unite.evaluation.instruments import Instruments
 from unite.metrics.accumulator import Stack
 from unite.metrics.moments import MetricError
@@ -34,6 +35,16 @@ def test_judgements_do_not_depend_on_how_structures_are_cut(molecules):
     assert all(np.array_equal(whole[name], parts[name]) for name in whole)
     assert whole["rdkit"].all() and whole["strict"].all()
     assert "CO" not in whole["rdkit_smiles"] and len(set(whole["rdkit_smiles"])) == len(molecules)
+
+
+def test_what_is_not_installed_is_named_once(monkeypatch):
+    def versions(tasks):
+        if "rdkit" not in tasks:
+            raise ValueError("install the extra")
+        return {}
+
+    monkeypatch.setattr(rules_module, "versions", versions)
+    assert installed(("posebusters", "rdkit", "smact")) == (("rdkit",), ("install the extra",))
 
 
 def test_a_worker_with_another_package_is_refused(molecules):

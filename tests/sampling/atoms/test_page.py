@@ -2,7 +2,10 @@ import json
 import re
 
 import numpy as np
+import pytest
 
+from unite.domains.atoms.elements import RADII
+from unite.domains.atoms.picture import BALL
 from unite.domains.atoms.structure import Structure
 from unite.domains.atoms.verdicts.native import Verdict
 from unite.sampling.atoms.page import page
@@ -33,6 +36,9 @@ def test_a_page_holds_structures_verdicts_and_no_address(textbook_molecules, tex
     assert data["samples"][0]["bonds"] == [[0, 1], [0, 2], [0, 3], [0, 4]]
     assert [len(each["edges"]) for each in data["samples"]] == [0, 12]
     assert set(data["elements"]) == {"1", "6", "17", "55"}
+    balls = {int(number): ball for number, (_, ball) in data["elements"].items()}
+    assert balls == {n: pytest.approx(0.15 + BALL * RADII[n], abs=5e-4) for n in balls}
+    assert balls[1] < balls[6] < balls[55]
     assert "a &lt;run&gt;" in text
     assert not re.search(r"https?:|src=|@import", text)
     assert len(re.findall(r"<script>(.*?)</script>", text, re.S)[0]) < 100_000

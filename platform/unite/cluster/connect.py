@@ -37,6 +37,8 @@ ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     # How often Train looks for nodes that drain: of 30 seconds' notice, Ray's own 5 are many.
     "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
+    # A process that is stopped or swapped out answers nothing: Ray's own limit is ten minutes.
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "180",
     # How often Train asks anew for workers that did not start; `fit` limits how many times.
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "60",
     "RAY_USAGE_STATS_ENABLED": "0",

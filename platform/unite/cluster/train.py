@@ -43,6 +43,7 @@ from unite.training.parallelize import World
 from unite.training.readout import NonFiniteError
 from unite.training.requests import Notice, Source, no_notice, nothing
 from unite.training.setup import Job, build_trainer
+from unite.training.watchdog import hang_told, watched
 from unite.words import count
 
 logger = logging.getLogger(__name__)
@@ -100,6 +101,9 @@ def _fit(
                 reason = "storage away"
             else:
                 reason = "lost"
+                if line := hang_told(job.folder):
+                    reason = "hung"
+                    logger.warning("%s", line)
                 _raise_own(error, job, group)
                 losses.charge(error)
             continue
@@ -304,7 +308,8 @@ def train_rank(
             tracker = with_gauges(tracker, job.folder.name)
         trainer = build_trainer(job, world, tracker, reader, lease, look, asks)
         try:
-            return trainer.run()
+            with watched(job.folder, world.rank, lambda: trainer.images):
+                return trainer.run()
         finally:
             trainer.stream.close()
             tracker.close()

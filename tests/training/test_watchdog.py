@@ -1,0 +1,119 @@
+"""A rank that hangs: its deadline, what it was doing, and what is told of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from unite.storage import Store
+from unite.training import watchdog
+from unite.training.watchdog import COMPUTING, FLOOR_SECONDS, Watchdog, doing, hang_told
+
+
+class Steps:
+    """A training whose time and images are told to it."""
+
+    def __init__(self) -> None:
+        self.seconds, self.images = 0.0, 0
+        self.dog = Watchdog(lambda: self.images, lambda: self.seconds)
+
+    def step(self, seconds: float) -> float:
+        self.seconds += seconds
+        self.images += 32
+        return self.dog.late()
+
+
+def test_the_deadline_follows_from_the_runs_own_steps():
+    run = Steps()
+    run.seconds += 1e6
+    assert run.dog.late() == 0.0, "a first step compiles for as long as it likes"
+    for _ in range(50):
+        assert run.step(1.0) == 0.0
+    assert run.dog.deadline == FLOOR_SECONDS
+    run.step(1e6)  # an evaluation
+    assert run.dog.deadline == FLOOR_SECONDS
+    for _ in range(50):
+        run.step(40.0)
+    assert run.dog.deadline == 800.0
+    run.seconds += 800.0
+    assert run.dog.late() == 0.0
+    run.seconds += 1.0
+    assert run.dog.late() == 801.0
+    assert run.step(0.0) == 0.0, "it went on"
+
+
+@pytest.mark.parametrize(
+    ("functions", "words"),
+    [
+        (["run", "train_step", "_turn", "_accumulate", "backward"], COMPUTING),
+        (["run", "train_step", "_turn", "average_", "all_reduce"], "waiting for the other ranks"),
+        (["run", "train_step", "_turn", "settle", "_require_insured"], "waiting for room"),
+        (["run", "train_step", "read", "settle", "synchronize"], "waiting for its device"),
+        (["run", "_evaluate", "evaluate_reconstruction", "gather"], "waiting for the other ranks"),
+        (["run", "_evaluate", "sample_grid"], "evaluating"),
+        (["run", "__next__", "result"], "waiting for data"),
+        (["run"], "outside a step"),
+    ],
+)
+def test_what_a_rank_does_is_known_by_its_functions(functions, words):
+    assert doing(functions).startswith(words)
+
+
+def test_a_rank_that_waits_tells_once_and_goes_on(tmp_path, caplog):
+    inside, release, run, steps = (
+        threading.Event(),
+        threading.Event(),
+        Store.open(tmp_path),
+        Steps(),
+    )
+
+    def average_() -> None:
+        inside.set()
+        assert release.wait(60)
+
+    for _ in range(10):
+        steps.step(1.0)
+    thread = threading.Thread(target=average_)
+    thread.start()
+    assert inside.wait(60)
+    for _ in range(2):
+        watchdog._tell(run, 3, thread.ident, steps.dog, 75.0)
+    release.set()
+    thread.join()
+    assert caplog.text.count("has been 1:15 in the step after 320 images") == 1
+    report = run.read("hangs/rank-3.txt").decode()
+    assert report.startswith("rank 3 on ") and "in average_" in report
+    assert "waiting for the other ranks" in report
+    assert hang_told(run) == "", "it is not what hangs"
+
+
+HANGS = """
+import time
+from unite.storage import Store
+from unite.training import watchdog
+watchdog.POLL_SECONDS, watchdog.FLOOR_SECONDS, watchdog.FACTOR = 0.01, 0.5, 0.0
+images = [0]
+def train_step():
+    time.sleep(600)
+with watchdog.watched(Store.open({place!r}), 1, lambda: images[0]):
+    for _ in range(watchdog.MEASURED_STEPS + 2):
+        images[0] += 32
+        time.sleep(0.1)
+    train_step()
+"""
+
+
+def test_a_rank_that_hangs_ends_itself_and_names_rank_node_and_stack(root, tmp_path):
+    script = HANGS.format(place=str(tmp_path))
+    environment = {**os.environ, "PYTHONPATH": str(root / "platform")}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, timeout=120)
+    assert done.returncode == watchdog.EXIT_CODE
+    run = Store.open(tmp_path)
+    assert "in train_step" in run.read("hangs/rank-1.txt").decode()
+    said = hang_told(run)
+    assert said.startswith("rank 1 on ") and "after 224 images" in said and "hangs" in said
+    assert hang_told(run) == "", "told once"

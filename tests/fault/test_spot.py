@@ -29,9 +29,11 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def nodes():
+def nodes(monkeypatch):
     """A cluster of its own: a head without CPUs and three nodes for one worker each."""
     from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # Ray's own 15 starves beside other work
 
     small = {"object_store_memory": 200 * 2**20}
     # Without a dashboard of its own, Train's cleaner asks whatever other cluster it finds.

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 
+from unite.config.workers import most_workers
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.chunks import Chunk
 from unite.evaluation.instruments import Instruments
@@ -97,7 +98,7 @@ class ComputeSuite(Suite):
             samples_seen=self.subject.images if self.images_per_epoch else None,
             epochs=self.subject.images / (self.images_per_epoch or 1),
             images_per_s=self.images_per_s,
-            num_devices=self.subject.config.cluster.num_workers,
+            num_devices=most_workers(self.subject.config.cluster),
             mfu=self.mfu,
         )
         rows = tuple(

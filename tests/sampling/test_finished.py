@@ -53,6 +53,14 @@ def test_the_same_command_draws_nothing_and_loads_nothing_heavy(asked, root, cap
     assert done.stdout.startswith("\n".join(lines))
 
 
+def test_the_command_without_options_is_settled(asked):
+    settled = settle(GenerateArguments(run=asked.run), "elsewhere")
+    assert (settled.run, settled.num) == (asked.run, 100)
+    for changes, flag in (({"num": 0}, "--num"), ({"batch_size": -1}, "--batch-size")):
+        with pytest.raises(ValueError, match=flag):
+            settle(replace(asked, **changes), "elsewhere")
+
+
 def test_another_request_other_weights_and_missing_samples_are_not_finished(asked):
     generate(asked, "elsewhere")
     assert kept(replace(asked, replace=True)), "the same samples stay"

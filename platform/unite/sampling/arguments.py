@@ -47,3 +47,11 @@ class GenerateArguments:
     """Use the averaged weights; false takes those of the last step."""
     device: str = ""
     """cpu, cuda, cuda:1, ...; empty = an accelerator when there is one."""
+
+
+def check(arguments: GenerateArguments) -> None:
+    """ValueError for numbers that no call can have."""
+    if arguments.num < 1:
+        raise ValueError("--num must be at least 1")
+    if arguments.batch_size < 0:
+        raise ValueError("--batch-size must not be negative (0 = by the device)")

@@ -12,7 +12,7 @@ from unite.config.serialise import json_digest
 from unite.entry import PACKAGE, code_digest
 from unite.finished import FILE, Record, fingerprint
 from unite.runs import resolve_run
-from unite.sampling.arguments import GenerateArguments
+from unite.sampling.arguments import GenerateArguments, check
 from unite.storage import Store
 
 
@@ -21,9 +21,7 @@ def settle(arguments: GenerateArguments, storage: str) -> GenerateArguments:
 
     ValueError for numbers that no call can have; CheckpointError as from `resolve_run`.
     """
-    for name in ("num", "batch_size"):
-        if getattr(arguments, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+    check(arguments)
     return replace(arguments, run=resolve_run(arguments.run, arguments.storage or storage))
 
 

@@ -21,7 +21,7 @@ from unite.domains.base import Domain
 from unite.flow.random import NOISE_VERSION
 from unite.models.unite import UNITE
 from unite.runs import read_run_config, resolve_run
-from unite.sampling.arguments import GenerateArguments
+from unite.sampling.arguments import GenerateArguments, check
 from unite.sampling.finished import record_of
 from unite.sampling.generator import generate_batches
 from unite.sampling.precision import card_batch, choose_precision, device_memory
@@ -45,10 +45,7 @@ def generate(arguments: GenerateArguments, default_storage: str) -> Store:
     ValueError, CheckpointError or StorageError say what is wrong with the input.
     """
     arguments = _counted(arguments)
-    if arguments.num < 1:
-        raise ValueError("--num must be at least 1")
-    if arguments.batch_size < 0:
-        raise ValueError("--batch-size must not be negative (0 = by the device)")
+    check(arguments)
     path = resolve_run(arguments.run, arguments.storage or default_storage)
     settings = choose_settings(arguments, path)
     out = Store.open(arguments.out)

@@ -192,7 +192,7 @@ def database_of(name: str, folder: Path) -> Iterator[str]:
     start = [*as_user, "pg_ctl", "-D", data, "-w", "-l", log, "-o", options, "start"]
     subprocess.run(start, **quiet)
     try:
-        yield f"postgresql://unite@127.0.0.1:{port}/postgres"
+        yield f"postgresql+psycopg2://unite@127.0.0.1:{port}/postgres"
     finally:
         subprocess.run([*as_user, "pg_ctl", "-D", data, "-m", "immediate", "stop"], **quiet)
 

@@ -10,7 +10,7 @@ host=${POSTGRES_HOST:-postgres}
 database=${POSTGRES_DATABASE:-mlflow}
 : "${POSTGRES_PASSWORD:?}" "${MLFLOW_ADMIN_PASSWORD:?at least 12 characters}"
 folder=$(mktemp -d)
-uri="postgresql://mlflow:${POSTGRES_PASSWORD}@${host}:5432/${database}"
+uri="postgresql+psycopg2://mlflow:${POSTGRES_PASSWORD}@${host}:5432/${database}"
 cat > "$folder/auth.ini" <<END
 [mlflow]
 default_permission = READ

@@ -136,6 +136,7 @@ def steps() -> list[Step]:
             *("sampling, plain", "sampling", 200, "the ratio at equal precision"),
             **{**draws, "arms": ["plain", "plain float32"]},
         ),
+        measured("sampling, compiled", "sampling", 200, "", **draws, arms=["heun compiled"]),
         measured("sampling, batch 256", "sampling", 150, "", **draws, arms=["heun"], batch=256),
     ]
 

@@ -293,6 +293,9 @@ def sampling(
             draw = benchmark.replace(setting, options=full).sampler("heun", scale)
         elif name == "plain float32":
             draw = setting.sampler(name, scale)
+        elif name == "heun compiled":
+            draw = setting.sampler("heun", scale)
+        switch(model, where, kernels=name in ("heun", "heun compiled"), compiled="comp" in name)
         draw(setting.labels[:2], setting.noise[:2])
         wait(where)
         taken = []
@@ -317,6 +320,22 @@ def sampling(
             **{"images/s": round(batch / statistics.median(taken), 2)},
             **{"rows/image": round(rows / batch, 1), "error": error},
         )
+
+
+def switch(model: Any, device: torch.device, *, kernels: bool, compiled: bool) -> None:
+    """Fused kernels as an evaluation in bfloat16 has them, or none; compiled blocks for good."""
+    from unite.models.kernels.choose import SWITCH, use_kernels
+
+    shape = model.tokenizer.config
+    if not kernels or device.type == "cpu":
+        for part in model.modules():
+            if hasattr(part, SWITCH):
+                setattr(part, SWITCH, False)
+    else:
+        use_kernels(model, device, width=shape.width, num_heads=shape.num_heads)
+    if compiled:
+        for block in (*model.denoiser.blocks, *model.decoder.blocks):
+            block.compile(fullgraph=True, dynamic=True)
 
 
 if __name__ == "__main__":

@@ -260,7 +260,7 @@ def test_the_table_of_many_gpus_is_what_the_script_makes(benchmark, root):
     assert "\n".join(script.table(size)) in text
     assert script.busiest_share(size.shapes, 1) == 1.0
     fast, slow = (script.step(size, 64, rate) for rate in script.LINKS.values())
-    assert slow.window == fast.window and slow.total < fast.total
+    assert slow.window == fast.window and fast.total < slow.total
 
 
 PLAIN_MACHINE = """

@@ -40,3 +40,15 @@ def test_rows_without_a_measurement_are_absent():
     )
     assert not {"images_per_s", "device_hours", "mfu"} & set(table)
     assert table["total_flop"] == 0
+
+
+def test_device_hours_of_a_number_that_varied_are_absent():
+    table = compute_table(
+        parameters={"encoder": 1},
+        flop_per_sample={"decode": 1.0},
+        samples_seen=100,
+        epochs=1.0,
+        images_per_s=10.0,
+        num_devices=None,
+    )
+    assert table["images_per_s"] == 10.0 and "device_hours" not in table

@@ -16,7 +16,7 @@ def compute_table(
     samples_seen: int | None,
     epochs: float,
     images_per_s: float | None = None,
-    num_devices: int = 1,
+    num_devices: int | None = 1,
     mfu: float | None = None,
 ) -> dict[str, float]:
     """Rows of the compute suite by name, in the unit that the name ends with.
@@ -29,7 +29,7 @@ def compute_table(
         samples_seen: training samples, over all epochs; None for a model that is only planned.
         epochs: passes over the training set.
         images_per_s: measured training throughput of all devices together.
-        num_devices: devices that the throughput was measured on.
+        num_devices: devices that the throughput was measured on; None when their number varied.
         mfu: share of the devices' matmul rate that training used, as it measured it.
     """
     per_sample = sum(flop_per_sample.values())
@@ -44,7 +44,7 @@ def compute_table(
     table |= {"epochs": epochs, "total_flop": per_sample * samples_seen}
     if images_per_s is not None:
         table["images_per_s"] = images_per_s
-        if images_per_s > 0:
+        if images_per_s > 0 and num_devices is not None:
             table["device_hours"] = samples_seen / images_per_s * num_devices / 3600
     if mfu is not None:
         table["mfu"] = mfu

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 
-from unite.config.workers import most_workers
+from unite.config.workers import is_range, most_workers
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.chunks import Chunk
 from unite.evaluation.instruments import Instruments
@@ -91,14 +91,15 @@ class ComputeSuite(Suite):
     def outcome(self, totals: Any) -> Outcome:
         """The paper's table."""
         parameters = totals["parameters"].result()
-        flops = training_flops(self.subject.config)
+        flops, cluster = training_flops(self.subject.config), self.subject.config.cluster
+        varied = is_range(cluster)
         table = compute_table(
             parameters={name: int(count[0]) for name, count in parameters.items()},
             flop_per_sample={name: term.total for name, term in flops.terms.items()},
             samples_seen=self.subject.images if self.images_per_epoch else None,
             epochs=self.subject.images / (self.images_per_epoch or 1),
             images_per_s=self.images_per_s,
-            num_devices=most_workers(self.subject.config.cluster),
+            num_devices=None if varied else most_workers(cluster),
             mfu=self.mfu,
         )
         rows = tuple(
@@ -115,17 +116,21 @@ class ComputeSuite(Suite):
             )
             for name, value in table.items()
         )
-        remark = "An untrained model: no length, throughput, device hours and MFU"
-        if self.subject.uri:
+        remark = ""
+        if not self.subject.uri:
+            remark = "An untrained model: no length, throughput, device hours and MFU"
+        elif not self.images_per_s:
             remark = (
                 "No training throughput, device hours and MFU: neither the run's folder nor MLflow "
                 "holds any that can be read from here"
             )
+        elif varied:
+            remark = f"No device hours: the run had {cluster.num_workers} workers, as there were"
         return Outcome(
             suite=self.suite,
             protocol="training, forward, backward and recompute",
             rows=rows,
-            remarks=() if self.images_per_s else (remark,),
+            remarks=(remark,) if remark else (),
         )
 
     def _paper(self, name: str) -> PaperFigure | None:

@@ -48,24 +48,29 @@ def run(command: str, checkout: Path, storage: Path) -> Run:
     places = {"UNITE_STORAGE": str(storage), "PYTHONPATH": str(checkout / "platform")}
     with tempfile.TemporaryFile("w+") as output:
         started = time.perf_counter()
-        process = psutil.Popen(
+        process = subprocess.Popen(
             words, cwd=checkout, env=os.environ | places, stdout=output, stderr=subprocess.STDOUT
         )
         peak = 0
-        while process.poll() is None:
-            peak = max(peak, resident(process))
+        while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+            peak = max(peak, resident(process.pid))
             time.sleep(POLL_S)
         seconds = time.perf_counter() - started
+        process.returncode = os.waitstatus_to_exitcode(ended[1])
         if process.returncode:
             output.seek(0)
             raise RuntimeError(f"{command} in {checkout} failed: {output.read()[-TOLD:]}")
+        # The system knows the largest process (no less than this one): a short command may end
+        # before the first look.
+        peak = max(peak, 1024 * ended[2].ru_maxrss)
     return Run(seconds, peak)
 
 
-def resident(process: psutil.Process) -> int:
+def resident(pid: int) -> int:
     """Bytes of resident memory of a process and its descendants, of those still there."""
     total = 0
     try:
+        process = psutil.Process(pid)
         for each in (process, *process.children(recursive=True)):
             total += each.memory_info().rss
     except psutil.NoSuchProcess:

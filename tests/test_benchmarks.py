@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -212,6 +213,17 @@ def test_no_loss_is_missed_when_a_log_point_follows_a_step_that_nobody_has_read(
     recorder._pending = (["loss/total"], torch.tensor([2.0]), copied, 0)
     assert recorder.read(["loss/total"], torch.tensor([1.0]), 8, now=True) == {"loss/total": 1.0}
     assert recorder.losses == [2.0, 1.0]
+
+
+def test_random_lpips_is_one_network_in_both_arms(benchmark):
+    """No file is read: the platform's way to compute it agrees with the obvious one."""
+    script, arms = benchmark("random_lpips"), benchmark("train_step_arms")
+    config = importlib.import_module("train_step").recipe("unite-b")
+    changes = {"compile": False, "precision": "float32"}
+    config = replace(config, training=replace(config.training, **changes))
+    ours = script.random_perceptual(config, torch.device("cpu"))
+    pair = torch.rand(2, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(ours(*pair), arms.plain_lpips(ours)(*pair), rtol=1e-4, atol=1e-6)
 
 
 def test_the_list_for_a_gpu_ends_in_time_and_keeps_every_row(benchmark, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from unite.domains.atoms.elements import RADII
-from unite.domains.atoms.picture import BALL
+from unite.domains.atoms.picture import BALL, SMALLEST_SPAN
 from unite.domains.atoms.structure import Structure
 from unite.domains.atoms.verdicts.native import Verdict
 from unite.sampling.atoms.page import page
@@ -50,3 +50,9 @@ def test_what_is_not_finite_leaves_an_empty_picture():
         data_of(made([broken], [Verdict(False, "invalid", "not finite")]))["samples"][0]["atoms"]
         == []
     )
+
+
+def test_one_atom_does_not_fill_its_picture():
+    atom = Structure(numbers=np.array([6]), positions=np.zeros((1, 3)))
+    (sample,) = data_of(made([atom], [Verdict(True, "valid")]))["samples"]
+    assert sample["reach"] == SMALLEST_SPAN / 2

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from unite.drivers.drill import Name, Observation, run_drills
 from unite.drivers.faults import Scratch, variables
+from unite.drivers.signals import stop_on_signals
 from unite.tables import print_table
 
 COLUMNS = ("", "drill", "images lost", "promised", "longest pause, s", "typed", "weights")
@@ -23,7 +24,8 @@ def drill(names: Sequence[Name], *, recipe: str, steps: int, keep: bool, as_text
     scratch = Scratch(recipe=recipe, folder=folder, steps=steps)
     seen: list[Observation] = []
     try:
-        with variables({"RAY_TMPDIR": str(folder), "UNITE_LOGS": str(folder / "logs")}):
+        around = {"RAY_TMPDIR": str(folder), "UNITE_LOGS": str(folder / "logs")}
+        with stop_on_signals(), variables(around):  # whatever ends it ends what it started
             seen.extend(run_drills(names, scratch))
     finally:
         if keep:

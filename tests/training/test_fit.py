@@ -43,7 +43,15 @@ def test_the_estimate_is_near_what_was_measured_and_never_under_it(steps, recomp
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("name", ["unite-b", "unite-b-released", "unite-l", "unite-xl"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unite-b",
+        "unite-b-released",
+        pytest.param("unite-l", marks=pytest.mark.long),
+        pytest.param("unite-xl", marks=pytest.mark.long),
+    ],
+)
 def test_a_typed_recipe_fits_every_card(name: str) -> None:
     """Each card takes no less than the smaller one, and stays below what it has to spare."""
     config, before = recipe(name), 0

@@ -57,12 +57,12 @@ def progress_line(
 def follow_run(run: Run, thread: threading.Thread) -> None:
     """Show the progress of a run that starts now, as its file tells it, until the thread ends."""
     since, is_ready = time.time(), False
+    terminal.phase(describe_progress(None))
     with progress_line(describe_progress(None)) as show:
         while thread.is_alive():
             thread.join(POLL_SECONDS)
             progress = read_progress(run.folder)
             if progress is None or progress["time"] < since:  # an earlier start's
-                show(describe_progress(None), 0)
                 continue
             if not is_ready:
                 is_ready = True

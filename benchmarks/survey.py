@@ -38,7 +38,8 @@ from unite.data.ingest.digits import prepare_digits
 from unite.data.shards import ShardSet
 from unite.domains.columns import IMAGES
 from unite.drivers.survey import Survey, survey
-from unite.runs import CONFIG_FILE, RESULTS_FILE
+from unite.evaluation.results import write_outcomes
+from unite.runs import CONFIG_FILE
 from unite.scheduling.rounds import ScheduleArguments
 from unite.storage import Store
 
@@ -108,7 +109,7 @@ def make_storage(storage: Path, num: int, runs: int) -> None:
     for request in mine[: num // 2]:
         task = request.measurement.as_made(request.subject)
         assert task is not None
-        task.folder.write_json(RESULTS_FILE, [])
+        write_outcomes(task.folder, [])
 
 
 def write_checkpoint(folder: Store, images: int, config: dict[str, object], digest: str) -> None:

@@ -15,6 +15,7 @@ HEAD_BYTES = 1024
 """Bytes from the start of a file that tell its kind."""
 _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"PK\x03\x04", "zip"),  # torch.save since 2020, and numpy's npz
+    (0, b"PK\x05\x06", "zip"),  # an empty one: an npz of no arrays
     (0, b"\x93NUMPY", "numpy"),
     (0, b"PAR1", "parquet"),
     (0, b"\x1f\x8b", "gzip"),

@@ -56,8 +56,8 @@ def test_the_bottleneck_of_64_gpus_is_named(capsys):
     text = printed(capsys, *usual)
     assert slowest(text) == "compute" and "on 64 GPUs in 8 nodes" in text
     assert "no limit" not in text
-    assert slowest(printed(capsys, *usual, "--cores-per-gpu", "0.1")) == "decoding"
-    assert slowest(printed(capsys, *usual, "--storage-rate", "1e6")) == "storage"
+    assert slowest(printed(capsys, *usual, "--cores-per-gpu", "0.01")) == "decoding"
+    assert slowest(printed(capsys, *usual, "--storage-rate", "1e6")) == "checkpoint"
     assert slowest(printed(capsys, *usual, "--network-rate", "1e8")) == "all-reduce"
     eight = printed(capsys, *usual[:3], "--gpus", "8")
     assert "no limit" in eight, "within one node"

@@ -152,7 +152,8 @@ def test_what_is_there_already_is_not_submitted(turned_clock):
         jobs.submit("b", ["true"], {})
 
 
-def test_a_dry_run_shows_what_a_round_would_do(tmp_path, untrained_run, capsys):
+def test_a_dry_run_shows_what_a_round_would_do(tmp_path, untrained_run, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "240")
     untrained_run(tmp_path, images=(256, 512))
     first, second = survey(asked(), str(tmp_path)).missing
     failed = Attempt.new(1, first.digest).ended("failed", "log\nerror: no luck")

@@ -10,6 +10,7 @@ import pytest
 from unite.checkpoints.store import STATE_FILE
 from unite.drivers import survey as module
 from unite.drivers.survey import find_checkpoints, survey
+from unite.evaluation.results import write_outcomes
 from unite.scheduling.rounds import ScheduleArguments
 
 SUITES = ("generation", "entropy", "trajectory")
@@ -62,7 +63,7 @@ def test_a_result_counts_for_its_own_checkpoint(tmp_path, untrained_run):
     )
     task = chosen.measurement.as_made(chosen.subject)
     assert task is not None
-    task.folder.write("results.json", b"{}")
+    write_outcomes(task.folder, [])
     found = survey(asked(), str(tmp_path))
     assert found.done == 1
     left = {(request.suite, request.images) for request in found.missing}

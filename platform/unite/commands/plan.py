@@ -99,8 +99,8 @@ def _print_bottleneck(config: RunConfig, cost: Cost, machines: Machines) -> None
     slowest = found[0]
     seconds = cost.images / slowest.images_per_s
     print(
-        f"\nbottleneck: {slowest.name}, {duration(seconds)} in all on {machines.gpus} GPUs in "
-        f"{count(machines.nodes, 'node')}"
+        f"\nbottleneck: {slowest.name}, {duration(seconds)} in all on "
+        f"{count(machines.gpus, 'GPU')} in {count(machines.nodes, 'node')}"
     )
 
 

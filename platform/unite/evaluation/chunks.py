@@ -104,6 +104,16 @@ def read_chunk(folder: Store, chunk: Chunk) -> dict[str, np.ndarray]:
         raise damaged(folder, chunk, str(error)) from error
 
 
+def require_shapes(folder: Store, chunk: Chunk, kept: Arrays, own: Arrays) -> None:
+    """ChunkError for a kept result whose arrays are not of its own names and shapes.
+
+    One value may lack its axis, as it was written until 2026-11-27.
+    """
+    for name, array in own.items():
+        if name not in kept or np.atleast_1d(kept[name]).shape != np.atleast_1d(array).shape:
+            raise damaged(folder, chunk, f"its {name} is of another shape")
+
+
 def damaged(folder: Store, chunk: Chunk, why: str) -> ChunkError:
     """Error of a result that cannot be used."""
     return ChunkError(

@@ -35,6 +35,7 @@ from unite.evaluation.chunks import (
     is_finished,
     partition,
     read_chunk,
+    require_shapes,
     write_chunk,
 )
 from unite.evaluation.instruments import Instruments, exact_convolutions
@@ -115,9 +116,7 @@ class Task(ABC):
             merge_arrays(totals, arrays)
         except (LookupError, TypeError, ValueError) as error:
             raise damaged(self.folder, chunk, f"it holds other arrays ({error})") from error
-        for name, array in to_arrays(totals).items():
-            if name not in arrays or arrays[name].shape != array.shape:
-                raise damaged(self.folder, chunk, f"its {name} is of another shape")
+        require_shapes(self.folder, chunk, arrays, to_arrays(totals))
 
     def run(self, instruments: Instruments, chunk: Chunk) -> None:
         """Compute a chunk and keep its result."""

@@ -42,11 +42,13 @@ def progress_line(
     with terminal.progress(
         BarColumn(bar_width=16), column, TimeElapsedColumn(), transient=transient
     ) as bar:
-        task = bar.add_task(text, total=total)
+        task, whole = bar.add_task(text, total=total), total
 
         def show(text: str, completed: float, total: float | None = None) -> None:
             nonlocal shown
             bar.update(task, description=text, completed=completed, total=total)
+            if whole is not None and completed >= whole:
+                return  # its last line is told by who counts
             if bar.disable and time.monotonic() - shown >= PLAIN_SECONDS:
                 shown = time.monotonic()
                 terminal.tell(text)

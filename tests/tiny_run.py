@@ -47,25 +47,25 @@ def _what_is_kept_passes_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Task, "run", checked)
 
 
-@pytest.fixture(scope="session")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A storage folder with the digits and the run `tiny`: 8 steps of 32 images."""
-    place = tmp_path_factory.mktemp("storage")
-    prepare_digits(Store.open(place / "data" / "digits"))
-    changes = {
-        "storage": str(place),
-        "name": "tiny",
-        "training.epochs": 8 * 32 / 1500,
-        "checkpoint.every_images": 256,
-    }
-    run = open_run(replace(recipe("smoke"), changes))
+def train_tiny(storage: Path, **changes: Any) -> Path:
+    """Train the recipe `smoke` with these fields, on digits in the storage; returns the storage."""
+    torch.set_num_threads(1)
+    prepare_digits(Store.open(storage / "data" / "digits"))
+    run = open_run(replace(recipe("smoke"), {"storage": str(storage), **changes}))
     begin(run)
     trainer = build_trainer(
         Job(config=run.config, folder=run.folder), World(), NullTracker(), local_reader
     )
     trainer.run()
     trainer.stream.close()
-    return place
+    return storage
+
+
+@pytest.fixture(scope="session")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage folder with the digits and the run `tiny`: 8 steps of 32 images."""
+    changes = {"training.epochs": 8 * 32 / 1500, "checkpoint.every_images": 256}
+    return train_tiny(tmp_path_factory.mktemp("storage"), name="tiny", **changes)
 
 
 @pytest.fixture

@@ -5,20 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from unite.config.recipes import recipe
-from unite.config.serialise import replace as replace_fields
-from unite.data.ingest.digits import prepare_digits
-from unite.data.loader import local_reader
+from tiny_run import train_tiny
 from unite.drivers.curve import CURVE_FILE, draw, main, points_of, prepare_all
 from unite.evaluation.arguments import CurveArguments
 from unite.evaluation.card import MetricCard
 from unite.evaluation.finished import record_of, settle
 from unite.evaluation.results import Outcome, Row, write_outcomes
 from unite.storage import Store
-from unite.tracking import NullTracker
-from unite.training.parallelize import World
-from unite.training.runs import begin, open_run
-from unite.training.setup import Job, build_trainer
 
 
 def row(step, value, **fields):
@@ -45,21 +38,12 @@ def test_the_drawing_has_a_panel_per_distance():
 @pytest.fixture
 def run(tmp_path):
     """Three steps of 32 images, a checkpoint at each."""
-    prepare_digits(Store.open(tmp_path / "data" / "digits"))
     changes = {
-        "storage": str(tmp_path),
-        "name": "three",
         "training.epochs": 3 * 32 / 1500,
         "checkpoint.every_images": 32,
         "checkpoint.keep_last": 3,
     }
-    opened = open_run(replace_fields(recipe("smoke"), changes))
-    begin(opened)
-    trainer = build_trainer(
-        Job(config=opened.config, folder=opened.folder), World(), NullTracker(), local_reader
-    )
-    trainer.run()
-    trainer.stream.close()
+    train_tiny(tmp_path, name="three", **changes)
     return tmp_path / "three"
 
 

@@ -5,46 +5,29 @@ from __future__ import annotations
 from dataclasses import replace as replace_dataclass
 
 import pytest
-import torch
 
+from tiny_run import train_tiny
 from unite.config.finetune import FinetuneRunConfig
-from unite.config.recipes import recipe
 from unite.config.serialise import flatten, replace
 from unite.data.ingest.digits import prepare_digits
-from unite.data.loader import local_reader
 from unite.drivers.finetune import notes, prepare
 from unite.runs import read_run_config
 from unite.storage import Store
-from unite.tracking import NullTracker
 from unite.training.finetune_arguments import read_request
 from unite.training.flops import training_flops
-from unite.training.parallelize import World
-from unite.training.runs import begin, open_run
-from unite.training.setup import Job, build_trainer
+from unite.training.runs import begin
 from unite.weights import MissingWeightsError
 
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory):
     """A storage with a run of two steps in it, `parent`."""
-    torch.set_num_threads(1)
-    place = tmp_path_factory.mktemp("storage")
-    prepare_digits(Store.open(place / "data" / "digits"))
     changes = {
-        "storage": str(place),
-        "name": "parent",
         "training.epochs": 2 * 32 / 1500,
         "evaluation.every_images": 1_000_000,
         "tracking.enabled": False,
     }
-    run = open_run(replace(recipe("smoke"), changes))
-    begin(run)
-    trainer = build_trainer(
-        Job(config=run.config, folder=run.folder), World(), NullTracker(), local_reader
-    )
-    trainer.run()
-    trainer.stream.close()
-    return place
+    return train_tiny(tmp_path_factory.mktemp("storage"), name="parent", **changes)
 
 
 def ask(storage, *words, recipe_word=()):

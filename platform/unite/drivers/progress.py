@@ -45,6 +45,7 @@ def progress_line(
         task, whole = bar.add_task(text, total=total), total
 
         def show(text: str, completed: float, total: float | None = None) -> None:
+            """Renew the line; without a terminal, print it every PLAIN_SECONDS."""
             nonlocal shown
             bar.update(task, description=text, completed=completed, total=total)
             if whole is not None and completed >= whole:

@@ -59,6 +59,7 @@ class Stumbling:
                 """Nothing is printed."""
 
             def answer(self) -> None:
+                """Pass the request on, or spoil it as the mode says."""
                 if outer.mode:
                     outer.spoilt += 1
                     while outer.mode == "hang":

@@ -61,6 +61,7 @@ class GradientExchange:
 
     def _hook(self, number: int) -> Any:
         def complete(parameter: Tensor) -> None:
+            """Count a gradient that is there, and send the buckets that are complete."""
             if self._waiting is None:
                 return
             self._waiting[number] -= 1

@@ -61,6 +61,7 @@ class JointObjective:
     def backward(
         self, part: MicroBatch, images: int, scale: float, *, last: bool = True
     ) -> Mapping[str, Tensor]:
+        """Gradients of a micro-batch; with its `last` pass they leave for the other ranks."""
         weight = self._flow_weight(images)
         begin = self.exchange.expect if self.exchange and last else None
         self.last = self.step.backward(

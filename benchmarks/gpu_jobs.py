@@ -42,7 +42,7 @@ from unite.data.loader import local_reader
 from unite.evaluation.results import read_outcomes
 from unite.runs import EVALUATIONS, RESULTS_FILE, data_uri, is_builtin
 from unite.storage import Store
-from unite.tracking import NullTracker
+from unite.tracking import Tracker
 from unite.training.parallelize import World
 from unite.training.requests import Request
 from unite.training.runs import Run, begin, open_run
@@ -126,7 +126,7 @@ def train(config: RunConfig, ends: float, toy: bool) -> tuple[Run, bool]:
         prepare_builtin(run.config.data.train, Store.open(data_uri(run.config, "train")))
     begin(run)
     device = torch.device("cuda" if torch.cuda.is_available() and not toy else "cpu")
-    trainer = build_trainer(Job.of(run), World(device=device), NullTracker(), local_reader)
+    trainer = build_trainer(Job.of(run), World(device=device), Tracker(), local_reader)
     left = trainer.plan.total_images - trainer.images
     if left > 0:
         trainer.requests = lambda: Request.STOP if time.monotonic() > ends else Request.NONE

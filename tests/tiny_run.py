@@ -27,7 +27,7 @@ from unite.evaluation.results import Outcome
 from unite.evaluation.suite import Task
 from unite.models.unite import UNITE
 from unite.storage import Store
-from unite.tracking import NullTracker
+from unite.tracking import Tracker
 from unite.training.parallelize import World
 from unite.training.runs import begin, open_run
 from unite.training.setup import Job, build_model, build_trainer
@@ -54,7 +54,7 @@ def train_tiny(storage: Path, **changes: Any) -> Path:
     run = open_run(replace(recipe("smoke"), {"storage": str(storage), **changes}))
     begin(run)
     trainer = build_trainer(
-        Job(config=run.config, folder=run.folder), World(), NullTracker(), local_reader
+        Job(config=run.config, folder=run.folder), World(), Tracker(), local_reader
     )
     trainer.run()
     trainer.stream.close()

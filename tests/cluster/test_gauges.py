@@ -117,10 +117,10 @@ def test_every_metric_of_the_dashboard_is_exported_by_a_live_ray(ray_cluster, da
 
         def log(self, metrics: list[str]) -> None:
             from unite.cluster.gauges import with_gauges
-            from unite.tracking import NullTracker
+            from unite.tracking import Tracker
 
             for run in ("one", "two"):  # as trials that share a process
-                with_gauges(NullTracker(), run).log(dict.fromkeys(metrics, 0.5), 64)
+                with_gauges(Tracker(), run).log(dict.fromkeys(metrics, 0.5), 64)
 
     rank = RankZero.remote()
     provoke(ray_cluster)

@@ -21,7 +21,7 @@ from unite.config.serialise import replace
 from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
 from unite.storage import StorageError, Store
-from unite.tracking import NullTracker
+from unite.tracking import Tracker
 from unite.training.parallelize import World
 from unite.training.progress import read_progress
 from unite.training.runs import begin, open_run
@@ -50,7 +50,7 @@ def job_of(config):
 
 def no_tracker():
     """A factory that is pickled by value: workers cannot import this module."""
-    return lambda is_main, images: NullTracker()
+    return lambda is_main, images: Tracker()
 
 
 def group(workers):
@@ -159,7 +159,7 @@ def test_a_worker_killed_in_the_middle_changes_no_bit(ray_cluster, smoke):
     set_threads(
         smoke.cluster.threads_per_worker, 1
     )  # bits depend on the threads of a sum: as many as the worker will use
-    trainer = build_trainer(straight, World(), NullTracker(), local_reader)
+    trainer = build_trainer(straight, World(), Tracker(), local_reader)
     trainer.run()
     trainer.stream.close()
     torch.set_num_threads(threads)
@@ -186,7 +186,7 @@ def test_a_worker_killed_in_the_middle_changes_no_bit(ray_cluster, smoke):
 def test_two_workers_compute_what_one_computes_over_a_few_steps(ray_cluster, smoke):
     smoke = replace(smoke, {"training.epochs": 256 / 1500, "training.accumulation": 2})
     one = job_of(replace(smoke, {"name": "one"}))
-    trainer = build_trainer(one, World(), NullTracker(), local_reader)
+    trainer = build_trainer(one, World(), Tracker(), local_reader)
     trainer.run()
     trainer.stream.close()
     two = job_of(replace(smoke, {"name": "two", "cluster.num_workers": 2}))

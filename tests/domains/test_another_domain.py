@@ -73,7 +73,7 @@ from unite.sampling.seeds import conditions
 from unite.sampling.served import Served
 from unite.sampling.serving import _load_pyfunc, serving_for
 from unite.storage import Store
-from unite.tracking import NullTracker
+from unite.tracking import Tracker
 from unite.training import evaluation
 from unite.training.flops import training_flops
 from unite.training.parallelize import World
@@ -320,7 +320,7 @@ def config(tmp_path) -> RunConfig:
 def trainer_of(config: RunConfig):
     run = open_run(config)
     begin(run)
-    return build_trainer(Job.of(run), World(), NullTracker(), local_reader)
+    return build_trainer(Job.of(run), World(), Tracker(), local_reader)
 
 
 def test_it_trains_evaluates_saves_and_continues_to_the_bit(config):

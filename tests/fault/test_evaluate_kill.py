@@ -24,7 +24,7 @@ from unite.evaluation.chunks import partition
 from unite.evaluation.request import open_evaluation
 from unite.evaluation.suite import read_chunks, work_items
 from unite.storage import Store
-from unite.tracking import NullTracker
+from unite.tracking import Tracker
 from unite.training.parallelize import World
 from unite.training.runs import begin, open_run
 from unite.training.setup import Job, build_trainer
@@ -43,7 +43,7 @@ def storage(tmp_path_factory):
     run = open_run(replace_fields(recipe("smoke"), changes))
     begin(run)
     job = Job(config=run.config, folder=run.folder)
-    trainer = build_trainer(job, World(), NullTracker(), local_reader)
+    trainer = build_trainer(job, World(), Tracker(), local_reader)
     trainer.run()
     trainer.stream.close()
     return place

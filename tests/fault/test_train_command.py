@@ -22,7 +22,7 @@ from unite.config.serialise import replace
 from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
 from unite.storage import Store
-from unite.tracking import NullTracker
+from unite.tracking import Tracker
 from unite.training.finetune import Parent, find_parent
 from unite.training.parallelize import World
 from unite.training.progress import read_progress
@@ -164,7 +164,7 @@ def tuned_here(parent: Parent, name: str) -> Store:
 
 def train_here(run: Run) -> None:
     begin(run)
-    trainer = build_trainer(Job.of(run), World(), NullTracker(), local_reader)
+    trainer = build_trainer(Job.of(run), World(), Tracker(), local_reader)
     trainer.run()
     trainer.stream.close()
 

@@ -16,7 +16,7 @@ from unite.config.serialise import replace as change
 from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
 from unite.storage import Store
-from unite.tracking import NullTracker
+from unite.tracking import Tracker
 from unite.training.flops import measure_matmul_rate
 from unite.training.loop import Trainer
 from unite.training.parallelize import World, parallelize
@@ -49,7 +49,7 @@ def config(tmp_path) -> RunConfig:
 def trainer(config):
     run = open_run(config)
     begin(run)
-    made = build_trainer(Job.of(run), World(device=CUDA), NullTracker(), local_reader)
+    made = build_trainer(Job.of(run), World(device=CUDA), Tracker(), local_reader)
     yield made
     made.stream.close()
 

@@ -16,7 +16,7 @@ from unite.models.kernels.choose import noise_kernels
 from unite.sampling.generator import draw
 from unite.sampling.precision import autocast
 from unite.storage import Store
-from unite.tracking import NullTracker
+from unite.tracking import Tracker
 from unite.training.fit import Card, choose, settle, trial_step
 from unite.training.memory import worker_memory
 from unite.training.muon import Muon
@@ -110,7 +110,7 @@ def test_a_resumed_run_goes_on_to_the_bit(tmp_path) -> None:
             run = open_run(config)
             begin(run)
             job, world = Job.of(run), World(device=CUDA)
-            trainer = build_trainer(job, world, NullTracker(), local_reader)
+            trainer = build_trainer(job, world, Tracker(), local_reader)
             trainer.requests = lambda made=trainer, last=last: (
                 Request.STOP if made.images + 32 >= last else Request.NONE
             )

@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 
 from unite.metrics import frechet
-from unite.metrics.frechet import Gaussian, covariance_root, frechet_distance
+from unite.metrics.frechet import Gaussian, covariance_root
 from unite.metrics.moments import MetricError
 
 
@@ -19,6 +19,10 @@ def samples(num: int, width: int, *, decay: float = 0.5, seed: int = 0) -> np.nd
 
 def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x.mean(axis=0), np.cov(x, rowvar=False)
+
+
+def distance(a: np.ndarray, b: np.ndarray) -> float:
+    return Gaussian(*moments(a)).distance(Gaussian(*moments(b)))
 
 
 def by_sqrtm(a: np.ndarray, b: np.ndarray) -> float:
@@ -65,11 +69,12 @@ def test_agrees_with_the_general_matrix_root(case):
         (mu1, var1), (mu2, var2) = ((x.mean(), x.var(ddof=1)) for x in (a, b))
         expected = (mu1 - mu2) ** 2 + var1 + var2 - 2 * np.sqrt(var1 * var2)
         sigmas = (np.array([[var1]]), np.array([[var2]]))
-        found = frechet_distance(a.mean(axis=0), sigmas[0], b.mean(axis=0), sigmas[1])
+        one, other = (Gaussian(x.mean(axis=0), s) for x, s in zip((a, b), sigmas, strict=True))
+        found = one.distance(other)
         assert found == pytest.approx(expected, rel=1e-12)
     else:
         expected = by_sqrtm(a, b)
-        found = frechet_distance(*moments(a), *moments(b))
+        found = distance(a, b)
         assert found == pytest.approx(exactly(a, b), abs=rounding(a, b))
         # The general root has such an eigenvalue in every dimension.
         assert found == pytest.approx(expected, abs=width * rounding(a, b))
@@ -79,14 +84,14 @@ def test_close_sets_keep_their_small_distance():
     """Where the traces cancel, rounding in each of the missing dimensions would show."""
     a = samples(60, 256)
     b = a + 1e-3
-    found = frechet_distance(*moments(a), *moments(b))
+    found = distance(a, b)
     assert found == pytest.approx(256e-6, abs=rounding(a, b))
 
 
 def test_is_symmetric_and_zero_on_itself():
     a, b = samples(300, 32), samples(200, 32, seed=1)
-    there = frechet_distance(*moments(a), *moments(b))
-    assert there == pytest.approx(frechet_distance(*moments(b), *moments(a)), rel=1e-10)
+    there = distance(a, b)
+    assert there == pytest.approx(distance(b, a), rel=1e-10)
     for x in (a, samples(20, 64), np.ones((5, 3))):
         gaussian = Gaussian(*moments(x))
         assert abs(gaussian.self_test()) <= 1e-9 * max(gaussian.trace, 1.0)
@@ -94,7 +99,7 @@ def test_is_symmetric_and_zero_on_itself():
 
 def test_shift_alone_counts_its_square():
     a = samples(300, 8)
-    assert frechet_distance(*moments(a), *moments(a + 2.0)) == pytest.approx(32.0)
+    assert distance(a, a + 2.0) == pytest.approx(32.0)
 
 
 def test_root_multiplies_back_and_drops_missing_dimensions():
@@ -131,6 +136,6 @@ def test_bad_statistics_are_refused():
 
 def test_products_larger_than_a_block(monkeypatch):
     a, b = samples(300, 50), samples(200, 50, seed=1)
-    expected = frechet_distance(*moments(a), *moments(b))
+    expected = distance(a, b)
     monkeypatch.setattr(frechet, "BLOCK", 16)
-    assert frechet_distance(*moments(a), *moments(b)) == pytest.approx(expected, rel=1e-12)
+    assert distance(a, b) == pytest.approx(expected, rel=1e-12)

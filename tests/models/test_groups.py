@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from unite.checkpoints.authors import their_name
+from unite.checkpoints.authors import to_theirs
 from unite.config.recipes import decoder, encoder
 from unite.config.schema import FlowConfig, ImagesConfig, ModelConfig
 from unite.domains import build_domain
@@ -72,9 +72,11 @@ def test_names_shapes_and_groups_equal_the_release(size: str) -> None:
         for name, (shape, group) in released["parameters"].items()
         if group != "frozen" and name not in unused
     }
+    parameters = dict(build(size).named_parameters())
+    theirs = to_theirs(parameters)  # in the same order
     ours = {
-        their_name(name): (list(parameter.shape), optimizer_group(name, parameter))
-        for name, parameter in build(size).named_parameters()
+        their_name: (list(parameter.shape), optimizer_group(name, parameter))
+        for their_name, (name, parameter) in zip(theirs, parameters.items(), strict=True)
     }
     assert ours == trained
 

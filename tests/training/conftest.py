@@ -13,7 +13,7 @@ from unite.config.serialise import replace
 from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
 from unite.storage import Store
-from unite.tracking import NullTracker
+from unite.tracking import Tracker
 from unite.training.loop import Trainer
 from unite.training.parallelize import World
 from unite.training.runs import begin, open_run
@@ -53,7 +53,7 @@ def make_trainer() -> MakeTrainer:
         run = open_run(config, **options)  # type: ignore[arg-type]
         begin(run)
         job = Job(config=run.config, folder=run.folder, resume_from=run.resume_from)
-        made.append(build_trainer(job, World(), NullTracker(), local_reader))
+        made.append(build_trainer(job, World(), Tracker(), local_reader))
         return made[-1]
 
     yield make

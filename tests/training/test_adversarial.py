@@ -23,7 +23,7 @@ from unite.models.unite import UNITE
 from unite.runs import read_run_config
 from unite.sampling.generator import sample
 from unite.storage import Store
-from unite.tracking import NullTracker
+from unite.tracking import Tracker
 from unite.training.adversarial import AdversarialObjective, require_adversarial
 from unite.training.augment import augment
 from unite.training.finetune import find_parent, named
@@ -76,7 +76,7 @@ def tune(parent, config, world=None):
         resume_from=run.resume_from,
         start_from=parent.place,
     )
-    return build_trainer(job, world or World(), NullTracker(), local_reader)
+    return build_trainer(job, world or World(), Tracker(), local_reader)
 
 
 def finished(parent, changes=None):

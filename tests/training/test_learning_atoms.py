@@ -10,7 +10,7 @@ from unite.config.recipes import recipe
 from unite.config.serialise import replace
 from unite.config.validate import validate
 from unite.data.loader import local_reader
-from unite.tracking import NullTracker
+from unite.tracking import Tracker
 from unite.training.parallelize import World
 from unite.training.runs import begin, open_run
 from unite.training.setup import Job, build_trainer
@@ -52,7 +52,7 @@ def test_three_hundred_steps_learn_types_and_positions(shared_dir, tmp_path):
     }
     run = open_run(validate(replace(recipe("qm9-tiny"), changes)))
     begin(run)
-    trainer = build_trainer(Job.of(run), World(), NullTracker(), local_reader)
+    trainer = build_trainer(Job.of(run), World(), Tracker(), local_reader)
     found = trainer.run()["metrics"]
     trainer.stream.close()
     assert found["eval/types_pct"] >= 99

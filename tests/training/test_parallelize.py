@@ -14,7 +14,7 @@ from unite.config.schema import RunConfig
 from unite.config.serialise import replace as change
 from unite.data.loader import local_reader
 from unite.models.unite import UNITE
-from unite.tracking import NullTracker
+from unite.tracking import Tracker
 from unite.training import parallelize as module
 from unite.training.parallelize import World, check_replicas, parallelize
 from unite.training.runs import begin, open_run
@@ -141,7 +141,7 @@ def test_gradients_are_exchanged_once_per_optimiser_step(smoke, two_ranks, accum
     changes = {"training.accumulation": accumulation, "flow.steps": 4, "flow.chunk": 2}
     run = open_run(change(smoke, changes))
     begin(run)
-    trainer = build_trainer(Job.of(run), World(rank=0, size=2), NullTracker(), local_reader)
+    trainer = build_trainer(Job.of(run), World(rank=0, size=2), Tracker(), local_reader)
     for count in (1, 2):
         trainer.train_step(next(trainer.stream))
         trainer.images += trainer.plan.batch_size

@@ -34,7 +34,7 @@ from unite.data.order import SampleOrder
 from unite.domains import build_domain
 from unite.flow.random import Purpose, normal, stream_keys, uniform
 from unite.models import UNITE
-from unite.tracking import NullTracker
+from unite.tracking import Tracker
 from unite.training import muon, setup
 from unite.training.parallelize import World
 from unite.training.runs import begin, open_run
@@ -318,7 +318,7 @@ class Ranks:
     def train(self, job, rank):
         self.here.rank = rank
         world = World(rank=rank, size=self.size)
-        trainer = setup.build_trainer(job, world, NullTracker(), local_reader)
+        trainer = setup.build_trainer(job, world, Tracker(), local_reader)
         trainer.run()
         trainer.stream.close()
         return trainer.model

@@ -205,12 +205,6 @@ def to_theirs(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return theirs
 
 
-def their_name(ours: str) -> str | None:
-    """The authors' name of one of our keys; None when they have none."""
-    rule = _rule(_BY_OURS, ours)
-    return rule and _with_index(rule.theirs, ours)
-
-
 def strip_wrappers(name: str) -> str:
     """The name without the parts that wrappers put in, in whatever order and depth."""
     return ".".join(part for part in name.split(".") if part not in WRAPPERS)

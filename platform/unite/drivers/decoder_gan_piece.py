@@ -29,7 +29,7 @@ from unite.evaluation.drawing import Drawing
 from unite.evaluation.request import Evaluation, open_evaluation
 from unite.runs import DIGITS, data_uri
 from unite.storage import Store
-from unite.tracking import NullTracker
+from unite.tracking import Tracker
 from unite.training.finetune import find_parent, named
 from unite.training.parallelize import World
 from unite.training.runs import begin, open_run
@@ -117,7 +117,7 @@ def train_parent(config: RunConfig) -> str:
     if not is_trained(run):
         set_threads(1, 1)
         begin(run)
-        train_rank(Job.of(run), World(), lambda *_: NullTracker(), local_reader)
+        train_rank(Job.of(run), World(), lambda *_: Tracker(), local_reader)
     return run.folder.uri
 
 
@@ -133,7 +133,7 @@ def _tune(piece: Piece) -> str:
     run = replace(open_run(config), start_from=parent.place)
     if not is_trained(run):
         begin(run)
-        train_rank(Job.of(run), World(), lambda *_: NullTracker(), local_reader)
+        train_rank(Job.of(run), World(), lambda *_: Tracker(), local_reader)
     return run.folder.uri
 
 

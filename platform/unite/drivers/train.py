@@ -204,7 +204,7 @@ def open_tracker(
 ) -> tracking.Tracker:
     """The tracker of one rank that starts after `images`."""
     if not is_main:
-        return tracking.NullTracker()
+        return tracking.Tracker()
     return tracking.open_tracker(
         handle,
         spool=tracking.spool_folder(run),

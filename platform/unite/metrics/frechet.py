@@ -107,7 +107,7 @@ class Gaussian:
         return float(np.trace(self.sigma_FF))
 
     def distance(self, other: Gaussian) -> float:
-        """Squared Frechet distance to `other`, whose root is not needed.
+        """Squared Frechet distance to `other`, whose root is not needed: FID on Inception features.
 
         Rounding can leave a tiny negative value between equal sets; it is returned as it is.
         MetricError when the numbers of features differ.
@@ -139,13 +139,6 @@ class Gaussian:
                 f"with trace {self.trace}. sigma is damaged, or linear algebra is broken here"
             )
         return distance
-
-
-def frechet_distance(
-    mu1_F: np.ndarray, sigma1_FF: np.ndarray, mu2_F: np.ndarray, sigma2_FF: np.ndarray
-) -> float:
-    """Squared Frechet distance of two Gaussians; on Inception features it is FID."""
-    return Gaussian(mu1_F, sigma1_FF).distance(Gaussian(mu2_F, sigma2_FF))
 
 
 def _lower_product(left_FR: Tensor, right_FR: Tensor) -> Tensor:

@@ -30,14 +30,13 @@ from unite.tracking.server import (
 from unite.tracking.spool import spool_folder
 from unite.tracking.system import SYSTEM_METRICS
 from unite.tracking.tags import run_params, run_tags
-from unite.tracking.tracker import MlflowTracker, NullTracker, Tracker, open_tracker
+from unite.tracking.tracker import MlflowTracker, Tracker, open_tracker
 
 __all__ = [
     "SYSTEM_METRICS",
     "DataInput",
     "Login",
     "MlflowTracker",
-    "NullTracker",
     "Pushed",
     "RunFiles",
     "RunHandle",

@@ -57,7 +57,7 @@ def open_tracker(
     if spool is None:
         if handle is not None:
             raise ValueError("open_tracker needs spool=FOLDER to keep what MLflow does not take")
-        return NullTracker()
+        return Tracker()
     if login is not None:
         login.use()
     kept = Spool(spool)
@@ -66,7 +66,7 @@ def open_tracker(
         copy.fetch()
     kept.repair(resume_step)
     if handle is None:
-        return NullTracker(kept, copy)
+        return Tracker(kept, copy)
     kept.aim(Target(handle))
     delivery = Delivery(kept, connect=connect)
     return MlflowTracker(
@@ -104,10 +104,11 @@ class Copy:
 class Tracker:
     """Checks names and keeps what is logged in a spool, if it has one. Never waits for a server.
 
-    A spool on a full disk costs metrics, not the training: that is said once.
+    Without a spool it is for ranks other than 0, with one for runs without MLflow. A spool on a
+    full disk costs metrics, not the training: that is said once.
     """
 
-    def __init__(self, spool: Spool | None, copy: Copy | None = None) -> None:
+    def __init__(self, spool: Spool | None = None, copy: Copy | None = None) -> None:
         self._spool = spool
         self._copy = copy
         self._last_step: int | None = None
@@ -178,13 +179,6 @@ class Tracker:
         if not self._warned.is_set():
             self._warned.set()
             logger.warning("some of what is logged is lost, training goes on: %s", reason_of(error))
-
-
-class NullTracker(Tracker):
-    """Tracker without a server: for ranks other than 0 (no spool) and for runs without MLflow."""
-
-    def __init__(self, spool: Spool | None = None, copy: Copy | None = None) -> None:
-        super().__init__(spool, copy)
 
 
 class MlflowTracker(Tracker):

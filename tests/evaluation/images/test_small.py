@@ -10,7 +10,7 @@ from unite.evaluation.images.extractors import Pixels, build_extractor
 from unite.evaluation.images.features import metric_name
 from unite.evaluation.images.small import CARD_FILE, FitOptions, SmallExtractor, fit_extractor
 from unite.evaluation.images.torch_fidelity import register_extractor
-from unite.metrics.frechet import frechet_distance
+from unite.metrics.frechet import Gaussian
 from unite.metrics.moments import MetricError, Moments
 from unite.storage import Store
 
@@ -25,7 +25,8 @@ def digits(num: int = 1797) -> tuple[torch.Tensor, torch.Tensor]:
 
 def distance(extractor, a: torch.Tensor, b: torch.Tensor) -> float:
     first, second = (Moments.of(extractor.features(x)["features"]) for x in (a, b))
-    return frechet_distance(first.mean(), first.covariance(), second.mean(), second.covariance())
+    one, other = (Gaussian(each.mean(), each.covariance()) for each in (first, second))
+    return one.distance(other)
 
 
 @pytest.fixture(scope="module")

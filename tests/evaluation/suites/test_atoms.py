@@ -24,7 +24,7 @@ from unite.drivers.evaluate import evaluate, open_evaluation
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.chunks import partition
 from unite.evaluation.suites import suites_for
-from unite.tracking import NullTracker
+from unite.tracking import Tracker
 from unite.training.parallelize import World
 from unite.training.runs import begin, open_run
 from unite.training.setup import Job, build_trainer
@@ -66,7 +66,7 @@ def trained(name: str, folder):
     }
     run = open_run(validate(change(recipe(name), changes)))
     begin(run)
-    trainer = build_trainer(Job.of(run), World(), NullTracker(), local_reader)
+    trainer = build_trainer(Job.of(run), World(), Tracker(), local_reader)
     trainer.run()
     trainer.stream.close()
     return trainer

@@ -12,7 +12,7 @@ from unite.data.loader import sequential_batches
 from unite.data.shards import ShardSet
 from unite.domains.columns import IMAGES
 from unite.evaluation.instruments import Instruments
-from unite.metrics.frechet import frechet_distance
+from unite.metrics.frechet import Gaussian
 from unite.metrics.moments import MetricError
 from unite.sampling.generator import draw
 from unite.sampling.seeds import sample_seeds
@@ -33,9 +33,8 @@ def test_generation_measures_the_samples_that_its_seeds_make(run_suites, request
     indices = torch.arange(100)
     samples = draw(tiny, indices % 10, settings, seeds_B=sample_seeds(0, indices))
     drawn = tiny.domain.render(samples.reconstruction).reshape(100, -1).numpy() / 255
-    expected = frechet_distance(
-        drawn.mean(axis=0), np.cov(drawn.T), pixels.mean(axis=0), np.cov(pixels.T)
-    )
+    ours, theirs = (Gaussian(each.mean(axis=0), np.cov(each.T)) for each in (drawn, pixels))
+    expected = ours.distance(theirs)
     assert value(outcome, "fd-pixels") == pytest.approx(expected, rel=1e-6)
     assert value(outcome, "nfe") == samples.nfe_B.double().mean()
     assert value(outcome, "passes") == samples.network_rows_B.double().mean()

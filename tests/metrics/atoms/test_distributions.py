@@ -7,7 +7,6 @@ from unite.metrics.atoms.distributions import (
     MISSING,
     bond_angles,
     bond_lengths,
-    element_counts,
     ring_counts,
     total_variation,
     w1_bonds,
@@ -63,12 +62,10 @@ def test_distance_of_bonds_is_weighted_and_a_missing_kind_counts():
     assert w1_bonds({"H-C": np.array([1.1])}, data) == pytest.approx(MISSING * 2 / 8)
 
 
-def test_angles_and_elements(textbook_molecules):
+def test_angles_of_methane(textbook_molecules):
     angles = bond_angles([molecule(textbook_molecules, "methane")], TOLERANCE)
     np.testing.assert_allclose(angles, [109.47122] * 6, atol=1e-4)
     assert len(bond_angles([molecule(textbook_molecules, "hydrogen fluoride")], TOLERANCE)) == 0
-    counts = element_counts([molecule(textbook_molecules, n) for n in ("water", "methane")])
-    assert counts == {1: 6, 6: 1, 8: 1}
 
 
 def test_rings_are_found_by_size(textbook_molecules):

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from unite.metrics.atoms.summary import mean, percentage, reconstruction, set_rates
+from unite.metrics.atoms.summary import mean, percentage, reconstruction
 
 
 def test_percentages_have_binomial_errors():
@@ -27,9 +27,3 @@ def test_a_reconstruction_is_told_by_all_samples_and_by_the_matched_ones():
     assert 0.3 < found["rmsd_p90"] < 3
     nothing = {"match_pct": np.zeros(2), "rmsd_all": np.ones(2)}
     assert math.isnan(reconstruction(nothing)["rmsd_matched"])
-
-
-def test_uniqueness_and_novelty_are_over_valid_samples():
-    found = set_rates(["A", "A", "B", "C"], {"B"}, {"B", "C"})
-    assert found == {"unique_pct": 75, "novel_pct": 50, "novel_all_pct": 25}
-    assert "novel_all_pct" not in set_rates(["A"], set())

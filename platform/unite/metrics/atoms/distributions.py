@@ -88,11 +88,6 @@ def bond_angles(molecules: Sequence[Structure], tolerance: float) -> np.ndarray:
     return np.concatenate(found) if found else np.zeros(0)
 
 
-def element_counts(structures: Sequence[Structure]) -> Counter[int]:
-    """Number of atoms of each element."""
-    return Counter(int(number) for each in structures for number in each.numbers)
-
-
 def ring_counts(molecules: Sequence[Structure], tolerance: float) -> Counter[int]:
     """Number of rings of each size up to LARGEST_RING; 0 counts the molecules without one.
 

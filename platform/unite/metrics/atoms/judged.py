@@ -72,7 +72,10 @@ def molecule_rates(judged: Columns, poses: Sequence[str] = ()) -> dict[str, Numb
 
 
 def set_numbers(names: Sequence[str], train: set[str], every: set[str]) -> dict[str, Number]:
-    """Uniqueness and novelty over valid molecules by their names, as `summary.set_rates` counts."""
+    """Uniqueness and novelty over valid molecules by their canonical names, as ADiT divides.
+
+    Distinct names, those not in train, and those in no split, each over valid molecules.
+    """
     distinct, valid = set(names), len(names)
     counts = {
         "unique_pct": len(distinct),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -41,21 +41,3 @@ def reconstruction(metrics: Mapping[str, np.ndarray]) -> dict[str, float]:
         "rmsd_median": float(np.median(rmsd)),
         "rmsd_p90": float(np.quantile(rmsd, FRAGILE)),
     }
-
-
-def set_rates(
-    names: Sequence[str], train: set[str], everything: set[str] | None = None
-) -> dict[str, float]:
-    """Uniqueness and novelty in % over valid samples, by their canonical names (METHOD 7).
-
-    `unique_pct` = distinct / valid, `novel_pct` = distinct and not in train / valid, as ADiT
-    divides; `novel_all_pct` is against all splits.
-    """
-    distinct, valid = set(names), len(names)
-    rates = {
-        "unique_pct": percentage(len(distinct), valid)[0],
-        "novel_pct": percentage(len(distinct - train), valid)[0],
-    }
-    if everything is not None:
-        rates["novel_all_pct"] = percentage(len(distinct - everything), valid)[0]
-    return rates

@@ -102,6 +102,8 @@ class Undo:
 
     def where(self, bad: Tensor) -> None:
         """Restore everything where `bad`, bool () on the device, is true."""
+        if bad.device.type == "cpu" and not bad:
+            return  # to look costs a wait on other devices alone
         for name, tensor in self._tensors().items():
             # What a first step has made starts from zero.
             before = self.before.get(name, torch.zeros_like(tensor))

@@ -53,3 +53,18 @@ def test_small_recipes_see_as_much_of_a_part_as_of_the_whole():
 @pytest.mark.parametrize("name", ["mp20", "mp20-tiny", "perov-tiny"])
 def test_coordinates_of_crystals_are_on_circles(name):
     assert recipe(name).domain.frac_code == "circle"
+
+
+@pytest.mark.parametrize("name", ["mp20-tiny", "perov-tiny"])
+def test_small_recipes_of_crystals_turn_no_positions_and_use_muon(name):
+    config = recipe(name)
+    assert not config.domain.rotate and config.domain.translate
+    assert config.optim.muon
+    assert config.domain.position_weight == 100
+
+
+@pytest.mark.parametrize(("name", "train"), [("mp20-tiny", 8_255), ("perov-tiny", 3_787)])
+def test_small_recipes_of_crystals_ramp_the_flow_over_300_steps(name, train):
+    config = recipe(name)
+    steps = config.training.epochs * train / config.training.batch_size
+    assert config.flow.warmup_fraction * steps == pytest.approx(300)

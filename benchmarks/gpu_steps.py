@@ -287,39 +287,45 @@ def sampling(
     )
     exact = None
     for name in arms:
-        draw = setting.sampler(name.removesuffix(" float32"), scale)
-        if name == "heun float32":
-            full = benchmark.replace(options, precision="float32")
-            draw = benchmark.replace(setting, options=full).sampler("heun", scale)
-        elif name == "plain float32":
-            draw = setting.sampler(name, scale)
-        elif name == "heun compiled":
-            draw = setting.sampler("heun", scale)
         switch(model, where, kernels=name in ("heun", "heun compiled"), compiled="comp" in name)
-        draw(setting.labels[:2], setting.noise[:2])
-        wait(where)
-        taken = []
-        for _ in range(rounds):
-            started = time.perf_counter()
-            images, rows = draw(setting.labels, setting.noise)
-            wait(where)
-            taken.append(time.perf_counter() - started)
+        seconds, images, rows = time_arm(setting, name, scale, rounds)
         if name == "heun float32":
             exact = images
-        error = "-"
-        if exact is not None:
-            apart = (images.float() - exact.float()) / 255
-            error = f"{apart.square().mean().sqrt().item():.1e}"
-        low = precision if not name.endswith("float32") else "float32"
         emit(
             recipe=recipe,
             sampler=name.removesuffix(" float32"),
-            precision=low,
+            precision="float32" if name.endswith("float32") else precision,
             guidance=scale,
             batch=batch,
-            **{"images/s": round(batch / statistics.median(taken), 2)},
-            **{"rows/image": round(rows / batch, 1), "error": error},
+            **{"images/s": round(batch / seconds, 2)},
+            **{"rows/image": round(rows / batch, 1), "error": difference(images, exact)},
         )
+
+
+def time_arm(setting: Any, name: str, scale: float, rounds: int) -> tuple[float, Tensor, int]:
+    """Median seconds of an arm's batch after a small one, its images and its network rows."""
+    from sampling import replace
+
+    if name == "heun float32":
+        setting = replace(setting, options=replace(setting.options, precision="float32"))
+    arm = name if name.startswith("plain") else name.split()[0]
+    draw, device = setting.sampler(arm, scale), setting.noise.device
+    draw(setting.labels[:2], setting.noise[:2])
+    wait(device)
+    taken = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        images, rows = draw(setting.labels, setting.noise)
+        wait(device)
+        taken.append(time.perf_counter() - started)
+    return statistics.median(taken), images, rows
+
+
+def difference(images: Tensor, exact: Tensor | None) -> str:
+    """Root mean square difference to the exact images, of the pixel range; "-" without them."""
+    if exact is None:
+        return "-"
+    return f"{((images.float() - exact.float()) / 255).square().mean().sqrt().item():.1e}"
 
 
 def switch(model: Any, device: torch.device, *, kernels: bool, compiled: bool) -> None:

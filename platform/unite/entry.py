@@ -46,8 +46,10 @@ def code_digest(package: Path = PACKAGE) -> str:
 def run(work: Callable[[], int | None], stopped: str = "stopped") -> int:
     """Do the work of a command; returns its exit code.
 
-    0 or what `work` returns; 2 after any error, which is printed as one line; 130 after Ctrl-C,
-    when `stopped` is printed; 141 when nobody reads the output any more.
+    0, or what `work` returns: 1 where the work was done and found or left something that is not
+    well (a failed check, trial or evaluation, results that MLflow did not take); 2 after any error,
+    which is printed as one line; 130 after Ctrl-C, when `stopped` is printed; 141 when nobody reads
+    the output any more.
     """
     show_warnings()
     if isinstance(sys.stdout, io.TextIOWrapper):

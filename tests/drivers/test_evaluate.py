@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from unite import tracking
+from unite import entry, tracking
 from unite.cluster.connect import CapacityError
 from unite.config.schema import TrackingConfig
 from unite.data.classes import ClassCounts
@@ -131,11 +131,12 @@ def test_results_outlive_an_unreachable_server(storage, tracked, caplog):
     assert Path(home.path(f"unsent/{kept}/metrics.jsonl")).read_text().count("eval/entropy/norm_mb")
 
 
-def test_a_push_without_anything_to_push_fails(tmp_path, caplog):
-    arguments = EvaluateArguments(push=str(tmp_path / "metrics.jsonl"))
-    with caplog.at_level(logging.ERROR):
-        assert main(arguments, str(tmp_path)) == 1
-    assert "metrics.jsonl" in caplog.text
+def test_a_push_of_a_missing_file_is_an_error(tmp_path, capsys):
+    """Exit code 2, as `unite mlflow push` has: 1 is for results that were measured and kept."""
+    missing = tmp_path / "metrics.jsonl"
+    arguments = EvaluateArguments(push=str(missing))
+    assert entry.run(lambda: main(arguments, str(tmp_path))) == 2
+    assert f"error: {missing} is no metrics.jsonl" in capsys.readouterr().err
 
 
 def test_numbers_of_two_evaluations_are_compared(run_suites, request_of, tmp_path):

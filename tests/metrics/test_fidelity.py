@@ -46,6 +46,13 @@ def reference_of(plan: FidelityPlan, seed: int, extractor: ExtractorId = OTHER) 
     return Reference.of(statistics, extractor, Origin())
 
 
+def test_a_plan_is_of_one_sample_and_one_split_at_least():
+    assert plan_of(1, splits=1).split.tolist() == [0]
+    for fields in ({"total": 0}, {"total": 5, "splits": 0}):
+        with pytest.raises(MetricError, match="both must be positive"):
+            plan_of(**fields)
+
+
 @pytest.mark.parametrize("total", [10, 97, 200])
 def test_inception_score_is_that_of_torch_fidelity(total):
     plan = plan_of(total)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -105,7 +104,7 @@ def _print_checkpoint(folder: Store) -> None:
         }
     )
     if any(row[-1] != "ok" for row in rows):
-        sys.exit(f"unite: {folder} is damaged; use another checkpoint of the run")
+        raise CheckpointError(f"{folder} is damaged; use another checkpoint of the run")
 
 
 def _file_row(folder: Store, name: str, digest: str) -> tuple[str, Any, Any, Any, str]:

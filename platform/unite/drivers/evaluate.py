@@ -36,12 +36,15 @@ logger = logging.getLogger(__name__)
 
 
 def main(arguments: EvaluateArguments, storage: str) -> int:
-    """Run an evaluation from check to tracking: 0, or 1 when MLflow did not take it."""
+    """Run an evaluation from check to tracking: 0, or 1 when MLflow did not take it.
+
+    A push that sends nothing is an error, as there is nothing else that it does.
+    """
+    if arguments.push:
+        pushed = tracking.push_spool(arguments.push)
+        print(f"sent {count(pushed.points, 'result')} and {count(pushed.files, 'file')}")
+        return 0
     try:
-        if arguments.push:
-            pushed = tracking.push_spool(arguments.push)
-            print(f"sent {count(pushed.points, 'result')} and {count(pushed.files, 'file')}")
-            return 0
         if arguments.recipe:
             _evaluate_recipe(arguments, storage)
             return 0

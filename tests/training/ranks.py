@@ -1,13 +1,16 @@
-"""One of several ranks that train a small model over gloo; test_exchange.py starts them.
+"""Groups of ranks that train a small model over gloo; test_exchange.py starts this once.
 
-    python ranks.py RANK WORLD FOLDER OPTIONS
+    python ranks.py FOLDER
 
-It trains on its share of fixed batches and writes its weights and its optimiser's state after each
-step to FOLDER/WORLD-RANK-STEP.pt. OPTIONS are JSON: `steps`, the config's `changes`, `sharded`
-(Muon), `load` (the file that it goes on from).
+Each line of standard input is one group: JSON of its `size`, `name`, `steps`, the config's
+`changes`, `sharded` (Muon), `count` of micro-batches and `load` (the file that it goes on from).
+Its ranks are forked, since importing torch takes longer than they live. Each trains on its share of
+fixed batches and writes its weights and its optimiser's state after each step to
+FOLDER/NAME-SIZE-RANK-STEP.pt. A line of their exit codes answers.
 """
 
 import json
+import multiprocessing
 import sys
 from pathlib import Path
 
@@ -44,8 +47,7 @@ def train_step(objective: JointObjective, world: World, step: int, count: int) -
     objective.members.step(skip=torch.tensor(False))
 
 
-def main(rank: int, size: int, folder: Path, options: dict) -> None:
-    torch.set_num_threads(1)
+def train(rank: int, size: int, folder: Path, options: dict) -> None:
     rendezvous = f"file://{folder}/rendezvous-{size}-{options['name']}"
     dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=size)
     # Many buckets and many stacks, though the model is small.
@@ -75,5 +77,19 @@ def main(rank: int, size: int, folder: Path, options: dict) -> None:
     dist.destroy_process_group()
 
 
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)  # no thread is alive when the ranks are forked
+    fork = multiprocessing.get_context("fork")
+    for line in sys.stdin:
+        options = json.loads(line)
+        size = options["size"]
+        ranks = [fork.Process(target=train, args=(n, size, folder, options)) for n in range(size)]
+        for rank in ranks:
+            rank.start()
+        for rank in ranks:
+            rank.join()
+        print(*(rank.exitcode for rank in ranks), flush=True)
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4]))
+    main(Path(sys.argv[1]))

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,39 +27,41 @@ STEPS = 2
 
 
 class Ranks:
-    """Runs of ranks, each made once."""
+    """Runs of ranks, each made once, by one process that has imported torch."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.made: set[tuple[str, int]] = set()
+        self.errors = folder / "errors.txt"
+        with self.errors.open("w") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, str(SCRIPT), str(folder)],
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
 
     def state(self, name: str, size: int, rank: int = 0, step: int = STEPS, **options: Any) -> dict:
         if (name, size) not in self.made:
-            self._run(name, size, {"name": name, "steps": STEPS, "changes": {}, **options})
+            self._run({"name": name, "size": size, "steps": STEPS, "changes": {}, **options})
             self.made.add((name, size))
         path = self.folder / f"{name}-{size}-{rank}-{step}.pt"
         return torch.load(path, weights_only=True)
 
-    def _run(self, name: str, size: int, options: dict) -> None:
-        env = os.environ | {"OMP_NUM_THREADS": "1"}
-        words = [str(self.folder), json.dumps(options)]
-        started = [
-            subprocess.Popen(
-                [sys.executable, str(SCRIPT), str(rank), str(size), *words],
-                env=env,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
-            for rank in range(size)
-        ]
-        for process in started:
-            _, errors = process.communicate(timeout=280)
-            assert process.returncode == 0, errors[-3000:]
+    def _run(self, options: dict) -> None:
+        assert self.process.stdin is not None and self.process.stdout is not None
+        print(json.dumps(options), file=self.process.stdin, flush=True)
+        codes = self.process.stdout.readline().split()
+        assert codes == ["0"] * options["size"], self.errors.read_text()[-3000:]
 
 
 @pytest.fixture(scope="module")
-def ranks(tmp_path_factory) -> Ranks:
-    return Ranks(tmp_path_factory.mktemp("ranks"))
+def ranks(tmp_path_factory) -> Iterator[Ranks]:
+    ranks = Ranks(tmp_path_factory.mktemp("ranks"))
+    yield ranks
+    ranks.process.communicate(timeout=60)
 
 
 def tensors(state: dict) -> dict[str, torch.Tensor]:

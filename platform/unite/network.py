@@ -99,6 +99,13 @@ def answers(host: str, port: int, *, patience_s: float = 5.0) -> str:
         time.sleep(0.5)
 
 
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
 def is_loopback(host: str) -> bool:
     """True if a host's name or address means this machine."""
     try:

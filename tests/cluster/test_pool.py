@@ -1,6 +1,8 @@
 """Leased work: who gets what, what an error does, and that workers are not needed for tiny runs."""
 
+import math
 import os
+import pathlib
 import signal
 from functools import partial
 
@@ -92,6 +94,31 @@ def test_an_item_that_kills_every_worker_is_held_responsible(ray_cluster):
     finally:
         pool.close()
     assert done == [0]
+
+
+@pytest.mark.ray
+@pytest.mark.fault
+@pytest.mark.slow
+def test_an_item_whose_worker_hangs_is_given_to_another(ray_cluster, monkeypatch, tmp_path, caplog):
+    monkeypatch.setattr("unite.cluster.pool.limit", lambda seconds: 2.0 if seconds else math.inf)
+
+    def make(folder=str(tmp_path)):
+        def work(item):
+            first = pathlib.Path(folder) / "hung"
+            if item == 1 and not first.exists():
+                first.touch()
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+        return work
+
+    pool = Pool(make, WorkerArguments(num_workers=1))
+    done = []
+    try:
+        pool.run([0, 1, 2], done.append)
+    finally:
+        pool.close()
+    assert sorted(done) == [0, 1, 2] and (tmp_path / "hung").exists()
+    assert "1 takes more than 0:02" in caplog.text
 
 
 @pytest.mark.ray

@@ -75,6 +75,7 @@ def test_a_drain_that_fails_is_tried_again_until_the_machine_is_gone(caplog):
     [
         ([], "RAY_ADDRESS: name the head of the cluster"),
         (["--address", "http://head:8265"], "--address 'http://head:8265'"),
+        (["--address", "head:gcs"], "--address 'head:gcs'"),
         (["--address", "head:6379", "--every-s", "0"], "--every-s 0.0 must be above 0"),
         (["--address", "head:6379", "--cloud", "aws"], "http://127.0.0.1:9/latest/api/token"),
     ],

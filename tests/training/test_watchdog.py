@@ -8,10 +8,19 @@ import sys
 import threading
 
 import pytest
+import torch
 
 from unite.storage import Store
 from unite.training import watchdog
-from unite.training.watchdog import COMPUTING, FLOOR_SECONDS, Watchdog, doing, hang_told
+from unite.training.watchdog import (
+    COMPUTING,
+    FLOOR_SECONDS,
+    Watchdog,
+    doing,
+    hang_told,
+    node_of,
+    note_nodes,
+)
 
 
 class Steps:
@@ -44,6 +53,26 @@ def test_the_deadline_follows_from_the_runs_own_steps():
     run.seconds += 1.0
     assert run.dog.late() == 801.0
     assert run.step(0.0) == 0.0, "it went on"
+
+
+def test_a_rank_waits_for_others_for_twice_the_longest_step_at_least():
+    run = Steps()
+    assert run.dog.patience == float("inf")
+    for _ in range(10):
+        run.step(1.0)
+    assert run.dog.patience == FLOOR_SECONDS
+    run.step(1000.0)  # an evaluation, at which the others arrive later
+    run.step(1.0)
+    assert run.dog.patience == 2000.0
+
+
+def test_the_node_of_a_rank_is_known_to_the_driver(tmp_path):
+    run = Store.open(tmp_path)
+    assert node_of(run, 0) == "", "of an earlier version, or never begun"
+    note_nodes(run, ["left", "right"])
+    assert (node_of(run, 1), node_of(run, 2)) == ("right", "")
+    (tmp_path / "hangs" / "ranks.json").write_text("{")
+    assert node_of(run, 1) == ""
 
 
 @pytest.mark.parametrize(
@@ -117,3 +146,53 @@ def test_a_rank_that_hangs_ends_itself_and_names_rank_node_and_stack(root, tmp_p
     said = hang_told(run)
     assert said.startswith("rank 1 on ") and "after 224 images" in said and "hangs" in said
     assert hang_told(run) == "", "told once"
+
+
+SILENT = """
+import ctypes, time
+from unite.storage import Store
+from unite.training import watchdog
+watchdog.POLL_SECONDS, watchdog.SILENT_SECONDS = 0.01, 1.0
+with watchdog.watched(Store.open({place!r}), 1, lambda: 0):
+    time.sleep({pause})
+    def train_step():
+        ctypes.PyDLL(None).sleep(600)  # with the interpreter's lock held
+    if {silent}:
+        train_step()
+time.sleep(1.5)
+"""
+
+
+@pytest.mark.parametrize("silent", [True, False])
+def test_a_process_in_which_no_python_runs_ends_with_its_stacks(root, tmp_path, silent):
+    script = SILENT.format(place=str(tmp_path), pause=0.2 if silent else 1.5, silent=silent)
+    environment = {**os.environ, "PYTHONPATH": str(root / "platform")}
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, env=environment, timeout=120, capture_output=True, text=True)
+    assert (done.returncode != 0) == silent
+    assert ("in train_step" in done.stderr) == silent
+
+
+WAITS = """
+import sys, time, torch, torch.distributed as dist
+from unite.training.parallelize import World
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method="file://{place}/meet", rank=rank, world_size=2)
+world = World.current(torch.device("cpu"))
+world.gather(rank)
+if rank:
+    time.sleep(60)
+world.wait_at_most(1.0)
+world.gather(rank)
+"""
+
+
+@pytest.mark.skipif(not hasattr(torch.distributed, "set_timeout"), reason="needs torch 2.15")
+def test_a_rank_gives_up_on_one_that_never_comes(root, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(root / "platform")}
+    words = [sys.executable, "-c", WAITS.format(place=tmp_path)]
+    with subprocess.Popen([*words, "1"], env=environment) as other:
+        words = [*words, "0"]
+        done = subprocess.run(words, env=environment, timeout=50, capture_output=True, text=True)
+        other.kill()
+    assert done.returncode != 0 and "timed out" in done.stderr.lower()

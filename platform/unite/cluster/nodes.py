@@ -15,6 +15,7 @@ import psutil
 
 from unite.cluster.connect import prepare_environment
 from unite.cluster.preemption import drain
+from unite.network import free_port
 
 STORE_BYTES = 200 * 2**20
 """Object store of a node."""
@@ -40,7 +41,9 @@ class LocalNodes:
         prepare_environment()
         from ray.cluster_utils import Cluster
 
-        head = {"num_cpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}
+        head: dict[str, Any] = {"num_cpus": 0, "object_store_memory": STORE_BYTES}
+        # Without a dashboard, what Train leaves behind is not cleared away.
+        head |= {"include_dashboard": True, "dashboard_port": free_port()}
         self.cluster: Any = Cluster(initialize_head=True, head_node_args=head)
         size: dict[str, Any] = {"num_cpus": cpus, "object_store_memory": STORE_BYTES}
         self.nodes = [self.cluster.add_node(**size) for _ in range(nodes)]

@@ -1,8 +1,9 @@
 """A pool of Ray actors: each item is computed once, whatever happens to workers.
 
 The driver owns the queue and leases one item at a time to each actor. An actor that dies (killed,
-out of memory, its spot node gone) gives its item back to the queue and is replaced; an exception of
-the work itself would only repeat, and ends the job at once. Results do not travel: workers keep
+out of memory, its spot node gone) gives its item back to the queue and is replaced, and so is one
+that takes much longer than the items before it; an exception of the work itself would only repeat,
+and ends the job at once. Results do not travel: workers keep
 them, and check first whether an item is finished already.
 
 Ray Data's fixed pool of actors would do the same for one list of items. benchmarks/fanout.py has
@@ -15,6 +16,7 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -23,7 +25,8 @@ from unite.cluster.connect import CapacityError, connect
 from unite.cluster.labels import preferred
 from unite.cluster.resources import WorkerGroup, free_resources, pool_workers, wait_for
 from unite.evaluation.arguments import WorkerArguments
-from unite.words import count
+from unite.training.watchdog import RECENT_STEPS, limit
+from unite.words import clock, count
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +66,19 @@ class _Actor(Generic[Item]):
         self._worker(item)
 
 
+@dataclass(kw_only=True)
+class Lease:
+    """An item that an actor computes."""
+
+    actor: Any
+    number: int
+    """Index of the item."""
+    since: float
+    """Time at which it was given, of the monotonic clock."""
+    ended: bool = False
+    """True once the actor was ended because it took too long."""
+
+
 class Pool(Generic[Item]):
     """Actors that are started as items need them, and kept until `close`."""
 
@@ -73,10 +89,12 @@ class Pool(Generic[Item]):
         """Workers that the cluster gives; known once there is work."""
         self.starting: dict[Any, Any] = {}
         """Reference of `ready` -> actor."""
-        self.leases: dict[Any, tuple[Any, int]] = {}
-        """Reference of `run` -> (actor, number of the item)."""
+        self.leases: dict[Any, Lease] = {}
+        """Reference of `run` -> what an actor computes."""
         self.idle: list[Any] = []
         self.failed_starts = 0
+        self.seconds: deque[float] = deque(maxlen=RECENT_STEPS)
+        """Times that the last items took."""
 
     @property
     def size(self) -> int:
@@ -101,7 +119,9 @@ class Pool(Generic[Item]):
         while left:
             while queue and self.idle:
                 actor, number = self.idle.pop(), queue.popleft()
-                self.leases[actor.run.remote(items[number])] = (actor, number)
+                lease = Lease(actor=actor, number=number, since=time.monotonic())
+                self.leases[actor.run.remote(items[number])] = lease
+            self._end_late(items)
             if self.leases:
                 alone_since = time.monotonic()
             elif time.monotonic() - alone_since > START_SECONDS:
@@ -120,7 +140,7 @@ class Pool(Generic[Item]):
             return
         import ray
 
-        leased = [actor for actor, _ in self.leases.values()]
+        leased = [lease.actor for lease in self.leases.values()]
         for actor in [*self.idle, *self.starting.values(), *leased]:
             ray.kill(actor)
         self.idle, self.starting, self.leases = [], {}, {}
@@ -146,6 +166,21 @@ class Pool(Generic[Item]):
         actor = remote.remote(self.make_worker)
         self.starting[actor.ready.remote()] = actor
 
+    def _end_late(self, items: Sequence[Item]) -> None:
+        """End actors whose items take too long; what they held then counts as lost with them."""
+        import ray
+
+        most, now = limit(self.seconds), time.monotonic()
+        for lease in self.leases.values():
+            if now - lease.since > most and not lease.ended:
+                lease.ended = True
+                logger.warning(
+                    "%s takes more than %s, the limit by the items before it: its worker is ended",
+                    items[lease.number],
+                    clock(most),
+                )
+                ray.kill(lease.actor)
+
     def _settle(
         self, reference: Any, items: Sequence[Item], queue: deque[int], losses: Counter[int]
     ) -> int | None:
@@ -153,7 +188,8 @@ class Pool(Generic[Item]):
         import ray
         from ray.exceptions import RayError, RayTaskError
 
-        actor, number = self.leases.pop(reference)
+        lease = self.leases.pop(reference)
+        actor, number = lease.actor, lease.number
         try:
             ray.get(reference)
         except RayTaskError as error:
@@ -171,6 +207,7 @@ class Pool(Generic[Item]):
             queue.appendleft(number)
             self._start()
             return None
+        self.seconds.append(time.monotonic() - lease.since)
         self.idle.append(actor)
         return number
 

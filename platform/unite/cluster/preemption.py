@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from unite.network import answers
 from unite.training.requests import Notice
 from unite.words import count
 
@@ -59,8 +60,9 @@ def drain(address: str, node: str, deadline: float, reason: str) -> None:
 
     reasons: Any = autoscaler_pb2  # what protobuf makes has no types
     preempted = reasons.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    head = _head(address)
     try:
-        accepted, why = _head(address).drain_node(node, preempted, reason, round(1000 * deadline))
+        accepted, why = head.drain_node(node, preempted, reason, round(1000 * deadline))
     except (RayError, OSError, RuntimeError, ValueError) as error:
         raise DrainError(f"the cluster at {address} could not drain {node}: {error}") from error
     if not accepted:
@@ -75,8 +77,9 @@ def own_node(address: str) -> str:
 
     states: Any = gcs_pb2
     here, alive = get_node_ip_address(), states.GcsNodeInfo.GcsNodeState.ALIVE
+    head = _head(address)
     try:
-        found = _head(address).get_all_node_info(timeout=ANSWER_S, state_filter=alive)
+        found = head.get_all_node_info(timeout=ANSWER_S, state_filter=alive)
     except (RayError, OSError, RuntimeError) as error:
         raise DrainError(f"no Ray cluster answers at {address}: {error}") from error
     mine = [each.node_id.hex() for each in found.values() if each.node_manager_address == here]
@@ -89,7 +92,13 @@ def own_node(address: str) -> str:
 
 
 def _head(address: str) -> Any:
-    """Client of the cluster's head, in a process that has not joined it."""
+    """Client of the cluster's head, in a process that has not joined it.
+
+    Ray itself would look for a head that is not there for most of a minute, at each call.
+    """
+    host, _, port = address.rpartition(":")
+    if reason := answers(host, int(port), patience_s=ANSWER_S):
+        raise DrainError(f"no Ray cluster answers at {address}: {reason}")
     # Ray has no public one; the pin on one Ray version is what makes it safe.
     from ray import _raylet
 

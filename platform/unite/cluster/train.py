@@ -13,9 +13,10 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
+from socket import gethostname
 from typing import Any
 
 from unite.checkpoints.lease import Lease, hold
@@ -23,6 +24,7 @@ from unite.checkpoints.repair import latest_whole
 from unite.checkpoints.store import CheckpointError, latest
 from unite.cluster.connect import ENVIRONMENT, CapacityError
 from unite.cluster.elastic import RoomWatch, next_group
+from unite.cluster.failures import causes, failures, lost_in_words
 from unite.cluster.gauges import with_gauges
 from unite.cluster.preemption import is_preempted, notice
 from unite.cluster.resources import (
@@ -43,7 +45,7 @@ from unite.training.parallelize import World
 from unite.training.readout import NonFiniteError
 from unite.training.requests import Notice, Source, no_notice, nothing
 from unite.training.setup import Job, build_trainer
-from unite.training.watchdog import hang_told, watched
+from unite.training.watchdog import hang_told, note_nodes, watched
 from unite.words import count
 
 logger = logging.getLogger(__name__)
@@ -136,22 +138,15 @@ class Losses:
             ) from error
         logger.warning(
             "a worker was lost (%s); restarting from the last checkpoint, %d of %d",
-            type(next(iter(_failures(error)))).__name__,
+            lost_in_words(error, self.job.folder),
             self.lost,
             limit,
         )
 
 
-def _failures(error: Exception) -> list[BaseException]:
-    """The errors behind that of a fit."""
-    if inner := getattr(error, "controller_failure", None):
-        return [inner]
-    return list(getattr(error, "worker_failures", {}).values()) or [error]
-
-
 def _raise_own(error: Exception, job: Job, group: WorkerGroup) -> None:
     """Raise what another try would only repeat."""
-    if (reason := _own_error(_failures(error))) is not None:
+    if (reason := _own_error(failures(error))) is not None:
         raise TrainingError(reason) from error
     failure = getattr(error, "controller_failure", None)
     if failure is not None and type(failure).__name__.startswith("WorkerGroupStartup"):
@@ -206,17 +201,9 @@ class Outage:
 def _is_outage(error: Exception) -> bool:
     return any(
         isinstance(cause, UnreachableError) or is_away(cause)
-        for failure in _failures(error)
-        for cause in _causes(failure)
+        for failure in failures(error)
+        for cause in causes(failure)
     )
-
-
-def _causes(failure: BaseException) -> Iterator[BaseException]:
-    """A failure and what lies behind it, through Ray's wrapping."""
-    cause: BaseException | None = failure
-    while cause is not None:
-        yield cause
-        cause = getattr(cause, "_base_exc", None) or cause.__cause__
 
 
 def _trainer(job: Job, group: WorkerGroup, tracker_factory: TrackerFactory) -> Any:
@@ -265,10 +252,10 @@ def _no_room(job: Job, group: WorkerGroup, reason: Exception) -> CapacityError:
     )
 
 
-def _own_error(failures: Iterable[BaseException]) -> str | None:
+def _own_error(found: Iterable[BaseException]) -> str | None:
     """The message of the first failure that the run itself raised, if any."""
-    causes = (cause for failure in failures for cause in _causes(failure))
-    return next((str(cause) for cause in causes if isinstance(cause, OWN_ERRORS)), None)
+    behind = (cause for failure in found for cause in causes(failure))
+    return next((str(cause) for cause in behind if isinstance(cause, OWN_ERRORS)), None)
 
 
 def _worker(settings: dict[str, Any]) -> dict[str, Any]:
@@ -300,7 +287,10 @@ def train_rank(
         # A restarted group continues from what was saved since the driver looked: as rank 0 sees
         # it, once it has the run to itself, so that all ranks take the same.
         found = _continued(job) if world.is_main else None
-        place, *_ = world.gather(found and found.uri)
+        places, nodes = zip(*world.gather((found and found.uri, gethostname())), strict=True)
+        place = places[0]
+        if world.is_main:
+            note_nodes(job.folder, nodes)
         job = replace(job, resume_from=Store(place) if place else None)
         images = int(job.resume_from.name) if job.resume_from else 0
         tracker = tracker_factory(world.is_main, images)
@@ -308,7 +298,13 @@ def train_rank(
             tracker = with_gauges(tracker, job.folder.name)
         trainer = build_trainer(job, world, tracker, reader, lease, look, asks)
         try:
-            with watched(job.folder, world.rank, lambda: trainer.images):
+            outages = job.config.checkpoint.patience_s  # for as long rank 0 may wait for storage
+            with watched(
+                job.folder,
+                world.rank,
+                lambda: trainer.images,
+                lambda seconds: world.wait_at_most(seconds + outages),
+            ):
                 return trainer.run()
         finally:
             trainer.stream.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from unite import terminal
 from unite.cluster.address import VARIABLE, named_address
 from unite.cluster.preemption import drain, own_node
@@ -14,7 +16,7 @@ def spot_watch(*, cloud: str, address: str, node: str, every_s: float, once: boo
     if not every_s > 0:
         raise ValueError(f"--every-s {every_s} must be above 0: seconds between two looks")
     place = address or named_address()
-    if not place or ":" not in place or "//" in place:
+    if not re.fullmatch(r"[^/]+:\d+", place):
         raise ValueError(
             f"--address {place!r} and {VARIABLE}: name the head of the cluster as HOST:PORT (6379 "
             "as a rule)"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from unite.network import DeadlineError
+from unite.network import DeadlineError, free_port
 
 START_S = 300.0
 """Longest start, in seconds: the first one makes the tables."""
@@ -69,10 +68,3 @@ class Server:
                 return answer.status == 200
         except OSError:
             return False
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]

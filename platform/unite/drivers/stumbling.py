@@ -6,6 +6,7 @@ For drills and tests: the server is moto's, which keeps objects in memory.
 from __future__ import annotations
 
 import http.client
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +16,15 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 Mode = Literal["", "refuse", "hang"]
+
+
+class _Quiet(ThreadingHTTPServer):
+    """Server that tells nothing of clients that go away in the middle of a request."""
+
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        """Nothing is printed: a drill is about what the client says."""
 
 
 class Stumbling:
@@ -28,8 +38,7 @@ class Stumbling:
         self.upstream = urlsplit(upstream).netloc
         self.mode: Mode = ""
         self.spoilt = 0
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.server.daemon_threads = True
+        self.server = _Quiet(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     @property
@@ -117,6 +126,7 @@ def local_s3() -> Iterator[tuple[str, str]]:
         ) from error
     import boto3
 
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # a line for every request
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

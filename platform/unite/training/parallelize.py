@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,6 +76,14 @@ class World:
         gathered: list[Any] = [None] * self.size
         dist.all_gather_object(gathered, value)
         return gathered
+
+    def wait_at_most(self, seconds: float) -> None:
+        """Give up an exchange with the other ranks after `seconds`: it raises in this rank.
+
+        Torch before 2.15 cannot: the group keeps the limit that it was made with.
+        """
+        if self.size > 1 and hasattr(dist, "set_timeout"):
+            dist.set_timeout(timedelta(seconds=seconds))
 
 
 def parallelize(model: UNITE, config: TrainingConfig, device: torch.device) -> UNITE:

@@ -3,12 +3,18 @@
 A thread sees that the count of images stands still for much longer than the run's own steps take,
 and looks at what the training thread does by the functions that it is in. A rank that waits for
 others, for data, storage or its device is not to blame, and only tells; one that is stuck in its
-own computation ends its process, so that the group starts again. A process that does not run at
-all (stopped, swapped out) has no such thread: Ray's health check ends it.
+own computation ends its process, so that the group starts again. For how long a rank waits for
+others follows from the same steps (`Watchdog.patience`).
+
+A library that holds the interpreter's lock stops that thread too: then a timer outside of Python
+writes the stacks to the error stream and ends the process after SILENT_SECONDS. A process that does
+not run at all (stopped, swapped out) has neither, and no stack can be had of it: Ray's health check
+ends it, and the driver names its rank and node (`node_of`).
 """
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import logging
 import os
@@ -28,7 +34,7 @@ from unite.words import clock
 
 logger = logging.getLogger(__name__)
 
-FOLDER, LAST = "hangs", "hangs/last.json"
+FOLDER, LAST, RANKS = "hangs", "hangs/last.json", "hangs/ranks.json"
 POLL_SECONDS = 1.0
 FLOOR_SECONDS = 300.0
 """Deadline of a step that is usually fast."""
@@ -37,6 +43,10 @@ FACTOR = 20.0
 MEASURED_STEPS = 5
 """Steps before the deadline is known: the first ones compile and fill caches."""
 RECENT_STEPS = 50
+SILENT_SECONDS = 120.0
+"""Longest time in which no Python runs in a process; less than Ray's health check waits."""
+ERRORS = 2
+"""Number of the process's error stream, which Ray keeps and shows."""
 EXIT_CODE = 70
 COMPUTING = "computing"
 WAITS = {
@@ -59,6 +69,14 @@ def doing(functions: Sequence[str]) -> str:
     return next((words for name, words in WAITS.items() if name in functions), "outside a step")
 
 
+def limit(seconds: Sequence[float]) -> float:
+    """Seconds that a piece of work may take after others that took `seconds`; infinite while these
+    are fewer than MEASURED_STEPS."""
+    if len(seconds) < MEASURED_STEPS:
+        return float("inf")
+    return max(FLOOR_SECONDS, FACTOR * statistics.median(seconds))
+
+
 class Watchdog:
     """Deadline of each step, from the steps before it."""
 
@@ -68,40 +86,62 @@ class Watchdog:
         self.told = False
         self._seen, self._since = images(), now()
         self._steps: deque[float] = deque(maxlen=RECENT_STEPS)
+        self._longest = 0.0
 
     @property
     def deadline(self) -> float:
         """Seconds that a step may take; infinite until some are measured."""
-        if len(self._steps) < MEASURED_STEPS:
-            return float("inf")
-        return max(FLOOR_SECONDS, FACTOR * statistics.median(self._steps))
+        return limit(self._steps)
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a rank waits for others; infinite until it is known. Evaluations and saves
+        lie in some steps: it is never less than twice the longest."""
+        return max(self.deadline, 2 * self._longest)
 
     def late(self) -> float:
         """Seconds that the step takes which is past its deadline; 0 = none is. Call it often."""
         seconds = self.now() - self._since
         if self.images() != self._seen:
             self._steps.append(seconds)
+            self._longest = max(self._longest, seconds)
             self._seen, self._since, self.told = self.images(), self.now(), False
             return 0.0
         return seconds if seconds > self.deadline else 0.0
 
 
 @contextmanager
-def watched(run: Store, rank: int, images: Callable[[], int]) -> Iterator[None]:
-    """Context in which this thread trains, and is watched."""
+def watched(
+    run: Store,
+    rank: int,
+    images: Callable[[], int],
+    wait_at_most: Callable[[float], None] = lambda seconds: None,
+) -> Iterator[None]:
+    """Context in which this thread trains, and is watched.
+
+    `wait_at_most` is told for how many seconds this rank is to wait for others, when it changes.
+    """
     over, thread = threading.Event(), threading.get_ident()
     dog = Watchdog(images)
 
     def watch() -> None:
+        patience = float("inf")
         while not over.wait(POLL_SECONDS):
+            faulthandler.dump_traceback_later(SILENT_SECONDS, exit=True, file=ERRORS)
             if (seconds := dog.late()) and not over.is_set():
                 _tell(run, rank, thread, dog, seconds)
+            if dog.patience != patience:
+                patience = dog.patience
+                wait_at_most(patience)
 
-    threading.Thread(target=watch, name="watchdog", daemon=True).start()
+    watcher = threading.Thread(target=watch, name="watchdog", daemon=True)
+    watcher.start()
     try:
         yield
     finally:
         over.set()
+        watcher.join(10 * POLL_SECONDS)
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _tell(run: Store, rank: int, thread: int, dog: Watchdog, seconds: float) -> None:
@@ -129,6 +169,22 @@ def _tell(run: Store, rank: int, thread: int, dog: Watchdog, seconds: float) -> 
         logger.error("its stack is not kept: %s%s", error, stacks)
     if state == COMPUTING:
         os._exit(EXIT_CODE)
+
+
+def note_nodes(run: Store, nodes: Sequence[str]) -> None:
+    """Note the node of each rank, in rank order, for whoever is to name one that fell silent."""
+    try:
+        run.write_json(RANKS, list(nodes))
+    except StorageError as error:
+        logger.warning("a rank that hangs will be named without its node: %s", error)
+
+
+def node_of(run: Store, rank: int) -> str:
+    """Name of the node on which a rank of the last group ran; empty when it is not known."""
+    try:
+        return str(json.loads(run.read(RANKS))[rank])
+    except (StorageError, OSError, ValueError, LookupError, TypeError):
+        return ""
 
 
 def hang_told(run: Store) -> str:

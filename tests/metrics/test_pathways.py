@@ -269,3 +269,11 @@ def test_bad_configs_and_empty_results_are_refused():
         AlignmentSums(CONFIG).result()
     with pytest.raises(ValueError, match="cannot be added"):
         AlignmentSums(CONFIG).merge(AlignmentSums(AlignmentConfig()))
+
+
+@pytest.mark.parametrize(("rows", "num"), [("register", 9), ("image", 3)])
+def test_each_row_has_a_key_of_its_own(rows, num):
+    sums = AlignmentSums(dataclasses.replace(CONFIG, rows=rows))
+    real_BK = torch.ones(3, 3, dtype=torch.bool)
+    keys = sums._row_keys(torch.arange(3), real_BK)
+    assert len(keys) == len(keys.unique()) == num

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from unite.config.finetune import DiscriminatorConfig
-from unite.flow.random import stream_keys
+from unite.flow.random import stream_keys, uniform
 from unite.training.augment import augment
 
 
@@ -69,3 +69,16 @@ def test_gradients_pass_through():
     sample = pictures(8).requires_grad_()
     augment(sample, keys(*range(8)), DiscriminatorConfig()).square().sum().backward()
     assert (sample.grad.flatten(1).abs().sum(1) > 0).all()
+
+
+def test_colour_is_that_of_one_image_written_out():
+    """Brightness first, then saturation around grey, then contrast around the mean."""
+    config, before = DiscriminatorConfig(augment_shift=0.0), pictures(20)
+    after = augment(before, keys(*range(20)), config)
+    for x, y, draws in zip(before, after, uniform(keys(*range(20)), (6,)), strict=True):
+        brightness, saturation, contrast = (float(draw) for draw in draws[3:])
+        x = x + 0.5 * (brightness - 0.5)
+        grey = x.mean(dim=0)
+        x = torch.stack([2 * saturation * channel + (1 - 2 * saturation) * grey for channel in x])
+        x = (0.5 + contrast) * x + (0.5 - contrast) * x.mean()
+        torch.testing.assert_close(y, x, rtol=0, atol=16 * 6e-8)

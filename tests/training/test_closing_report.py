@@ -46,6 +46,7 @@ def test_the_report_takes_the_last_evaluations_grid(smoke, make_trainer, monkeyp
     assert report.images == 64
     assert report.read_samples is None
     assert report.quality == trainer.metrics["eval/psnr"]
+    assert report.latent_std == trainer.metrics["latent/std"]
     assert report.grid == f"{run.folder}/samples.png"
     assert run.folder.is_file("samples.png")
     run.folder.delete("samples.png")

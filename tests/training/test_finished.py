@@ -92,7 +92,24 @@ def test_the_command_for_more_samples_is_one_that_generate_takes(run):
     program, script, *words = shlex.split(line)
     assert (program, script) == ("python", "jobs/generate.py")
     chosen = parse(GenerateArguments, args=words, description=None)
-    assert (chosen.run, chosen.num, chosen.labels) == ("mine", 100, "0-9")
+    assert (chosen.run, chosen.num, chosen.labels, chosen.out) == ("mine", 100, "0-9", "samples")
+
+
+def test_the_classes_of_the_command_are_those_that_there_are(run):
+    def labels(num_classes: int) -> str | None:
+        of_few = replace(run.config, {"domain.num_classes": num_classes})
+        lines = report_lines(dataclasses.replace(run, config=of_few), Report(images=1, **FIGURES))
+        words = shlex.split(next(each for each in lines if "generate" in each))
+        return words[words.index("--labels") + 1] if "--labels" in words else None
+
+    assert [labels(number) for number in (0, 1, 2, 1000)] == [None, "0", "0-1", "0-9"]
+
+
+def test_a_metric_without_a_row_and_interruptions_are_told(run):
+    more = {"metric": "of_another_domain", "interruptions": "once"}
+    lines = report_lines(run, Report(images=256, **FIGURES, **more))
+    assert "reconstruction  21.0 of_another_domain on held-out images" in lines
+    assert "interrupted     once" in lines
 
 
 def test_a_stopped_run_counts_its_own_samples(run):

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import gc
+import threading
+
+from unite.storage import Store
 from unite.training.requests import (
     SPARE_SECONDS,
     Interval,
     Notice,
     NoticeWatch,
     Request,
+    StopWatch,
     joined,
     no_notice,
     nothing,
 )
+from unite.training.runs import request_stop
 
 
 class Clock:
@@ -97,3 +103,31 @@ def test_requests_join():
     both = joined(lambda: Request.SAVE, nothing, lambda: Request.STOP)
     assert both() == Request.SAVE | Request.STOP
     assert joined()() is Request.NONE
+
+
+def started(folder: Store, owner: str) -> tuple[StopWatch, threading.Thread]:
+    before = set(threading.enumerate())
+    watch = StopWatch(folder, owner)
+    (thread,) = set(threading.enumerate()) - before
+    return watch, thread
+
+
+def test_a_stop_in_the_folder_is_seen_by_a_thread_that_holds_nobody_up(tmp_path, monkeypatch):
+    monkeypatch.setattr("unite.training.requests.STOP_POLL_SECONDS", 0.001)
+    folder = Store.open(tmp_path)
+    watch, thread = started(folder, "mine")
+    other, _ = started(folder, "another's")
+    assert thread.daemon and watch() == Request.NONE
+    request_stop(folder, "mine")
+    thread.join(60)
+    assert watch() == Request.STOP and other() == Request.NONE
+
+
+def test_a_watch_that_nobody_keeps_looks_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr("unite.training.requests.STOP_POLL_SECONDS", 0.001)
+    watch, thread = started(Store.open(tmp_path), "")
+    assert watch() == Request.NONE
+    del watch
+    gc.collect()
+    thread.join(60)
+    assert not thread.is_alive()

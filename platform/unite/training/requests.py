@@ -13,6 +13,7 @@ import logging
 import operator
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -57,23 +58,36 @@ def nothing() -> Request:
 
 
 class StopWatch:
-    """STOP once the run's STOP file means this driver, or any; a thread looks, so that a step
-    never waits."""
+    """STOP once the run's STOP file means this driver, or any.
+
+    A thread looks, so that a step never waits; it ends with the watch.
+    """
 
     def __init__(self, folder: Store, owner: str = "") -> None:
         self.folder = folder
         self.owner = owner
         self.found = False
-        threading.Thread(target=self._watch, daemon=True, name="stop-watch").start()
+        arguments = (weakref.ref(self),)
+        threading.Thread(target=_watch, args=arguments, daemon=True, name="stop-watch").start()
 
     def __call__(self) -> Request:
         return Request.STOP if self.found else Request.NONE
 
-    def _watch(self) -> None:
-        while not self.found:
-            time.sleep(STOP_POLL_SECONDS)
-            with suppress(StorageError):  # a store that hiccups is asked again
-                self.found = stop_asked(self.folder, self.owner)
+    def look(self) -> bool:
+        """Look for the file; True once it was there."""
+        with suppress(StorageError):  # a store that hiccups is asked again
+            self.found = stop_asked(self.folder, self.owner)
+        return self.found
+
+
+def _watch(kept: weakref.ref[StopWatch]) -> None:
+    """Look every second, for as long as somebody else keeps the watch."""
+    while True:
+        time.sleep(STOP_POLL_SECONDS)
+        watch = kept()
+        if watch is None or watch.look():
+            return
+        del watch
 
 
 class Interval:

@@ -50,13 +50,17 @@ def rules() -> Rules:
     return Rules(periodic=False, stability=True)
 
 
-def test_the_truth_is_every_held_out_row_judged_once_for_all_checkpoints(target, monkeypatch):
+def test_the_truth_is_every_held_out_row_judged_once_for_all_checkpoints(
+    target, monkeypatch, textbook_molecules
+):
     task = true_structures(target.held_out, target, rules())
     assert task.total == target.held_out.num_rows
     for item in work_items(task):
         item.compute(Instruments())
     judged = task.judged()
-    assert len(judged["atoms"]) == task.total and judged["stable"].sum() <= judged["atoms"].sum()
+    sizes = [len(numbers) for numbers, _ in list(textbook_molecules.values())[5:]]
+    assert judged["atoms"].tolist() == sizes, "padding is no atom"
+    assert judged["stable"].sum() <= judged["atoms"].sum()
     monkeypatch.setattr(Rules, "judge", None)  # another checkpoint's evaluation judges nothing
     again = true_structures(target.held_out, target, rules())
     assert again.digest == task.digest and all(item.finished for item in work_items(again))
@@ -90,3 +94,7 @@ def test_only_the_whole_data_set_has_its_plain_name(target, monkeypatch, name, r
         SimpleNamespace(num_rows=count, uri="shards/x", split="train") for count in rows
     )
     assert data_name(target) == shown
+
+
+def test_data_of_no_known_set_has_the_name_of_its_folder(target):
+    assert data_name(target) == "train"

@@ -98,3 +98,8 @@ def test_groups_of_crystals_are_over_valid_ones_and_novel_groups_over_groups():
     assert math.isnan(
         alike_numbers(dict.fromkeys(("valid", "groups", "novel", "novel_all"), 0))["novel_pct"][0]
     )
+
+
+def test_one_structure_has_no_standard_error():
+    value, error, num = jackknife(lambda part: 1.0 * len(part["x"]), {"x": np.ones(1)}, 1)
+    assert (value, num) == (1.0, 1) and math.isnan(error)

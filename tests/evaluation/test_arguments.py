@@ -42,6 +42,7 @@ def test_an_unknown_suite_is_named_with_the_nearest():
         ({"num_workers": 0, "wait_s": 5.0}, "--wait-s 5.0 has no effect with --num-workers 0"),
         ({"num_samples": -1}, "--num-samples must not be negative"),
         ({"num_workers": -1}, "--num-workers must not be negative"),
+        ({"batch_size": -1}, "--batch-size must not be negative"),
         ({"wait_s": -1.0}, "--wait-s must not be negative"),
         ({"analysis_images": 0}, "--analysis-images must be at least 1"),
         ({"entropy_bins": 1}, "--entropy-bins must be at least 2"),

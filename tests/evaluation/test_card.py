@@ -115,6 +115,12 @@ def test_json_round_trip():
         MetricCard.from_dict({"value": 1.0})
 
 
+def test_many_numbers_share_all_but_a_name_and_a_value():
+    shared = CARD.of_many()
+    assert shared == {k: v for k, v in CARD.to_dict().items() if k not in ("metric", "value")}
+    assert len(shared) == len(CARD.to_dict()) - 2
+
+
 def test_what_could_not_be_computed_is_no_number():
     with pytest.raises(MetricError, match="fd-small-digits = nan"):
         replace(CARD, value=float("nan"))

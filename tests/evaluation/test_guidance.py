@@ -112,7 +112,9 @@ def test_its_cards_hold_the_protocol(run_suites):
         assert (card.solver, card.num_steps, card.label_sampling) == ("euler", 4, "balanced")
         for name in ("reference", "extractor", "extractor_digest", "seed", "cfg_interval"):
             assert getattr(card, name) == getattr(beside, name), name
-    assert sweep.rows[0].card.details["scales"] == list(SCALES)
+    details = {"scales": list(SCALES), "metric": "fd-pixels", "adaptive": False}
+    assert [row.card.details for row in sweep.rows] == [details, details]
+    assert {row.card.suite for row in sweep.rows} == {sweep.suite}
     content = json.loads(sweep.files["cfg_sweep.json"])
     assert content["card"]["reference"] == beside.reference
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from tiny_run import never, the_suite, value
 from unite.evaluation.report import cells, markdown, print_outcomes
+from unite.evaluation.request import conclude
 from unite.evaluation.results import read_outcomes
 from unite.tracking.results import RESULT_NAME
 
@@ -62,3 +63,14 @@ def test_every_number_has_a_name_that_tracking_takes(run_suites):
             assert RESULT_NAME.fullmatch(f"eval/{outcome.suite}/{row.card.metric}")
             assert len(cells(row)) == 5
             json.dumps(row.to_dict())
+
+
+def test_remarks_of_the_request_stand_before_those_of_its_first_suite(
+    run_suites, request_of, monkeypatch
+):
+    run_suites("entropy")
+    evaluation = request_of(suite=("entropy",))
+    before, *_ = conclude(evaluation, lambda name: [])
+    monkeypatch.setattr(type(evaluation), "remarks", ("Somebody else's weights.",))
+    after, *_ = conclude(evaluation, lambda name: [])
+    assert after == replace(before, remarks=("Somebody else's weights.", *before.remarks))

@@ -15,12 +15,13 @@ from PIL import Image
 
 from unite.checkpoints.export import write_export
 from unite.config.recipes import recipe
-from unite.config.schema import SamplingConfig
+from unite.config.schema import ImagesConfig, SamplingConfig
 from unite.config.serialise import to_dict
 from unite.domains import build_domain
 from unite.models import UNITE
 from unite.sampling import serving
 from unite.sampling.generator import sample
+from unite.sampling.images_served import ServedImages
 from unite.sampling.seeds import sample_seeds
 from unite.storage import Store
 from unite.tracking.registry import REQUIREMENTS
@@ -136,3 +137,10 @@ def test_the_listed_requirements_are_what_the_loader_imports():
     needed = {names.get(name, name) for name in found - sys.stdlib_module_names - {"unite"}}
     on_s3_alone = {"boto3", "botocore"}  # imported on first use: a registered model is a folder
     assert needed - on_s3_alone == set(REQUIREMENTS)
+
+
+@pytest.mark.parametrize(("channels", "colour"), [(1, "grey"), (3, "RGB")])
+def test_the_model_card_says_which_images_are_served(channels, colour):
+    served = ServedImages(ImagesConfig(size=8, patch=2, channels=channels, num_classes=10))
+    assert f"draws 8 x 8 {colour}\nimages of 10 classes" in served.about
+    assert served.outputs == (8, 8, channels)

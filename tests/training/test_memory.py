@@ -6,6 +6,7 @@ import torch
 from unite.config.finetune import as_trained, finetune_recipe
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
+from unite.domains import build_domain
 from unite.training import memory
 from unite.training.memory import machine_memory, worker_memory
 from unite.training.objective import MicroBatch
@@ -133,3 +134,14 @@ def test_the_limit_of_a_container_counts(tmp_path, monkeypatch) -> None:
     whole = machine_memory()
     file.write_text("1048576\n")
     assert machine_memory() == 1048576 < whole
+
+
+def test_lpips_is_counted_beside_the_decoders_own_graph() -> None:
+    config = replace(recipe("smoke"), {"domain.size": 32, "domain.patch": 8})
+    with_it = replace(config, {"loss.perceptual.weight": 1.0})
+    kept = memory._perceptual_bytes(with_it, 4)
+    assert memory._perceptual_bytes(config, 4) == 0
+    side = build_domain(config.domain).perceptual_side
+    assert kept == 4 * 4 * sum(2 * c * (side >> h) ** 2 for _, c, h in memory.VGG_CONVOLUTIONS)
+    half = replace(with_it, {"training.precision": "bfloat16"})
+    assert memory._perceptual_bytes(half, 4) == kept // 2

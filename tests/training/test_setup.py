@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from types import SimpleNamespace
+
 import pytest
 import torch
 
+from unite.checkpoints.store import CheckpointError
 from unite.config.serialise import replace
 from unite.storage import StorageError
 from unite.training import flops, setup
-from unite.training.runs import begin, open_run
+from unite.training.requests import Request, no_notice, nothing
+from unite.training.runs import begin, open_run, request_stop
 from unite.training.setup import TOKEN_FILE, Job, require_token
 
 
@@ -55,3 +60,34 @@ def test_mfu_is_a_share_of_the_stated_peak_or_of_the_measured_rate(
     assert stated.device_rate.flops == 989e12 and not measured
     assert make_trainer(smoke).device_rate.flops == 5e9
     assert measured == [(torch.device("cpu"), torch.float32)]
+
+
+def statistics_of(model: dict, stored: dict) -> None:
+    """Compares what a model knows of its data with what a checkpoint keeps."""
+    known = SimpleNamespace(statistics=SimpleNamespace(tensors=model))
+    parts = {"model": {f"{setup.STATISTICS}{name}": value for name, value in stored.items()}}
+    setup._check_statistics(known, SimpleNamespace(parts=parts))
+
+
+def test_a_checkpoint_of_other_data_is_refused_by_its_statistics():
+    sizes = torch.tensor([0.0, 0.25, 0.75])
+    statistics_of({}, {})
+    statistics_of({"sizes": sizes}, {"sizes": sizes.clone()})
+    for stored in ({}, {"sizes": sizes.flip(0)}):
+        with pytest.raises(CheckpointError, match=r"other statistics .* \(sizes\)"):
+            statistics_of({"sizes": sizes}, stored)
+
+
+def test_rank_0_alone_is_asked_and_by_the_runs_own_folder(smoke, monkeypatch):
+    monkeypatch.setattr("unite.training.requests.STOP_POLL_SECONDS", 0.001)
+    run = open_run(smoke)
+    begin(run)
+    job = Job.of(run)
+    writer = SimpleNamespace(lag_seconds=0.0, saved_at=time.monotonic())
+    asked = setup._requests(job, writer, no_notice, nothing)
+    assert asked() == Request.NONE
+    request_stop(run.folder, job.owner)
+    deadline = time.monotonic() + 60
+    while asked() != Request.STOP and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert asked() == Request.STOP

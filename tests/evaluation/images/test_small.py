@@ -5,10 +5,18 @@ import torch
 import torch_fidelity
 from PIL import Image
 from sklearn.datasets import load_digits
+from torch.utils.flop_counter import FlopCounterMode
 
 from unite.evaluation.images.extractors import Pixels, build_extractor
 from unite.evaluation.images.features import metric_name
-from unite.evaluation.images.small import CARD_FILE, FitOptions, SmallExtractor, fit_extractor
+from unite.evaluation.images.small import (
+    CARD_FILE,
+    FitOptions,
+    SmallExtractor,
+    SmallNetwork,
+    fit_extractor,
+    training_flop,
+)
 from unite.evaluation.images.torch_fidelity import register_extractor
 from unite.metrics.frechet import Gaussian
 from unite.metrics.moments import MetricError, Moments
@@ -151,3 +159,13 @@ def test_a_damaged_card_is_named(tmp_path, extractor, change, says):
     store.write_json(CARD_FILE, store.read_json(CARD_FILE) | change)
     with pytest.raises(MetricError, match=f"{CARD_FILE} .*{says}"):
         SmallExtractor.load(store)
+
+
+def test_the_flop_of_a_fit_are_those_of_its_convolutions():
+    options = FitOptions(width=4, num_features=6)
+    flop = training_flop((1, 8, 8), options)
+    with FlopCounterMode(display=False) as counter:
+        network = SmallNetwork((1, 8, 8), 2, 4, 6)
+        network.trunk(torch.zeros(1, 1, 8, 8))
+    counted = counter.get_total_flops()
+    assert flop == 3 * counted

@@ -155,6 +155,8 @@ def test_tools_that_read_the_folder_find_the_samples_and_nothing_else(run_folder
 def test_samples_of_two_calls_are_never_mixed(run_folder, tmp_path):
     out = tmp_path / "out"
     generate(arguments(run_folder, out), str(tmp_path))
+    kept = json.loads((out / "samples.json").read_text())
+    assert set(kept) == {"weights", "labels", "num", "seed", "sampling", "noise"}, "as before"
     with pytest.raises(
         ValueError, match=r"000000-class0\.png.*and 3 more.*in labels, seed\. .*--re"
     ):

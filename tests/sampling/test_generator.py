@@ -227,3 +227,14 @@ def test_samples_with_fewer_registers(solver):
         )
         torch.testing.assert_close(alone.z_BKD[0], whole.z_BKD[row, :size], rtol=0, atol=1e-4)
         assert alone.nfe_B[0] == whole.nfe_B[row]
+
+
+def test_each_batch_has_its_part_of_the_mask(model, monkeypatch):
+    mask, seen = torch.rand(len(LABELS), 16, generator=torch.Generator().manual_seed(0)) > 0.5, []
+    noted = lambda *_, mask_BK, **__: seen.append(mask_BK)  # noqa: E731
+    monkeypatch.setattr("unite.sampling.generator.draw", noted)
+    list(generate_batches(model, LABELS, SEEDS, 3, settings(), mask=mask))
+    assert [len(each) for each in seen] == [3, 3, 1] and torch.equal(torch.cat(seen), mask)
+    seen.clear()
+    list(generate_batches(model, LABELS, SEEDS, 4, settings()))
+    assert seen == [None, None]

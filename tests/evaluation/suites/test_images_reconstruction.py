@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from unite.data.shards import ShardSet
 from unite.domains.columns import IMAGES
 from unite.evaluation.chunks import partition
 from unite.evaluation.instruments import Instruments
+from unite.evaluation.suites import images_reconstruction as module
 from unite.training.evaluation import evaluate_reconstruction, reconstruct
 from unite.training.parallelize import World
 
@@ -94,3 +96,15 @@ def test_worst_cases_and_lpips_of_reconstructions(request_of, monkeypatch):
     with Image.open(io.BytesIO(outcome.files["reconstructions.png"])) as picture:
         width, height = picture.size
     assert round(width / height * 2) == 8 + len(worst)
+
+
+def test_lpips_is_measured_where_its_weights_are_and_the_image_is_large_enough(monkeypatch):
+    monkeypatch.setattr(module, "require_perceptual", lambda weights: "vgg.pth")
+    assert module.lpips_available(module.SMALLEST_SIDE, "") == ""
+    assert "under 16 pixels, these have 15" in module.lpips_available(15, "")
+
+
+def test_the_picture_has_the_first_rows_and_the_worst_of_the_others():
+    worst = [(0.5, 3), (0.4, module.SHOWN), (0.3, module.SHOWN + 7), (0.2, module.SHOWN - 1)]
+    rows = module._wanted(SimpleNamespace(worst_cases=worst))
+    assert rows == [*range(module.SHOWN), module.SHOWN, module.SHOWN + 7]

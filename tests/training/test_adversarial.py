@@ -305,6 +305,8 @@ def test_a_decoders_turn_gives_the_discriminator_no_gradient_and_the_reverse():
 
 def test_trunk_and_heads_have_their_own_learning_rates():
     adversary = stage({"discriminator.trunk_lr_scale": 0.25}).adversary
+    factors = {name: factor for name, (_, factor) in adversary.members.items()}
+    assert factors == {"heads": 1.0, "trunk": 0.25}, "by the names that checkpoints keep"
     assert sorted(factor for _, factor in adversary.optimizers) == [0.25, 1.0]
     frozen = stage({"discriminator.trunk": "frozen"}).adversary
     assert len(frozen.optimizers) == 1

@@ -14,7 +14,14 @@ from unite.config.recipes import recipe
 from unite.config.serialise import digest, flatten, replace
 from unite.config.validate import validate
 from unite.training import fit as fitting
-from unite.training.fit import Card, check_card, check_compiler, choose, settle
+from unite.training.fit import (
+    Card,
+    check_card,
+    check_compiler,
+    check_device,
+    choose,
+    settle,
+)
 from unite.training.memory import WorkerMemory, largest_micro_batch, worker_memory
 from unite.training.parallelize import parallelize
 from unite.training.setup import build_model
@@ -229,3 +236,10 @@ def test_compiled_blocks_without_a_compiler_name_the_package(monkeypatch) -> Non
         check_compiler(recipe("unite-b"))
     monkeypatch.setenv("CXX", shutil.which("true", path="/bin:/usr/bin"))
     check_compiler(recipe("unite-b"))
+
+
+def test_a_workers_card_is_looked_at_and_a_cpu_has_none(monkeypatch) -> None:
+    monkeypatch.setattr(Card, "of", lambda device: card(16.0, capability=(7, 5)))
+    with pytest.raises(ValueError, match="compute capability 7.5"):
+        check_device(recipe("unite-b"), torch.device("cuda"))
+    check_device(recipe("unite-b"), torch.device("cpu"))

@@ -10,8 +10,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models import vgg16
 
+from unite.config.finetune import finetune_recipe
 from unite.config.recipes import recipe
 from unite.config.schema import RunConfig
+from unite.config.serialise import replace as changed
 from unite.domains import build_domain
 from unite.models.unite import UNITE
 from unite.training import flops
@@ -186,3 +188,12 @@ def test_the_time_of_a_product_is_that_of_the_clock(turned_clock, monkeypatch) -
     a, b = torch.ones(2, 2), torch.ones(2, 2)
     assert flops._seconds_of_product(a, b) == 0.5
     assert multiplied == [(a, b)]
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_a_fine_tuning_recomputes_blocks_alone_and_only_where_asked(recompute: bool) -> None:
+    changes = {"training.gradient_checkpointing": recompute}
+    terms = training_flops(finetune_recipe("small", changed(recipe("smoke"), changes))).terms
+    judge, learned = terms["discriminate"], terms["discriminate"].forward
+    assert terms["decode"].recompute == terms["tokenize"].recompute == 0
+    assert (0.9 * learned < judge.recompute < learned) if recompute else judge.recompute == 0

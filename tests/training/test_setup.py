@@ -91,3 +91,13 @@ def test_rank_0_alone_is_asked_and_by_the_runs_own_folder(smoke, monkeypatch):
     while asked() != Request.STOP and time.monotonic() < deadline:
         time.sleep(0.01)
     assert asked() == Request.STOP
+
+
+def test_a_run_of_one_worker_can_be_stopped(smoke, make_trainer, monkeypatch):
+    monkeypatch.setattr("unite.training.requests.STOP_POLL_SECONDS", 0.001)
+    trainer = make_trainer(replace(smoke, {"data.train": f"{smoke.storage}/data/digits"}))
+    request_stop(trainer.writer.run)
+    deadline = time.monotonic() + 60
+    while trainer.requests() != Request.STOP and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert trainer.requests() == Request.STOP

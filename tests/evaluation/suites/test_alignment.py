@@ -26,6 +26,7 @@ def test_alignment_of_chunks_is_alignment_of_the_whole(run_suites, request_of, t
     for name, expected in sums.result().summary().items():
         assert value(outcome, name) == pytest.approx(expected, rel=1e-6)
     found = json.loads(outcome.files["alignment.json"])
+    assert found["card"]["suite"] == "alignment" and "value" not in found["card"]
     for name in ("cka", "cknna", "cosine", "latent_cosine"):
         expected = getattr(sums.result(), name)
         np.testing.assert_allclose(found[name], expected, rtol=1e-6, err_msg=name)

@@ -10,7 +10,7 @@ from unite.ablation.decoder_gan_options import GAN_SCALES, GanSweepOptions, sett
 from unite.config.finetune import ParentConfig
 from unite.config.validate import validate
 from unite.drivers import decoder_gan, decoder_gan_piece
-from unite.drivers.decoder_gan import pieces_of
+from unite.drivers.decoder_gan import describe_runs, pieces_of
 from unite.drivers.decoder_gan_piece import parent_config, piece_config
 from unite.storage import Store
 
@@ -25,7 +25,9 @@ def test_the_smoke_sweep_writes_its_files_and_repeats_nothing(tmp_path, capsys, 
         decoder_gan_piece, "_tune", lambda piece: tuned.append(piece.arm) or tune(piece)
     )
     assert decoder_gan.main(options) == 0
-    told = capsys.readouterr().out
+    told, progress = capsys.readouterr()
+    assert "1 of 1 parent done: smoke-seed-0" in progress
+    assert "2 of 2 fine-tunings done: smoke-seed-0-gan" in progress
     assert tuned == [CONTROL, GE]
     assert "| control |" in told and "UNDECIDED: GE, trained lowers rfd" in told
     out = Store.open(tmp_path) / "sweeps" / "decoder-gan-smoke"
@@ -34,6 +36,17 @@ def test_the_smoke_sweep_writes_its_files_and_repeats_nothing(tmp_path, capsys, 
     assert wanted <= set(out.list())
     assert decoder_gan.main(options) == 0
     assert tuned == [CONTROL, GE] and capsys.readouterr().out == told
+
+
+def test_the_line_tells_runs_at_work_and_none_of_an_earlier_start():
+    states = {
+        "old": {"state": "done", "time": 9.0, "images": 100, "total_images": 100},
+        "a": {"state": "training", "time": 11.0, "images": 25, "total_images": 100},
+        "b": {"state": "done", "time": 11.0, "images": 100, "total_images": 100},
+    }
+    text, part = describe_runs(states, since=10.0)
+    assert text == " | a: training: 25/100 images | b: measuring" and part == 1.25
+    assert describe_runs({}, since=10.0) == ("", 0.0)
 
 
 def test_a_dry_run_starts_nothing(tmp_path, capsys):

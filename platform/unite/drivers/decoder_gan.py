@@ -7,7 +7,10 @@ result, so the same command goes on from what is finished.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -35,8 +38,10 @@ from unite.drivers.decoder_gan_piece import (
     compute,
     parent_config,
     read_measured,
+    run_folder,
     train_parent,
 )
+from unite.drivers.progress import POLL_SECONDS, progress_line
 from unite.drivers.signals import stop_on_signals
 from unite.evaluation.arguments import WorkerArguments
 from unite.figures.sheet import picture
@@ -44,6 +49,7 @@ from unite.runs import read_run_config, resolve_run
 from unite.sampling.grid import save_png
 from unite.storage import Store
 from unite.training.evaluation import reconstruct
+from unite.training.progress import REMOTE_SECONDS, describe_progress, read_progress
 from unite.training.runs import open_run
 from unite.training.setup import open_split
 from unite.words import count
@@ -173,37 +179,87 @@ def _parents(options: GanSweepOptions) -> list[str]:
     scale = GAN_SCALES[options.scale]
     fields = {"storage": options.storage, "data.train": options.data, **scale.parent_fields}
     configs = [parent_config(scale.parent, seed, fields) for seed in range(options.parents)]
-    _leased(configs, train_parent, options.num_workers, "parent")
-    return [open_run(config).folder.uri for config in configs]
+    folders = [open_run(config).folder for config in configs]
+    _leased(configs, folders, train_parent, options.num_workers, "parent")
+    return [folder.uri for folder in folders]
 
 
 def _run(pieces: Sequence[Piece], options: GanSweepOptions) -> None:
-    _leased(pieces, compute, options.num_workers, "fine-tuning")
+    folders = [run_folder(piece) for piece in pieces]
+    _leased(pieces, folders, compute, options.num_workers, "fine-tuning")
 
 
 def _leased(
-    items: Sequence[Any], work: Callable[[Any], Any], num_workers: int | None, noun: str
+    items: Sequence[Any],
+    folders: Sequence[Store],
+    work: Callable[[Any], Any],
+    num_workers: int | None,
+    noun: str,
 ) -> None:
-    """Do all items, on Ray actors or here, and say how far it is."""
-    done = 0
+    """Do all items, on Ray actors or here, and show how far each run is by its folder."""
+    done: list[str] = []
+    place = dict(zip(map(id, items), folders, strict=True))
 
     def tell(item: Any) -> None:
-        nonlocal done
-        done += 1
-        terminal.tell(f"{done} of {count(len(items), noun)} done")
+        done.append(place[id(item)].uri)
+        terminal.tell(f"{len(done)} of {count(len(items), noun)} done: {place[id(item)].name}")
 
-    if num_workers == 0:
-        for item in items:
-            work(item)
-            tell(item)
-        return
-    pool: Pool[Any] = Pool(
-        functools.partial(_worker, work), WorkerArguments(num_workers=num_workers)
-    )
-    try:
-        pool.run(items, tell)
-    finally:
-        pool.close()
+    with _shown(folders, done, noun):
+        if num_workers == 0:
+            for item in items:
+                work(item)
+                tell(item)
+            return
+        pool: Pool[Any] = Pool(
+            functools.partial(_worker, work), WorkerArguments(num_workers=num_workers)
+        )
+        try:
+            pool.run(items, tell)
+        finally:
+            pool.close()
+
+
+@contextmanager
+def _shown(folders: Sequence[Store], done: Sequence[str], noun: str) -> Iterator[None]:
+    """Context in which a line tells the state of all runs; `done` has the places of ended ones."""
+    ended, since = threading.Event(), time.time()
+    whole = count(len(folders), noun)
+    period = POLL_SECONDS if all(folder.is_local for folder in folders) else REMOTE_SECONDS
+
+    def look() -> None:
+        while not ended.wait(period):
+            states = {
+                folder.name: state
+                for folder in folders
+                if folder.uri not in done and (state := read_progress(folder))
+            }
+            text, part = describe_runs(states, since)
+            show(f"{len(done)} of {whole} done{text}", len(done) + part)
+
+    with progress_line(f"0 of {whole} done", len(folders)) as show:
+        thread = threading.Thread(target=look, name="shown", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+def describe_runs(states: Mapping[str, Mapping[str, Any]], since: float) -> tuple[str, float]:
+    """Text of the runs at work, by their last states, and their fractions done, added up.
+
+    States from before `since` are an earlier start's.
+    """
+    text, part = "", 0.0
+    for name, state in states.items():
+        if state["time"] < since:
+            continue
+        fraction = state.get("images", 0) / max(state.get("total_images", 0), 1)
+        is_trained = state["state"] == "done"
+        part += 1.0 if is_trained else fraction
+        text += f" | {name}: {'measuring' if is_trained else describe_progress(dict(state))}"
+    return text, part
 
 
 def _worker(work: Callable[[Any], Any]) -> Callable[[Any], None]:

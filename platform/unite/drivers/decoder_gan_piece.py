@@ -32,7 +32,7 @@ from unite.storage import Store
 from unite.tracking import Tracker
 from unite.training.finetune import find_parent, named
 from unite.training.parallelize import World
-from unite.training.runs import begin, open_run
+from unite.training.runs import Run, begin, open_run
 from unite.training.setup import Job
 
 SUITES = ("generation", "reconstruction")
@@ -127,10 +127,20 @@ def parent_config(name: str, seed: int, fields: Fields) -> RunConfig:
     return replace_fields(recipe(name), {**fields, **own})
 
 
-def _tune(piece: Piece) -> str:
+def run_folder(piece: Piece) -> Store:
+    """Folder of the run of a piece: its fine-tuning's, or the parent itself."""
+    return Store.open(piece.parent) if piece.arm == PARENT else _run_of(piece).folder
+
+
+def _run_of(piece: Piece) -> Run:
+    """The run of a fine-tuning, which begins with the parent's weights."""
     parent = find_parent(piece.parent, storage="")
     config = piece_config(piece, parent.config, parent.identity)
-    run = replace(open_run(config), start_from=parent.place)
+    return replace(open_run(config), start_from=parent.place)
+
+
+def _tune(piece: Piece) -> str:
+    run = _run_of(piece)
     if not is_trained(run):
         begin(run)
         train_rank(Job.of(run), World(), lambda *_: Tracker(), local_reader)

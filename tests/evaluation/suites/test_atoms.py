@@ -173,8 +173,8 @@ def test_without_packages_the_rest_is_measured_and_the_notice_names_the_extra(
     storage = molecules.writer.run.uri.rsplit("/", 1)[0]
     asked = asked_of(molecules, num_samples=33)
     evaluation = open_evaluation(asked, storage)
-    assert any("pip install 'unite[chem]'" in line for line in evaluation.notices)
-    assert any("pip install 'unite[chem,chem-parity]'" in line for line in evaluation.notices)
+    assert any('pip install -e ".[chem]"' in line for line in evaluation.notices)
+    assert any('pip install -e ".[chem,chem-parity]"' in line for line in evaluation.notices)
     (outcome,) = evaluate(evaluation)
     assert {"stable_atoms_pct", "w1_bonds"} <= by_metric(outcome).keys()
     assert "valid_rdkit_pct" not in by_metric(outcome)

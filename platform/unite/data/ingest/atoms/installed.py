@@ -32,5 +32,5 @@ def require(module: str, extra: str, what: str) -> Any:
 def _missing(what: str, package: str, extra: str) -> str:
     return (
         f"{what} needs the package {package}, which is not installed: "
-        f'pip install ".[{extra}]" in the folder of the project brings it'
+        f'pip install -e ".[{extra}]" in the folder of the project brings it'
     )

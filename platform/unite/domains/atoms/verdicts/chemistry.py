@@ -64,7 +64,8 @@ def versions(tasks: tuple[str, ...]) -> dict[str, str]:
     if missing:
         extras = ",".join(sorted({EXTRAS[each] for each in missing}))
         raise ValueError(
-            f"{', '.join(missing)} is not installed: pip install 'unite[{extras}]' brings it"
+            f"{', '.join(missing)} is not installed: "
+            f'pip install -e ".[{extras}]" in the folder of the project brings it'
         )
     return found
 

@@ -153,8 +153,10 @@ def test_molecules_are_swept_without_extractors_and_guidance(tmp_path):
     config = found.trials[0].config
     assert config.training.epochs * 100_000 / config.training.batch_size == pytest.approx(300)
     assert not config.domain.num_classes
-    with pytest.raises(ValueError, match="axis cfg has no values at --scale molecules"):
+    with pytest.raises(ValueError, match="axis cfg has no values at --scale molecules; .* laptop"):
         sweep(tmp_path, "cfg", scale="molecules")
+    with pytest.raises(ValueError, match="at --scale laptop; it has some at molecules$"):
+        sweep(tmp_path, "pairing", scale="laptop")
     with pytest.raises(ValueError, match="--extractor pixels has no effect at --scale molecules"):
         sweep(tmp_path, "noise", scale="molecules", extractor=("pixels",))
 

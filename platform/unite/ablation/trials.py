@@ -147,7 +147,10 @@ def expand(axis: Axis, options: SweepOptions) -> Sweep:
         for value in _values(axis, options, arm)
     )
     if not trials:
-        raise ValueError(f"axis {axis.name} has no values at --scale {options.scale}")
+        scales = ", ".join(scale for scale in SCALES if axis.chosen(scale))
+        raise ValueError(
+            f"axis {axis.name} has no values at --scale {options.scale}; it has some at {scales}"
+        )
     return Sweep(axis=axis, options=options, trials=trials)
 
 

@@ -1,4 +1,4 @@
-"""Axes of the ablations: six, each beside the paper's figures.
+"""Axes of the ablations, each beside the paper's figures.
 
 An axis is a table from a value to dotted overrides of a run's config. Arms repeat it under a second
 condition, such as separate weights. `paper` says in which cell of `unite.paper.TABLES` a point's
@@ -257,8 +257,26 @@ CFG = Axis(
     "alone (Table 1), so there is no curve to compare with.",
 )
 
+NO_BIAS: Fields = {"model.encoder.pair_bias": 0.0}
+PAIRING = Axis(
+    name="pairing",
+    figure="pairing",
+    source="not in the paper; METHOD 7",
+    title="Means by which a register finds its atom",
+    label="means beside the index table",
+    fields={
+        "pair bias": {},
+        "rotary": {**NO_BIAS, "model.encoder.rotary": True},
+        "neither": NO_BIAS,
+    },
+    # A question of atoms, one register for each: images have other registers than patches.
+    values={"smoke": (), "laptop": (), "gpu": (), "paper": ()},
+    remark="The paper does not say how UNITE-S pairs atoms and registers, so no finding of it is "
+    "judged here.",
+)
+
 AXES: dict[str, Axis] = {
-    axis.name: axis for axis in (FLOW_RATIO, NOISE, SHIFT, WEIGHT_SHARING, STOP_GRAD, CFG)
+    axis.name: axis for axis in (FLOW_RATIO, NOISE, SHIFT, WEIGHT_SHARING, STOP_GRAD, CFG, PAIRING)
 }
 
 

@@ -30,7 +30,7 @@ from unite.drivers.signals import stop_on_signals
 from unite.drivers.sweep_runs import publish, send, start_parent
 from unite.drivers.train import check_inputs, prepare
 from unite.drivers.trial import MEASURED, Context, run_trial
-from unite.evaluation.arguments import EvaluateArguments, WorkerArguments
+from unite.evaluation.arguments import AUTO, EvaluateArguments, WorkerArguments
 from unite.evaluation.dataset import Dataset
 from unite.evaluation.request import open_suites
 from unite.evaluation.target import PARTS, Subject, Target
@@ -174,7 +174,7 @@ def _prepare_features(sweep: Sweep) -> None:
         train=data["train"],
         held_out=data["eval"],
     )
-    request = EvaluateArguments(suite=MEASURED, extractor=sweep.options.extractor)
+    request = EvaluateArguments(suite=MEASURED, extractor=sweep.options.extractor or AUTO)
     with session(workers) as compute:
         for suite in open_suites(request, target):
             suite.prepared(compute)

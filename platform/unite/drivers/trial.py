@@ -36,7 +36,7 @@ from unite.domains import build_domain
 from unite.drivers.evaluate import evaluate
 from unite.drivers.sweep_runs import training_run
 from unite.drivers.train import open_tracker, prepare, with_whole_checkpoint
-from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.arguments import AUTO, EvaluateArguments
 from unite.evaluation.request import open_evaluation
 from unite.evaluation.results import Outcome
 from unite.logs import show_worker_warnings
@@ -192,7 +192,7 @@ def _evaluate(run: Run, trial: Trial, folder: Store, workers: int) -> list[Outco
         num_samples=trial.protocol.num_samples,
         num_images=trial.protocol.num_images,
         **{name: new for name, _, new in diff(run.config.sampling, sampling)},
-        extractor=trial.protocol.extractors,
+        extractor=trial.protocol.extractors or AUTO,
         num_workers=workers,
         use_gpu=run.config.cluster.use_gpu,
         weights=run.config.weights,

@@ -15,6 +15,9 @@ from unite.config.schema import DomainConfig, Precision, Solver
 from unite.evaluation.suites import all_suites, suites_for
 from unite.paper import ENTROPY_BINS
 
+AUTO = ("auto",)
+"""Features of the distances by themselves: Inception where its weights are, else a fitted one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerArguments:
@@ -53,7 +56,7 @@ class SampleArguments(WorkerArguments):
     """Guidance scale; 1 = none. None, here and below, takes the run's own setting."""
     cfg_interval: tuple[float, float] | None = None
     """Interval of t, both ends excluded, in which guidance acts."""
-    extractor: tuple[str, ...] = ("auto",)
+    extractor: tuple[str, ...] = AUTO
     """auto, inception, small (fitted on the training data), pixels, or folders of fitted ones."""
     reference: str = ""
     """Statistics of the real images (npz) for the first extractor; empty = made and kept."""

@@ -36,9 +36,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
         raise PackageNotFoundError(package)
 
     monkeypatch.setattr(chemistry, "version", missing)
-    with pytest.raises(
-        ValueError, match=r"rdkit, openbabel-wheel is not.*"\.\[chem,chem-parity\]""
-    ):
+    with pytest.raises(ValueError, match=r"rdkit, openbabel-wheel is not.*\.\[chem,chem-parity\]"):
         versions(("rdkit", "adit"))
 
 

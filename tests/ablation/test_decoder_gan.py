@@ -142,6 +142,10 @@ def test_options_take_the_scales_values_and_keep_the_control():
     options = settle(GanSweepOptions(arms=(GE,)))
     assert options.arms == (CONTROL, GE) and (options.parents, options.seeds) == (2, 3)
     assert settle(GanSweepOptions(run=("a",))).parents == 1
+    assert settle(GanSweepOptions()).arms == tuple(ARMS)
+    assert settle(GanSweepOptions(scale="cifar10", data="d")).arms == (CONTROL, GE)
+    asked = GanSweepOptions(scale="cifar10", data="d", arms=("GE, frozen",))
+    assert settle(asked).arms == (CONTROL, "GE, frozen")
     assert options.data == "builtin:digits"
 
 

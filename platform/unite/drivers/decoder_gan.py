@@ -227,6 +227,7 @@ def _shown(folders: Sequence[Store], done: Sequence[str], noun: str) -> Iterator
     period = POLL_SECONDS if all(folder.is_local for folder in folders) else REMOTE_SECONDS
 
     def look() -> None:
+        """Renew the line until the work ends."""
         while not ended.wait(period):
             states = {
                 folder.name: state

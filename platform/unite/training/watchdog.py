@@ -125,6 +125,7 @@ def watched(
     dog = Watchdog(images)
 
     def watch() -> None:
+        """Look for a late step until the training ends."""
         patience = float("inf")
         while not over.wait(POLL_SECONDS):
             faulthandler.dump_traceback_later(SILENT_SECONDS, exit=True, file=ERRORS)

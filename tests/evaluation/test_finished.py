@@ -142,6 +142,20 @@ def test_what_the_answer_follows_from_ends_it(run, storage, change):
     assert record(storage).lines() is None
 
 
+def test_a_database_of_the_training_run_that_is_gone_or_back_ends_it(run, storage, tmp_path):
+    """Results go there: where it is missing, the command has more to do."""
+    database = tmp_path / "mlflow.db"
+    run.write_json("run.json", {"mlflow_uri": f"sqlite:///{database}", "mlflow_run_id": "1"})
+    keep(record(storage))
+    assert record(storage).lines()
+    database.touch()
+    assert record(storage).lines() is None
+    database.unlink()
+    assert record(storage).lines()
+    run.write_json("run.json", {"mlflow_uri": "http://there", "mlflow_run_id": "1"})
+    assert record(storage).lines() is None
+
+
 @pytest.mark.parametrize("place", ["torch/hub/checkpoints", "configured"])
 def test_a_new_file_of_weights_ends_it_for_those_who_read_it(
     run, storage, tmp_path, monkeypatch, place

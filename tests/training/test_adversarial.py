@@ -417,6 +417,8 @@ def test_an_export_needs_data_and_bare_weights_are_refused(parent, tmp_path):
         find_parent(place.as_posix(), storage=str(tmp_path))
     found = find_parent(place.as_posix(), storage=str(tmp_path), data=parent.config.data.train)
     assert found.identity.run == "exported" and len(found.identity.digest) == 16
+    changes = {"storage": str(tmp_path), "name": found.config.name}
+    assert found.config == replace(parent.config, changes)
     bare = tmp_path / "bare"
     bare.mkdir()
     (bare / "model.safetensors").write_bytes((place / "model.safetensors").read_bytes())

@@ -145,3 +145,18 @@ def test_lpips_is_counted_beside_the_decoders_own_graph() -> None:
     assert kept == 4 * 4 * sum(2 * c * (side >> h) ** 2 for _, c, h in memory.VGG_CONVOLUTIONS)
     half = replace(with_it, {"training.precision": "bfloat16"})
     assert memory._perceptual_bytes(half, 4) == kept // 2
+
+
+def test_lpips_of_a_fine_tuning_is_counted_beside_the_decoders_turn() -> None:
+    """The discriminator's turn, in which there is none, may need more."""
+    large = replace(recipe("smoke"), {"domain.size": 32, "domain.patch": 8})
+    tuned = replace(finetune_recipe("small", large), {"loss.perceptual.weight": 1.0})
+    trained = as_trained(tuned)
+    kept = memory._perceptual_bytes(trained, memory.largest_micro_batch(trained))
+    control = replace(tuned, {"adversarial.weight": 0.0})
+    both, decoder = (
+        worker_memory(replace(each, {"loss.perceptual.weight": 0.0})).step
+        for each in (tuned, control)
+    )
+    assert worker_memory(control).step == decoder + kept > decoder
+    assert worker_memory(tuned).step == max(both, decoder + kept)

@@ -37,6 +37,13 @@ def distance(extractor, a: torch.Tensor, b: torch.Tensor) -> float:
     return one.distance(other)
 
 
+def inception_score(logits_BC: torch.Tensor) -> float:
+    """exp(mean KL(p(y|x) || p(y))) of one split."""
+    share_BC = logits_BC.double().softmax(dim=1)
+    ratio_BC = share_BC.log() - share_BC.mean(dim=0).log()
+    return (share_BC * ratio_BC).sum(dim=1).mean().exp().item()
+
+
 @pytest.fixture(scope="module")
 def extractor() -> SmallExtractor:
     images, labels = digits(1500)
@@ -140,12 +147,16 @@ def test_torch_fidelity_can_use_it(extractor, tmp_path):
             cuda=False,
             fid=True,
             isc=used.num_classes > 0,
+            isc_splits=1,
             save_cpu_ram=True,
             verbose=False,
         )
         rgb = [x.expand(-1, 3, -1, -1) for x in sides.values()]
         expected = distance(used, *rgb)
         assert theirs["frechet_inception_distance"] == pytest.approx(expected, rel=1e-5)
+        if used.num_classes:
+            expected = inception_score(used.features(rgb[0])["logits"])
+            assert theirs["inception_score_mean"] == pytest.approx(expected, rel=1e-5)
     assert register_extractor(extractor) == "small-digits"
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -20,10 +21,14 @@ from unite.config.recipes import recipe
 from unite.config.serialise import replace as change
 from unite.config.validate import validate
 from unite.data.loader import local_reader
+from unite.domains.atoms.structure import Structure
 from unite.drivers.evaluate import evaluate, open_evaluation
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.chunks import partition
+from unite.evaluation.instruments import Instruments
+from unite.evaluation.suite import read_chunks
 from unite.evaluation.suites import suites_for
+from unite.evaluation.suites.atoms_reconstruction import Reconstruction
 from unite.tracking import Tracker
 from unite.training.parallelize import World
 from unite.training.runs import begin, open_run
@@ -97,8 +102,47 @@ def test_reconstruction_is_measured_and_there_is_no_probe(
         assert card.versions["pymatgen"]
         assert ("smact" in card.versions) == crystals
         assert ("match_valid_pct" in values) == crystals
+    (suite,) = open_evaluation(asked, str(tmp_path / "runs")).suites
+    fewer = replace(suite, total=suite.total + 1).outcome(suite.merged(read_chunks(suite)))
+    assert f"1 of the first {suite.total + 1} rows of {tmp_path}" in fewer.remarks[0]
+    assert fewer.remarks[1:] == outcome.remarks
     with pytest.raises(ValueError, match="'probe' is unknown"):
         open_evaluation(replace(asked, suite=("probe",)), str(tmp_path / "runs"))
+
+
+def test_a_molecule_is_matched_with_its_own_true_one(textbook_molecules):
+    """Moved as a whole it is the same one; another molecule has no distance."""
+    pytest.importorskip("pymatgen")
+    pytest.importorskip("openbabel")
+    water, methane = (
+        Structure(numbers=np.array(numbers), positions=np.array(positions, float))
+        for numbers, positions in (textbook_molecules[name] for name in ("water", "methane"))
+    )
+    moved = replace(water, positions=water.positions[:, [1, 2, 0]] + 3.0)
+    suite = SimpleNamespace(matcher="match_molecules", crystals=False)
+    found = Reconstruction._matched(suite, [moved, methane], [water, water], Instruments())
+    assert found["distance"][0] == pytest.approx(0, abs=1e-6) and found.keys() == {"distance"}
+    assert np.isnan(found["distance"][1])
+
+
+def test_a_crystal_is_matched_with_its_own_true_one(textbook_crystals):
+    """So is it with shifted coordinates; both are valid only where each is."""
+    pytest.importorskip("pymatgen")
+    salt, silicon = (crystal_of(textbook_crystals[name]) for name in ("NaCl", "Si"))
+    shifted = replace(salt, frac=(salt.frac + 0.25) % 1)
+    crushed = replace(silicon, lengths=silicon.lengths / 8)  # atoms 0.29 A apart
+    suite = SimpleNamespace(matcher="match_crystals", crystals=True)
+    made, true = [shifted, silicon, silicon], [salt, salt, crushed]
+    found = Reconstruction._matched(suite, made, true, Instruments())
+    assert found["distance"][0] == pytest.approx(0, abs=1e-6)
+    assert np.isnan(found["distance"][1])
+    assert found["both_valid"].tolist() == [True, True, False]
+
+
+def crystal_of(cell) -> Structure:
+    arrays = {name: np.array(cell[name], float) for name in ("frac", "lengths", "angles")}
+    numbers = np.array(cell["numbers"])
+    return Structure(numbers=numbers, positions=np.zeros((len(numbers), 3)), **arrays)
 
 
 @pytest.mark.parametrize("config", [MoleculesConfig(), CrystalsConfig()])
@@ -239,6 +283,11 @@ def test_crystals_are_judged_beside_the_truth(tmp_path, textbook_crystals):
         assert rows[name].card.details["truth"] == 100, name
         assert rows[name].paper is not None
     assert "w1_num_elements" in rows
+    (suite,) = open_evaluation(asked, str(tmp_path / "runs")).suites
+    drawn = suite.samples.combine(read_chunks(suite.samples))
+    assert by_metric(drawn).keys() == {"nfe", "passes", "images_per_s"}
+    for name, row in by_metric(drawn).items():
+        assert (row.card.suite, row.card.value) == ("samples", rows[name].card.value)
     assert rows["comp_pct"].card.versions["smact"]
     if find_spec("pymatgen"):
         assert rows["comp_pct"].card.versions["pymatgen"]

@@ -43,6 +43,8 @@ def test_generation_measures_the_samples_that_its_seeds_make(run_suites, request
     assert (card.label_sampling, card.num_samples, card.step) == ("balanced", 100, 256)
     assert card.reference
     assert "1,500 images" in card.reference_made
+    recall = next(row.card for row in outcome.rows if row.card.metric == "recall-pixels")
+    assert recall.details == {"neighbours": 3, "kept": 100, "reference_kept": 1500}
 
 
 def test_uniform_labels_depend_on_the_index_alone(request_of, run_suites):

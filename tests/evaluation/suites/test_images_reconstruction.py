@@ -98,6 +98,18 @@ def test_worst_cases_and_lpips_of_reconstructions(request_of, monkeypatch):
     assert round(width / height * 2) == 8 + len(worst)
 
 
+def test_lpips_is_computed_with_the_weights_of_the_request(request_of, monkeypatch):
+    (suite,) = request_of(suite=("reconstruction",)).suites
+    assert suite._perceptual(Instruments()) is None
+    monkeypatch.setattr(module, "require_perceptual", lambda weights: f"{weights}/vgg.pth")
+    monkeypatch.setattr(
+        module, "PerceptualNetwork", lambda file: SimpleNamespace(to=lambda device: (file, device))
+    )
+    instruments = Instruments()
+    made = replace(suite, lpips=True, weights="there")._perceptual(instruments)
+    assert made == ("there/vgg.pth", instruments.device)
+
+
 def test_lpips_is_measured_where_its_weights_are_and_the_image_is_large_enough(monkeypatch):
     monkeypatch.setattr(module, "require_perceptual", lambda weights: "vgg.pth")
     assert module.lpips_available(module.SMALLEST_SIDE, "") == ""

@@ -10,12 +10,23 @@ import time
 import psutil
 import pytest
 import torch
+from ray.exceptions import ActorDiedError
 
 from unite import network
 from unite.checkpoints.store import latest, read_checkpoint
+from unite.cluster import train
 from unite.cluster.connect import CapacityError
 from unite.cluster.resources import WorkerGroup
-from unite.cluster.train import Losses, Outage, TrainingError, fit, set_threads, train_rank
+from unite.cluster.train import (
+    INCIDENT_SECONDS,
+    Losses,
+    Outage,
+    TrainingError,
+    _raise_own,
+    fit,
+    set_threads,
+    train_rank,
+)
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
 from unite.data.ingest.digits import prepare_digits
@@ -144,6 +155,48 @@ def test_losses_count_only_without_a_new_checkpoint_between_them(untrained_run, 
     losses.charge(lost)
     with pytest.raises(TrainingError, match=r"lost 3 times in a row .* cluster\.max_failures = 2"):
         losses.charge(lost)
+
+
+class ControllerLostError(Exception):
+    """What a fit raises when a worker died while Ray Train's controller was starting it."""
+
+    def __init__(self, *, at_its_start=False):
+        self.controller_failure = ActorDiedError()
+        self.controller_failure._actor_init_failed = at_its_start
+
+
+def test_a_controller_lost_with_the_same_node_is_no_second_loss(
+    untrained_run, tmp_path, turned_clock
+):
+    now = 0.0
+    turned_clock(train, monotonic=lambda: now)
+    config = replace(recipe("smoke"), {"cluster.max_failures": 9})
+    losses = Losses(Job(config=config, folder=untrained_run(tmp_path, images=(64,))))
+
+    def counted(error, at):
+        nonlocal now
+        now = at
+        losses.charge(error)
+        return losses.lost
+
+    worker, controller = LostError(ConnectionError("away")), ControllerLostError()
+    assert counted(controller, 0) == 1, "nothing was lost before"
+    assert counted(worker, 100) == 2
+    assert counted(ControllerLostError(at_its_start=True), 101) == 3, "an error of its own start"
+    assert counted(controller, 102) == 3, "the same node"
+    assert counted(controller, 103) == 4, "once alone"
+    assert counted(ActorDiedError(), 104) == 4, "the controller itself"
+    assert counted(worker, 200) == 5
+    assert counted(worker, 201) == 6, "the new group trained"
+    assert counted(controller, 201 + INCIDENT_SECONDS) == 7, "another incident"
+
+
+def test_a_worker_that_dies_while_it_is_started_ends_no_run(smoke):
+    error = ControllerLostError()
+    _raise_own(error, job_of(smoke), group(1))
+    error.controller_failure = RuntimeError("its own")
+    with pytest.raises(TrainingError, match="gave up: its own"):
+        _raise_own(error, job_of(smoke), group(1))
 
 
 def test_a_lost_worker_on_a_disk_is_no_outage(tmp_path):

@@ -23,6 +23,15 @@ def causes(failure: BaseException) -> Iterator[BaseException]:
         cause = getattr(cause, "_base_exc", None) or cause.__cause__
 
 
+def is_controller_lost(error: Exception) -> bool:
+    """True for the error of a fit that ended with Ray Train's controller, or with a worker that it
+    was starting: before anything of the run was computed."""
+    from ray.exceptions import RayActorError
+
+    ends = (error, getattr(error, "controller_failure", None))
+    return any(isinstance(each, RayActorError) and not each.actor_init_failed for each in ends)
+
+
 def lost_in_words(error: Exception, run: Store) -> str:
     """Kind of the first failure, after the rank that it is of and that rank's node."""
     kind = type(failures(error)[0]).__name__

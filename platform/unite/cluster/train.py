@@ -24,7 +24,7 @@ from unite.checkpoints.repair import latest_whole
 from unite.checkpoints.store import CheckpointError, latest
 from unite.cluster.connect import ENVIRONMENT, CapacityError
 from unite.cluster.elastic import RoomWatch, next_group
-from unite.cluster.failures import causes, failures, lost_in_words
+from unite.cluster.failures import causes, failures, is_controller_lost, lost_in_words
 from unite.cluster.gauges import with_gauges
 from unite.cluster.preemption import is_preempted, notice
 from unite.cluster.resources import (
@@ -53,6 +53,8 @@ logger = logging.getLogger(__name__)
 # What a run raises about itself: repeating it would end the same way.
 OWN_ERRORS = (ValueError, NonFiniteError, IntegrationError, CheckpointError, StorageError)
 
+INCIDENT_SECONDS = 60.0
+"""Seconds in which a cluster may still start processes on a node that is gone."""
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
@@ -116,20 +118,30 @@ def _fit(
 
 
 class Losses:
-    """Lost groups in a row without a new checkpoint between them, against the run's limit."""
+    """Lost groups in a row without a new checkpoint between them, against the run's limit.
+
+    The group after a lost one may be started on the node that went with it: a controller that ends
+    shortly after a loss is a part of that one, once.
+    """
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.lost = 0
         self._checkpoint: str | None = None
+        self._counted = float("-inf")
+        """Time of the last loss that was counted, until another one is taken for a part of it."""
 
     def charge(self, error: Exception) -> None:
         """Count a lost group; TrainingError when it is one too many."""
+        if self._is_same_incident(error):
+            logger.warning("the cluster has not seen yet that a node is gone: restarting once more")
+            return
         limit = self.job.config.cluster.max_failures
         newest = latest(self.job.folder)
         if newest is not None and newest.uri != self._checkpoint:
             self.lost, self._checkpoint = 0, newest.uri
         self.lost += 1
+        self._counted = time.monotonic()
         if self.lost > limit:
             raise TrainingError(
                 f"a worker was lost {count(self.lost, 'time')} in a row without a new checkpoint, "
@@ -143,6 +155,12 @@ class Losses:
             limit,
         )
 
+    def _is_same_incident(self, error: Exception) -> bool:
+        soon = time.monotonic() - self._counted < INCIDENT_SECONDS
+        if found := soon and is_controller_lost(error):
+            self._counted = float("-inf")
+        return found
+
 
 def _raise_own(error: Exception, job: Job, group: WorkerGroup) -> None:
     """Raise what another try would only repeat."""
@@ -151,7 +169,7 @@ def _raise_own(error: Exception, job: Job, group: WorkerGroup) -> None:
     failure = getattr(error, "controller_failure", None)
     if failure is not None and type(failure).__name__.startswith("WorkerGroupStartup"):
         raise _no_room(job, group, failure) from error
-    if failure is not None:
+    if failure is not None and not is_controller_lost(error):
         raise TrainingError(f"Ray Train gave up: {failure}") from error
 
 

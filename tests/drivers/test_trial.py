@@ -22,12 +22,13 @@ def test_a_trial_of_molecules_ends_with_distances_that_need_no_extractor(
     tmp_path, textbook_molecules, monkeypatch
 ):
     monkeypatch.setattr("unite.drivers.trial.describe_cluster", dict)
-    cells = list(textbook_molecules.values()) * 20
-    columns = {
-        "numbers": [bytes(numbers) for numbers, _ in cells],
-        "positions": [np.array(positions, "<f4").tobytes() for _, positions in cells],
-    }
-    for split in ("train", "eval"):
+    monkeypatch.setattr("unite.evaluation.target.measured_split", lambda store: "test")
+    for split, copies in {"train": 20, "eval": 3, "test": 2}.items():
+        cells = list(textbook_molecules.values()) * copies
+        columns = {
+            "numbers": [bytes(numbers) for numbers, _ in cells],
+            "positions": [np.array(positions, "<f4").tobytes() for _, positions in cells],
+        }
         pq.write_table(pa.table(columns), tmp_path / f"{split}.parquet")
     options = SweepOptions(
         scale="molecules",
@@ -41,6 +42,8 @@ def test_a_trial_of_molecules_ends_with_distances_that_need_no_extractor(
     )
     sweep = expand(find_axis("pairing"), options)
     driver._prepare_features(sweep)
+    references = tmp_path / "runs" / "references"
+    prepared = sorted(path.name for path in references.iterdir())
     (work,) = sweep.works
     context = Context(
         sweep=sweep,
@@ -54,3 +57,5 @@ def test_a_trial_of_molecules_ends_with_distances_that_need_no_extractor(
     assert result is not None
     measured = result.metrics
     assert {"eval/generation/w1_bonds", "eval/reconstruction/match_pct"} <= measured.keys()
+    # What is prepared once for all trials is what each of them needs: they measure the test split.
+    assert prepared and sorted(path.name for path in references.iterdir()) == prepared

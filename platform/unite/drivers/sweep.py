@@ -25,6 +25,7 @@ from unite.cluster.resources import reachable_nodes, trains_inside, trial_layout
 from unite.cluster.tune import Item, run_grid
 from unite.config.serialise import digest
 from unite.config.workers import most_workers
+from unite.domains import build_domain
 from unite.drivers.session import session
 from unite.drivers.signals import stop_on_signals
 from unite.drivers.sweep_runs import publish, send, start_parent
@@ -33,11 +34,10 @@ from unite.drivers.trial import MEASURED, Context, run_trial
 from unite.evaluation.arguments import AUTO, EvaluateArguments, WorkerArguments
 from unite.evaluation.dataset import Dataset
 from unite.evaluation.request import open_suites
-from unite.evaluation.target import PARTS, Subject, Target
-from unite.runs import CONFIG_FILE, STOP_FILE, is_builtin
+from unite.evaluation.target import PARTS, Subject, Target, open_parts
+from unite.runs import CONFIG_FILE, STOP_FILE, data_uri, is_builtin
 from unite.storage import Store
 from unite.training.runs import open_run, request_stop
-from unite.training.setup import open_split
 from unite.words import count
 
 logger = logging.getLogger(__name__)
@@ -165,7 +165,9 @@ def _prepare_features(sweep: Sweep) -> None:
         use_gpu=use_gpu,
         wait_s=config.cluster.wait_s,
     )
-    data = {part: Dataset.of(open_split(run.config, part), part) for part in PARTS}
+    uris: dict[str, str] = {part: data_uri(run.config, part) for part in PARTS}
+    parts = open_parts(uris, build_domain(config.domain), f"recipe {config.recipe}")
+    data = {part: Dataset.of(*parts[part]) for part in PARTS}
     subject = Subject(digest="", uri="", home=config.storage, config=config)
     target = Target(
         subject=subject,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,7 +24,7 @@ from unite.config.schema import RunConfig
 from unite.config.serialise import DIGEST_DIGITS
 from unite.data.overlap import describe_shared
 from unite.data.shards import ShardSet, Split, measured_split, require_domain
-from unite.domains import build_domain
+from unite.domains import Domain, build_domain
 from unite.evaluation.dataset import Dataset, class_counts, data_folder
 from unite.runs import EVALUATIONS, read_record, read_run_config, resolve_run, run_of
 from unite.storage import Store
@@ -83,20 +84,33 @@ def open_target(
     checkpoint = Store.open(subject.uri)
     run = run_of(checkpoint)
     chosen = _data_uris(subject.config, run, storage, data, eval_data, reference)
-    domain = build_domain(subject.config.domain)
-    for uri in chosen.values():
-        require_domain(Store.open(uri), domain.name, "the model")
-    splits: dict[str, Split] = {
-        "train": "train",
-        "eval": measured_split(Store.open(chosen["eval"])),
-    }
-    sets = {part: ShardSet.open(chosen[part], splits[part], domain.columns) for part in PARTS}
-    train, held_out = (Dataset.of(sets[part], splits[part]) for part in PARTS)
+    parts = open_parts(chosen, build_domain(subject.config.domain), "the model")
+    train, held_out = (Dataset.of(*parts[part]) for part in PARTS)
     _check_data(checkpoint, train)
-    if shared := describe_shared(sets["train"], sets["eval"]):
+    if shared := describe_shared(*(parts[part][0] for part in PARTS)):
         log.warning("%s", shared)
     where = run.uri.removesuffix(f"/{run.name}") if run else Store.open(storage).uri
     return Target(subject=subject, run=run, storage=where, train=train, held_out=held_out)
+
+
+def open_parts(
+    uris: Mapping[str, str], domain: Domain, reader: str
+) -> dict[str, tuple[ShardSet, Split]]:
+    """Shards and split of the training rows and of those that are measured, by part.
+
+    Measured is the test split where its folder has one. ShardError for a folder of another domain
+    than `reader` reads.
+    """
+    for uri in uris.values():
+        require_domain(Store.open(uri), domain.name, reader)
+    splits: dict[str, Split] = {
+        "train": "train",
+        "eval": measured_split(Store.open(uris["eval"])),
+    }
+    return {
+        part: (ShardSet.open(uris[part], split, domain.columns), split)
+        for part, split in splits.items()
+    }
 
 
 def open_subject(reference: str, storage: str, *, ema: bool) -> Subject:
@@ -166,7 +180,7 @@ def _config_of_weights(place: Store, ema: bool) -> RunConfig:
 
 def _data_uris(
     config: RunConfig, run: Store | None, storage: str, data: str, eval_data: str, reference: str
-) -> dict[Literal["train", "eval"], str]:
+) -> dict[str, str]:
     train = data or config.data.train
     if not train:
         raise ValueError(

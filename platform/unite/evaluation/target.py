@@ -9,7 +9,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from unite.checkpoints.export import CARDS_FILE
 from unite.checkpoints.load import AUTHORS_WEIGHTS, EXPORT_WEIGHTS, load

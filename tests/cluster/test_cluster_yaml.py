@@ -3,6 +3,7 @@
 import copy
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,16 @@ def test_its_labels_are_those_that_work_asks_for(root, shipped):
             assert any(wish.items() <= labels.items() for labels in groups), wish
         assert {labels[ROLE] for labels in groups} <= set(ROLES)
         assert {labels[MARKET] for labels in groups} <= set(MARKETS)
+
+
+def test_every_worker_starts_the_agent_of_spot_nodes_with_flags_that_it_has(root, shipped):
+    (command,) = [line for line in shipped["worker_start_ray_commands"] if "spot-watch" in line]
+    mounted = next(to for to, source in shipped["file_mounts"].items() if source == ".")
+    command = command.replace(mounted, str(root)).replace("$RAY_HEAD_IP", "127.0.0.1")
+    asked = command.replace("nohup flock --nonblock /tmp/spot-watch.lock", "")
+    asked = asked.partition("<")[0].replace("python", sys.executable, 1) + " --every-s 0"
+    done = subprocess.run(asked, shell=True, capture_output=True, text=True, cwd="/")
+    assert done.returncode == 2 and "must be above 0" in done.stderr, "it came to look at the cloud"
 
 
 def test_the_token_comes_as_a_file_and_is_asked_for_where_there_is_none(
@@ -138,6 +149,7 @@ FAULTS = [
     ),
     (("docker", "run_options"), ["--env RAY_AUTH_MODE=token"], "WAIT_TIME_S = unset"),
     (("head_start_ray_commands",), ["ray start --head --dashboard-host=0.0.0.0"], "tunnels to it"),
+    (("worker_start_ray_commands",), ["ray start"], "start `unite spot-watch`"),
     ((*SPOT, "node_config", "SecurityGroupIds"), None, "gpu_spot.*opens SSH to the world"),
     ((*SPOT, "labels", "unite-role"), None, "labels.unite-role = None must be train or data"),
     ((*HEAD, "labels", "unite-role"), "data", "labels.unite-role = data must be head"),

@@ -23,6 +23,7 @@ LOCK = "requirements.lock"
 TOKEN = ".ray/auth_token"
 LEAST_STOP_S = 60
 """Smallest RAY_JOB_STOP_WAIT_TIME_S: a save of the largest recipe takes less."""
+AGENT = "spot-watch"
 # Keys that Ray's AWS provider takes from node_config before it calls EC2.
 RAY_NODE_KEYS = frozenset({"SubnetIds"})
 SECRET = re.compile(
@@ -124,6 +125,12 @@ def _sizes(config: dict[str, Any]) -> Iterator[str]:
 
 def _markets(config: dict[str, Any]) -> Iterator[str]:
     """Problems of spot markets, which are written twice, for EC2 and as Ray's label."""
+    spot = any(_market(node) == "spot" for node in config["available_node_types"].values())
+    if spot and AGENT not in " ".join(config.get("worker_start_ray_commands", [])):
+        yield (
+            f"worker_start_ray_commands: start `unite {AGENT}`, as the shipped cluster.yaml does, "
+            "or spot nodes go without notice"
+        )
     for name, node in config["available_node_types"].items():
         where = f"available_node_types.{name}"
         market = _market(node)

@@ -49,7 +49,6 @@ def _what_is_kept_passes_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def train_tiny(storage: Path, **changes: Any) -> Path:
     """Train the recipe `smoke` with these fields, on digits in the storage; returns the storage."""
-    torch.set_num_threads(1)
     prepare_digits(Store.open(storage / "data" / "digits"))
     run = open_run(replace(recipe("smoke"), {"storage": str(storage), **changes}))
     begin(run)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from safetensors.torch import load, save
@@ -11,7 +14,7 @@ from unite.config.recipes import recipe
 from unite.config.schema import OptimConfig
 from unite.domains import build_domain
 from unite.models.unite import UNITE
-from unite.training.muon import Muon, Optimizers, build_optimizers, orthogonalize
+from unite.training.muon import AdamW, Muon, Optimizers, build_optimizers, orthogonalize
 
 SHAPES = [(8, 24), (24, 8), (8, 24), (16, 16), (1, 12), (12, 1), (24, 8), (1, 1)]
 
@@ -31,6 +34,36 @@ def set_gradients(params: list[nn.Parameter], step: int, *, strided: bool = Fals
         gradient = torch.randn(parameter.shape, generator=generator)
         # Same values, other memory layout.
         parameter.grad = gradient.T.contiguous().T if strided else gradient
+
+
+WITHOUT_COMPILER = """
+import sys
+import torch
+from unite.config.schema import OptimConfig
+from unite.training.muon import build_optimizers
+model = torch.nn.Linear(4, 4)
+both = build_optimizers(model, OptimConfig())
+assert set(both.members) == {"muon", "adamw"}
+model(torch.ones(1, 4)).sum().backward()
+both.step()
+both.load_state_tensors(both.state_tensors())
+both.zero_grad()
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_no_step_imports_the_compiler():
+    """Its two seconds are a third of what a worker takes to start."""
+    words = [sys.executable, "-c", WITHOUT_COMPILER]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_a_step_of_adamw_records_no_gradient():
+    weight = nn.Parameter(torch.ones(2))
+    weight.grad = torch.ones(2)
+    AdamW([weight], fused=True).step()
+    assert weight.is_leaf and weight.grad_fn is None
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])

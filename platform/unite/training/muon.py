@@ -14,6 +14,7 @@ State travels as tensors under parameter names ("muon.momentum_buffer.<name>"), 
 
 from __future__ import annotations
 
+import inspect
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -35,7 +36,20 @@ NORM_EPS = 1e-7
 """Smallest norm that an update is divided by before Newton-Schulz, as in torch."""
 
 
-class Muon(torch.optim.Optimizer):
+class Eager(torch.optim.Optimizer):
+    """torch's optimiser outside of compiled code, where this package always calls it.
+
+    torch wraps these methods, and AdamW's step, in guards for callers that are compiled. The first
+    call of each imports the compiler, which takes seconds at every start of a worker.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+
+
+class Muon(Eager):
     """torch.optim.Muon(nesterov, adjust_lr_fn="match_rms_adamw"), batched over equal shapes.
 
     Parameters must be matrices; lr is that of AdamW, since every update is rescaled to AdamW's
@@ -136,18 +150,19 @@ class Muon(torch.optim.Optimizer):
         return state["momentum_buffer"]
 
 
-class AdamW(torch.optim.AdamW):
+class AdamW(Eager, torch.optim.AdamW):
     """torch's fused AdamW, whose step can be skipped on the device."""
 
     found_inf: Tensor | None = None
 
+    @torch.no_grad()
     def step(
         self, closure: Callable[[], Tensor] | None = None, *, skip: Tensor | None = None
     ) -> Tensor | None:
         """One update. `skip` is a bool () tensor on the device: when true nothing changes."""
         # The protocol of torch.amp.GradScaler, which the fused kernel obeys.
         self.found_inf = None if skip is None else skip.float()
-        return super().step(closure)
+        return inspect.unwrap(torch.optim.AdamW.step)(self, closure)
 
 
 def orthogonalize(stack_BRC: Tensor, eps: float = NORM_EPS) -> Tensor:

@@ -173,6 +173,23 @@ def test_the_scan_of_a_storage_counts_every_pair_once(benchmark, capsys):
     assert "| 6 | 2 |" in capsys.readouterr().out
 
 
+def test_a_large_set_is_opened_by_its_manifest(benchmark, capsys):
+    script = benchmark("open_shards")
+    script.main(script.Options(shards=10, rows=300))
+    assert "| 1 | 300 |" in (out := capsys.readouterr().out) and "| 10 | 3,000 |" in out
+
+
+@pytest.mark.ray
+@pytest.mark.fault
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_killed_worker_is_followed_in_both_arms(root):
+    words = [sys.executable, "benchmarks/restart.py", "--rounds", "1"]
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "ours / bare: " in done.stdout
+
+
 def test_steps_on_molecules_have_one_gradient_however_they_are_padded(benchmark, capsys):
     script = benchmark("molecule_step")
     script.main(script.Options(batch=8, groups=2, steps=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from pathlib import Path
 
 import pytest
@@ -10,14 +11,15 @@ import pytest
 from unite.drivers.drill import DRILLS, run_drills
 from unite.drivers.faults import Scratch, variables
 
+# In no file: a cluster's nodes get a copy of this checkout, its tests among it.
+PLANTED = f"planted-{uuid.uuid4().hex}"
 SECRETS = {
-    "AWS_SECRET_ACCESS_KEY": "planted-storage-8c1f",
-    "AWS_SESSION_TOKEN": "planted-session-8c1f",
-    "MLFLOW_TRACKING_PASSWORD": "planted-password-8c1f",
+    "AWS_SECRET_ACCESS_KEY": f"{PLANTED}-storage",
+    "AWS_SESSION_TOKEN": f"{PLANTED}-session",
+    "MLFLOW_TRACKING_PASSWORD": f"{PLANTED}-password",
     "MLFLOW_TRACKING_USERNAME": "somebody",
-    "HF_TOKEN": "planted-hub-8c1f",
+    "HF_TOKEN": f"{PLANTED}-hub",
 }
-PLANTED = b"planted-"
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +49,6 @@ def test_the_promise_is_kept(scratch, name):
 
 def _holds_secret(file: Path) -> bool:
     try:
-        return PLANTED in file.read_bytes()
+        return PLANTED.encode() in file.read_bytes()
     except OSError:  # a socket, or a file that goes while Ray ends
         return False

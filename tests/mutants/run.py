@@ -1,7 +1,7 @@
 """Mutants of the rooms that compute: a fixed random sample, each against the tests that cover it.
 
     make mutants                 half an hour on two cores; interrupted, it goes on where it was,
-                                 and survivors run again, against the tests of now
+                                 and survivors without a reason run again, by the tests of now
     make mutants ARGS="--num 50" fewer of them; ARGS=--report prints what is known
 
 mutmut (pyproject.toml, [tool.mutmut]) changes one expression at a time in a copy of the tree. A
@@ -229,17 +229,27 @@ def title(name: str) -> str:
     return f"{module}.{function[2:].replace(MUTMUT_DOT, '.')}"
 
 
+def line(name: str, path: Path) -> str:
+    """What was changed where, as `survivors.yaml` names a mutant."""
+    return f"{title(name)}: {change(*functions(name, path))}"
+
+
+def equivalent(mutants: dict[str, Path], names: list[str]) -> set[str]:
+    """Those of the names that have a reason in `survivors.yaml`."""
+    reasons = yaml.safe_load(Path(__file__).with_name("survivors.yaml").read_text())
+    return {name for name in names if line(name, mutants[name]) in reasons}
+
+
 def report(sample: list[str], mutants: dict[str, Path]) -> int:
-    """Prints killed and survived by room, and each survivor; the number without an excuse."""
-    excuses = yaml.safe_load(Path(__file__).with_name("survivors.yaml").read_text())
+    """Prints killed and survived by room, and each survivor; the number without a reason."""
+    excused = equivalent(mutants, sample)
     rooms: dict[str, Counter[str]] = {}
     alive: list[str] = []
     for name in sample:
         status = verdict(name, mutants[name])
         if status in OPEN:
-            text = f"{title(name)}: {change(*functions(name, mutants[name]))}"
-            status = "equivalent" if text in excuses else status
-            alive += [] if text in excuses else [f"  {text!r}:"]
+            status = "equivalent" if name in excused else status
+            alive += [] if name in excused else [f"  {line(name, mutants[name])!r}:"]
         elif status not in ("not checked", "timeout"):
             status = "killed"  # by a test or a crash
         rooms.setdefault(name.split(".")[1], Counter())[status] += 1
@@ -263,7 +273,10 @@ def main() -> None:
     os.chdir(arguments.place)
     mutants = make_mutants()
     sample = chosen(mutants, arguments.num)
-    todo = [name for name in sample if verdict(name, mutants[name]) in {"not checked", *OPEN}]
+    known = equivalent(mutants, sample)
+    todo = [
+        n for n in sample if verdict(n, mutants[n]) in {"not checked", *OPEN} and n not in known
+    ]
     if todo and not arguments.report:
         print(f"{len(sample)} of {len(mutants)} mutants chosen, {len(todo)} to run")
         from mutmut import __main__ as mutmut

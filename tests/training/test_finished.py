@@ -86,7 +86,7 @@ def test_commands_to_paste_name_the_run_and_its_storage(run, monkeypatch):
     assert evaluate() == ["python", "jobs/evaluate.py", "--run", "mine"]
 
 
-def test_the_command_for_more_samples_is_one_that_generate_takes(run):
+def test_the_call_for_more_samples_is_one_that_generate_takes(run):
     lines = report_lines(run, Report(images=256, **FIGURES))
     (line,) = [each for each in lines if "generate" in each]
     program, script, *words = shlex.split(line)
@@ -95,7 +95,7 @@ def test_the_command_for_more_samples_is_one_that_generate_takes(run):
     assert (chosen.run, chosen.num, chosen.labels, chosen.out) == ("mine", 100, "0-9", "samples")
 
 
-def test_the_classes_of_the_command_are_those_that_there_are(run):
+def test_the_classes_to_draw_are_those_that_there_are(run):
     def labels(num_classes: int) -> str | None:
         of_few = replace(run.config, {"domain.num_classes": num_classes})
         lines = report_lines(dataclasses.replace(run, config=of_few), Report(images=1, **FIGURES))

@@ -5,9 +5,13 @@ import pytest
 from unite.cluster import probe
 from unite.drivers.machine import facts
 
-pytestmark = pytest.mark.ray
+
+def test_nodes_of_one_name_are_told_apart() -> None:
+    nodes = [{"host": host, "node_id": f"{n}bcdef01"} for n, host in enumerate(("a", "b", "a"))]
+    assert [each["host"] for each in probe.told_apart(nodes)] == ["a (0bcdef)", "b", "a (2bcdef)"]
 
 
+@pytest.mark.ray
 def test_every_node_tells_its_facts_and_two_processes_sum(ray_cluster, tmp_path) -> None:
     (node,) = probe.cluster_facts(lambda: facts(str(tmp_path), ""))
     assert node["packages"]["ray"] == ray_cluster.__version__
@@ -16,6 +20,7 @@ def test_every_node_tells_its_facts_and_two_processes_sum(ray_cluster, tmp_path)
     assert probe._pair(node, node) == ""
 
 
+@pytest.mark.ray
 def test_two_that_do_not_meet_say_so(ray_cluster, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(probe, "PAIR_DEADLINE_S", 2.0)
     (node,) = probe.cluster_facts(lambda: facts("", ""))

@@ -65,6 +65,12 @@ def test_each_fault_is_found_on_its_node(changes: dict, check: str, words: str) 
     assert found[check].startswith("worker: ") and words in found[check]
 
 
+def test_tracking_that_nobody_looked_at_is_not_called_reachable() -> None:
+    rows = diagnose([node(tracking=None), node("worker")])
+    (unknown, seen) = [each.found for each in rows if each.check == "tracking"]
+    assert "no server is named" in unknown and seen == "reachable"
+
+
 def test_a_slow_answer_is_no_wrong_clock() -> None:
     late = node("worker", time=103.0, asked_at=100.0, time_error_s=1.5)
     assert failing(node(), late) == {}

@@ -6,6 +6,7 @@ Each node answers in a task of its own that takes no CPU, so that a busy cluster
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from itertools import combinations
 from typing import Any
@@ -23,6 +24,7 @@ def cluster_facts(ask: Callable[[], Facts]) -> list[Facts]:
     """Result of `ask` on every living node of the cluster, with the node's id and address.
 
     `asked_at` is the driver's time in the middle of the asking, `time_error_s` half of its length.
+    Where several hosts have one name, it says the first digits of the node's id, too.
     """
     connect()
     import ray
@@ -40,7 +42,18 @@ def cluster_facts(ask: Callable[[], Facts]) -> list[Facts]:
         spent = time.time() - asked
         answer |= {"asked_at": asked + spent / 2, "time_error_s": spent / 2}
         found.append(answer | {"node_id": node["NodeID"], "address": node["NodeManagerAddress"]})
-    return found
+    return told_apart(found)
+
+
+def told_apart(nodes: list[Facts]) -> list[Facts]:
+    """Facts whose hosts are told apart by the nodes' ids where several have one name."""
+    named = Counter(each["host"] for each in nodes)
+    return [
+        each | {"host": f"{each['host']} ({each['node_id'][:6]})"}
+        if named[each["host"]] > 1
+        else each
+        for each in nodes
+    ]
 
 
 def all_pairs(nodes: list[Facts]) -> dict[tuple[str, str], str]:

@@ -149,6 +149,10 @@ def _storage(facts: Facts) -> Iterator[Finding]:
 
 def _tracking(facts: Facts) -> Iterator[Finding]:
     error = facts["tracking"]
+    if error is None:
+        found = "no server is named: each storage has a file of its own"
+        yield Finding(check="tracking", node=facts["host"], found=found)
+        return
     cure = (
         "set MLFLOW_TRACKING_URI to a server that nodes reach; runs spool and send later till then"
     )

@@ -42,7 +42,7 @@ def facts(storage: str, tracking: str) -> Facts:
         "memory": _memory(),
         "shared_memory": _free("/dev/shm"),
         "storage": storage_facts(storage) if storage else {},
-        "tracking": tracking_error(tracking) if tracking else "",
+        "tracking": tracking_error(tracking) if tracking else None,
     }
 
 

@@ -22,6 +22,10 @@ SECRETS = {
 }
 
 
+STEPS = 96
+"""Six intervals between checkpoints, of which a fault comes in the third."""
+
+
 @pytest.fixture(scope="module")
 def scratch(tmp_path_factory):
     """A short folder for Ray's sockets, its logs, the runs and the spools."""
@@ -29,9 +33,10 @@ def scratch(tmp_path_factory):
     import tempfile
 
     folder = Path(tempfile.mkdtemp(prefix="ud-", dir="/tmp"))
-    around = {"RAY_TMPDIR": str(folder), "UNITE_LOGS": str(folder / "logs"), **SECRETS}
-    with variables(around):
-        yield Scratch(recipe="smoke", folder=folder)
+    around = {"RAY_TMPDIR": str(folder), "UNITE_LOGS": str(folder / "logs")}
+    around |= {"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1"}  # as users have it, unlike other tests
+    with variables(around | SECRETS):
+        yield Scratch(recipe="smoke", folder=folder, steps=STEPS)
     shutil.rmtree(folder, ignore_errors=True)
 
 

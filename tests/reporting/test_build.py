@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import subprocess
 import sys
@@ -20,6 +22,16 @@ def test_the_page_holds_every_run_and_names_nothing_outside(report, collected, r
         assert run.name in text or run.name == rich.hostile
     assert rich.hostile not in text
     assert not re.search(r"""(src|href|url)\s*[=(]\s*["']?(https?:)?//""", text)
+
+
+def test_the_page_lets_no_script_run_but_its_own(report):
+    text = report.read_text()
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    (script,) = re.findall(r"<script>(.*?)</script>", text, flags=re.DOTALL)
+    own = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert rules["script-src"] == f"'sha256-{own}'"
+    assert rules["default-src"] == rules["base-uri"] == rules["form-action"] == "'none'"
 
 
 def test_the_command_says_what_is_on_the_page_and_what_is_not(rich, seen, root, tmp_path):

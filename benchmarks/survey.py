@@ -1,10 +1,10 @@
 """Scan of a large storage by scheduled evaluation: python benchmarks/survey.py [--help]
 
 Headline metrics: wall seconds to find what 10,000 checkpoints lack (goal: at most 15 s), and the
-largest resident memory beyond that of the imports (goal: at most 200 MiB). The work is many small
-files, so the number of checkpoints is what counts and not their size: each is a folder of a marker
-and a state with its config, its metrics and a history of 20 evaluations, and holds no tensors.
-Every other checkpoint has a result of one suite.
+largest resident memory of the process, imports included (goal: at most 200 MiB). The work is many
+small files, so the number of checkpoints is what counts and not their size: each is a folder of a
+marker and a state with its config, its metrics and a history of 20 evaluations, and holds no
+tensors. Every other checkpoint has a result of one suite.
 
 Arms, in one run: the scan of a hundredth of the checkpoints, and of all of them. Time must grow no
 faster than their number; what the first pays beyond its share is what a run costs once (config,
@@ -70,23 +70,26 @@ def main(options: Options) -> None:
                 other.submit(make_storage, Path(folder) / name, num, runs).result()
         rows = [scanned(Path(folder) / name, *size) for name, size in sizes.items()]
     print(f"{os.cpu_count()} cores, load at the start {load:.1f}")
-    print("| checkpoints | runs | seconds | CPU seconds | MiB beyond imports | missing |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for num, runs, seconds, cpu, mib, missing in rows:
-        print(f"| {num:,} | {runs} | {seconds:.2f} | {cpu:.2f} | {mib:.0f} | {missing:,} |")
-    _, _, seconds, _, mib, _ = rows[-1]
+    print("| checkpoints | runs | seconds | CPU seconds | peak MiB | MiB of the scan | missing |")
+    print("| --- | --- | --- | --- | --- | --- | --- |")
+    for num, runs, seconds, cpu, mib, added, missing in rows:
+        counts = f"{num:,} | {runs} | {seconds:.2f} | {cpu:.2f} | {mib:.0f} | {added:.0f}"
+        print(f"| {counts} | {missing:,} |")
+    _, _, seconds, _, mib, _, _ = rows[-1]
     print(f"goals: {seconds:.1f} s of {GOAL_SECONDS:g} s, {mib:.0f} MiB of {GOAL_MIB:g} MiB")
 
 
-def scanned(storage: Path, num: int, runs: int) -> tuple[int, int, float, float, float, int]:
-    """Checkpoints, runs, seconds, CPU seconds, MiB of a scan, and requests that it misses."""
+def scanned(storage: Path, num: int, runs: int) -> tuple[int, int, float, float, float, float, int]:
+    """Checkpoints, runs, seconds, CPU seconds, peak MiB, MiB that the scan added, and requests that
+    it misses."""
     reset_peak()
     before, started, cpu = peak_mib(), time.perf_counter(), time.process_time()
     found = scan(storage)
     seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
     assert found.done == num // 2, f"results: {found.done}"
     assert (len(found.missing) + found.done) % num == 0, "each checkpoint has every suite"
-    return num, runs, seconds, cpu, peak_mib() - before, len(found.missing)
+    peak = peak_mib()
+    return num, runs, seconds, cpu, peak, peak - before, len(found.missing)
 
 
 def scan(storage: Path) -> Survey:

@@ -36,7 +36,7 @@ from unite.evaluation.chunks import Chunk, ChunkError, read_chunk
 from unite.evaluation.images.reference import Reference
 from unite.evaluation.images.small import SmallExtractor
 from unite.logs import log_file
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 from unite.runs import read_run_config
 from unite.storage import Store
 from unite.tracking import TrackingError, push_spool

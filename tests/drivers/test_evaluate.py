@@ -24,7 +24,7 @@ from unite.evaluation.arguments import CompareArguments, EvaluateArguments, Work
 from unite.evaluation.request import open_evaluation
 from unite.evaluation.results import read_outcomes
 from unite.evaluation.suite import work_items
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 from unite.storage import Store
 
 ROOT = Path(__file__).resolve().parents[2]

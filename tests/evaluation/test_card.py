@@ -10,7 +10,7 @@ from unite.evaluation.card import (
     comparable,
     differences,
 )
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 from unite.metrics.versions import library_versions
 
 CARD = MetricCard(

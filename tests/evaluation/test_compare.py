@@ -6,7 +6,7 @@ from unite.checkpoints.layout import checkpoint_digest
 from unite.evaluation.card import MetricCard
 from unite.evaluation.compare import check_comparisons, comparisons_of, print_comparisons, read_rows
 from unite.evaluation.results import Outcome, Row, write_outcomes
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 from unite.storage import Store
 
 

@@ -6,7 +6,7 @@ import pytest
 from tiny_run import the_suite
 from unite.drivers.session import make_worker
 from unite.evaluation.suite import identity, read_chunks, work_items
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 
 
 def entropy(request_of, **changes):

@@ -8,9 +8,9 @@ from torch_fidelity.metric_isc import isc_features_to_metric
 
 from unite.evaluation.images.features import ExtractorId
 from unite.evaluation.images.reference import Origin, Reference
+from unite.metrics.errors import MetricError
 from unite.metrics.fidelity import FidelityPlan, FidelityStatistics
 from unite.metrics.inception_score import ScoreSums
-from unite.metrics.moments import MetricError
 
 WIDTH, CLASSES = 6, 5
 OTHER = ExtractorId(name="toy", digest="1" * 64, resize="none")

@@ -5,8 +5,8 @@ import pytest
 import scipy.linalg
 
 from unite.metrics import frechet
+from unite.metrics.errors import MetricError
 from unite.metrics.frechet import Gaussian, covariance_root
-from unite.metrics.moments import MetricError
 
 
 def samples(num: int, width: int, *, decay: float = 0.5, seed: int = 0) -> np.ndarray:

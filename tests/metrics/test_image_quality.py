@@ -4,6 +4,7 @@ import torch
 
 from unite.config.schema import ImagesConfig
 from unite.domains import build_domain
+from unite.metrics.errors import MetricError
 from unite.metrics.image_quality import (
     ReconstructionTotals,
     eight_bit_metrics,
@@ -13,7 +14,6 @@ from unite.metrics.image_quality import (
     ssim,
     ssim_window,
 )
-from unite.metrics.moments import MetricError
 
 
 def images(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from unite.metrics.moments import MetricError, Moments, check_features
+from unite.metrics.errors import MetricError
+from unite.metrics.moments import Moments, check_features
 
 
 def features(num: int, width: int, seed: int = 0) -> torch.Tensor:

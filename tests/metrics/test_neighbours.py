@@ -5,7 +5,7 @@ from torch_fidelity.metric_kid import kid_features_to_metric
 from torch_fidelity.metric_prc import prc_features_to_metric
 
 from unite.metrics import neighbours
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 from unite.metrics.neighbours import kernel_distance, manifold_metrics
 
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from unite.checkpoints.load import EXPORT_CONFIG, EXPORT_WEIGHTS
+from unite.checkpoints.layout import EXPORT_CONFIG, EXPORT_WEIGHTS
 from unite.checkpoints.metadata import config_metadata
 from unite.checkpoints.tensors import safetensors_chunks
 from unite.models.unite import UNITE
 from unite.storage import Store
-
-CARDS_FILE = "cards.json"
-"""File of metric cards beside an exported model, which loads without it."""
 
 
 def write_export(model: UNITE, run_config: dict[str, Any], store: Store) -> None:

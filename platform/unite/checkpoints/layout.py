@@ -1,4 +1,4 @@
-"""Places of checkpoints in a run's folder, without reading tensors: it imports in a moment."""
+"""Places of checkpoints and names of their files, without tensors: it imports in a moment."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from unite.storage import Store
 
 MARKER = "COMMITTED"
 STATE_FILE = "state.json"
+EXPORT_WEIGHTS = "model.safetensors"
+EXPORT_CONFIG = "config.json"
+AUTHORS_WEIGHTS = "state_dict.safetensors"
+CARDS_FILE = "cards.json"
+"""File of metric cards beside an exported model, which loads without it."""
 STATE_FIELDS: dict[str, type] = {
     "images": int,
     "step": int,

@@ -27,6 +27,7 @@ from unite.checkpoints.authors import (
     to_ours,
 )
 from unite.checkpoints.infer import ROTARY_KEY, Hints, hints_from_config, infer_configs
+from unite.checkpoints.layout import AUTHORS_WEIGHTS, EXPORT_CONFIG, EXPORT_WEIGHTS
 from unite.checkpoints.metadata import is_run_config, parse_config, read_config
 from unite.checkpoints.store import (
     MARKER,
@@ -45,9 +46,6 @@ from unite.storage import Store
 
 STATISTICS = "statistics."
 """Beginning of the keys of `UNITE.statistics`, whose names and shapes follow from the data."""
-EXPORT_WEIGHTS = "model.safetensors"
-EXPORT_CONFIG = "config.json"
-AUTHORS_WEIGHTS = "state_dict.safetensors"
 _REFUSED = re.compile(r"Unsupported (?:global: GLOBAL|class|operand) (\S+)")
 """Pattern in torch's message that names the code which a file asks to run."""
 

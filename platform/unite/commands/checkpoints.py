@@ -12,7 +12,8 @@ from torch import Tensor
 
 from unite.checkpoints.authors import find_state, is_authors, is_average, state_dicts, to_ours
 from unite.checkpoints.export import write_export
-from unite.checkpoints.load import AUTHORS_WEIGHTS, EXPORT_WEIGHTS, load, read_tensors
+from unite.checkpoints.layout import AUTHORS_WEIGHTS, EXPORT_WEIGHTS
+from unite.checkpoints.load import load, read_tensors
 from unite.checkpoints.metadata import parse_config
 from unite.checkpoints.store import (
     STATE_FIELDS,

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from unite import tracking
-from unite.checkpoints.export import CARDS_FILE, write_export
-from unite.checkpoints.load import EXPORT_WEIGHTS, load
+from unite.checkpoints.export import write_export
+from unite.checkpoints.layout import CARDS_FILE, EXPORT_WEIGHTS
+from unite.checkpoints.load import load
 from unite.commands.model_card import cards_content, find_card, measured, model_card, title
 from unite.config.effects import refuse_changed
 from unite.config.names import check_name

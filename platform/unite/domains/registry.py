@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import singledispatch
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from unite.config.domains import CrystalsConfig, DomainConfig, ImagesConfig, MoleculesConfig
-from unite.domains.atoms.domain import CrystalsDomain, MoleculesDomain
-from unite.domains.base import Domain
-from unite.domains.images import ImagesDomain
+
+if TYPE_CHECKING:
+    from unite.domains.base import Domain
 
 
 @singledispatch
@@ -19,6 +21,14 @@ def build_domain(config: DomainConfig) -> Domain:
     raise TypeError(f"no domain has a config of type {type(config).__name__}")
 
 
-build_domain.register(ImagesConfig, ImagesDomain)
-build_domain.register(MoleculesConfig, MoleculesDomain)
-build_domain.register(CrystalsConfig, CrystalsDomain)
+def _register(kind: type[DomainConfig], module: str, name: str) -> None:
+    """Register a class by its place: torch comes with it when a first domain is built."""
+
+    @build_domain.register(kind)
+    def _(config: DomainConfig) -> Domain:
+        return getattr(import_module(module), name)(config)
+
+
+_register(ImagesConfig, "unite.domains.images", "ImagesDomain")
+_register(MoleculesConfig, "unite.domains.atoms.domain", "MoleculesDomain")
+_register(CrystalsConfig, "unite.domains.atoms.domain", "CrystalsDomain")

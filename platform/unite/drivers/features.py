@@ -15,7 +15,7 @@ from unite.evaluation.images.reading import images_of
 from unite.evaluation.images.reference import Reference
 from unite.evaluation.images.small import FitOptions, SmallExtractor
 from unite.evaluation.suite import work_items
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 from unite.storage import Store
 from unite.words import count
 

@@ -12,7 +12,7 @@ import logging
 from dataclasses import dataclass, field, replace
 
 from unite import tracking
-from unite.checkpoints.store import (
+from unite.checkpoints.layout import (
     MARKER,
     CheckpointError,
     checkpoint_digest,

@@ -40,7 +40,7 @@ from unite.evaluation.arguments import AUTO, EvaluateArguments
 from unite.evaluation.request import open_evaluation
 from unite.evaluation.results import Outcome
 from unite.logs import show_worker_warnings
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 from unite.runs import STOP_FILE
 from unite.storage import Store
 from unite.training.flops import training_flops

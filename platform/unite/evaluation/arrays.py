@@ -9,7 +9,7 @@ import zlib
 import numpy as np
 
 from unite.content import HEAD_BYTES, beginning, kind_of
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 
 DAMAGE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 """Errors that numpy raises on a file which is cut or changed."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from unite.config.serialise import json_digest
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 
 OUTCOMES = frozenset({"value", "step", "checkpoint", "nfe"})
 """Fields that may differ between comparable numbers. NFE is an outcome: dopri5's follows from the

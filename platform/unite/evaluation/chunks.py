@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from unite.evaluation.arrays import read_arrays
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 from unite.storage import Store
 
 FOLDER = "chunks"

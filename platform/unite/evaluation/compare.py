@@ -10,7 +10,7 @@ from typing import Any
 from unite.checkpoints.layout import checkpoint_digest, latest
 from unite.evaluation.card import MetricCard, differences
 from unite.evaluation.results import Row, read_outcomes
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 from unite.metrics.specs import direction, directions, number, shown_name
 from unite.runs import EVALUATIONS, RESULTS_FILE, default_storage, resolve_run
 from unite.storage import Store

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unite.evaluation.card import MetricCard
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 from unite.paper import PaperFigure
 from unite.runs import RESULTS_FILE
 from unite.storage import Store

@@ -16,13 +16,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, ClassVar, Self
-
-import torch
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from unite.config.schema import Precision
 from unite.config.serialise import json_digest
-from unite.domains import Domain
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.card import MetricCard
 from unite.evaluation.chunks import (
@@ -38,16 +35,20 @@ from unite.evaluation.chunks import (
     require_shapes,
     write_chunk,
 )
-from unite.evaluation.instruments import Instruments, exact_convolutions
 from unite.evaluation.results import Outcome, has_outcomes
 from unite.evaluation.target import Subject, Target
-from unite.flow.random import NOISE_VERSION
+from unite.flow import NOISE_VERSION
 from unite.metrics.accumulator import Totals, merge_arrays, to_arrays
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 from unite.metrics.versions import library_versions
-from unite.models.unite import UNITE
 from unite.storage import Store
-from unite.training.setup import build_model
+
+if TYPE_CHECKING:  # whoever scans a storage for missing results computes nothing
+    import torch
+
+    from unite.domains import Domain
+    from unite.evaluation.instruments import Instruments
+    from unite.models.unite import UNITE
 
 History = Callable[[str], Sequence[float]]
 """Function of a metric's name: its values, as the training run logged them."""
@@ -99,8 +100,7 @@ class Task(ABC):
                 f"{self.suite}: {len(chunks)} results for {len(pieces)} chunks; each chunk is "
                 "counted once"
             )
-        labels = dict.fromkeys(piece.label for piece in pieces)
-        totals = {label: self.totals(label) for label in labels}
+        totals = {label: self.totals(label) for label in dict.fromkeys(p.label for p in pieces)}
         for piece, arrays in zip(pieces, chunks, strict=True):
             merge_arrays(totals[piece.label], arrays)
         return {name: total for each in totals.values() for name, total in each.items()}
@@ -180,6 +180,8 @@ class WorkItem:
         Convolutions are exact, the model's too: cuDNN would round to TF32 under a float32 card.
         """
         if not self.finished:
+            from unite.evaluation.instruments import exact_convolutions
+
             with exact_convolutions():
                 self.task.run(instruments, self.chunk)
 
@@ -281,6 +283,8 @@ class Suite(Task):
         subject = self.subject
         if subject.uri:
             return instruments.model(subject.uri, ema=subject.ema, precision=self.precision)
+        from unite.training.setup import build_model
+
         fresh = instruments.cached(subject, lambda: build_model(subject.config))
         return fresh.to(instruments.device).eval()
 

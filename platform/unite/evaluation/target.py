@@ -9,11 +9,12 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unite.checkpoints.export import CARDS_FILE
-from unite.checkpoints.load import AUTHORS_WEIGHTS, EXPORT_WEIGHTS, load
-from unite.checkpoints.store import (
+from unite.checkpoints.layout import (
+    AUTHORS_WEIGHTS,
+    CARDS_FILE,
+    EXPORT_WEIGHTS,
     MARKER,
     CheckpointError,
     checkpoint_digest,
@@ -24,10 +25,13 @@ from unite.config.schema import RunConfig
 from unite.config.serialise import DIGEST_DIGITS
 from unite.data.overlap import describe_shared
 from unite.data.shards import ShardSet, Split, measured_split, require_domain
-from unite.domains import Domain, build_domain
+from unite.domains import build_domain
 from unite.evaluation.dataset import Dataset, class_counts, data_folder
 from unite.runs import EVALUATIONS, read_record, read_run_config, resolve_run, run_of
 from unite.storage import Store
+
+if TYPE_CHECKING:
+    from unite.domains import Domain
 
 PARTS = ("train", "eval")
 
@@ -173,6 +177,8 @@ def _content_digest(place: Store) -> str:
 
 def _config_of_weights(place: Store, ema: bool) -> RunConfig:
     """Config that bare weights tell; the authors' sampler is the default of SamplingConfig."""
+    from unite.checkpoints.load import load  # no scan of runs needs torch for it
+
     model = load(place.uri, ema=ema)
     domain: Any = model.domain
     return RunConfig(recipe="imported", domain=domain.config, model=model.config, flow=model.flow)

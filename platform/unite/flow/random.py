@@ -27,10 +27,6 @@ STAFFORD_1 = 0xBF58476D1CE4E5B9
 STAFFORD_2 = 0x94D049BB133111EB
 LOW_32 = (1 << 32) - 1
 
-NOISE_VERSION = "2"
-"""Version of the values that keys give: what drew by another one is not continued unnoticed. In 1
-the second halves of the words followed all the first ones, so that values depended on their number;
-a single value per key is the same in both."""
 # Words hashed at once. The temporaries of a block stay in a CPU's cache, and bounded on a GPU.
 BLOCK_WORDS = {"cpu": 1 << 14}
 DEFAULT_BLOCK_WORDS = 1 << 22

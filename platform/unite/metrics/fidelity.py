@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unite.metrics.errors import MetricError
 from unite.metrics.frechet import Gaussian
 from unite.metrics.inception_score import ScoreSums
-from unite.metrics.moments import MetricError, Moments
+from unite.metrics.moments import Moments
 from unite.metrics.neighbours import kernel_distance, manifold_metrics
 
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 
 SELF_TOLERANCE = 1e-6
 """Distance of a set to itself that is rounding, as a share of the trace of its covariance."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unite.domains.image_error import SMALLEST_ERROR, l1, psnr, unit_pair
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 from unite.metrics.specs import higher_is_better
 
 SSIM_WINDOW = 11

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unite.metrics.moments import MetricError, check_features
+from unite.metrics.errors import MetricError
+from unite.metrics.moments import check_features
 
 
 @dataclass

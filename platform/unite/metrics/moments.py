@@ -14,9 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-
-class MetricError(ValueError):
-    """Input from which a metric cannot be computed; the message names it and the fix."""
+from unite.metrics.errors import MetricError
 
 
 def check_features(features_BF: Tensor, num_features: int | None = None) -> Tensor:

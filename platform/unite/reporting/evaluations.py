@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from unite.evaluation.results import RESULTS_FILE, Outcome, Row, read_outcomes
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 from unite.runs import EVALUATIONS
 from unite.storage import StorageError, Store
 from unite.tracking import RunFiles, TrackingError

@@ -18,7 +18,7 @@ from unite.config.effects import override, refuse_changed
 from unite.config.schema import Precision, SamplingConfig
 from unite.config.serialise import to_dict
 from unite.domains.base import Domain
-from unite.flow.random import NOISE_VERSION
+from unite.flow import NOISE_VERSION
 from unite.models.unite import UNITE
 from unite.runs import read_run_config, resolve_run
 from unite.sampling.arguments import GenerateArguments, check

@@ -13,8 +13,7 @@ from functools import cached_property
 
 from unite.config.serialise import json_digest
 from unite.evaluation.arguments import EvaluateArguments, without_effect
-from unite.evaluation.images.extractors import EXTRACTORS
-from unite.evaluation.images.sources import AUTO, SMALL
+from unite.evaluation.images.names import NAMED
 from unite.evaluation.suite import Suite
 from unite.evaluation.target import Subject, Target
 from unite.runs import is_builtin
@@ -23,7 +22,6 @@ from unite.storage import Store
 FOLDER = "schedule"
 PATHS = ("data", "eval_data", "reference", "weights")
 """Arguments that hold places; a job runs in another folder, so they are made absolute."""
-NAMED_EXTRACTORS = (AUTO, "inception", SMALL, *EXTRACTORS)
 
 
 @dataclass(kw_only=True)
@@ -135,7 +133,7 @@ def absolute(arguments: EvaluateArguments) -> EvaluateArguments:
         name: Store.open(path).uri for name, path in named.items() if path and not is_builtin(path)
     }
     extractors = tuple(
-        name if name in NAMED_EXTRACTORS else Store.open(name).uri for name in arguments.extractor
+        name if name in NAMED else Store.open(name).uri for name in arguments.extractor
     )
     return replace(arguments, extractor=extractors, **places)
 

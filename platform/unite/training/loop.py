@@ -23,7 +23,7 @@ from unite.checkpoints.store import Checkpoint, CheckpointWriter, folder_of
 from unite.config.schema import RunConfig
 from unite.config.serialise import to_dict
 from unite.config.workers import accumulation
-from unite.flow.random import NOISE_VERSION
+from unite.flow import NOISE_VERSION
 from unite.metrics.specs import direction
 from unite.models.unite import UNITE
 from unite.sampling.grid import save_png

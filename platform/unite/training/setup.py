@@ -27,7 +27,7 @@ from unite.data.bad_rows import BadRowList
 from unite.data.loader import BatchStream, sequential_batches
 from unite.data.shards import ShardSet, Split, require_domain
 from unite.domains import build_domain
-from unite.flow.random import NOISE_VERSION
+from unite.flow import NOISE_VERSION
 from unite.models.unite import UNITE
 from unite.runs import data_uri
 from unite.storage import StorageError, Store

@@ -17,7 +17,7 @@ from unite.evaluation.chunks import partition, write_chunk
 from unite.evaluation.dataset import Dataset
 from unite.evaluation.instruments import Instruments
 from unite.metrics.accumulator import to_arrays
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 
 
 def crystal(numbers: list[int], length: float = 4.0) -> Structure:

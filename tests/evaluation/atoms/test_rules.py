@@ -11,7 +11,7 @@ from unite.evaluation.atoms import rules as rules_module
 from unite.evaluation.atoms.rules import Rules, installed
 from unite.evaluation.instruments import Instruments
 from unite.metrics.accumulator import Stack
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 
 
 @pytest.fixture

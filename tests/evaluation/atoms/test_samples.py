@@ -6,7 +6,7 @@ import torch
 
 from unite.domains.atoms.structure import Structure
 from unite.evaluation.atoms.samples import _check_finite, from_arrays, to_arrays
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 
 
 @pytest.mark.parametrize("crystals", [False, True])

@@ -19,8 +19,8 @@ from unite.evaluation.images.extractors import (
 )
 from unite.evaluation.images.features import INCEPTION_DIGEST, ExtractorId, metric_name
 from unite.evaluation.images.reference import Origin, Reference
+from unite.metrics.errors import MetricError
 from unite.metrics.fidelity import FidelityPlan, FidelityStatistics
-from unite.metrics.moments import MetricError
 from unite.weights import MissingWeightsError
 
 REAL = ExtractorId(name=INCEPTION, digest=INCEPTION_DIGEST, resize="")

@@ -7,7 +7,7 @@ import torch
 from unite.evaluation.images.extractors import Pixels
 from unite.evaluation.images.features import Features
 from unite.evaluation.images.guards import ImageGuard, bias_warning, self_test
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 
 SHAPE = (1, 4, 4)
 

@@ -23,7 +23,7 @@ from unite.evaluation.images.fitting import FitTask, default_options
 from unite.evaluation.images.reading import images_of
 from unite.evaluation.images.reference import Reference
 from unite.evaluation.instruments import Instruments
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ import torch
 
 from unite.evaluation.images.extractors import Pixels
 from unite.evaluation.images.reference import Origin, Reference
+from unite.metrics.errors import MetricError
 from unite.metrics.fidelity import FidelityPlan, FidelityStatistics
-from unite.metrics.moments import MetricError, Moments
+from unite.metrics.moments import Moments
 from unite.storage import StorageError
 
 EXTRACTOR = Pixels((1, 2, 3))

@@ -18,8 +18,9 @@ from unite.evaluation.images.small import (
     training_flop,
 )
 from unite.evaluation.images.torch_fidelity import register_extractor
+from unite.metrics.errors import MetricError
 from unite.metrics.frechet import Gaussian
-from unite.metrics.moments import MetricError, Moments
+from unite.metrics.moments import Moments
 from unite.storage import Store
 
 SHORT = FitOptions(images=12_000, width=16)

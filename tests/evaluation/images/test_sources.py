@@ -4,7 +4,7 @@ from unite.config.schema import ImagesConfig
 from unite.evaluation.images.extractors import INCEPTION, INCEPTION_FILE
 from unite.evaluation.images.features import INCEPTION_DIGEST
 from unite.evaluation.images.sources import SMALL, ExtractorSource, choose, small_name
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 from unite.weights import MissingWeightsError
 
 DIGITS = ImagesConfig(size=8, patch=2, channels=1, num_classes=10)

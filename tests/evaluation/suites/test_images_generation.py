@@ -12,8 +12,8 @@ from unite.data.loader import sequential_batches
 from unite.data.shards import ShardSet
 from unite.domains.columns import IMAGES
 from unite.evaluation.instruments import Instruments
+from unite.metrics.errors import MetricError
 from unite.metrics.frechet import Gaussian
-from unite.metrics.moments import MetricError
 from unite.sampling.generator import draw
 from unite.sampling.seeds import sample_seeds
 

@@ -25,7 +25,7 @@ from unite.domains.atoms.verdicts.isolated import LIMIT_S, TIMEOUT, Worker
 from unite.domains.atoms.verdicts.stability import VALENCE, stable_atoms
 from unite.evaluation.instruments import Instruments
 from unite.metrics.atoms.distributions import bond_angles, bond_lengths, ring_counts
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 
 PLAIN, PARITY, POSES = "rdkit", "adit", "posebusters"
 """Tasks of molecules: RDKit on bonds by distance, the route of ADiT's code, PoseBusters."""

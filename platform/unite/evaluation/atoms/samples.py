@@ -22,7 +22,7 @@ from unite.evaluation.results import Outcome
 from unite.evaluation.suite import common_fields
 from unite.evaluation.target import Target
 from unite.metrics.accumulator import Stack, Totals
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 
 DEFAULT_SAMPLES = 10_000
 """Number of samples in the paper's Tables 3 and 5."""

@@ -17,12 +17,12 @@ from unite.evaluation.images.features import (
     Features,
     check_uint8,
 )
+from unite.evaluation.images.names import INCEPTION
 from unite.evaluation.images.small import SmallExtractor
 from unite.evaluation.instruments import exact_convolutions
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 from unite.weights import Pretrained, find_weights
 
-INCEPTION = "inception-v3-compat"
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_BYTES = 95_628_359
 INCEPTION_FEATURES = 2048
@@ -104,10 +104,6 @@ def _inception(digest: str, weights: str) -> Inception:
         purpose="FID and Inception Score need torch-fidelity's Inception weights",
     )
     return Inception(find_weights(wanted, weights).read())
-
-
-EXTRACTORS = (INCEPTION, "pixels")
-"""Names of extractors that are not fitted."""
 
 
 def build_extractor(

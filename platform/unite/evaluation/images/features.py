@@ -13,7 +13,7 @@ from typing import Protocol, TypedDict
 import torch
 from torch import Tensor
 
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 from unite.metrics.specs import spec_of
 
 INCEPTION_DIGEST = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"

@@ -26,7 +26,7 @@ from unite.evaluation.images.sources import image_shape, small_name
 from unite.evaluation.instruments import Instruments, Rows
 from unite.evaluation.suite import Task
 from unite.metrics.accumulator import Totals
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 from unite.storage import Store
 from unite.words import count, duration
 

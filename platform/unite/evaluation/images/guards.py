@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from unite.evaluation.images.features import FeatureExtractor
+from unite.metrics.errors import MetricError
 from unite.metrics.frechet import Gaussian
-from unite.metrics.moments import MetricError, Moments, check_features
+from unite.metrics.moments import Moments, check_features
 
 LOG = logging.getLogger(__name__)
 MOST_CONSTANT = 0.5

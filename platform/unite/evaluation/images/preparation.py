@@ -24,7 +24,7 @@ from unite.evaluation.images.sources import SMALL, ExtractorSource, choose
 from unite.evaluation.images.statistics import FOLDER as REFERENCES
 from unite.evaluation.images.statistics import ReferenceTask, reference_uri
 from unite.evaluation.suite import Run, work_items
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 from unite.storage import Store
 
 TEST_IMAGES = 16

@@ -21,9 +21,9 @@ import numpy as np
 from unite.content import HEAD_BYTES, beginning, kind_of, stand_in
 from unite.evaluation.arrays import read_arrays
 from unite.evaluation.images.features import ExtractorId, FeatureExtractor, metric_name
+from unite.metrics.errors import MetricError
 from unite.metrics.fidelity import FidelityStatistics, fidelity_metrics
 from unite.metrics.frechet import Gaussian, check_definite
-from unite.metrics.moments import MetricError
 from unite.storage import Store
 
 VERSION = 1

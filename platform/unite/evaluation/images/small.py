@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from unite.evaluation.images.features import Features, check_uint8
 from unite.evaluation.instruments import exact_convolutions
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 from unite.storage import Store
 
 WEIGHTS_FILE = "extractor.safetensors"

@@ -12,14 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from unite.config.schema import ImagesConfig
-from unite.evaluation.images.extractors import INCEPTION, build_extractor
+from unite.evaluation.images.extractors import build_extractor
 from unite.evaluation.images.features import ExtractorId, FeatureExtractor
-from unite.metrics.moments import MetricError
+from unite.evaluation.images.names import AUTO, INCEPTION, SMALL
+from unite.metrics.errors import MetricError
 from unite.weights import MissingWeightsError
 
-AUTO = "auto"
-SMALL = "small"
-"""Name of the small extractor that is fitted on the run's own training data."""
 SMALLEST_FOR_INCEPTION = 32
 """Smallest side in pixels: CIFAR-10's, with customary FID. Inception resizes to 299 itself."""
 MOST_PIXELS = 1024
@@ -35,7 +33,7 @@ class ExtractorSource:
     num_features: int
     num_classes: int
     place: str = field(compare=False)
-    """A name of `unite.evaluation.images.extractors.EXTRACTORS`, or the folder of a fitted one."""
+    """A name of `unite.evaluation.images.names.EXTRACTORS`, or the folder of a fitted one."""
     image_shape: tuple[int, int, int] = field(compare=False)
     """Shape of the images, (C, H, W)."""
     weights: str = field(default="", compare=False)

@@ -16,7 +16,7 @@ from unite.evaluation.images.sources import ExtractorSource
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.suite import Task, read_chunks
 from unite.metrics.accumulator import Sums, Totals
-from unite.metrics.moments import MetricError
+from unite.metrics.errors import MetricError
 from unite.metrics.versions import library_versions
 from unite.storage import Store
 

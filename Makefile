@@ -32,7 +32,7 @@ PROCESSORS := OMP_NUM_THREADS=1 OMP_NUM_THREADS=2 OPENBLAS_CORETYPE=Haswell \
 	OPENBLAS_CORETYPE=Sandybridge MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default
 
 numeric: $(STAMP) $(CHEMISTRY)  ## the tests of numbers as other processors would compute them
-	@for processor in $(PROCESSORS); do echo "== $$processor"; env $$processor \
+	@for processor in $(PROCESSORS); do echo "== $$processor"; env OMP_WAIT_POLICY=PASSIVE $$processor \
 		$(BIN)/python -m pytest -q -n 0 -m "not ray and not gpu" $(NUMERIC) $(ARGS) || exit 1; done
 
 lint: $(STAMP) $(CHEMISTRY)  ## check style, formatting and types

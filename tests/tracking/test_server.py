@@ -24,6 +24,7 @@ from unite.tracking import (
     resolve_uri,
     start_run,
 )
+from unite.tracking import server as tracking_server
 
 
 @pytest.fixture
@@ -156,6 +157,17 @@ def test_a_server_that_never_answers_is_given_up_at_our_deadline(monkeypatch):
         uri = f"http://127.0.0.1:{frozen.getsockname()[1]}"
         with pytest.raises(TrackingError, match=f"{uri} did not answer within .*MLFLOW_TRACKING_"):
             check(uri)
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "(sqlite3.IntegrityError) UNIQUE constraint failed: experiment_tags.key",
+        "(psycopg2.errors.UniqueViolation) duplicate key value violates unique constraint",
+    ],
+)
+def test_a_row_that_another_run_wrote_at_the_same_moment_is_no_refusal(reason):
+    assert tracking_server.is_busy(RuntimeError(f"BAD_REQUEST: {reason}"))
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path):

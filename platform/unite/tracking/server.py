@@ -52,10 +52,12 @@ NOT_MLFLOW = re.compile(
 """Pattern of the error of MLflow's client for a page of HTML."""
 BUSY = re.compile(
     r"timed out|Connection (aborted|reset)|RemoteDisconnected|database is locked|QueuePool limit|"
-    r"error code (429|500|502|503|504)|too many \d* ?error responses",
+    r"error code (429|500|502|503|504)|too many \d* ?error responses|"
+    r"UNIQUE constraint failed|duplicate key value",
     re.IGNORECASE,
 )
-"""Pattern of the errors of an overloaded server or database."""
+"""Pattern of the errors of an overloaded server or database, and of a row that another run wrote at
+the same moment: the next try finds it."""
 PATIENCE_S = 5.0
 """Seconds for which a call that failed is tried again, whatever the reason."""
 BUSY_S = 50.0

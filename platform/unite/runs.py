@@ -36,6 +36,7 @@ from unite.checkpoints.layout import (
 from unite.checkpoints.metadata import is_run_config, parse_config
 from unite.config.names import BUILTIN
 from unite.config.schema import RunConfig
+from unite.data.parts import each_part
 from unite.storage import Store, moved
 
 CONFIG_FILE = "config.json"
@@ -151,7 +152,8 @@ def at_home(config: RunConfig, run: Store) -> RunConfig:
         there = moved(place, old, new)
         return there if there != place and Store(there).exists() else place
 
-    data = replace(config.data, train=found(config.data.train), eval=found(config.data.eval))
+    train, held_out = (each_part(found, uri) for uri in (config.data.train, config.data.eval))
+    data = replace(config.data, train=train, eval=held_out)
     return replace(here, weights=found(config.weights), data=data)
 
 

@@ -159,7 +159,7 @@ class PointsDomain(Domain):
     def statistics(self, train):
         return {"sizes": size_histogram(map(self.sizes, train), self.config.most)}
 
-    def draw_mask(self, keys_B, statistics):
+    def draw_mask(self, keys_B, statistics, labels_B):
         return mask_of(draw_sizes(keys_B, statistics["sizes"]), self.config.most)
 
     def decode_rows(self, rows):

@@ -8,6 +8,7 @@ from typing import Any
 
 from unite.checkpoints.store import STATE_FILE, read_state
 from unite.commands.checkpoints import architecture
+from unite.data.parts import parts_of
 from unite.evaluation.card import MetricCard
 from unite.evaluation.report import markdown
 from unite.evaluation.results import RESULTS_FILE, Outcome, read_outcomes
@@ -146,7 +147,8 @@ def _facts(subject: Subject, model: UNITE) -> dict[str, str]:
 
 def _data(subject: Subject) -> str:
     """The data set's name and, for a checkpoint, the digest of its manifest."""
-    name = subject.config.data.train.rstrip("/").rsplit("/", 1)[-1]
+    places = parts_of(subject.config.data.train)
+    name = " and ".join(place.rstrip("/").rsplit("/", 1)[-1] for place in places)
     checkpoint = Store.open(subject.uri)
     if checkpoint.is_file() or not checkpoint.is_file(STATE_FILE):
         return name or "not known"

@@ -6,7 +6,7 @@ with `metadata=LATER` in images alone, whose runs were named before there was a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal, TypeAlias
 
 from unite.config.serialise import LATER
@@ -98,6 +98,34 @@ class CrystalsConfig:
 
 AtomsConfig: TypeAlias = MoleculesConfig | CrystalsConfig
 
+
+@dataclass(frozen=True, kw_only=True)
+class JointConfig:
+    """Molecules and crystals in one model: the kind of a sample is its class."""
+
+    num_classes: ClassVar[int] = 2
+    """Number of classes: 0 = molecules, 1 = crystals."""
+    kind: Literal["atoms"] = "atoms"
+    """Name of the domain."""
+    molecules: MoleculesConfig = field(default_factory=MoleculesConfig)
+    """The part of molecules."""
+    crystals: CrystalsConfig = field(default_factory=CrystalsConfig)
+    """The part of crystals."""
+
+    @property
+    def max_atoms(self) -> int:
+        """Atoms of the larger part's largest sample."""
+        return max(self.molecules.max_atoms, self.crystals.max_atoms)
+
+    @property
+    def shared(self) -> CrystalsConfig:
+        """Form of the layers that both parts share: those of crystals, for all sizes and elements
+        of both."""
+        parts = (self.molecules.elements, self.crystals.elements)
+        elements = tuple(sorted({*parts[0], *parts[1]})) if all(parts) else ()
+        return replace(self.crystals, max_atoms=self.max_atoms, elements=elements)
+
+
 # What RunConfig.domain may hold. `from_dict` takes the member of a stored config's `kind`, and
 # `unite.domains.build_domain` builds its domain.
-DomainConfig: TypeAlias = ImagesConfig | MoleculesConfig | CrystalsConfig
+DomainConfig: TypeAlias = ImagesConfig | MoleculesConfig | CrystalsConfig | JointConfig

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from unite.data.manifest import ShardError
-from unite.domains.columns import Column, Columns, column_of
+from unite.domains.columns import Column, Columns, column_of, names_of
 
 STRUCT_FIELD = "bytes"
 CURES = {
@@ -43,12 +43,27 @@ class Stored:
 
 
 def match_columns(where: str, schema: pa.Schema, wanted: Columns) -> tuple[Stored, ...]:
-    """The columns of a file that are meant by `wanted`, in that order.
+    """The columns of a file that are meant by `wanted`, in that order; without optional ones that
+    it lacks.
 
     ShardError in one line with the file (`where`), the column, its type and the fix when one is
     absent, is ambiguous or has another type than its kind.
     """
-    return tuple(_match(where, schema, column_of(column)) for column in wanted)
+    columns = [column_of(column) for column in wanted]
+    there = [c for c in columns if not (c.optional and _lacks(schema, c))]
+    return tuple(_match(where, schema, column) for column in there)
+
+
+def with_optional(table: pa.Table, wanted: Columns) -> pa.Table:
+    """A table with all of `wanted`: cells of optional columns that the file lacks are null."""
+    for name in names_of(wanted):
+        if name not in table.column_names:
+            table = table.append_column(name, pa.nulls(table.num_rows, pa.binary()))
+    return table
+
+
+def _lacks(schema: pa.Schema, column: Column) -> bool:
+    return not {column.name, *column.aliases} & set(schema.names)
 
 
 def agreed_names(found: Mapping[str, tuple[Stored, ...]]) -> dict[str, str]:

@@ -16,8 +16,9 @@ from typing import TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from unite.data.columns import Stored, match_columns, read_leaves
+from unite.data.columns import Stored, match_columns, read_leaves, with_optional
 from unite.data.manifest import ShardError
+from unite.data.parts import place_of
 from unite.domains.columns import Column, Columns
 from unite.storage import Store
 
@@ -41,7 +42,7 @@ def read_footer(uri: str, file: str) -> pq.FileMetaData:
 
     ShardError when it is no parquet file, UnreachableError when the store does not answer.
     """
-    store = Store.open(uri)
+    store, file = place_of(uri, file)
     return _patiently(
         store, file, lambda: pq.read_metadata(store.path(file), filesystem=store.filesystem)
     )
@@ -50,7 +51,8 @@ def read_footer(uri: str, file: str) -> pq.FileMetaData:
 def match_footer(uri: str, file: str, columns: Columns) -> tuple[Stored, ...]:
     """The columns of a shard that are meant by `columns`; ShardError as of `match_columns`."""
     schema = read_footer(uri, file).schema.to_arrow_schema()
-    return match_columns(f"{Store.open(uri)}/{file}", schema, columns)
+    store, name = place_of(uri, file)
+    return match_columns(f"{store}/{name}", schema, columns)
 
 
 def read_row_group(uri: str, file: str, index: int, columns: Columns) -> pa.Table:
@@ -62,7 +64,7 @@ def read_row_group(uri: str, file: str, index: int, columns: Columns) -> pa.Tabl
     def read(reader: pq.ParquetFile, leaves: list[str]) -> pa.Table:
         return reader.read_row_group(index, columns=leaves, use_threads=False)
 
-    return _read(uri, file, columns, read)
+    return with_optional(_read(uri, file, columns, read), columns)
 
 
 def read_whole_column(uri: str, file: str, column: Column) -> pa.ChunkedArray:
@@ -80,8 +82,8 @@ def _read(
     columns: Columns,
     read: Callable[[pq.ParquetFile, list[str]], pa.Table],
 ) -> pa.Table:
-    store, footer = Store.open(uri), read_footer(uri, file)
-    stored = match_footer(uri, file, columns)
+    footer, stored = read_footer(uri, file), match_footer(uri, file, columns)
+    store, file = place_of(uri, file)
 
     def open_and_read() -> pa.Table:
         with store.filesystem.open_input_file(store.path(file)) as source:

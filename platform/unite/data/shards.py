@@ -13,9 +13,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,7 @@ from unite.data.manifest import (
     read_manifest,
 )
 from unite.data.parquet import match_footer, read_footer, read_row_group, read_whole_column
+from unite.data.parts import joined, part_file, parts_of
 from unite.domains.columns import LABEL, Column, Columns, column_of, names_of
 from unite.storage import Store
 
@@ -88,6 +89,9 @@ class ShardSet:
         has another schema version, a file is missing or truncated, or a column of a shard is
         absent, ambiguous or of another type.
         """
+        folders = parts_of(uri)
+        if len(folders) > 1:
+            return _joined([cls.open(folder, split, columns) for folder in folders])
         store = Store.open(uri)
         folder = ParquetFolder.list(store)
         manifests = read_manifest(store)
@@ -128,6 +132,11 @@ class ShardSet:
 
         Reads all bytes. ShardError too when the folder has no manifest to compare with.
         """
+        folders = parts_of(self.uri)
+        if len(folders) > 1:
+            for folder in folders:
+                ShardSet.open(folder, cast(Split, self.split), self.columns).verify()
+            return
         if self.manifest is None:
             raise ShardError(f"{self.uri} has no {MANIFEST}, so there are no digests to compare")
         store = Store.open(self.uri)
@@ -175,6 +184,26 @@ def read_rows(
     return table.append_column(ROW_ID, ids).slice(start, stop - start)
 
 
+def _joined(parts: Sequence[ShardSet]) -> ShardSet:
+    """Several sets as one: their row groups one after the other."""
+    groups, first_row = [], 0
+    for number, part in enumerate(parts):
+        for group in part.row_groups:
+            at = {"file": part_file(number, group.file), "first_row": first_row + group.first_row}
+            groups.append(replace(group, **at))
+        first_row += part.num_rows
+    return replace(
+        parts[0],
+        uri=joined([part.uri for part in parts]),
+        row_groups=tuple(groups),
+        class_names=None,
+        digest=content_digest([part.digest for part in parts]),
+        manifest=None,
+        notes=tuple(note for part in parts for note in part.notes),
+        num_foreign=sum(part.num_foreign for part in parts),
+    )
+
+
 def _from_manifest(
     store: Store,
     split: str,
@@ -189,7 +218,8 @@ def _from_manifest(
                 f"{shard.bytes}; copy it again, or delete it and run jobs/prepare_data.py again"
             )
             raise ShardError(f"{store}/{shard.file} {why}")
-    _check_columns(f"{store}/{MANIFEST}", manifest.columns, names_of(columns))
+    needed = [each for each in map(column_of, columns) if not each.optional]
+    _check_columns(f"{store}/{MANIFEST}", manifest.columns, names_of(needed))
     return ShardSet(
         uri=store.uri,
         split=split,
@@ -287,10 +317,34 @@ def require_domain(store: Store, domain: str, reader: str) -> None:
             )
 
 
-def measured_split(store: Store) -> Split:
-    """`test` where a prepared folder has such a split, else `eval`: what is measured at the end of
-    a run is measured on rows that nothing in its training looked at."""
-    return "test" if "test" in (read_manifest(store) or {}) else "eval"
+def require_domains(uri: str, domains: Sequence[str], reader: str) -> None:
+    """ShardError unless a data set has a folder of each of `domains`, in that order.
+
+    `reader` as of `require_domain`. Only a manifest tells folders of several domains apart.
+    """
+    folders = parts_of(uri)
+    if len(folders) != len(domains):
+        wanted = " and ".join(domains)
+        form = joined([f"shards/{domain}" for domain in domains])
+        raise ShardError(
+            f"{reader} reads {wanted}, a folder of each, but {uri} names {len(folders)}: write it "
+            f"as {form}"
+        )
+    for folder, domain in zip(folders, domains, strict=True):
+        store = Store.open(folder)
+        if len(folders) > 1 and read_manifest(store) is None:
+            raise ShardError(
+                f"{store} has no {MANIFEST}, which must say that it holds {domain}: prepare it "
+                "with jobs/prepare_data.py"
+            )
+        require_domain(store, domain, reader)
+
+
+def measured_split(uri: str) -> Split:
+    """`test` where every prepared folder has such a split, else `eval`: what is measured at the end
+    of a run is measured on rows that nothing in its training looked at."""
+    manifests = [read_manifest(Store.open(folder)) or {} for folder in parts_of(uri)]
+    return "test" if all("test" in splits for splits in manifests) else "eval"
 
 
 def require_same_classes(train: ShardSet, held_out: ShardSet) -> None:

@@ -51,6 +51,11 @@ class Domain(ABC):
     perceptual_side: int = 0
     """Side in pixels of the square pictures that the loss hands to LPIPS; 0 = it hands none."""
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Domains of the prepared folders that its data are in, in order: its own alone."""
+        return (self.name,)
+
     @abstractmethod
     def validate(self, model: ModelConfig) -> None:
         """ValueError naming field, value and fix when `model` does not fit the domain."""
@@ -132,10 +137,13 @@ class Domain(ABC):
         """
         return {}
 
-    def draw_mask(self, keys_B: Tensor, statistics: Mapping[str, Tensor]) -> Tensor | None:
+    def draw_mask(
+        self, keys_B: Tensor, statistics: Mapping[str, Tensor], labels_B: Tensor
+    ) -> Tensor | None:
         """Registers in use of samples to be drawn, bool (B, K); None = all.
 
-        `keys_B` addresses each sample's size; `statistics` are those of the model.
+        `keys_B` addresses each sample's size; `statistics` are those of the model, `labels_B` the
+        classes, on the keys' device.
         """
         return None
 

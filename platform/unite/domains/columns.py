@@ -21,6 +21,9 @@ class Column:
     `bytes`), or whole numbers. A column with a dictionary is judged by the dictionary's values."""
     aliases: tuple[str, ...] = ()
     """Other names, accepted where no column is called `name`."""
+    optional: bool = False
+    """True if a file may lack it: its cells are then None. No file may have a column that fits two
+    kinds of samples in one row."""
 
 
 IMAGE = Column(name="image", kind="bytes", aliases=("img", "jpg", "webp", "png", "pixel_values"))

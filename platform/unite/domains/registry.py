@@ -6,7 +6,13 @@ from functools import singledispatch
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from unite.config.domains import CrystalsConfig, DomainConfig, ImagesConfig, MoleculesConfig
+from unite.config.domains import (
+    CrystalsConfig,
+    DomainConfig,
+    ImagesConfig,
+    JointConfig,
+    MoleculesConfig,
+)
 
 if TYPE_CHECKING:
     from unite.domains.base import Domain
@@ -32,3 +38,4 @@ def _register(kind: type[DomainConfig], module: str, name: str) -> None:
 _register(ImagesConfig, "unite.domains.images", "ImagesDomain")
 _register(MoleculesConfig, "unite.domains.atoms.domain", "MoleculesDomain")
 _register(CrystalsConfig, "unite.domains.atoms.domain", "CrystalsDomain")
+_register(JointConfig, "unite.domains.atoms.joint", "JointDomain")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from unite.config.schema import RunConfig
+from unite.data.parts import parts_of
 from unite.tracking import DataInput
 from unite.training.setup import open_split
 
@@ -27,5 +28,6 @@ def _input(config: RunConfig, split: Literal["train", "eval"], place: str) -> Da
 
 
 def _name(place: str) -> str:
-    """Name of a folder, or of the built-in data set: digits."""
-    return place.removeprefix("builtin:").rstrip("/").rpartition("/")[2]
+    """Name of a folder, of each of several, or of the built-in data set: digits."""
+    place = place.removeprefix("builtin:")
+    return " and ".join(part.rstrip("/").rpartition("/")[2] for part in parts_of(place))

@@ -8,6 +8,7 @@ from unite.config.schema import DomainConfig
 from unite.data.classes import ClassCounts, count_classes
 from unite.data.ingest.builtin import prepare_builtin
 from unite.data.manifest import encoding_name
+from unite.data.parts import absolute, each_part
 from unite.data.shards import ShardSet, Split
 from unite.domains import build_domain
 from unite.domains.columns import Columns
@@ -56,7 +57,7 @@ def class_counts(data: Dataset, config: DomainConfig) -> ClassCounts | None:
 def data_folder(uri: str, storage: str) -> str:
     """Absolute place of a data set; a built-in one is made below the storage if need be."""
     if not is_builtin(uri):
-        return Store.open(uri).uri
+        return each_part(absolute, uri)
     folder = Store.open(builtin_folder(uri, Store.open(storage).uri))
     prepare_builtin(uri, folder)
     return folder.uri

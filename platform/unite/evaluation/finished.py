@@ -20,6 +20,7 @@ from unite.config.schema import RunConfig
 from unite.config.serialise import digest, json_digest
 from unite.data.folder import ParquetFolder
 from unite.data.manifest import MANIFEST
+from unite.data.parts import parts_of
 from unite.entry import PACKAGE, code_digest
 from unite.evaluation.arguments import (
     CurveArguments,
@@ -158,9 +159,10 @@ def _data(arguments: SampleArguments, config: RunConfig, run: Store) -> list[Any
     held_out = _of(arguments, "eval_data") or arguments.data or config.data.eval or train
     storage = parent_of(run).uri
     places = [
-        Store.open(builtin_folder(each, storage) if is_builtin(each) else each)
+        Store.open(folder)
         for each in (train, held_out)
         if each
+        for folder in parts_of(builtin_folder(each, storage) if is_builtin(each) else each)
     ]
     return _contents(places)
 

@@ -145,7 +145,8 @@ def unseen_sizes(model: UNITE, sizes: Sequence[int]) -> list[int]:
     histogram = model.statistics.tensors.get("sizes")
     if histogram is None:
         return []
-    return [size for size in sorted(set(sizes)) if not histogram[size]]
+    seen = histogram.reshape(-1, histogram.shape[-1]).sum(0)  # of all classes
+    return [size for size in sorted(set(sizes)) if not seen[size]]
 
 
 def _counted(arguments: GenerateArguments) -> GenerateArguments:

@@ -92,7 +92,7 @@ def conditions(
         raise ValueError(
             f"seeds_B has shape {tuple(seeds_B.shape)}, but there are {len(labels_B)} labels"
         )
-    drawn_BK = _drawn_mask(model, seeds_B)
+    drawn_BK = _drawn_mask(model, seeds_B, labels_B)
     if sizes_B is None:
         return Conditions(labels_B=labels_B, mask_BK=drawn_BK)
     if drawn_BK is None:
@@ -100,11 +100,11 @@ def conditions(
     return Conditions(labels_B=labels_B, mask_BK=_mask_of(torch.as_tensor(sizes_B), drawn_BK))
 
 
-def _drawn_mask(model: UNITE, seeds_B: Tensor) -> Tensor | None:
+def _drawn_mask(model: UNITE, seeds_B: Tensor, labels_B: Tensor) -> Tensor | None:
     keys_B = stream_keys(NOISE_ADDRESS, int(Purpose.SAMPLE_SIZE), seeds_B)
     statistics = {name: each.to(keys_B.device) for name, each in model.statistics.tensors.items()}
     try:
-        return model.domain.draw_mask(keys_B, statistics)
+        return model.domain.draw_mask(keys_B, statistics, labels_B.to(keys_B.device))
     except KeyError as error:
         raise ValueError(
             f"the model does not know the {error.args[0]} of its training set, so no sizes can be "

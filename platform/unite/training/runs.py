@@ -14,6 +14,7 @@ from unite.checkpoints.metadata import parse_config
 from unite.config.schema import DataConfig, RunConfig
 from unite.config.serialise import PLACE_FIELDS, diff, digest, to_dict
 from unite.config.workers import most_workers
+from unite.data.parts import absolute, each_part
 from unite.runs import (
     CONFIG_FILE,
     STOP_FILE,
@@ -75,7 +76,9 @@ def run_flags(run: Run) -> list[str]:
 
 def _absolute(data: DataConfig) -> DataConfig:
     places = {"train": data.train, "eval": data.eval}
-    named = {n: Store.open(uri).uri for n, uri in places.items() if uri and not is_builtin(uri)}
+    named = {
+        n: each_part(absolute, uri) for n, uri in places.items() if uri and not is_builtin(uri)
+    }
     return replace_dataclass(data, **named)
 
 

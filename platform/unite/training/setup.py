@@ -25,7 +25,7 @@ from unite.config.finetune import FinetuneRunConfig, as_trained
 from unite.config.schema import RunConfig
 from unite.data.bad_rows import BadRowList
 from unite.data.loader import BatchStream, sequential_batches
-from unite.data.shards import ShardSet, Split, require_domain
+from unite.data.shards import ShardSet, Split, require_domains
 from unite.domains import build_domain
 from unite.flow import NOISE_VERSION
 from unite.models.unite import UNITE
@@ -225,7 +225,7 @@ def open_split(config: RunConfig, split: Split) -> ShardSet:
     ShardError when the folder holds samples of another domain.
     """
     domain, uri = build_domain(config.domain), data_uri(config, split)
-    require_domain(Store.open(uri), domain.name, f"recipe {config.recipe}")
+    require_domains(uri, domain.folders, f"recipe {config.recipe}")
     return ShardSet.open(uri, split, domain.columns)
 
 

@@ -128,7 +128,9 @@ class AtomsDomain(Domain):
         elements[0] = False
         return {"sizes": histogram, "elements": torch.from_numpy(elements)}
 
-    def draw_mask(self, keys_B: Tensor, statistics: Mapping[str, Tensor]) -> Tensor:
+    def draw_mask(
+        self, keys_B: Tensor, statistics: Mapping[str, Tensor], labels_B: Tensor
+    ) -> Tensor:
         """Registers in use, (B, K): sizes drawn from the training histogram."""
         sizes_B = draw_sizes(keys_B, statistics["sizes"].to(keys_B.device))
         return mask_of(sizes_B, self.config.max_atoms)

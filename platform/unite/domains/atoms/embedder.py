@@ -65,15 +65,35 @@ class AtomEmbedder(nn.Module):
 
     def forward(self, sample: dict[str, Tensor]) -> Tensor:
         """A sample to tokens (B, N, H)."""
+        x_BNH = self.atoms(sample)
+        if self.frac is not None and self.cell is not None:
+            frac_BNH, cell_B1H = self.places(sample)
+            x_BNH = x_BNH + frac_BNH + cell_B1H
+        return x_BNH
+
+    def atoms(self, sample: dict[str, Tensor]) -> Tensor:
+        """Type, position, index and role of each atom, (B, N, H)."""
         pos_BN3 = sample["pos"] / POSITION_UNIT
         x_BNH = self.types(sample["types"]) + self.positions(pos_BN3) + self.role
-        x_BNH = x_BNH + self.index[: pos_BN3.shape[1]]
-        if self.frac is not None and self.cell is not None:
-            num_atoms_B = sample["mask"].sum(1)
-            cell_B6 = scaled_cell(sample["lengths"], sample["angles"], num_atoms_B)
-            frac = to_circle(sample["frac"]) if self.circle else sample["frac"]
-            x_BNH = x_BNH + self.frac(frac) + self.cell(cell_B6)[:, None]
-        return x_BNH
+        return x_BNH + self.index[: pos_BN3.shape[1]]
+
+    def places(self, sample: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Fractional coordinates (B, N, H) and the cell (B, 1, H) of crystals."""
+        assert self.frac is not None and self.cell is not None
+        cell_B6 = scaled_cell(sample["lengths"], sample["angles"], sample["mask"].sum(1))
+        frac = to_circle(sample["frac"]) if self.circle else sample["frac"]
+        return self.frac(frac), self.cell(cell_B6)[:, None]
+
+
+class JointEmbedder(AtomEmbedder):
+    """The embedder of crystals for molecules too: tokens of these have no cell and no place in
+    one, and are those that an embedder of molecules with the same weights makes."""
+
+    def forward(self, sample: dict[str, Tensor]) -> Tensor:
+        """A sample with `crystal` (B,) to tokens (B, N, H)."""
+        frac_BNH, cell_B1H = self.places(sample)
+        in_cell_BNH = frac_BNH + cell_B1H
+        return self.atoms(sample) + in_cell_BNH * sample["crystal"][:, None, None]
 
 
 class AtomHead(nn.Module):
@@ -112,6 +132,25 @@ class AtomHead(nn.Module):
         if self.circle:
             return {**atoms, "circle": coordinates, "frac": from_circle(coordinates)}
         return {**atoms, "frac": coordinates}
+
+
+class JointHead(AtomHead):
+    """The head of crystals, with positions as of molecules and the kind beside it."""
+
+    def __init__(self, config: CrystalsConfig, width: int) -> None:
+        super().__init__(config, width)
+        self.positions = nn.Linear(width, 3)
+        self.part = nn.Linear(width, 1)
+
+    def forward(self, x_BKH: Tensor, mask_BK: Tensor | None = None) -> dict[str, Any]:
+        """What `AtomHead` gives for crystals, with `pos` in A and `part` (B,), the logit of being a
+        crystal."""
+        atoms = super().forward(x_BKH, mask_BK)
+        mask_BK = atoms["mask"]
+        weights_BK1 = mask_BK[..., None].to(x_BKH.dtype)
+        pooled_BH = (x_BKH * weights_BK1).sum(1) / weights_BK1.sum(1)
+        pos_BK3 = POSITION_UNIT * center(self.positions(x_BKH), mask_BK)
+        return {**atoms, "pos": pos_BK3, "part": self.part(pooled_BH)[:, 0]}
 
 
 def on_circle(config: AtomsConfig) -> bool:

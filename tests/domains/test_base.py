@@ -33,7 +33,7 @@ def test_samples_of_one_size_need_nothing_of_the_training_set():
         yield
 
     assert DOMAIN.statistics(unread()) == {}
-    assert DOMAIN.draw_mask(torch.arange(4), {}) is None
+    assert DOMAIN.draw_mask(torch.arange(4), {}, torch.zeros(4)) is None
 
 
 def test_operations_are_those_of_every_weight_on_every_token():

@@ -103,7 +103,7 @@ AtomsConfig: TypeAlias = MoleculesConfig | CrystalsConfig
 class JointConfig:
     """Molecules and crystals in one model: the kind of a sample is its class."""
 
-    num_classes: ClassVar[int] = 2
+    num_classes: Literal[2] = 2
     """Number of classes: 0 = molecules, 1 = crystals."""
     kind: Literal["atoms"] = "atoms"
     """Name of the domain."""

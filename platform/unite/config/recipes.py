@@ -294,6 +294,18 @@ BASES: dict[str, Base] = {
         variants=(),
         train=atoms.PEROV_TRAIN,
     ),
+    "qm9-mp20": Base(
+        atoms.qm9_mp20,
+        "nothing of the paper: QM9 and MP20 in one model, UNITE-S",
+        variants=(),
+        train=atoms.QM9_TRAIN + atoms.MP20_TRAIN,
+    ),
+    "qm9-mp20-tiny": Base(
+        atoms.qm9_mp20_tiny,
+        "QM9 and MP20 in one model, on two CPU cores",
+        variants=(),
+        train=atoms.QM9_TRAIN + atoms.TINY_MP20_TRAIN,
+    ),
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unite.config.domains import AtomsConfig
+from unite.config.domains import AtomsConfig, JointConfig
 from unite.domains.base import Domain
 from unite.models.unite import UNITE
 from unite.sampling.seeds import Conditions, conditions
@@ -74,3 +74,52 @@ class ServedAtoms(Served):
         ]
         texts = [each.to_cif() if self.text == "cif" else each.to_xyz() for each in structures]
         return {self.text: texts}
+
+
+class ServedJoint(Served):
+    """Columns `label`, or those of the shards of both kinds; kinds and texts come out."""
+
+    condition = "label"
+    stored = ("numbers", "positions", "frac", "lengths", "angles")
+    inputs = {condition: "long", **dict.fromkeys(stored, "binary")}
+    outputs = {"kind": "string", "text": "string"}
+
+    def __init__(self, config: JointConfig) -> None:
+        listed = ", ".join(map(repr, self.stored))
+        self.question = (
+            "give the column 'label' (0 = a molecule is drawn, 1 = a crystal) or the columns "
+            f"{listed} (little-endian bytes of structures; None where the kind has no such)"
+        )
+        self.about = f"It draws molecules and crystals of at most {config.max_atoms} atoms, and\n"
+        self.about += "turns such structures into latents and back."
+        self.example = (
+            "Registered in MLflow, a table goes in, and the columns `kind` (xyz or cif) and `text` "
+            "come out. It has\nthe column `label` (0 = molecule, 1 = crystal) or the columns of "
+            f"the shards ({listed}).\n\n"
+            "```python\n"
+            'model = mlflow.pyfunc.load_model("models:/NAME@champion")\n'
+            'model.predict({"label": [0, 0, 1]}, params={"seed": 1})["text"]\n```'
+        )
+        self.limits = "It knows structures of its training data's kinds and sizes, nothing else."
+
+    def conditions(self, cells: Sequence[Any], model: UNITE, seeds_B: Tensor) -> Conditions:
+        """One class a row; sizes are drawn."""
+        for row, label in enumerate(cells):
+            whole = isinstance(label, int | np.integer) and not isinstance(label, bool)
+            if not whole or label not in (0, 1):
+                raise ValueError(f"label {label!r} in row {row}: 0 = a molecule, 1 = a crystal")
+        return conditions(model, seeds_B, labels_B=[int(label) for label in cells])
+
+    def rows(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
+        """The columns as they are."""
+        return {name: columns[name] for name in self.stored}
+
+    def result(
+        self, domain: Domain, batches: Sequence[tuple[Any, Tensor | None]]
+    ) -> dict[str, list[str]]:
+        """XYZ of molecules and CIF of crystals."""
+        read: Any = domain
+        found = [each for atoms, mask_BK in batches for each in read.structures(atoms, mask_BK)]
+        kinds = ["xyz" if each.frac is None else "cif" for each in found]
+        texts = [each.to_xyz() if each.frac is None else each.to_cif() for each in found]
+        return {"kind": kinds, "text": texts}

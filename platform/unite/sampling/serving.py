@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from unite.checkpoints.load import load
-from unite.config.domains import CrystalsConfig, MoleculesConfig
+from unite.config.domains import CrystalsConfig, JointConfig, MoleculesConfig
 from unite.config.effects import override
 from unite.config.schema import DomainConfig, ImagesConfig, SamplingConfig
 from unite.models.unite import UNITE
 from unite.runs import read_run_config
-from unite.sampling.atoms_served import ServedAtoms
+from unite.sampling.atoms_served import ServedAtoms, ServedJoint
 from unite.sampling.generator import generate_batches
 from unite.sampling.images_served import ServedImages
 from unite.sampling.passes import tokenize_rows
@@ -44,6 +44,7 @@ def serving_for(config: DomainConfig) -> Served:
 serving_for.register(ImagesConfig, ServedImages)
 serving_for.register(MoleculesConfig, ServedAtoms)
 serving_for.register(CrystalsConfig, ServedAtoms)
+serving_for.register(JointConfig, ServedJoint)
 
 
 class ServedModel:

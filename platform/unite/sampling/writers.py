@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from torch import Tensor
 
-from unite.config.domains import CrystalsConfig, MoleculesConfig
+from unite.config.domains import CrystalsConfig, JointConfig, MoleculesConfig
 from unite.domains import build_domain
 from unite.sampling.atoms.writer import AtomsWriter
 from unite.sampling.generator import Samples
@@ -96,3 +96,4 @@ class PictureWriter:
 
 writer_for.register(MoleculesConfig, AtomsWriter)
 writer_for.register(CrystalsConfig, AtomsWriter)
+writer_for.register(JointConfig, AtomsWriter)

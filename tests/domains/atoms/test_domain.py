@@ -84,13 +84,13 @@ def test_sizes_are_drawn_from_the_histogram_and_addressed():
     counts = torch.zeros(30, dtype=torch.int64)
     counts[3], counts[17], counts[29] = 1, 2, 1
     keys = stream_keys(0, torch.arange(4000))
-    mask = domain.draw_mask(keys, {"sizes": counts})
+    mask = domain.draw_mask(keys, {"sizes": counts}, torch.zeros_like(keys))
     share = {size: (mask.sum(1) == size).double().mean().item() for size in (3, 17, 29)}
     assert set(mask.sum(1).tolist()) == {3, 17, 29}
     # Four standard errors of a share of 4,000 draws.
     for size, expected in ((3, 0.25), (17, 0.5), (29, 0.25)):
         assert abs(share[size] - expected) < 4 * (0.25 / 4000) ** 0.5
-    assert torch.equal(domain.draw_mask(keys[7:9], {"sizes": counts}), mask[7:9])
+    assert torch.equal(domain.draw_mask(keys[7:9], {"sizes": counts}, torch.zeros(2)), mask[7:9])
 
 
 @pytest.mark.parametrize("config", CONFIGS)

@@ -28,13 +28,13 @@ def crystals(textbook_crystals) -> list[Structure]:
 
 def test_xyz_has_a_frame_for_each_molecule(textbook_molecules):
     whole = molecules(textbook_molecules)
-    lines = xyz(whole, range(7, 7 + len(whole))).splitlines()
+    lines = xyz(dict(enumerate(whole)), range(7, 7 + len(whole))).splitlines()
     assert len(lines) == sum(len(each.numbers) + 2 for each in whole)
     assert lines[1] == "0 CH4 seed 7"
 
 
 def test_cif_has_a_block_for_each_crystal(textbook_crystals):
-    text = cif(crystals(textbook_crystals))
+    text = cif(dict(enumerate(crystals(textbook_crystals))))
     assert text.count("data_") == len(textbook_crystals)
     assert "data_1_Cl4Na4" in text
 

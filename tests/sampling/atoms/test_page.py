@@ -17,7 +17,7 @@ def data_of(text: str) -> dict:
 
 def made(structures, verdicts) -> str:
     words = {"title": "a <run>", "lead": "Two samples."}
-    return page(structures, range(len(structures)), verdicts, **words, tolerance=0.25)
+    return page(structures, range(len(structures)), verdicts, **words, tolerance_of=lambda _: 0.25)
 
 
 def test_a_page_holds_structures_verdicts_and_no_address(textbook_molecules, textbook_crystals):

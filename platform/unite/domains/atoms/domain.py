@@ -250,6 +250,10 @@ class AtomsDomain(Domain):
         drawn = [picture(each, self.tolerance) for each in self.structures(reconstruction, mask_BK)]
         return torch.from_numpy(np.stack(drawn))
 
+    def tolerance_of(self, structure: Structure) -> float:
+        """Tolerance in A of a structure's bonds."""
+        return self.tolerance
+
     def facts(self) -> dict[str, str]:
         """Largest size and elements in one line."""
         known = featurise.known_elements(self.config)

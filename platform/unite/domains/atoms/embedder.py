@@ -146,10 +146,10 @@ class JointHead(AtomHead):
         """What `AtomHead` gives for crystals, with `pos` in A and `part` (B,), the logit of being a
         crystal."""
         atoms = super().forward(x_BKH, mask_BK)
-        mask_BK = atoms["mask"]
-        weights_BK1 = mask_BK[..., None].to(x_BKH.dtype)
+        used_BK: Tensor = atoms["mask"]
+        weights_BK1 = used_BK[..., None].to(x_BKH.dtype)
         pooled_BH = (x_BKH * weights_BK1).sum(1) / weights_BK1.sum(1)
-        pos_BK3 = POSITION_UNIT * center(self.positions(x_BKH), mask_BK)
+        pos_BK3 = POSITION_UNIT * center(self.positions(x_BKH), used_BK)
         return {**atoms, "pos": pos_BK3, "part": self.part(pooled_BH)[:, 0]}
 
 

@@ -5,7 +5,7 @@ There is no probe: samples have no classes.
 
 from __future__ import annotations
 
-from unite.config.domains import CrystalsConfig, MoleculesConfig
+from unite.config.domains import CrystalsConfig, JointConfig, MoleculesConfig
 from unite.evaluation.suites.registry import HERE, SHARED, Entries, Entry, suites_for
 
 SAMPLING = ("num_samples", "solver", "num_steps", "pose_samples")
@@ -17,5 +17,16 @@ def _(domain: object) -> Entries:
     return {
         "generation": Entry(f"{HERE}.atoms_generation:Generation", SAMPLING),
         "reconstruction": Entry(f"{HERE}.atoms_reconstruction:Reconstruction", ("num_images",)),
-        **{name: entry for name, entry in SHARED.items() if name != "probe"},
+        **_shared(),
     }
+
+
+@suites_for.register(JointConfig)
+def _(domain: object) -> Entries:
+    """Those of every domain alone: numbers of a mixture of both kinds would stand beside no paper's
+    and beside no truth."""
+    return _shared()
+
+
+def _shared() -> Entries:
+    return {name: entry for name, entry in SHARED.items() if name != "probe"}

@@ -15,33 +15,40 @@ from unite.domains.atoms.geometry import cell_matrix
 from unite.domains.atoms.structure import Structure
 
 
-def xyz(structures: Sequence[Structure], seeds: Sequence[int]) -> str:
+def xyz(samples: Mapping[int, Structure], seeds: Sequence[int]) -> str:
     """One frame after the other; the comment of each has its index, formula and seed."""
     return "".join(
         each.to_xyz(f"{index} {each.formula} seed {seed}")
-        for index, (each, seed) in enumerate(zip(structures, seeds, strict=True))
+        for (index, each), seed in zip(samples.items(), seeds, strict=True)
     )
 
 
-def cif(structures: Sequence[Structure]) -> str:
+def cif(samples: Mapping[int, Structure]) -> str:
     """One data block after the other, named by index and formula; space group P 1."""
-    return "\n".join(
-        each.to_cif(f"{index}_{each.formula}") for index, each in enumerate(structures)
-    )
+    return "\n".join(each.to_cif(f"{index}_{each.formula}") for index, each in samples.items())
 
 
 def parquet(samples: Mapping[int, Structure], seeds: Sequence[int]) -> bytes:
     """Raw arrays of samples by index, in the columns of the shards, with `seed` and `num_atoms`.
 
-    Cells are little-endian bytes. A folder with this file can be measured like any other.
+    Cells are little-endian bytes, and null where the kind of a sample has no such column. A folder
+    with this file can be measured like any other.
     """
     structures = list(samples.values())
-    columns: dict[str, list[bytes]] = {"numbers": [_bytes(s.numbers, "u1") for s in structures]}
-    if any(each.frac is not None for each in structures):
+    columns: dict[str, list[bytes | None]] = {
+        "numbers": [_bytes(each.numbers, "u1") for each in structures]
+    }
+    periodic = [each.frac is not None for each in structures]
+    if any(periodic):
         for name in ("frac", "lengths", "angles"):
-            columns[name] = [_bytes(getattr(each, name), "<f8") for each in structures]
-    else:
-        columns["positions"] = [_bytes(each.positions, "<f4") for each in structures]
+            columns[name] = [
+                None if each.frac is None else _bytes(getattr(each, name), "<f8")
+                for each in structures
+            ]
+    if not all(periodic):
+        columns["positions"] = [
+            _bytes(each.positions, "<f4") if each.frac is None else None for each in structures
+        ]
     table = pa.table(
         {
             "index": pa.array(list(samples), pa.int64()),
@@ -63,7 +70,7 @@ def read_parquet(content: bytes) -> dict[int, Structure]:
 
 def _structure(row: Mapping[str, Any]) -> Structure:
     numbers = np.frombuffer(row["numbers"], "u1").astype(np.int64)
-    if "positions" in row:
+    if row.get("positions") is not None:
         positions = np.frombuffer(row["positions"], "<f4").astype(np.float64)
         return Structure(numbers=numbers, positions=positions.reshape(-1, 3))
     frac, lengths, angles = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -28,15 +28,15 @@ def page(
     *,
     title: str,
     lead: str,
-    tolerance: float,
+    tolerance_of: Callable[[Structure], float],
 ) -> str:
     """HTML that opens from disk without a network: pictures, formulas, sizes, verdicts, seeds.
 
-    `lead` is the sentence below the title; `tolerance` that of bonds, in A.
+    `lead` is the sentence below the title; `tolerance_of` gives that of bonds, in A.
     """
     samples = [
         {
-            **_drawn(structure, tolerance),
+            **_drawn(structure, tolerance_of(structure)),
             "good": verdict.good,
             "cells": [
                 *(index, structure.formula, len(structure.numbers)),

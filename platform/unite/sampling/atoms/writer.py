@@ -1,6 +1,7 @@
 """The writer of drawn molecules and crystals.
 
-OUT/samples.xyz      all molecules, one frame each; of crystals OUT/samples.cif
+OUT/samples.xyz      all molecules, one frame each
+OUT/samples.cif      all crystals; a model of both kinds writes both files
 OUT/samples.sdf      molecules with bonds, where rdkit is installed
 OUT/samples.parquet  raw arrays, seeds and sizes
 OUT/page.html        a sortable table of pictures, formulas and verdicts
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unite.config.domains import AtomsConfig
+from unite.config.domains import AtomsConfig, JointConfig
 from unite.domains import build_domain
 from unite.domains.atoms.domain import AtomsDomain
 from unite.domains.atoms.picture import picture
@@ -36,6 +37,7 @@ from unite.sampling.seeds import sample_seeds
 from unite.storage import Store
 from unite.words import count
 
+NO_SDF = "; no samples.sdf"
 GRID_SAMPLES = 100
 GRID_COLUMNS = 10
 ARRAYS = "samples.parquet"
@@ -46,7 +48,7 @@ PART = re.compile(r"part-\d+\.parquet")
 class AtomsWriter:
     """Owner of one call's files of atoms."""
 
-    def __init__(self, config: AtomsConfig, store: Store) -> None:
+    def __init__(self, config: AtomsConfig | JointConfig, store: Store) -> None:
         domain = build_domain(config)
         assert isinstance(domain, AtomsDomain)
         self.domain, self.store = domain, store
@@ -86,32 +88,48 @@ class AtomsWriter:
         """All files of all samples, then the parts go; returns the files in words."""
         ordered = {index: self.structures[index] for index in sorted(self.structures)}
         structures, seeds = list(ordered.values()), self._seeds(ordered)
-        crystals = self.domain.config.periodic
-        text = cif(structures) if crystals else xyz(structures, seeds)
-        kept = ["samples.cif" if crystals else "samples.xyz"]
-        self.store.write(kept[0], text.encode())
-        missing = "" if crystals else self._write_sdf(structures)
+        molecules = {i: each for i, each in ordered.items() if each.frac is None}
+        crystals = {i: each for i, each in ordered.items() if each.frac is not None}
+        kept, missing = [], ""
+        if molecules:
+            kept.append("samples.xyz")
+            self.store.write(kept[-1], xyz(molecules, self._seeds(molecules)).encode())
+            missing = self._write_sdf(molecules)
+            kept += [] if missing.startswith(NO_SDF) else ["samples.sdf"]
+        if crystals:
+            kept.append("samples.cif")
+            self.store.write(kept[-1], cif(crystals).encode())
         self.store.write(ARRAYS, parquet(ordered, seeds))
         self.store.write("page.html", self._page(structures, seeds).encode())
-        few = [picture(each, self.domain.tolerance) for each in structures[:GRID_SAMPLES]]
+        few = [picture(each, self.domain.tolerance_of(each)) for each in structures[:GRID_SAMPLES]]
         columns = min(GRID_COLUMNS, len(few))
         save_png(self.store, "grid.png", image_grid(np.stack(few), columns, scale=1))
         for name in self.store.list():
             if PART.fullmatch(name):
                 self.store.delete(name)
         self.store.tidy()
-        sdf = "" if crystals or missing else ", samples.sdf"
-        return f"{kept[0]}{sdf}, {ARRAYS}, page.html and grid.png in {self.store}{missing}"
+        files = ", ".join([*kept, ARRAYS])
+        return f"{files}, page.html and grid.png in {self.store}{missing}{self._others(labels)}"
 
-    def _write_sdf(self, structures: Sequence[Structure]) -> str:
+    def _others(self, labels: Tensor) -> str:
+        """Words on samples of a model of both kinds that were decoded as the other kind."""
+        if not self.domain.num_classes:
+            return ""
+        asked = enumerate(labels.tolist())
+        others = sum((self.structures[i].frac is not None) != bool(label) for i, label in asked)
+        return f"; {count(others, 'sample')} came out as the other kind" if others else ""
+
+    def _write_sdf(self, molecules: Mapping[int, Structure]) -> str:
         """The SDF file; words on what is missing where there is none."""
         try:
             versions(("sdf",))
         except ValueError as error:
-            return f"; no samples.sdf: {error}"
+            return f"{NO_SDF}: {error}"
         fields = [
-            fields_of(each, tolerance=self.domain.tolerance, name=f"{index} {each.formula}")
-            for index, each in enumerate(structures)
+            fields_of(
+                each, tolerance=self.domain.tolerance_of(each), name=f"{index} {each.formula}"
+            )
+            for index, each in molecules.items()
         ]
         blocks = [found.get("block", "") for found in verdicts("sdf", fields)]
         self.store.write("samples.sdf", "".join(blocks).encode())
@@ -119,9 +137,10 @@ class AtomsWriter:
         return f"; {count(without, 'sample')} had no SDF record" if without else ""
 
     def _page(self, structures: Sequence[Structure], seeds: Sequence[int]) -> str:
-        found = [native_verdict(each, self.domain.tolerance) for each in structures]
+        found = [native_verdict(each, self.domain.tolerance_of(each)) for each in structures]
         good = sum(each.good for each in found)
-        word = "valid" if self.domain.config.periodic else "stable"
+        words = {"stable" if each.frac is None else "valid" for each in structures}
+        word = " or ".join(sorted(words))
         return page(
             structures,
             seeds,
@@ -129,7 +148,7 @@ class AtomsWriter:
             title=f"Samples: {self.domain.noun}s",
             lead=f"{count(len(found), self.domain.noun)}, {good} {word} by rules that need no "
             "chemistry package.",
-            tolerance=self.domain.tolerance,
+            tolerance_of=self.domain.tolerance_of,
         )
 
     def _seeds(self, indices: Mapping[int, Structure]) -> list[int]:

@@ -12,7 +12,7 @@ from tyro.conf import Positional
 
 from unite.config.effects import refuse_changed
 from unite.config.schema import DomainConfig, Precision, Solver
-from unite.evaluation.suites import all_suites, suites_for
+from unite.evaluation.suites import all_suites, refusal_of, suites_for
 from unite.paper import ENTROPY_BINS
 
 AUTO = ("auto",)
@@ -212,6 +212,8 @@ def chosen_suites(names: tuple[str, ...], domain: DomainConfig | None = None) ->
     wanted = [part for name in names for part in name.split(",") if part]
     for name in wanted:
         if name not in known:
+            if domain and (why := refusal_of(domain, name)):
+                raise ValueError(f"--suite {name!r} is refused: {why}")
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]}?" if close else "."
             whose = f" for {domain.kind}" if domain else ""

@@ -81,7 +81,7 @@ def rows(textbook_molecules, textbook_crystals) -> dict[str, list[dict[str, byte
 def data(rows, tmp_path) -> str:
     """Both folders as one data set."""
     return "::".join(
-        write_folder(tmp_path / kind, kind, {"train": 4 * some, "test": some})
+        write_folder(tmp_path / kind, kind, {"train": 4 * some, "eval": some})
         for kind, some in rows.items()
     )
 
@@ -171,12 +171,10 @@ def test_a_batch_of_one_kind_has_the_loss_and_metrics_of_that_kind(rows):
 
 @torch.no_grad()
 def test_tokens_of_a_molecule_are_those_of_the_molecules_own_embedder(rows):
-    model = model_of()
+    domain, encoder = build_domain(CONFIG), recipe("qm9-mp20-tiny").model.encoder
     sample, _ = samples(rows, ["molecules"])
-    joint = model.tokenizer.embedder if hasattr(model, "tokenizer") else None
-    domain = model.domain
-    joint = domain.build_embedder(32, recipe("qm9-mp20-tiny").model.encoder)
-    alone = domain.molecules.build_embedder(32, recipe("qm9-mp20-tiny").model.encoder)
+    joint = domain.build_embedder(32, encoder)
+    alone = domain.molecules.build_embedder(32, encoder)
     alone.load_state_dict(joint.state_dict(), strict=False)
     torch.testing.assert_close(joint(sample), alone(sample))
 
@@ -232,7 +230,9 @@ def test_structures_come_back_as_their_kind(rows):
     found = domain.structures(domain.as_reconstruction(sample))
     assert [each.frac is not None for each in found] == labels.bool().tolist()
     everything = [*rows["molecules"], *rows["crystals"]]
-    assert [bytes(each.numbers.tolist()) for each in found] == [row["numbers"] for row in everything]
+    assert [bytes(each.numbers.tolist()) for each in found] == [
+        row["numbers"] for row in everything
+    ]
 
 
 def test_sizes_are_those_of_the_kind():
@@ -315,7 +315,7 @@ def test_it_trains_continues_to_the_bit_draws_both_kinds_and_is_evaluated(config
     asked = EvaluateArguments(run=run, suite=("trajectory",), num_workers=0, track=False)
     (outcome,) = evaluate(open_evaluation(asked, str(tmp_path / "runs")))
     assert outcome.rows
-    with pytest.raises(ValueError, match="'generation' is unknown"):
+    with pytest.raises(ValueError, match="generation judges molecules alone or crystals alone"):
         open_evaluation(replace(asked, suite=("generation",)), str(tmp_path / "runs"))
 
 

@@ -128,7 +128,10 @@ class JointDomain(AtomsDomain):
             chosen = np.flatnonzero(crystal_B == bool(kind))
             if not len(chosen):
                 continue
-            cells = {name: [rows[name][row] for row in chosen.tolist()] for name in names_of(part.columns)}
+            cells = {
+                name: [rows[name][row] for row in chosen.tolist()]
+                for name in names_of(part.columns)
+            }
             own, failed = part.decode_rows(cells)
             self._place(fields, chosen, own)
             bad += [(int(chosen[row]), reason) for row, reason in failed]

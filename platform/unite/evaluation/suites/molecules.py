@@ -6,7 +6,7 @@ There is no probe: samples have no classes.
 from __future__ import annotations
 
 from unite.config.domains import CrystalsConfig, JointConfig, MoleculesConfig
-from unite.evaluation.suites.registry import HERE, SHARED, Entries, Entry, suites_for
+from unite.evaluation.suites.registry import HERE, SHARED, Entries, Entry, refusal_of, suites_for
 
 SAMPLING = ("num_samples", "solver", "num_steps", "pose_samples")
 
@@ -23,9 +23,18 @@ def _(domain: object) -> Entries:
 
 @suites_for.register(JointConfig)
 def _(domain: object) -> Entries:
-    """Those of every domain alone: numbers of a mixture of both kinds would stand beside no paper's
-    and beside no truth."""
+    """Those of every domain alone."""
     return _shared()
+
+
+@refusal_of.register(JointConfig)
+def _(domain: object, suite: str) -> str:
+    if suite not in suites_for.dispatch(MoleculesConfig)(None):
+        return ""
+    return (
+        f"{suite} judges molecules alone or crystals alone, beside the truth of their held-out "
+        "set, and this model has both. A run of one kind (recipes qm9, mp20) has it"
+    )
 
 
 def _shared() -> Entries:

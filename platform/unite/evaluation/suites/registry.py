@@ -59,6 +59,12 @@ def suites_for(domain: Any) -> Entries:
     )
 
 
+@singledispatch
+def refusal_of(domain: Any, suite: str) -> str:
+    """Reason why a domain has no suite of that name, as a sentence; empty where there is none."""
+    return ""
+
+
 def all_suites() -> Entries:
     """The suites of all domains; those of one name read the arguments of each."""
     union: dict[str, Entry] = {}

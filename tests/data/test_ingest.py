@@ -34,7 +34,8 @@ from unite.data.manifest import (
     encoding_name,
     read_manifest,
 )
-from unite.data.shards import ShardSet, measured_split, require_domain, require_same_classes
+from unite.data.parts import measured_split, require_domain
+from unite.data.shards import ShardSet, require_same_classes
 from unite.domains.columns import IMAGES
 from unite.domains.transforms import center_crop_adm, decode_image
 from unite.storage import Store
@@ -139,7 +140,7 @@ def test_a_manifest_names_its_domain_and_an_older_one_is_of_images(tree, tmp_pat
     older = ShardSet.open(out.uri, "train", IMAGES)
     assert older.digest == shards.digest and older.manifest.domain == "images"
     require_domain(out, "images", "recipe digits")
-    assert measured_split(out) == "eval"
+    assert measured_split(out.uri) == "eval"
     with pytest.raises(ShardError, match="out holds images; recipe mp20 reads crystals"):
         require_domain(out, "crystals", "recipe mp20")
 

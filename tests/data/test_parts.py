@@ -5,8 +5,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from unite.data.manifest import ShardError
-from unite.data.parts import absolute, each_part, parts_of, place_of
-from unite.data.shards import ShardSet, require_domains
+from unite.data.parts import absolute, each_part, parts_of, place_of, require_domains
+from unite.data.shards import ShardSet
 from unite.domains.columns import Column
 from unite.storage import Store
 

@@ -30,6 +30,8 @@ QM9_TRAIN, MP20_TRAIN = 100_000, 27_136
 """Samples of the training splits."""
 TINY_MP20_TRAIN, PEROV_TRAIN = 8_255, 3_787
 """Samples that the small recipes of crystals were made for: parts of the training splits."""
+JOINT_TRAIN, TINY_JOINT_TRAIN = QM9_TRAIN + MP20_TRAIN, QM9_TRAIN + TINY_MP20_TRAIN
+"""Samples of both kinds."""
 TINY_WARMUP_STEPS, TINY_BATCH = 50, 64
 LATENT = 16
 """Latent channels of each atom: the 16 dimensions of the paper."""
@@ -86,13 +88,12 @@ def perov_tiny() -> RunConfig:
 
 def qm9_mp20() -> RunConfig:
     """UNITE-S on QM9 and MP20 together, which the paper trains apart: as long as `qm9`."""
-    train = QM9_TRAIN + MP20_TRAIN
     config = _paper(
         JointConfig(crystals=CrystalsConfig(frac_code="circle")),
         DataConfig(lanes=8),
         epochs=8_000.0,
-        steps_per_epoch=train / 512,
-        train=train,
+        steps_per_epoch=JOINT_TRAIN / 512,
+        train=JOINT_TRAIN,
     )
     return _conditional(config)
 
@@ -100,9 +101,10 @@ def qm9_mp20() -> RunConfig:
 def qm9_mp20_tiny() -> RunConfig:
     """Both on two CPU cores: the widths of `qm9-tiny`, the weights of `mp20-tiny`."""
     crystals = CrystalsConfig(frac_code="circle", rotate=False, position_weight=TINY_FRAC_WEIGHT)
-    train = QM9_TRAIN + TINY_MP20_TRAIN
     return _conditional(
-        _tiny(JointConfig(crystals=crystals), DataConfig(lanes=2), epochs=1.2, train=train)
+        _tiny(
+            JointConfig(crystals=crystals), DataConfig(lanes=2), epochs=1.2, train=TINY_JOINT_TRAIN
+        )
     )
 
 

@@ -239,6 +239,11 @@ class Base:
     """Size of the training set that it was made for, in samples; 0 = unknown."""
 
 
+def _of_atoms(build: Callable[[], RunConfig], text: str, train: int) -> Base:
+    """A recipe without variants: the authors released no code for molecules and crystals."""
+    return Base(build, text, variants=(), train=train)
+
+
 BASES: dict[str, Base] = {
     "digits": Base(
         digits, "8x8 digits on a laptop (METHOD 8, small-scale setting)", train=DIGITS_TRAIN
@@ -276,35 +281,16 @@ BASES: dict[str, Base] = {
     "smoke": Base(
         smoke, "nothing: seconds of training, for tests", variants=(), train=DIGITS_TRAIN
     ),
-    # The authors released no code for molecules and crystals: there are no variants.
-    "qm9": Base(atoms.qm9, "QM9, UNITE-S (Table 3)", variants=(), train=atoms.QM9_TRAIN),
-    "mp20": Base(atoms.mp20, "MP20, UNITE-S (Table 5)", variants=(), train=atoms.MP20_TRAIN),
-    "qm9-tiny": Base(
-        atoms.qm9_tiny,
-        "QM9 in 20 minutes on two CPU cores",
-        variants=(),
-        train=atoms.QM9_TRAIN,
+    "qm9": _of_atoms(atoms.qm9, "QM9, UNITE-S (Table 3)", atoms.QM9_TRAIN),
+    "mp20": _of_atoms(atoms.mp20, "MP20, UNITE-S (Table 5)", atoms.MP20_TRAIN),
+    "qm9-tiny": _of_atoms(atoms.qm9_tiny, "QM9 in 20 minutes on two CPU cores", atoms.QM9_TRAIN),
+    "mp20-tiny": _of_atoms(atoms.mp20_tiny, "MP20 on two CPU cores", atoms.TINY_MP20_TRAIN),
+    "perov-tiny": _of_atoms(
+        atoms.perov_tiny, "Perov-5 in minutes on two CPU cores", atoms.PEROV_TRAIN
     ),
-    "mp20-tiny": Base(
-        atoms.mp20_tiny, "MP20 on two CPU cores", variants=(), train=atoms.TINY_MP20_TRAIN
-    ),
-    "perov-tiny": Base(
-        atoms.perov_tiny,
-        "Perov-5 in minutes on two CPU cores",
-        variants=(),
-        train=atoms.PEROV_TRAIN,
-    ),
-    "qm9-mp20": Base(
-        atoms.qm9_mp20,
-        "nothing of the paper: QM9 and MP20 in one model, UNITE-S",
-        variants=(),
-        train=atoms.QM9_TRAIN + atoms.MP20_TRAIN,
-    ),
-    "qm9-mp20-tiny": Base(
-        atoms.qm9_mp20_tiny,
-        "QM9 and MP20 in one model, on two CPU cores",
-        variants=(),
-        train=atoms.QM9_TRAIN + atoms.TINY_MP20_TRAIN,
+    "qm9-mp20": _of_atoms(atoms.qm9_mp20, "QM9 and MP20 in one model", atoms.JOINT_TRAIN),
+    "qm9-mp20-tiny": _of_atoms(
+        atoms.qm9_mp20_tiny, "QM9 and MP20 in one model, two CPU cores", atoms.TINY_JOINT_TRAIN
     ),
 }
 

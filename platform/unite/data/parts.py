@@ -8,9 +8,12 @@ in proportion to their numbers. Files of such a set are named by the number of t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
+from unite.data.manifest import MANIFEST, ShardError, read_manifest
 from unite.storage import Store
 
+Split = Literal["train", "eval", "test"]
 SEPARATOR = "::"
 
 
@@ -46,3 +49,46 @@ def place_of(uri: str, file: str) -> tuple[Store, str]:
         return Store.open(uri), file
     part, _, name = file.partition("/")
     return Store.open(parts[int(part)]), name
+
+
+def require_domain(store: Store, domain: str, reader: str) -> None:
+    """ShardError when the manifest of a folder names another domain than `domain`, in words.
+
+    `reader` stands for what reads it, such as "recipe qm9". A folder without a manifest is judged
+    by its columns.
+    """
+    for manifest in (read_manifest(store) or {}).values():
+        if manifest.domain != domain:
+            raise ShardError(
+                f"{store} holds {manifest.domain}; {reader} reads {domain}. Name another folder"
+            )
+
+
+def require_domains(uri: str, domains: Sequence[str], reader: str) -> None:
+    """ShardError unless a data set has a folder of each of `domains`, in that order.
+
+    `reader` as of `require_domain`. Only a manifest tells folders of several domains apart.
+    """
+    folders = parts_of(uri)
+    if len(folders) != len(domains):
+        wanted = " and ".join(domains)
+        form = joined([f"shards/{domain}" for domain in domains])
+        raise ShardError(
+            f"{reader} reads {wanted}, a folder of each, but {uri} names {len(folders)}: write it "
+            f"as {form}"
+        )
+    for folder, domain in zip(folders, domains, strict=True):
+        store = Store.open(folder)
+        if len(folders) > 1 and read_manifest(store) is None:
+            raise ShardError(
+                f"{store} has no {MANIFEST}, which must say that it holds {domain}: prepare it "
+                "with jobs/prepare_data.py"
+            )
+        require_domain(store, domain, reader)
+
+
+def measured_split(uri: str) -> Split:
+    """`test` where every prepared folder has such a split, else `eval`: what is measured at the end
+    of a run is measured on rows that nothing in its training looked at."""
+    manifests = [read_manifest(Store.open(folder)) or {} for folder in parts_of(uri)]
+    return "test" if all("test" in splits for splits in manifests) else "eval"

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +34,7 @@ from unite.data.manifest import (
     read_manifest,
 )
 from unite.data.parquet import match_footer, read_footer, read_row_group, read_whole_column
-from unite.data.parts import joined, part_file, parts_of
+from unite.data.parts import Split, joined, part_file, parts_of
 from unite.domains.columns import LABEL, Column, Columns, column_of, names_of
 from unite.storage import Store
 
@@ -43,7 +43,6 @@ ROW_ID = "row_id"
 MISSING = np.iinfo(np.int64).min
 """Label that `read_labels` returns for a row without one."""
 
-Split = Literal["train", "eval", "test"]
 _IO_THREADS = 16
 _LARGE_ROW_GROUP = 2**29
 
@@ -302,49 +301,6 @@ def _warn_of_large_row_groups(store: Store, footers: dict[str, pq.FileMetaData])
                 max(sizes) / 2**30,
             )
             return
-
-
-def require_domain(store: Store, domain: str, reader: str) -> None:
-    """ShardError when the manifest of a folder names another domain than `domain`, in words.
-
-    `reader` stands for what reads it, such as "recipe qm9". A folder without a manifest is judged
-    by its columns.
-    """
-    for manifest in (read_manifest(store) or {}).values():
-        if manifest.domain != domain:
-            raise ShardError(
-                f"{store} holds {manifest.domain}; {reader} reads {domain}. Name another folder"
-            )
-
-
-def require_domains(uri: str, domains: Sequence[str], reader: str) -> None:
-    """ShardError unless a data set has a folder of each of `domains`, in that order.
-
-    `reader` as of `require_domain`. Only a manifest tells folders of several domains apart.
-    """
-    folders = parts_of(uri)
-    if len(folders) != len(domains):
-        wanted = " and ".join(domains)
-        form = joined([f"shards/{domain}" for domain in domains])
-        raise ShardError(
-            f"{reader} reads {wanted}, a folder of each, but {uri} names {len(folders)}: write it "
-            f"as {form}"
-        )
-    for folder, domain in zip(folders, domains, strict=True):
-        store = Store.open(folder)
-        if len(folders) > 1 and read_manifest(store) is None:
-            raise ShardError(
-                f"{store} has no {MANIFEST}, which must say that it holds {domain}: prepare it "
-                "with jobs/prepare_data.py"
-            )
-        require_domain(store, domain, reader)
-
-
-def measured_split(uri: str) -> Split:
-    """`test` where every prepared folder has such a split, else `eval`: what is measured at the end
-    of a run is measured on rows that nothing in its training looked at."""
-    manifests = [read_manifest(Store.open(folder)) or {} for folder in parts_of(uri)]
-    return "test" if all("test" in splits for splits in manifests) else "eval"
 
 
 def require_same_classes(train: ShardSet, held_out: ShardSet) -> None:

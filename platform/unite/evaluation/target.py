@@ -24,7 +24,8 @@ from unite.checkpoints.layout import (
 from unite.config.schema import RunConfig
 from unite.config.serialise import DIGEST_DIGITS
 from unite.data.overlap import describe_shared
-from unite.data.shards import ShardSet, Split, measured_split, require_domains
+from unite.data.parts import Split, measured_split, require_domains
+from unite.data.shards import ShardSet
 from unite.domains import build_domain
 from unite.evaluation.dataset import Dataset, class_counts, data_folder
 from unite.runs import EVALUATIONS, read_record, read_run_config, resolve_run, run_of

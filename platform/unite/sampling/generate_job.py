@@ -62,7 +62,7 @@ def generate(arguments: GenerateArguments, default_storage: str) -> Store:
         labels_B=labels,
         sizes_B=parse_sizes(arguments.sizes) or None,
     )
-    if unseen := unseen_sizes(model, parse_sizes(arguments.sizes)):
+    if unseen := unseen_sizes(model, parse_sizes(arguments.sizes), labels):
         logger.warning(
             "the model never saw samples of size %s: it extrapolates", ", ".join(map(str, unseen))
         )
@@ -140,13 +140,15 @@ def parse_sizes(text: str) -> list[int]:
     return sizes
 
 
-def unseen_sizes(model: UNITE, sizes: Sequence[int]) -> list[int]:
-    """Those of the sizes, each once, that no sample of its training set had."""
+def unseen_sizes(model: UNITE, sizes: Sequence[int], labels: torch.Tensor) -> list[int]:
+    """Those of the sizes, each once, that no sample of its training set had; in a model of several
+    kinds, no sample of the kind that the label at the size's place names."""
     histogram = model.statistics.tensors.get("sizes")
     if histogram is None:
         return []
-    seen = histogram.reshape(-1, histogram.shape[-1]).sum(0)  # of all classes
-    return [size for size in sorted(set(sizes)) if not seen[size]]
+    by_kind = histogram.reshape(-1, histogram.shape[-1])
+    pairs = zip(sizes, labels.tolist(), strict=False)  # there are no sizes where none are given
+    return sorted({size for size, label in pairs if not by_kind[label % len(by_kind), size]})
 
 
 def _counted(arguments: GenerateArguments) -> GenerateArguments:

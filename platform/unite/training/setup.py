@@ -25,7 +25,8 @@ from unite.config.finetune import FinetuneRunConfig, as_trained
 from unite.config.schema import RunConfig
 from unite.data.bad_rows import BadRowList
 from unite.data.loader import BatchStream, sequential_batches
-from unite.data.shards import ShardSet, Split, require_domains
+from unite.data.parts import Split, require_domains
+from unite.data.shards import ShardSet
 from unite.domains import build_domain
 from unite.flow import NOISE_VERSION
 from unite.models.unite import UNITE

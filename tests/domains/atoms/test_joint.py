@@ -24,7 +24,7 @@ from unite.evaluation.arguments import EvaluateArguments
 from unite.flow.random import stream_keys
 from unite.models import UNITE
 from unite.sampling.arguments import GenerateArguments
-from unite.sampling.generate_job import generate
+from unite.sampling.generate_job import generate, unseen_sizes
 from unite.sampling.seeds import conditions
 from unite.storage import Store
 from unite.tracking import Tracker
@@ -229,10 +229,14 @@ def test_structures_come_back_as_their_kind(rows):
     sample, labels = samples(rows)
     found = domain.structures(domain.as_reconstruction(sample))
     assert [each.frac is not None for each in found] == labels.bool().tolist()
-    everything = [*rows["molecules"], *rows["crystals"]]
-    assert [bytes(each.numbers.tolist()) for each in found] == [
-        row["numbers"] for row in everything
-    ]
+    numbers = [row["numbers"] for row in (*rows["molecules"], *rows["crystals"])]
+    assert [bytes(each.numbers.tolist()) for each in found] == numbers
+
+
+def test_sizes_that_the_kind_never_had_are_told():
+    model = SimpleNamespace(statistics=SimpleNamespace(tensors={"sizes": torch.eye(2, 30).long()}))
+    assert unseen_sizes(model, [0, 0, 1, 5], torch.tensor([0, 1, 1, 0])) == [0, 5]
+    assert unseen_sizes(model, [0, 1], torch.tensor([0, 1])) == []
 
 
 def test_sizes_are_those_of_the_kind():

@@ -29,7 +29,7 @@ from unite.data.manifest import (
     write_manifest,
 )
 from unite.data.names import SPLITS, is_foreign, shard_name, shown, split_of
-from unite.data.shards import require_domain
+from unite.data.parts import require_domain
 from unite.storage import Store
 from unite.words import count
 

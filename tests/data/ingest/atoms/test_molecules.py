@@ -25,7 +25,8 @@ from unite.data.ingest.images import ImagesIngest
 from unite.data.ingest.prepare import describe_plan, plan
 from unite.data.ingest.source import Record
 from unite.data.manifest import ShardError
-from unite.data.shards import ShardSet, measured_split, require_domain
+from unite.data.parts import measured_split, require_domain
+from unite.data.shards import ShardSet
 from unite.domains import build_domain
 from unite.storage import Store
 
@@ -186,7 +187,7 @@ def test_prepared_molecules_are_read_by_their_domain(tmp_path, prepare):
     shards = ShardSet.open(tmp_path / "out", "train", domain.columns)
     fields, bad = domain.decode_rows(shards.read(0).to_pydict())
     assert not bad and sorted(fields["num_atoms"]) == [3, 4, 5]
-    assert measured_split(Store.open(shards.uri)) == "test"
+    assert measured_split(shards.uri) == "test"
     assert ShardSet.open(shards.uri, "test", domain.columns).num_rows == 1
     with pytest.raises(ShardError, match="out holds molecules; recipe mp20 reads crystals"):
         require_domain(Store.open(shards.uri), "crystals", "recipe mp20")

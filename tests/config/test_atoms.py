@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from unite.config.recipes import recipe
+from unite.config.serialise import from_dict, to_dict
 from unite.config.validate import validate
 from unite.domains import build_domain
 from unite.models import UNITE
@@ -18,6 +19,18 @@ def test_recipes_are_sound_and_have_a_register_for_each_atom(name):
     assert config.model.num_registers == config.domain.max_atoms
     assert config.model.latent_dim == 16
     assert (config.flow.class_dropout, config.sampling.cfg_scale) == (0, 1)
+
+
+@pytest.mark.parametrize("name", ["qm9-mp20", "qm9-mp20-tiny"])
+def test_joint_recipes_have_the_kind_as_their_class(name):
+    config = validate(recipe(name))
+    assert (config.domain.num_classes, config.model.num_registers) == (2, 29)
+    assert (config.flow.class_dropout, config.sampling.cfg_scale) == (0.1, 2.0)
+
+
+def test_a_joint_config_survives_its_file():
+    config = recipe("qm9-mp20")
+    assert from_dict(type(config), to_dict(config)) == config
 
 
 def test_unite_s_has_the_papers_33_million_in_its_encoder():

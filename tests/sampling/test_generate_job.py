@@ -300,11 +300,9 @@ def test_sizes_are_counted_and_refused_where_all_are_alike(run_folder, tmp_path)
 
 def test_sizes_that_the_model_never_saw_are_told():
     seen = SimpleNamespace(tensors={"sizes": torch.tensor([0, 4, 0, 2])})
-    assert unseen_sizes(SimpleNamespace(statistics=seen), [3, 2, 1, 2], torch.zeros(4)) == [2]
-    assert (
-        unseen_sizes(SimpleNamespace(statistics=SimpleNamespace(tensors={})), [2], torch.zeros(1))
-        == []
-    )
+    assert unseen_sizes(SimpleNamespace(statistics=seen), [3, 2, 1, 2], torch.arange(4)) == [2]
+    nothing = SimpleNamespace(tensors={})
+    assert unseen_sizes(SimpleNamespace(statistics=nothing), [2], torch.arange(1)) == []
 
 
 def test_classes_of_a_model_without_any():

@@ -19,7 +19,7 @@ SEPARATOR = "::"
 
 def parts_of(uri: str) -> list[str]:
     """The folders of a data set: one, or several."""
-    return uri.split(SEPARATOR)
+    return str(uri).split(SEPARATOR)
 
 
 def each_part(change: Callable[[str], str], uri: str) -> str:

@@ -143,7 +143,7 @@ class JointHead(AtomHead):
         self.part = nn.Linear(width, 1)
 
     def forward(self, x_BKH: Tensor, mask_BK: Tensor | None = None) -> dict[str, Any]:
-        """Atoms as `AtomHead` decodes crystals, with `pos` in A and `part` (B,), the logit of being a
+        """Atoms as `AtomHead` decodes crystals, with `pos` in A and `part` (B,), the logit of a
         crystal."""
         atoms = super().forward(x_BKH, mask_BK)
         used_BK: Tensor = atoms["mask"]

@@ -107,10 +107,10 @@ def open_parts(
     than `reader` reads.
     """
     for uri in uris.values():
-        require_domain(Store.open(uri), domain.name, reader)
+        require_domains(uri, domain.folders, reader)
     splits: dict[str, Split] = {
         "train": "train",
-        "eval": measured_split(Store.open(uris["eval"])),
+        "eval": measured_split(uris["eval"]),
     }
     return {
         part: (ShardSet.open(uris[part], split, domain.columns), split)

@@ -29,13 +29,13 @@ import tyro
 
 from unite.config.domains import MoleculesConfig
 from unite.data.loader import sequential_batches
-from unite.data.shards import ShardSet, measured_split
+from unite.data.parts import measured_split
+from unite.data.shards import ShardSet
 from unite.domains import build_domain
 from unite.domains.atoms.domain import AtomsDomain
 from unite.domains.atoms.structure import Structure
 from unite.domains.atoms.verdicts.chemistry import fields_of
 from unite.domains.atoms.verdicts.isolated import LIMIT_S, Worker
-from unite.storage import Store
 
 CONFIG = MoleculesConfig()
 METHANE = [[0, 0, 0], [0.63, 0.63, 0.63], [-0.63, -0.63, 0.63], [-0.63, 0.63, -0.63]]
@@ -66,7 +66,7 @@ def structures_of(options: Options) -> list[Structure]:
     if not options.data:
         one = Structure(numbers=np.array([6, 1, 1, 1, 1]), positions=np.array(METHANE))
         return [one] * options.molecules
-    shards = ShardSet.open(options.data, measured_split(Store.open(options.data)), domain.columns)
+    shards = ShardSet.open(options.data, measured_split(options.data), domain.columns)
     found: list[Structure] = []
     for batch in sequential_batches(shards, domain, batch_size=256, limit=options.molecules):
         sample, _ = domain.to_sample({k: torch.from_numpy(v) for k, v in batch.fields.items()})

@@ -105,7 +105,7 @@ class JointConfig:
 
     num_classes: Literal[2] = 2
     """Number of classes: 0 = molecules, 1 = crystals."""
-    kind: Literal["atoms"] = "atoms"
+    kind: Literal["structures"] = "structures"
     """Name of the domain."""
     molecules: MoleculesConfig = field(default_factory=MoleculesConfig)
     """The part of molecules."""

@@ -49,7 +49,9 @@ def center(pos_BN3: Tensor, mask_BN: Tensor) -> Tensor:
 
 def distances(pos_BN3: Tensor, mask_BN: Tensor) -> Tensor:
     """Distances between the atoms of each sample, (B, N, N); infinite at padding and itself."""
-    return _without_self((pos_BN3[:, :, None] - pos_BN3[:, None]).norm(dim=-1), mask_BN)
+    # Differences and not products, which would lose the digits of near atoms.
+    apart_BNN = torch.cdist(pos_BN3, pos_BN3, compute_mode="donot_use_mm_for_euclid_dist")
+    return _without_self(apart_BNN, mask_BN)
 
 
 def periodic_distances(

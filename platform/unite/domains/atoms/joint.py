@@ -39,7 +39,7 @@ Atoms = Mapping[str, Tensor]
 class JointDomain(AtomsDomain):
     """Molecules and crystals."""
 
-    name = "atoms"
+    name = "structures"
     noun = "structure"
     columns = (
         NUMBERS,

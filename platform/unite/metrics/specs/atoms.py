@@ -6,7 +6,7 @@ from functools import partial
 
 from unite.metrics.specs.spec import Spec
 
-atoms = partial(Spec, domains=("molecules", "crystals", "atoms"))
+atoms = partial(Spec, domains=("molecules", "crystals", "structures"))
 generation = partial(atoms, family="generation", better="higher", unit="%")
 reconstruction = partial(atoms, family="reconstruction", better="higher", unit="%")
 distance = partial(atoms, family="generation", better="lower")

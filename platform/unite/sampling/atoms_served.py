@@ -68,12 +68,7 @@ class ServedAtoms(Served):
         self, domain: Domain, batches: Sequence[tuple[Any, Tensor | None]]
     ) -> dict[str, list[str]]:
         """XYZ or CIF text of each structure."""
-        read: Any = domain
-        structures = [
-            each for atoms, mask_BK in batches for each in read.structures(atoms, mask_BK)
-        ]
-        texts = [each.to_cif() if self.text == "cif" else each.to_xyz() for each in structures]
-        return {self.text: texts}
+        return {self.text: [text for _, text in _texts(domain, batches)]}
 
 
 class ServedJoint(Served):
@@ -118,8 +113,12 @@ class ServedJoint(Served):
         self, domain: Domain, batches: Sequence[tuple[Any, Tensor | None]]
     ) -> dict[str, list[str]]:
         """XYZ of molecules and CIF of crystals."""
-        read: Any = domain
-        found = [each for atoms, mask_BK in batches for each in read.structures(atoms, mask_BK)]
-        kinds = ["xyz" if each.frac is None else "cif" for each in found]
-        texts = [each.to_xyz() if each.frac is None else each.to_cif() for each in found]
-        return {"kind": kinds, "text": texts}
+        found = _texts(domain, batches)
+        return {"kind": [kind for kind, _ in found], "text": [text for _, text in found]}
+
+
+def _texts(domain: Domain, batches: Sequence[tuple[Any, Tensor | None]]) -> list[tuple[str, str]]:
+    """Form and text of each structure: CIF of what has a cell, else XYZ."""
+    read: Any = domain
+    found = [each for atoms, mask_BK in batches for each in read.structures(atoms, mask_BK)]
+    return [("xyz", s.to_xyz()) if s.frac is None else ("cif", s.to_cif()) for s in found]

@@ -15,6 +15,7 @@ from unite.ablation.verdict import (
     Measured,
     counterparts,
     decide,
+    estimate,
     metrics_of,
     shown_metrics,
     verdict,
@@ -157,6 +158,20 @@ def test_table_6_has_panels_for_every_kind_of_number_under_its_true_name(tmp_pat
         "IS, higher is better",
     ):
         assert f">{words}<" in svg, words
+
+
+def test_the_verdicts_file_ends_with_the_means_of_every_panel(tmp_path):
+    sweep, found = measured(tmp_path, "noise", noisy_reconstructions)
+    lines = report_files(sweep, found, ["AGREES"])["table6_top-verdict.txt"].decode().splitlines()
+    head = next(number for number, line in enumerate(lines) if line.startswith("mean +- standard"))
+    for name in ("FD-pixels", "CS-digits-cnn", "rFD-pixels", "held-out PSNR (dB)", "latent/std"):
+        assert name in lines[head], name
+    rows = lines[head + 1 :]
+    assert len(rows) == len(sweep.axis.fields)
+    for row, value in zip(rows, sweep.axis.fields, strict=True):
+        assert row.startswith(f"sigma = {value}")
+        for metric in shown_metrics(sweep.axis, found):
+            assert str(estimate(found, ("", value), metric)) in row
 
 
 def test_what_is_missing_or_collapsed_is_said(tmp_path):

@@ -1,4 +1,4 @@
-"""The files of a sweep: figure, CSV with a row per trial, verdict in plain text."""
+"""The files of a sweep: figure, CSV with a row per trial, verdict and means in plain text."""
 
 from __future__ import annotations
 
@@ -6,17 +6,21 @@ import csv
 import io
 from collections.abc import Sequence
 
-from unite.ablation.figure import sweep_figure
+from unite.ablation.figure import metric_name, sweep_figure
 from unite.ablation.trials import Sweep
-from unite.ablation.verdict import Measured, paper_value
+from unite.ablation.verdict import Measured, estimate, name_of, paper_value, shown_metrics
+from unite.config.axes import Axis
 from unite.domains import build_domain
 from unite.figures.sheet import picture
+from unite.tables import table_lines
 from unite.words import count
 
 FACTS = (
     "axis", "value", "arm", "seed", "digest", "mlflow_run_id", "run", "images", "parameters",
     "training_flops", "paper_generation", "paper_reconstruction",
 )  # fmt: skip
+WIDTH = 1000
+"""Characters of a line of means: enough that none is wrapped."""
 
 
 def report_files(
@@ -25,9 +29,10 @@ def report_files(
     """Contents by file name; no figure without trials."""
     stem = sweep.axis.figure
     head = f"{sweep.axis.title} ({sweep.axis.source})\n{caption(sweep, measured)}\n\n"
+    text = "\n".join([*lines, "", *means(sweep.axis, measured)])
     files = {
         f"{stem}.csv": table(sweep, measured).encode(),
-        f"{stem}-verdict.txt": (head + "\n".join(lines) + "\n").encode(),
+        f"{stem}-verdict.txt": (head + text.rstrip() + "\n").encode(),
     }
     if measured:
         figure = sweep_figure(sweep.axis, measured, caption(sweep, measured))
@@ -51,6 +56,23 @@ def caption(sweep: Sweep, measured: Sequence[Measured]) -> str:
         f"{count(options.seeds, 'seed')}, bars are one standard deviation; "
         f"{count(options.samples, 'sample')}, {sampling.solver}, {guidance}averaged weights"
     )
+
+
+def means(axis: Axis, measured: Sequence[Measured]) -> list[str]:
+    """Lines of a table: a row per point, a column per panel of the figure.
+
+    Each cell: mean over seeds +- sample standard deviation (number of seeds).
+    """
+    metrics = shown_metrics(axis, measured)
+    points = dict.fromkeys(each.trial.point for each in measured)
+    if not points:
+        return []
+    rows = [
+        [name_of(axis, point), *(estimate(measured, point, metric) or "-" for metric in metrics)]
+        for point in points
+    ]
+    headings = ["mean +- standard deviation over seeds", *map(metric_name, metrics)]
+    return table_lines(headings, rows, WIDTH, right=[])
 
 
 def table(sweep: Sweep, measured: Sequence[Measured]) -> str:

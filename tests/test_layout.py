@@ -27,6 +27,7 @@ LEVELS = {
     "finished": 0,
     "network": 0,
     "content": 0,
+    "lazy": 0,
     "words": 0,
     "logs": 0,
     "terminal": 0,

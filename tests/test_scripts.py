@@ -56,15 +56,3 @@ def test_the_flags_of_the_manual_are_there(script, monkeypatch):
 
 def test_the_manual_has_commands():
     assert {"jobs/train.py", "jobs/schedule_evals.py", "-m unite.cli doctor"} <= set(MANUAL)
-
-
-def test_a_scheduler_starts_without_what_computes(monkeypatch):
-    """Suites bring torch when a run is opened; an empty storage and a wrong flag cost nothing."""
-    script = (
-        "import sys; import unite.drivers.schedule, unite.scheduling.rounds\n"
-        "print('HEAVY', sorted({'torch', 'ray', 'mlflow'} & set(sys.modules)))"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "platform"))
-    words = [sys.executable, "-c", script]
-    run = subprocess.run(words, capture_output=True, text=True)
-    assert "HEAVY []" in run.stdout, run.stdout + run.stderr

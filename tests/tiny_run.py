@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,6 +146,22 @@ def tiny(storage: Path) -> UNITE:
 def data(storage: Path) -> str:
     """Folder of the digits."""
     return str(storage / "data" / "digits")
+
+
+def dry_round(storage: Path, *words: str) -> str:
+    """Output of a round of scheduled evaluation that only looks, and on its last line which of the
+    modules that compute it has imported."""
+    root = Path(__file__).resolve().parents[1]
+    typed = ["jobs/schedule_evals.py", "--dry-run", "--storage", str(storage), *words]
+    script = (
+        f"import runpy, sys; sys.argv = {typed!r}\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as end: print('END', end.code)\n"
+        "heavy = {'torch', 'ray', 'mlflow', 'scipy', 'sklearn', 'matplotlib'}\n"
+        "print('HEAVY', sorted(heavy & set(sys.modules)))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
+    return run.stdout + run.stderr
 
 
 def value(outcome: Outcome, metric: str) -> float:

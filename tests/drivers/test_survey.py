@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tiny_run import dry_round
 from unite.checkpoints.store import STATE_FILE
 from unite.drivers import survey as module
 from unite.drivers.survey import find_checkpoints, survey
@@ -87,6 +88,17 @@ def test_a_run_whose_config_was_changed_on_the_way_is_measured_as_each_checkpoin
     }
     assert steps[512] == steps[256] + 1
     assert {(request.subject.uri, request.digest) for request in found} == one_by_one(tmp_path)
+
+
+@pytest.mark.parametrize("extractor", ["auto", "pixels"])
+def test_a_scan_needs_nothing_that_computes(tmp_path, untrained_run, extractor):
+    """torch alone is half a gigabyte; a scheduler may stand for days."""
+    untrained_run(tmp_path, images=(256, 512))
+    words = [] if extractor == "auto" else ["--extractor", extractor]
+    told = dry_round(tmp_path, *words)
+    assert "results: 0 there, 14 missing" in told
+    assert "HEAVY []" in told
+    assert "END 0" in told
 
 
 def test_data_that_are_not_a_checkpoints_own_are_told_for_it_alone(tmp_path, untrained_run):

@@ -80,5 +80,5 @@ def test_the_command_measures_keeps_and_prints_all_four(storage, monkeypatch, ca
     *told, _ = record_of(settle(wanted, str(storage))).lines()
     assert told == printed.splitlines()
 
-    monkeypatch.setattr("unite.evaluation.drawing.draw", None)  # all is there
+    monkeypatch.setattr("unite.sampling.generator.draw", None)  # all is there
     assert main(wanted, str(storage)) == 0

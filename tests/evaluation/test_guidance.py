@@ -134,7 +134,7 @@ def test_a_point_of_the_ablation_finds_what_a_search_has_drawn(run_suites, monke
     """Its trials ask for one scale each: `evaluate` at a scale that the search has measured."""
     sweep, _ = run_suites("generation", cfg_sweep=True, seed=1)
     distances = json.loads(sweep.files["cfg_sweep.json"])["distances"]
-    monkeypatch.setattr("unite.evaluation.drawing.draw", never)
+    monkeypatch.setattr("unite.sampling.generator.draw", never)
     for value_of_axis in ("1.0", "2.4", "4.0"):
         scale = CFG.fields[value_of_axis]["sampling.cfg_scale"]
         (point,) = run_suites("generation", cfg_scale=scale, seed=1)

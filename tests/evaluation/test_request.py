@@ -13,7 +13,7 @@ from unite.tracking.results import RESULT_NAME
 def test_a_finished_evaluation_computes_nothing(run_suites, monkeypatch):
     first = run_suites("generation", "entropy")
     monkeypatch.setattr("unite.evaluation.suite.write_chunk", never)
-    monkeypatch.setattr("unite.evaluation.drawing.draw", never)
+    monkeypatch.setattr("unite.sampling.generator.draw", never)
     second = run_suites("generation", "entropy")
     assert [row.card for o in first for row in o.rows] == [
         row.card for o in second for row in o.rows

@@ -1,9 +1,7 @@
-"""LPIPS on weights that the tests write: values, ranges, gradients, and finding the file."""
+"""LPIPS on weights that the tests write: values, ranges and gradients."""
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import warnings
 from pathlib import Path
 
@@ -14,14 +12,8 @@ import torch
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
 from unite.config.validate import validate
-from unite.training import losses
-from unite.training.losses import (
-    VGG,
-    Perceptual,
-    layer_distance,
-    require_perceptual,
-    unit_features,
-)
+from unite.training.losses import Perceptual, layer_distance, unit_features
+from unite.training.vgg import VGG
 from unite.weights import MissingWeightsError
 
 # Output channels of VGG-16's convolutions and their numbers among torchvision's feature layers.
@@ -177,50 +169,10 @@ def test_features_of_zero_have_a_zero_gradient() -> None:
     assert torch.equal(unit_features(torch.zeros(1, 4, 2, 2)), torch.zeros(1, 4, 2, 2))
 
 
-def digest_of(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@pytest.fixture
-def no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """torch's cache at an empty place, and no UNITE_WEIGHTS."""
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    monkeypatch.delenv("UNITE_WEIGHTS", raising=False)
-    return tmp_path / "hub" / "checkpoints"
-
-
-def test_vgg_is_found_in_the_configured_folder(folder: Path, no_cache: Path) -> None:
-    wanted = dataclasses.replace(VGG, digest=digest_of(folder / VGG.file), num_bytes=0)
-    assert require_perceptual(str(folder), wanted=wanted) == str(folder / VGG.file)
-
-
-def test_missing_file_says_what_to_get_and_where_it_looked(tmp_path: Path, no_cache: Path) -> None:
-    with pytest.raises(MissingWeightsError) as caught:
-        require_perceptual(str(tmp_path / "w"))
-    text = str(caught.value)
-    for part in (
-        VGG.file,
-        VGG.digest,
-        str(tmp_path / "w"),
-        str(no_cache),
-        "torchvision.models.vgg16",
-        "UNITE_WEIGHTS",
-        "loss.perceptual.weight to 0",
-    ):
-        assert part in text
-    assert VGG.digest.startswith(VGG.file.removesuffix(".pth").rpartition("-")[2])
-
-
 def test_a_file_without_vgg_features_is_refused(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(1)}, tmp_path / "x.pth")
     with pytest.raises(MissingWeightsError, match="holds no VGG-16 features"):
         Perceptual(str(tmp_path / "x.pth"))
-
-
-def test_changed_heads_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(losses, "HEADS_DIGEST", "0" * 64)
-    with pytest.raises(MissingWeightsError, match="reinstall the package lpips"):
-        require_perceptual("")
 
 
 def test_pickled_code_is_not_run(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from unite.evaluation.report import markdown
 from unite.evaluation.results import RESULTS_FILE, Outcome, read_outcomes
 from unite.evaluation.target import Subject
 from unite.models.unite import UNITE
-from unite.sampling.generate_job import describe
+from unite.sampling.protocol import describe
 from unite.sampling.serving import serving_for
 from unite.storage import Store
 from unite.words import count

@@ -33,6 +33,23 @@ Columns = Sequence[Column | str]
 IMAGES: Columns = (IMAGE, LABEL)
 """Columns of the domain of images."""
 
+NUMBERS = Column(name="numbers", aliases=("atomic_numbers",))
+POSITIONS = Column(name="positions", aliases=("pos",))
+FRAC = Column(name="frac", aliases=("frac_coords",))
+
+MOLECULES: Columns = (NUMBERS, POSITIONS)
+"""Columns of molecules."""
+CRYSTALS: Columns = (NUMBERS, FRAC, "lengths", "angles")
+"""Columns of crystals."""
+STRUCTURES: Columns = (
+    NUMBERS,
+    *(
+        Column(name=column.name, aliases=column.aliases, optional=True)
+        for column in (POSITIONS, FRAC, Column(name="lengths"), Column(name="angles"))
+    ),
+)
+"""Columns of both in one table: a row has those of its kind."""
+
 
 def column_of(column: Column | str) -> Column:
     """The `Column` for an entry of `Domain.columns`; a plain string accepts any type."""

@@ -13,7 +13,8 @@ from unite.evaluation.images.fitting import FitTask, default_options
 from unite.evaluation.images.preparation import Extractors, check_reference
 from unite.evaluation.images.reading import images_of
 from unite.evaluation.images.reference import Reference
-from unite.evaluation.images.small import FitOptions, SmallExtractor
+from unite.evaluation.images.small import SmallExtractor
+from unite.evaluation.images.small_card import FitOptions
 from unite.evaluation.suite import work_items
 from unite.metrics.errors import MetricError
 from unite.storage import Store

@@ -25,7 +25,7 @@ from unite.cluster.resources import reachable_nodes, trains_inside, trial_layout
 from unite.cluster.tune import Item, run_grid
 from unite.config.serialise import digest
 from unite.config.workers import most_workers
-from unite.domains import build_domain
+from unite.domains.stored import stored_of
 from unite.drivers.session import session
 from unite.drivers.signals import stop_on_signals
 from unite.drivers.sweep_runs import publish, send, start_parent
@@ -166,7 +166,7 @@ def _prepare_features(sweep: Sweep) -> None:
         wait_s=config.cluster.wait_s,
     )
     uris: dict[str, str] = {part: data_uri(run.config, part) for part in PARTS}
-    parts = open_parts(uris, build_domain(config.domain), f"recipe {config.recipe}")
+    parts = open_parts(uris, stored_of(config.domain), f"recipe {config.recipe}")
     data = {part: Dataset.of(*parts[part]) for part in PARTS}
     subject = Subject(digest="", uri="", home=config.storage, config=config)
     target = Target(

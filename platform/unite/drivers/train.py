@@ -84,7 +84,7 @@ def check_inputs(config: RunConfig) -> None:
     """Look at the data and pretrained files of a resolved config; writes nothing."""
     check_data(config)
     if config.loss.perceptual.weight > 0:
-        from unite.training.losses import require_perceptual
+        from unite.training.vgg import require_perceptual
 
         require_perceptual(config.weights)
 

@@ -10,8 +10,8 @@ from unite.data.ingest.builtin import prepare_builtin
 from unite.data.manifest import encoding_name
 from unite.data.parts import absolute, each_part
 from unite.data.shards import ShardSet, Split
-from unite.domains import build_domain
 from unite.domains.columns import Columns
+from unite.domains.stored import stored_of
 from unite.runs import builtin_folder, is_builtin
 from unite.storage import Store
 
@@ -50,7 +50,7 @@ class Dataset:
 
 def class_counts(data: Dataset, config: DomainConfig) -> ClassCounts | None:
     """Rows of each class of a data set; ValueError as of `count_classes`."""
-    shards = ShardSet.open(data.uri, data.split, build_domain(config).columns)
+    shards = ShardSet.open(data.uri, data.split, stored_of(config).columns)
     return count_classes(shards, config.num_classes)
 
 

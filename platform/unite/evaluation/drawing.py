@@ -10,32 +10,27 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-from torch import Tensor
 
 from unite.config.effects import override
 from unite.config.schema import SamplingConfig
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.chunks import Arrays
 from unite.evaluation.instruments import Instruments
-from unite.evaluation.latents import decoded_once, flow_digest
 from unite.evaluation.results import Row
 from unite.evaluation.suite import Suite, identity
 from unite.evaluation.target import Target
-from unite.flow.solvers import fixed_evaluations
 from unite.metrics.fidelity import FidelityPlan
 from unite.paper import DOPRI5_EVALUATIONS, counterpart
-from unite.sampling.generator import Samples, draw
-from unite.sampling.seeds import (
-    balanced_labels,
-    conditions,
-    labels_in_turn,
-    sample_seeds,
-    uniform_labels,
-)
+from unite.sampling.protocol import check_balanced
 from unite.storage import Store
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unite.sampling.generator import Samples
 
 Labels = Literal["balanced", "uniform"]
 
@@ -56,7 +51,7 @@ def num_samples(arguments: EvaluateArguments, target: Target) -> int:
         )
     if arguments.num_samples:
         if arguments.labels == "balanced":
-            balanced_labels(arguments.num_samples, classes)
+            check_balanced(arguments.num_samples, classes)
         return arguments.num_samples
     small = SMALL_DATA_FACTOR * target.train.num_rows
     return max(classes, min(DEFAULT_SAMPLES, small) // classes * classes)
@@ -90,6 +85,8 @@ class Drawing(Suite):
     @property
     def cost(self) -> float:
         """Passes per sample."""
+        from unite.flow.solvers import fixed_evaluations
+
         settings = self.sampling
         evaluations = fixed_evaluations(settings.solver, settings.num_steps)
         return (evaluations or DOPRI5_EVALUATIONS) * (2 if settings.cfg_scale != 1 else 1)
@@ -118,6 +115,10 @@ class Drawing(Suite):
 
     def draw(self, instruments: Instruments, indices_B: Tensor) -> Samples:
         """The samples of these indices, with their cost."""
+        from unite.evaluation.latents import decoded_once, flow_digest
+        from unite.sampling.generator import draw
+        from unite.sampling.seeds import conditions, sample_seeds
+
         model, device = self.model(instruments), instruments.device
         seeds_B = sample_seeds(self.seed, indices_B)
         labels_B = self._labels(indices_B, model.domain.num_classes)
@@ -149,6 +150,8 @@ class Drawing(Suite):
         }
 
     def _labels(self, indices_B: Tensor, num_classes: int) -> Tensor:
+        from unite.sampling.seeds import labels_in_turn, uniform_labels
+
         if self.labels == "balanced":
             return labels_in_turn(indices_B, num_classes)
         return uniform_labels(self.total, num_classes, self.seed)[indices_B]

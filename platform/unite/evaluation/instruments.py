@@ -9,22 +9,22 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from unite.checkpoints.load import load
 from unite.config.schema import DomainConfig, Precision
-from unite.data.loader import sequential_batches
 from unite.data.shards import ShardSet
-from unite.domains import Domain, build_domain
+from unite.domains.registry import build_domain
 from unite.evaluation.chunks import Chunk
 from unite.evaluation.dataset import Dataset
-from unite.models.kernels.choose import use_kernels
-from unite.models.unite import UNITE
-from unite.sampling.precision import autocast, require_precision
+from unite.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unite.domains import Domain
+    from unite.models.unite import UNITE
 
 LEAST_ROWS = 16
 """Rows of a network's batch from which on a CPU rounds each row alike, whatever their number: its
@@ -59,6 +59,10 @@ class Instruments:
 
         ValueError for a precision that the device lacks.
         """
+        from unite.checkpoints.load import load
+        from unite.models.kernels.choose import use_kernels
+        from unite.sampling.precision import require_precision
+
         key = uri, ema, precision
         if key not in self._models:
             require_precision(precision, self.device)
@@ -104,6 +108,8 @@ class Instruments:
 
     def rows(self, data: Dataset, config: DomainConfig, chunk: Chunk) -> Iterator[Rows]:
         """Batches of a chunk of the first `chunk.total` rows of a data set."""
+        from unite.data.loader import sequential_batches
+
         domain = self.domain(config)
         shards = self.cached(data, lambda: ShardSet.open(data.uri, data.split, domain.columns))
         batches = sequential_batches(
@@ -119,6 +125,8 @@ class Instruments:
 
     def autocast(self, precision: Precision) -> AbstractContextManager[Any]:
         """The context that a model runs in."""
+        from unite.sampling.precision import autocast
+
         return autocast(precision, self.device)
 
     def _place(self, domain: Domain, rows_B: np.ndarray, fields: dict[str, np.ndarray]) -> Rows:

@@ -9,7 +9,7 @@ import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from unite.checkpoints.layout import (
     AUTHORS_WEIGHTS,
@@ -26,13 +26,10 @@ from unite.config.serialise import DIGEST_DIGITS
 from unite.data.overlap import describe_shared
 from unite.data.parts import Split, measured_split, require_domains
 from unite.data.shards import ShardSet
-from unite.domains import build_domain
+from unite.domains.stored import Stored, stored_of
 from unite.evaluation.dataset import Dataset, class_counts, data_folder
 from unite.runs import EVALUATIONS, read_record, read_run_config, resolve_run, run_of
 from unite.storage import Store
-
-if TYPE_CHECKING:
-    from unite.domains import Domain
 
 PARTS = ("train", "eval")
 
@@ -89,7 +86,7 @@ def open_target(
     checkpoint = Store.open(subject.uri)
     run = run_of(checkpoint)
     chosen = _data_uris(subject.config, run, storage, data, eval_data, reference)
-    parts = open_parts(chosen, build_domain(subject.config.domain), "the model")
+    parts = open_parts(chosen, stored_of(subject.config.domain), "the model")
     train, held_out = (Dataset.of(*parts[part]) for part in PARTS)
     _check_data(checkpoint, train)
     if shared := describe_shared(*(parts[part][0] for part in PARTS)):
@@ -99,21 +96,21 @@ def open_target(
 
 
 def open_parts(
-    uris: Mapping[str, str], domain: Domain, reader: str
+    uris: Mapping[str, str], stored: Stored, reader: str
 ) -> dict[str, tuple[ShardSet, Split]]:
     """Shards and split of the training rows and of those that are measured, by part.
 
     Measured is the test split where its folder has one. ShardError for a folder of another domain
-    than `reader` reads.
+    than `reader` reads, whose stored form is given.
     """
     for uri in uris.values():
-        require_domains(uri, domain.folders, reader)
+        require_domains(uri, stored.folders, reader)
     splits: dict[str, Split] = {
         "train": "train",
         "eval": measured_split(uris["eval"]),
     }
     return {
-        part: (ShardSet.open(uris[part], split, domain.columns), split)
+        part: (ShardSet.open(uris[part], split, stored.columns), split)
         for part, split in splits.items()
     }
 

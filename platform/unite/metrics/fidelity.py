@@ -12,16 +12,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from unite.lazy import torch
 from unite.metrics.errors import MetricError
 from unite.metrics.frechet import Gaussian
 from unite.metrics.inception_score import ScoreSums
 from unite.metrics.moments import Moments
 from unite.metrics.neighbours import kernel_distance, manifold_metrics
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)

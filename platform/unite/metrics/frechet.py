@@ -14,12 +14,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from unite.lazy import torch
 from unite.metrics.errors import MetricError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SELF_TOLERANCE = 1e-6
 """Distance of a set to itself that is rounding, as a share of the trace of its covariance."""

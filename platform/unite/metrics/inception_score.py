@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from unite.lazy import torch
 from unite.metrics.errors import MetricError
 from unite.metrics.moments import check_features
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass

@@ -9,13 +9,12 @@ that on held-out samples. Shapes: B samples, K registers, D latent channels, F f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Features = Literal["mean", "flatten"]
 """Input of a probe: the average over registers, or all registers side by side."""
@@ -77,6 +76,10 @@ def linear_probe(
     A held-out class that was never trained on counts as an error. ValueError for sizes that do not
     fit, features that are not finite, or a single training class.
     """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     _check(train_BF, train_labels_B, "train")
     _check(test_BF, test_labels_B, "test")
     classes, counts = np.unique(train_labels_B, return_counts=True)

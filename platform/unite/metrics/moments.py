@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from unite.lazy import torch
 from unite.metrics.errors import MetricError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def check_features(features_BF: Tensor, num_features: int | None = None) -> Tensor:

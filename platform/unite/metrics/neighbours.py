@@ -7,13 +7,16 @@ made, "real" is the reference. Shapes: N fake, M real samples, F features.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from unite.lazy import torch
 from unite.metrics.errors import MetricError
 from unite.metrics.moments import check_features
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KID_SUBSETS = 100
 KID_SUBSET_SIZE = 1000

@@ -21,18 +21,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
-from unite.flow.random import Purpose, stream_keys
+from unite.lazy import torch
 from unite.metrics.similarity import cka_from_sums, cknna
-from unite.sampling.passes import Condition, check_levels
+from unite.sampling.protocol import Condition, check_levels
 
-Pass = tuple[Tensor, Sequence[Tensor]]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Pass: TypeAlias = "tuple[Tensor, Sequence[Tensor]]"
 """A pass of the Generative Encoder: its latents (B, K, D), and each block's registers (B, K, H)."""
 
 
@@ -230,6 +230,8 @@ class AlignmentSums:
 
     def _row_keys(self, rows_B: Tensor, real_BK: Tensor) -> Tensor:
         """A hash of each row's address (N,): a row's chance to be kept for CKNNA."""
+        from unite.flow.random import Purpose, stream_keys
+
         registers = real_BK.shape[1] if self.config.rows == "register" else 1
         image = rows_B.repeat_interleave(registers)
         register = torch.arange(registers, device=rows_B.device).repeat(rows_B.shape[0])
@@ -269,7 +271,8 @@ class AlignmentSums:
 
 def _cosine(a_BKH: Tensor, b_BKH: Tensor, real_BK: Tensor) -> Tensor:
     """Sum of the cosine similarities of real registers (float64)."""
-    return functional.cosine_similarity(a_BKH.double(), b_BKH.double(), dim=-1)[real_BK].sum()
+    cosine_BK = torch.nn.functional.cosine_similarity(a_BKH.double(), b_BKH.double(), dim=-1)
+    return cosine_BK[real_BK].sum()
 
 
 def _gather(rows: list[Tensor], chosen: Tensor) -> Tensor:

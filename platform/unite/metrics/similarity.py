@@ -5,9 +5,12 @@ Shapes: N rows, H width. Leading dimensions of the CKA sums (blocks, levels) bro
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn import functional
+from typing import TYPE_CHECKING
+
+from unite.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def cka_from_sums(
@@ -58,7 +61,7 @@ def cknna(x_NH: Tensor, y_NH: Tensor, neighbors: int) -> float:
 
 def _neighborhood(x_NH: Tensor, neighbors: int) -> tuple[Tensor, Tensor]:
     """Kernel (N, N) with an empty diagonal, and the mask of each row's nearest neighbours."""
-    unit_NH = functional.normalize(x_NH.double(), dim=-1)
+    unit_NH = torch.nn.functional.normalize(x_NH.double(), dim=-1)
     kernel_NN = unit_NH @ unit_NH.T
     nearest = kernel_NN.fill_diagonal_(-torch.inf).topk(neighbors, dim=-1).indices
     mask_NN = torch.zeros_like(kernel_NN, dtype=torch.bool).scatter_(1, nearest, True)

@@ -28,12 +28,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-import torch
-from torch import Tensor, nn
-
+from unite.lazy import torch
 from unite.paper import ENTROPY_BINS
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 Group = Literal["norm", "functional", "other"]
 GROUPS: tuple[Group, ...] = get_args(Group)
@@ -141,5 +142,5 @@ def random_state(build: Callable[[], nn.Module], seed: int) -> dict[str, Tensor]
         parameters = dict(build().named_parameters())
         for tensor in parameters.values():
             if tensor.ndim == 2 and not tensor.any():
-                nn.init.xavier_uniform_(tensor)
+                torch.nn.init.xavier_uniform_(tensor)
     return {name: tensor.detach() for name, tensor in parameters.items()}

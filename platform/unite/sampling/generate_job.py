@@ -25,6 +25,7 @@ from unite.sampling.arguments import GenerateArguments, check
 from unite.sampling.finished import record_of
 from unite.sampling.generator import generate_batches
 from unite.sampling.precision import card_batch, choose_precision, device_memory
+from unite.sampling.protocol import describe
 from unite.sampling.sample_folder import weights_digest
 from unite.sampling.seeds import Conditions, conditions, sample_seeds
 from unite.sampling.writers import Writer, writer_for
@@ -193,15 +194,6 @@ def choose_device(name: str) -> torch.device:
             f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu"
         )
     return device
-
-
-def describe(settings: SamplingConfig) -> str:
-    """The settings in a few words."""
-    low, high = settings.cfg_interval
-    adaptive = settings.solver == "dopri5"
-    steps = f"rtol {settings.rtol:g}" if adaptive else f"{count(settings.num_steps, 'step')}"
-    guided = f"guidance {settings.cfg_scale:g} for t in ({low:g}, {high:g})"
-    return f"{settings.solver}, {steps}, {guided if settings.cfg_scale != 1 else 'no guidance'}"
 
 
 def _draw_all(

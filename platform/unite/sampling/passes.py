@@ -11,19 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from unite.flow.path import interpolate
 from unite.flow.random import Purpose, normal, stream_keys, uniform
+from unite.sampling.protocol import Condition
 
 if TYPE_CHECKING:
     from unite.models.unite import UNITE
-
-Condition = Literal["label", "null"]
-"""Condition of the generation pass: the sample's own class, or the null class."""
 
 
 def evaluation_keys(seed: int, rows_B: Tensor, purpose: Purpose) -> Tensor:
@@ -96,11 +94,3 @@ def denoise_rows(
     t_B = torch.full_like(rows_B, t, dtype=z0_BKD.dtype)
     z_t_BKD = interpolate(z0_BKD, normal(keys_B, tuple(z0_BKD.shape[1:])), t_B)
     return model.denoise(z_t_BKD, t_B, labels_B, mask_BK=mask_BK, activations=activations)
-
-
-def check_levels(levels: tuple[float, ...]) -> None:
-    """ValueError unless there are noise levels and each lies in [0, 1]."""
-    if not levels or not all(0.0 <= t <= 1.0 for t in levels):
-        raise ValueError(
-            f"levels: {levels} must be one or more noise levels in [0, 1] (1 = clean data)"
-        )

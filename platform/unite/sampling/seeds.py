@@ -15,6 +15,7 @@ from torch import Tensor
 from unite.domains.sizes import mask_of
 from unite.flow.random import Purpose, normal, stream_keys, uniform
 from unite.models.unite import UNITE
+from unite.sampling.protocol import check_balanced
 
 NOISE_ADDRESS = 0
 """Start of the addresses of sampling noise; only the sample's own seed is added."""
@@ -37,11 +38,7 @@ def fresh_seeds(num: int) -> Tensor:
 
 def balanced_labels(num: int, num_classes: int) -> Tensor:
     """Classes 0, 1, 2, ... in turn, equally many of each; ValueError when `num` does not divide."""
-    if num % max(num_classes, 1):
-        raise ValueError(
-            f"{num} samples cannot be spread evenly over {num_classes} classes: use a multiple of "
-            f"{num_classes}, or draw the classes at random"
-        )
+    check_balanced(num, num_classes)
     return labels_in_turn(torch.arange(num), num_classes)
 
 

@@ -1,17 +1,12 @@
 """The perceptual loss: LPIPS on frozen VGG-16 features, through the lpips package (METHOD 3).
 
-lpips would download torchvision's VGG-16 in every process. Here the file must already be there: it
-is found by its digest in the weights folder or in torch's cache, and `require_perceptual` says
-what is missing before a cluster is touched. The five small heads ship inside the lpips package.
+Its pretrained files are found by `vgg.require_perceptual`, before a cluster is touched.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import io
 import warnings
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -19,18 +14,9 @@ from torch import Tensor, nn
 
 from unite.config.validate import LPIPS_SMALLEST_SIDE as SMALLEST_SIDE
 from unite.storage import Store
-from unite.weights import MissingWeightsError, Pretrained, find_weights
+from unite.training.vgg import VGG, heads_file
+from unite.weights import MissingWeightsError
 
-VGG = Pretrained(
-    file="vgg16-397923af.pth",
-    digest="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
-    num_bytes=553_433_881,
-    purpose="LPIPS (loss.perceptual.weight) needs torchvision's VGG-16 weights",
-    remedy="torchvision.models.vgg16(weights='IMAGENET1K_V1') saves it in torch's cache on a "
-    "machine with internet access. To train without LPIPS, which is another loss than the paper's, "
-    "set loss.perceptual.weight to 0.",
-)
-HEADS_DIGEST = "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868"
 # lpips cuts torchvision's numbered feature layers into five slices, which end before these.
 SLICE_ENDS = (4, 9, 16, 23, 30)
 FEATURE_EPS = 1e-10
@@ -38,21 +24,11 @@ FEATURE_EPS = 1e-10
 InputRange = Literal["-1..1", "0..1"]
 
 
-def require_perceptual(weights: str = "", *, wanted: Pretrained = VGG) -> str:
-    """Path or URI of the VGG-16 weights, or MissingWeightsError with the file and its digest.
-
-    `weights` is RunConfig.weights; tests bring weights of their own as `wanted`. Reads and hashes
-    about 0.5 GB.
-    """
-    _heads_file()
-    return find_weights(wanted, weights).uri
-
-
 class Perceptual(nn.Module):
     """LPIPS (VGG) of image pairs in [0, 1]; frozen, always in evaluation mode.
 
     Call: (reconstruction, target), both (B, 3 or 1, H, W) in [0, 1] -> distances (B,), float32.
-    `file` comes from `require_perceptual`. `input_range` is what the network is fed: "-1..1" is
+    `file` comes from `vgg.require_perceptual`. `input_range` is what the network is fed: "-1..1" is
     right, "0..1" is what the released code does. VGG runs in `dtype` whatever the autocast state;
     its features are normalised, compared and averaged in float32.
     """
@@ -131,7 +107,7 @@ def _load_network(file: str) -> Any:
         network = lpips.LPIPS(net="vgg", pretrained=False, pnet_rand=True, verbose=False)
     # The scaling constants are values, not weights: without the meta device.
     network.scaling_layer = lpips.ScalingLayer()
-    heads = _load_tensors(_heads_file().read_bytes())
+    heads = _load_tensors(heads_file().read_bytes())
     # `lins` is registered twice: as a list, and as lin0 to lin4, the names in the file.
     network.load_state_dict(heads, strict=False, assign=True)
     network.net.load_state_dict(_slices(_read(file), file), assign=True)
@@ -159,17 +135,3 @@ def _read(file: str) -> dict[str, Tensor]:
 
 def _load_tensors(data: bytes) -> dict[str, Tensor]:
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-
-
-def _heads_file() -> Path:
-    """lpips' linear heads, shipped in the package; checked because the loss hangs on them."""
-    spec = importlib.util.find_spec("lpips")
-    if spec is None or spec.origin is None:
-        raise MissingWeightsError(
-            "loss.perceptual.weight is not 0, but the package lpips is not installed: run "
-            "`make install`, or set loss.perceptual.weight to 0"
-        )
-    path = Path(spec.origin).parent / "weights" / "v0.1" / "vgg.pth"
-    if hashlib.sha256(path.read_bytes()).hexdigest() != HEADS_DIGEST:
-        raise MissingWeightsError(f"{path} is not that of lpips 0.1.4: reinstall the package lpips")
-    return path

@@ -39,7 +39,7 @@ from unite.training.flops import DeviceRate, compute_dtype, training_flops
 from unite.training.interruptions import Interruption
 from unite.training.joint import JointObjective
 from unite.training.loop import Plan, Tracker, Trainer
-from unite.training.losses import Perceptual, require_perceptual
+from unite.training.losses import Perceptual
 from unite.training.objective import Objective
 from unite.training.parallelize import World, check_replicas, parallelize
 from unite.training.progress import ProgressWriter
@@ -54,6 +54,7 @@ from unite.training.requests import (
     nothing,
 )
 from unite.training.runs import Run
+from unite.training.vgg import require_perceptual
 from unite.words import count
 
 logger = logging.getLogger(__name__)

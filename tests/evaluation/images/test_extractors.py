@@ -16,6 +16,7 @@ from unite.evaluation.images.extractors import (
     Inception,
     Pixels,
     build_extractor,
+    identify_extractor,
 )
 from unite.evaluation.images.features import INCEPTION_DIGEST, ExtractorId, metric_name
 from unite.evaluation.images.reference import Origin, Reference
@@ -66,6 +67,8 @@ def test_pixels_are_flattened_to_the_unit_range():
     assert torch.allclose(made["features"], images.flatten(1).float() / 255)
     assert metric_name(extractor) == "fd-pixels"
     assert extractor.digest != Pixels((1, 5, 4)).digest
+    known = identify_extractor("pixels", image_shape=(1, 4, 5))
+    assert known == (ExtractorId.of(extractor), 20, 0)
 
 
 def test_images_of_another_kind_are_refused():
@@ -179,6 +182,9 @@ def test_fid_and_inception_score_agree_with_torch_fidelity(weights_folder, tmp_p
     extractor = build_extractor(
         INCEPTION, image_shape=(3, 16, 16), weights=str(weights_folder), inception_digest=digest
     )
+    assert identify_extractor(
+        INCEPTION, image_shape=(3, 16, 16), weights=str(weights_folder), inception_digest=digest
+    ) == (ExtractorId.of(extractor), 2048, 1008)
     # Without the published weights it is not FID, whoever vouches for them.
     name = f"{INCEPTION}-{digest[:8]}"
     assert metric_name(extractor) == f"fd-{name}"

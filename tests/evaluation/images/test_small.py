@@ -7,16 +7,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch.utils.flop_counter import FlopCounterMode
 
-from unite.evaluation.images.extractors import Pixels, build_extractor
-from unite.evaluation.images.features import metric_name
-from unite.evaluation.images.small import (
-    CARD_FILE,
-    FitOptions,
-    SmallExtractor,
-    SmallNetwork,
-    fit_extractor,
-    training_flop,
-)
+from unite.evaluation.images.extractors import Pixels, build_extractor, identify_extractor
+from unite.evaluation.images.features import ExtractorId, metric_name
+from unite.evaluation.images.small import SmallExtractor, SmallNetwork, fit_extractor
+from unite.evaluation.images.small_card import CARD_FILE, FitOptions, training_flop
 from unite.evaluation.images.torch_fidelity import register_extractor
 from unite.metrics.errors import MetricError
 from unite.metrics.frechet import Gaussian
@@ -96,6 +90,8 @@ def test_it_is_stored_with_its_card(extractor, tmp_path):
     folder = str(tmp_path / "extractor")
     extractor.save(folder)
     again = build_extractor(folder, image_shape=(1, 8, 8))
+    known = identify_extractor(folder, image_shape=(1, 8, 8))
+    assert known == (ExtractorId.of(again), again.num_features, again.num_classes)
     assert asdict(again.card) == asdict(extractor.card)
     images, _ = digits(20)
     assert torch.equal(again.features(images)["features"], extractor.features(images)["features"])
@@ -173,11 +169,12 @@ def test_a_damaged_card_is_named(tmp_path, extractor, change, says):
         SmallExtractor.load(store)
 
 
-def test_the_flop_of_a_fit_are_those_of_its_convolutions():
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 17, 34), (1, 3, 5)])
+def test_the_flop_of_a_fit_are_those_of_its_convolutions(shape):
     options = FitOptions(width=4, num_features=6)
-    flop = training_flop((1, 8, 8), options)
+    flop = training_flop(shape, options)
     with FlopCounterMode(display=False) as counter:
-        network = SmallNetwork((1, 8, 8), 2, 4, 6)
-        network.trunk(torch.zeros(1, 1, 8, 8))
+        network = SmallNetwork(shape, 2, 4, 6)
+        network.trunk(torch.zeros(1, *shape))
     counted = counter.get_total_flops()
     assert flop == 3 * counted

@@ -26,7 +26,7 @@ def test_small_photographs_get_inception_where_its_file_is(monkeypatch):
     places, remarks = choose((), CIFAR)
     assert places == (SMALL,)
     assert INCEPTION_FILE in remarks[0]
-    monkeypatch.setattr("unite.evaluation.images.sources.build_extractor", lambda *_, **__: None)
+    monkeypatch.setattr("unite.evaluation.images.sources.identify_extractor", lambda *_, **__: None)
     assert choose((), CIFAR) == ((INCEPTION,), ())
 
 

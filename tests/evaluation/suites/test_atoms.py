@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tiny_run import dry_round
 from unite.config.domains import CrystalsConfig, MoleculesConfig
 from unite.config.recipes import recipe
 from unite.config.serialise import replace as change
@@ -106,6 +107,8 @@ def test_reconstruction_is_measured_and_there_is_no_probe(
     fewer = replace(suite, total=suite.total + 1).outcome(suite.merged(read_chunks(suite)))
     assert f"1 of the first {suite.total + 1} rows of {tmp_path}" in fewer.remarks[0]
     assert fewer.remarks[1:] == outcome.remarks
+    assert "HEAVY []" in (told := dry_round(tmp_path / "runs")), told
+    assert "results: 1 there, 5 missing" in told
     with pytest.raises(ValueError, match="'probe' is unknown"):
         open_evaluation(replace(asked, suite=("probe",)), str(tmp_path / "runs"))
 

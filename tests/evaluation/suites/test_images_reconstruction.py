@@ -103,7 +103,8 @@ def test_lpips_is_computed_with_the_weights_of_the_request(request_of, monkeypat
     assert suite._perceptual(Instruments()) is None
     monkeypatch.setattr(module, "require_perceptual", lambda weights: f"{weights}/vgg.pth")
     monkeypatch.setattr(
-        module, "PerceptualNetwork", lambda file: SimpleNamespace(to=lambda device: (file, device))
+        "unite.training.losses.Perceptual",
+        lambda file: SimpleNamespace(to=lambda device: (file, device)),
     )
     instruments = Instruments()
     made = replace(suite, lpips=True, weights="there")._perceptual(instruments)

@@ -21,10 +21,10 @@ from unite.domains.atoms import featurise, losses
 from unite.domains.atoms.augmentation import cartesian, rotate, translate
 from unite.domains.atoms.elements import MAX_ELEMENTS
 from unite.domains.atoms.embedder import AtomEmbedder, AtomHead, on_circle
-from unite.domains.atoms.featurise import FRAC, NUMBERS, POSITIONS
 from unite.domains.atoms.picture import picture
 from unite.domains.atoms.structure import Structure
 from unite.domains.base import BadRows, Domain
+from unite.domains.columns import CRYSTALS, MOLECULES
 from unite.domains.sizes import draw_sizes, mask_of, size_histogram
 from unite.models.positions import sincos_1d
 
@@ -265,7 +265,7 @@ class MoleculesDomain(AtomsDomain):
 
     name = "molecules"
     noun = "molecule"
-    columns = (NUMBERS, POSITIONS)
+    columns = MOLECULES
 
 
 class CrystalsDomain(AtomsDomain):
@@ -273,7 +273,7 @@ class CrystalsDomain(AtomsDomain):
 
     name = "crystals"
     noun = "crystal"
-    columns = (NUMBERS, FRAC, "lengths", "angles")
+    columns = CRYSTALS
 
 
 def _structure(

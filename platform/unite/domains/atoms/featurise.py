@@ -17,12 +17,7 @@ from unite.config.domains import AtomsConfig
 from unite.domains.atoms.elements import MAX_ELEMENTS, SYMBOLS
 from unite.domains.atoms.geometry import cell_matrix, distances, periodic_distances, volume
 from unite.domains.base import BadRows
-from unite.domains.columns import Column
 
-NUMBERS = Column(name="numbers", aliases=("atomic_numbers",))
-POSITIONS = Column(name="positions", aliases=("pos",))
-FRAC = Column(name="frac", aliases=("frac_coords",))
-"""Stored columns, with the names that they have elsewhere."""
 STORED = {
     "positions": np.dtype("<f4"),
     **dict.fromkeys(("frac", "lengths", "angles"), np.dtype("<f8")),

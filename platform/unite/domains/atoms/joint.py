@@ -23,12 +23,11 @@ from unite.domains.atoms.augmentation import cartesian
 from unite.domains.atoms.domain import AtomsDomain, CrystalsDomain, MoleculesDomain
 from unite.domains.atoms.elements import MAX_ELEMENTS
 from unite.domains.atoms.embedder import JointEmbedder, JointHead, to_circle
-from unite.domains.atoms.featurise import FRAC, NUMBERS, POSITIONS
 from unite.domains.atoms.geometry import center
 from unite.domains.atoms.picture import picture
 from unite.domains.atoms.structure import Structure
 from unite.domains.base import BadRows
-from unite.domains.columns import Column, names_of
+from unite.domains.columns import STRUCTURES, names_of
 from unite.domains.sizes import draw_sizes, mask_of, size_histogram
 
 MOLECULE, CRYSTAL = 0, 1
@@ -41,13 +40,7 @@ class JointDomain(AtomsDomain):
 
     name = "structures"
     noun = "structure"
-    columns = (
-        NUMBERS,
-        *(
-            Column(name=column.name, aliases=column.aliases, optional=True)
-            for column in (POSITIONS, FRAC, Column(name="lengths"), Column(name="angles"))
-        ),
-    )
+    columns = STRUCTURES
     config: Any
 
     def __init__(self, config: JointConfig) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from unite.domains.atoms.elements import SYMBOLS, formula
-from unite.domains.atoms.geometry import bonds, distances
+from unite.lazy import torch
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -33,6 +32,8 @@ class Structure:
 
     def bonds(self, tolerance: float) -> np.ndarray:
         """True between bonded atoms, (N, N), by the distance rule; none across a cell's faces."""
+        from unite.domains.atoms.geometry import bonds, distances
+
         types = torch.as_tensor(np.asarray(self.numbers, np.int64))[None]
         positions = torch.tensor(np.asarray(self.positions, float))[None]
         return bonds(types, distances(positions, types > 0), tolerance)[0].numpy()

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 
-from unite.domains.atoms.domain import AtomsDomain
 from unite.domains.atoms.structure import Structure
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.chunks import Arrays, Chunk, read_chunk
@@ -21,6 +19,7 @@ from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome
 from unite.evaluation.suite import common_fields
 from unite.evaluation.target import Target
+from unite.lazy import torch
 from unite.metrics.accumulator import Stack, Totals
 from unite.metrics.errors import MetricError
 
@@ -52,8 +51,7 @@ class Samples(Drawing):
 
     def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
         """Draw the samples of a chunk; MetricError names one that is not finite."""
-        domain = self.domain(instruments)
-        assert isinstance(domain, AtomsDomain)
+        domain: Any = self.domain(instruments)
         self.model(instruments)  # loaded before the clock starts
         for indices_B in torch.arange(chunk.start, chunk.stop).split(instruments.batch(len(chunk))):
             started = time.perf_counter()

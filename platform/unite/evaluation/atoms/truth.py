@@ -8,19 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-
 from unite.config.domains import AtomsConfig
 from unite.data.manifest import ShardError
 from unite.data.shards import ShardSet, Split
-from unite.domains import build_domain
-from unite.domains.atoms.domain import AtomsDomain
+from unite.domains.stored import stored_of
 from unite.evaluation.atoms.rules import Rules
 from unite.evaluation.chunks import Chunk
 from unite.evaluation.dataset import Dataset
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.suite import Task, read_chunks
 from unite.evaluation.target import Target
+from unite.lazy import torch
 from unite.metrics.accumulator import Arrays, Stack, Totals
 from unite.storage import Store
 
@@ -46,8 +44,7 @@ class TrueStructures(Task):
 
     def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
         """Judge the rows of a chunk."""
-        domain = instruments.domain(self.domain)
-        assert isinstance(domain, AtomsDomain)
+        domain: Any = instruments.domain(self.domain)
         for rows in instruments.rows(self.data, self.domain, chunk):
             true = domain.structures(domain.as_reconstruction(rows.sample), rows.mask_BK)
             by_row = dict(zip(rows.rows_B.tolist(), true, strict=True))
@@ -73,7 +70,7 @@ def references(target: Target) -> str:
 
 def known_data(target: Target) -> tuple[Dataset, ...]:
     """The training set first, and every other split that lies in the folders of the target."""
-    columns = build_domain(target.subject.config.domain).columns
+    columns = stored_of(target.subject.config.domain).columns
     found = {target.train.digest: target.train}
     for data in (target.train, target.held_out):
         for split in SPLITS:
@@ -87,7 +84,7 @@ def known_data(target: Target) -> tuple[Dataset, ...]:
 
 def data_name(target: Target) -> str:
     """Name of the data as tables have it: QM9 for the whole of it alone, else "QM9, 30k"."""
-    columns = build_domain(target.subject.config.domain).columns
+    columns = stored_of(target.subject.config.domain).columns
     manifest = ShardSet.open(target.train.uri, target.train.split, columns).manifest
     name = str(manifest.preparation.get("data_set", "") if manifest else "").upper()
     train, held_out = target.train.num_rows, target.held_out.num_rows

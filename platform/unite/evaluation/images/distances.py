@@ -7,18 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from unite.evaluation.images.reference import Reference
 from unite.evaluation.images.sources import ExtractorSource
 from unite.evaluation.instruments import Instruments
+from unite.lazy import torch
 from unite.metrics.fidelity import FidelityPlan, FidelityStatistics
 from unite.metrics.neighbours import DC_NEIGHBOURS, KID_SEED, KID_SUBSET_SIZE, KID_SUBSETS
 from unite.metrics.neighbours import PR_NEIGHBOURS as PR
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 UINT8_RULE = "clamp to [0, 1], times 255, truncated"
 
@@ -42,7 +44,6 @@ def feature_totals(
     }
 
 
-@torch.inference_mode()
 def count_features(
     totals: Mapping[str, Any],
     side: str,
@@ -55,9 +56,10 @@ def count_features(
     for number, source in enumerate(sources):
         extractor = instruments.cached(source, lambda: source.build().to(instruments.device))  # noqa: B023
         statistics = totals[f"{side}/{number}/"]
-        made = extractor.features(pixels_BHWC.permute(0, 3, 1, 2))
-        logits_BC = made["logits"] if statistics.plan.num_classes else None
-        statistics.update(indices_B, made["features"], logits_BC)
+        with torch.inference_mode():
+            made = extractor.features(pixels_BHWC.permute(0, 3, 1, 2))
+            logits_BC = made["logits"] if statistics.plan.num_classes else None
+            statistics.update(indices_B, made["features"], logits_BC)
 
 
 def load_reference(uri: str, source: ExtractorSource) -> Reference:

@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import io
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from unite.evaluation.images.features import (
     INCEPTION_DIGEST,
+    ExtractorId,
     FeatureExtractor,
     Features,
     check_uint8,
 )
 from unite.evaluation.images.names import INCEPTION
-from unite.evaluation.images.small import SmallExtractor
+from unite.evaluation.images.small_card import read_fitted
 from unite.evaluation.instruments import exact_convolutions
+from unite.lazy import torch
 from unite.metrics.errors import MetricError
+from unite.storage import Store
 from unite.weights import Pretrained, find_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_BYTES = 95_628_359
@@ -43,8 +47,7 @@ class Inception:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         self.digest = hashlib.sha256(weights).hexdigest()
-        verified = self.digest == INCEPTION_DIGEST
-        self.name = INCEPTION if verified else f"{INCEPTION}-{self.digest[:8]}"
+        self.name = inception_name(self.digest)
         # The path may be a file object, so weights from S3 need no copy on disk.
         self.network: nn.Module = FeatureExtractorInceptionV3(
             INCEPTION, ["2048", "logits_unbiased"], io.BytesIO(weights)
@@ -55,13 +58,12 @@ class Inception:
         self.network.to(device)
         return self
 
-    @torch.inference_mode()
     def features(self, images_BCHW: Tensor) -> Features:
         """Pool features (B, 2048) and logits (B, 1008); grey images become RGB."""
         check_uint8(images_BCHW)
         device = next(self.network.parameters()).device
         rgb_BCHW = images_BCHW.expand(-1, 3, -1, -1).to(device)
-        with exact_convolutions():
+        with torch.inference_mode(), exact_convolutions():
             features_BF, logits_BC = self.network(rgb_BCHW)
         return {"features": features_BF, "logits": logits_BC}
 
@@ -78,11 +80,11 @@ class Pixels:
         self.num_features = channels * height * width
         self.resize = f"none ({height}x{width}, {channels} channels), then x / 255"
         self.digest = hashlib.sha256(self.resize.encode()).hexdigest()
-        self.device = torch.device("cpu")
+        self.device: torch.device | str = "cpu"
 
     def to(self, device: torch.device | str) -> Pixels:
         """Move to a device."""
-        self.device = torch.device(device)
+        self.device = device
         return self
 
     def features(self, images_BCHW: Tensor) -> Features:
@@ -96,14 +98,19 @@ class Pixels:
         return {"features": images_BCHW.to(self.device).flatten(1) / 255, "logits": None}
 
 
-def _inception(digest: str, weights: str) -> Inception:
+def inception_name(digest: str) -> str:
+    """Name of Inception with weights of this SHA-256: its own for the published ones alone."""
+    return INCEPTION if digest == INCEPTION_DIGEST else f"{INCEPTION}-{digest[:8]}"
+
+
+def _inception_file(digest: str, weights: str) -> Store:
     wanted = Pretrained(
         file=INCEPTION_FILE,
         digest=digest,
         num_bytes=INCEPTION_BYTES if digest == INCEPTION_DIGEST else 0,
         purpose="FID and Inception Score need torch-fidelity's Inception weights",
     )
-    return Inception(find_weights(wanted, weights).read())
+    return find_weights(wanted, weights)
 
 
 def build_extractor(
@@ -120,5 +127,33 @@ def build_extractor(
     whose distance is then not called FID.
     """
     if name == INCEPTION:
-        return _inception(inception_digest, weights)
-    return Pixels(image_shape) if name == "pixels" else SmallExtractor.load(name)
+        return Inception(_inception_file(inception_digest, weights).read())
+    if name == "pixels":
+        return Pixels(image_shape)
+    from unite.evaluation.images.small import SmallExtractor
+
+    return SmallExtractor.load(name)
+
+
+def identify_extractor(
+    name: str,
+    *,
+    image_shape: tuple[int, int, int],
+    weights: str = "",
+    inception_digest: str = INCEPTION_DIGEST,
+) -> tuple[ExtractorId, int, int]:
+    """Identity, number of features and of classes of an extractor, whose network is not built.
+
+    As of `build_extractor`, and with its errors.
+    """
+    if name == INCEPTION:
+        _inception_file(inception_digest, weights)
+        known = inception_name(inception_digest)
+        identity = ExtractorId(name=known, digest=inception_digest, resize=Inception.resize)
+        return identity, INCEPTION_FEATURES, INCEPTION_CLASSES
+    if name == "pixels":
+        pixels = Pixels(image_shape)
+        return ExtractorId.of(pixels), pixels.num_features, pixels.num_classes
+    card, _ = read_fitted(name)
+    identity = ExtractorId(name=card.name, digest=card.digest, resize=card.resize)
+    return identity, card.options.num_features, card.num_classes

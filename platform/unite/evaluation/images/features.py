@@ -8,13 +8,14 @@ their digest; on any other extractor it is FD-<name> (`metric_name`). Extractors
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
-import torch
-from torch import Tensor
-
+from unite.lazy import torch
 from unite.metrics.errors import MetricError
 from unite.metrics.specs import spec_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 INCEPTION_DIGEST = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 """SHA-256 of the weights that torch-fidelity publishes for FID."""

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
-
-import torch
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from unite.config.names import check_name
 from unite.config.schema import ImagesConfig
 from unite.evaluation.chunks import Chunk, partition
 from unite.evaluation.dataset import Dataset
-from unite.evaluation.images.small import (
-    CARD_FILE,
-    FitOptions,
-    SmallExtractor,
-    fit_extractor,
-    training_flop,
-)
+from unite.evaluation.images.small_card import CARD_FILE, FitOptions, read_fitted, training_flop
 from unite.evaluation.images.sources import image_shape, small_name
 from unite.evaluation.instruments import Instruments, Rows
 from unite.evaluation.suite import Task
+from unite.lazy import torch
 from unite.metrics.accumulator import Totals
 from unite.metrics.errors import MetricError
 from unite.storage import Store
 from unite.words import count, duration
+
+if TYPE_CHECKING:
+    from unite.evaluation.images.small import SmallExtractor
 
 FOLDER = "extractors"
 MOST_BYTES = 2 * 2**30
@@ -45,7 +40,6 @@ RANGES = 1000
 logger = logging.getLogger(__name__)
 
 
-@functools.cache  # it traces the network
 def default_options(num_rows: int, images: ImagesConfig) -> FitOptions:
     """The extractor's own defaults, with fewer images where the set is small or they are large.
 
@@ -127,7 +121,7 @@ class FitTask(Task):
         if not (place.is_file(CARD_FILE) and place.is_below(Store(self.home))):
             return place.is_file(CARD_FILE)
         try:
-            SmallExtractor.load(place)
+            read_fitted(place)
         except MetricError as error:
             logger.warning("%s. It is fitted again", error)
             return False
@@ -149,6 +143,8 @@ class FitTask(Task):
 
     def fit(self, instruments: Instruments) -> SmallExtractor:
         """Train on the images and labels of the set."""
+        from unite.evaluation.images.small import fit_extractor
+
         batches = list(self._rows(instruments))
         domain = instruments.domain(self.images)
         return fit_extractor(

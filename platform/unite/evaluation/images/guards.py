@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from unite.evaluation.images.features import FeatureExtractor
+from unite.lazy import torch
 from unite.metrics.errors import MetricError
 from unite.metrics.frechet import Gaussian
 from unite.metrics.moments import Moments, check_features
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 LOG = logging.getLogger(__name__)
 MOST_CONSTANT = 0.5

@@ -8,10 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Self
 
-import torch
-
 from unite.config.schema import ImagesConfig
-from unite.data.loader import sequential_batches
 from unite.data.shards import ShardSet
 from unite.domains import build_domain
 from unite.evaluation.chunks import FOLDER as CHUNKS
@@ -19,11 +16,12 @@ from unite.evaluation.dataset import Dataset
 from unite.evaluation.images.fitting import FitTask
 from unite.evaluation.images.guards import self_test
 from unite.evaluation.images.reference import Reference
-from unite.evaluation.images.small import FitOptions
+from unite.evaluation.images.small_card import FitOptions
 from unite.evaluation.images.sources import SMALL, ExtractorSource, choose
 from unite.evaluation.images.statistics import FOLDER as REFERENCES
 from unite.evaluation.images.statistics import ReferenceTask, reference_uri
 from unite.evaluation.suite import Run, work_items
+from unite.lazy import torch
 from unite.metrics.errors import MetricError
 from unite.storage import Store
 
@@ -168,6 +166,8 @@ def try_extractors(
     sources: tuple[ExtractorSource, ...], data: Dataset, images: ImagesConfig
 ) -> None:
     """Self-test of every extractor on real images, before a long job; MetricError if it fails."""
+    from unite.data.loader import sequential_batches
+
     domain = build_domain(images)
     shards = ShardSet.open(data.uri, data.split, domain.columns)
     limit = min(TEST_IMAGES, data.num_rows)

@@ -10,9 +10,8 @@ Shapes: B samples, C channels, H height, W width, F features.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import islice
 
 import torch
@@ -21,66 +20,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from unite.evaluation.images.features import Features, check_uint8
+from unite.evaluation.images.small_card import (
+    CARD_FILE,
+    NAME,
+    WEIGHTS_FILE,
+    ExtractorCard,
+    FitOptions,
+    convolutions,
+    read_fitted,
+)
 from unite.evaluation.instruments import exact_convolutions
 from unite.metrics.errors import MetricError
 from unite.storage import Store
-
-WEIGHTS_FILE = "extractor.safetensors"
-CARD_FILE = "extractor.json"
-NAME = re.compile(r"[a-z0-9][a-z0-9.-]*")
-SMALLEST_MAP = 4
-"""Feature maps are halved until their shorter side would fall below this."""
-WIDEST = 128
-"""Channels double at each halving up to this."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitOptions:
-    """Settings for training an extractor."""
-
-    images: int = 200_000
-    """Training images seen, in whole passes and a part of one."""
-    batch_size: int = 128
-    lr: float = 2e-3
-    """Peak of the one-cycle schedule of AdamW."""
-    weight_decay: float = 1e-2
-    held_out: float = 0.1
-    """Share of the images that measures accuracy and is not trained on."""
-    width: int = 32
-    """Channels of the first convolution."""
-    num_features: int = 64
-    """F, width of the last hidden layer."""
-    shift: int = 1
-    """Training images are moved by up to this many pixels, edges repeated."""
-
-    def __post_init__(self) -> None:
-        if min(self.images, self.batch_size, self.width, self.num_features) < 1 or self.shift < 0:
-            raise MetricError(
-                "images, batch_size, width and num_features must be at least 1, and shift 0"
-            )
-        if not 0 < self.held_out < 1:
-            raise MetricError(f"held_out: {self.held_out} must lie between 0 and 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtractorCard:
-    """Card that is stored beside the weights."""
-
-    name: str
-    digest: str
-    """SHA-256 of the weights file."""
-    image_shape: tuple[int, int, int]
-    """Shape of the images, (C, H, W)."""
-    num_classes: int
-    accuracy: float
-    """Share of the held-out images classified correctly, 0 to 1."""
-    num_train: int
-    num_held_out: int
-    data_digest: str
-    """Digest of the training data's manifest; empty when fitted on bare arrays."""
-    seed: int
-    options: FitOptions
-    torch_version: str
 
 
 class SmallNetwork(nn.Module):
@@ -90,16 +41,12 @@ class SmallNetwork(nn.Module):
         self, image_shape: tuple[int, int, int], num_classes: int, width: int, num_features: int
     ) -> None:
         super().__init__()
-        channels, *sides = image_shape
-        side = min(sides)
-        layers = [_convolution(channels, width)]
-        while side // 2 >= SMALLEST_MAP:
-            wider = min(2 * width, WIDEST)
-            layers += [nn.MaxPool2d(2), _convolution(width, wider)]
-            width, side = wider, side // 2
-        layers += [_convolution(width, width), nn.AdaptiveAvgPool2d(2), nn.Flatten()]
-        self.trunk = nn.Sequential(*layers)
-        self.hidden = nn.Linear(4 * width, num_features)
+        layers, halved, last = [], 0, width
+        for inputs, outputs, halvings in convolutions(image_shape, width):
+            layers += [nn.MaxPool2d(2)] * (halvings - halved) + [_convolution(inputs, outputs)]
+            halved, last = halvings, outputs
+        self.trunk = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        self.hidden = nn.Linear(4 * last, num_features)
         self.classes = nn.Linear(num_features, num_classes)
 
     def forward(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,8 +66,7 @@ class SmallExtractor:
         self.digest = card.digest
         self.num_features = card.options.num_features
         self.num_classes = card.num_classes
-        channels, height, width = card.image_shape
-        self.resize = f"none ({height}x{width}, {channels} channels), then x / 127.5 - 1"
+        self.resize = card.resize
 
     def to(self, device: torch.device | str) -> SmallExtractor:
         """Move to a device."""
@@ -156,42 +102,13 @@ class SmallExtractor:
     @classmethod
     def load(cls, folder: str | Store) -> SmallExtractor:
         """Read what `save` wrote; MetricError when it is absent or was changed."""
-        store = folder if isinstance(folder, Store) else Store.open(folder)
-        if not store.is_file(CARD_FILE):
-            raise MetricError(
-                f"there is no feature extractor {str(folder)!r}: {store}/{CARD_FILE} does not "
-                "exist. Name inception-v3-compat, pixels, or the folder of a fitted extractor"
-            )
-        content = store.read_json(CARD_FILE, {"image_shape": list, "options": dict}, MetricError)
-        given = {"image_shape": tuple(content["image_shape"])}
-        try:
-            card = ExtractorCard(**content | given | {"options": FitOptions(**content["options"])})
-        except TypeError as error:
-            raise MetricError(f"{store}/{CARD_FILE} is damaged ({error}): fit it anew") from error
-        weights = store.read(WEIGHTS_FILE)
-        if hashlib.sha256(weights).hexdigest() != card.digest:
-            why = store.stand_in(WEIGHTS_FILE) or f"is not what {CARD_FILE} says: fit it anew"
-            raise MetricError(f"{store}/{WEIGHTS_FILE} {why}")
+        card, weights = read_fitted(folder)
         options = card.options
         network = SmallNetwork(
             card.image_shape, card.num_classes, options.width, options.num_features
         )
         network.load_state_dict(load(weights))
         return cls(network, card)
-
-
-def training_flop(image_shape: tuple[int, int, int], options: FitOptions) -> float:
-    """FLOPs of one training image: its convolutions, forwards and twice that backwards."""
-    with torch.device("meta"):
-        network = SmallNetwork(image_shape, 2, options.width, options.num_features)
-        x = torch.empty(1, *image_shape)
-        total = 0.0
-        for layer in network.trunk.children():
-            x = layer(x)
-            if isinstance(layer, nn.Sequential):
-                kernel_size = sum(t.numel() for t in layer[0].parameters())
-                total += 3 * 2 * kernel_size * x[0, 0].numel()
-    return total
 
 
 def fit_extractor(

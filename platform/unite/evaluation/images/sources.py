@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from unite.config.schema import ImagesConfig
-from unite.evaluation.images.extractors import build_extractor
+from unite.evaluation.images.extractors import build_extractor, identify_extractor
 from unite.evaluation.images.features import ExtractorId, FeatureExtractor
 from unite.evaluation.images.names import AUTO, INCEPTION, SMALL
 from unite.metrics.errors import MetricError
@@ -43,11 +43,12 @@ class ExtractorSource:
     def open(cls, place: str, images: ImagesConfig, weights: str = "") -> ExtractorSource:
         """Find an extractor; MetricError or MissingWeightsError say what is missing."""
         shape = image_shape(images)
-        extractor = build_extractor(place, image_shape=shape, weights=weights)
+        known = identify_extractor(place, image_shape=shape, weights=weights)
+        identity, num_features, num_classes = known
         return cls(
-            id=ExtractorId.of(extractor),
-            num_features=extractor.num_features,
-            num_classes=extractor.num_classes,
+            id=identity,
+            num_features=num_features,
+            num_classes=num_classes,
             place=place,
             image_shape=shape,
             weights=weights,
@@ -94,7 +95,7 @@ def choose(
             places.append(_named(request))
     for place in places:
         if place != SMALL:
-            build_extractor(place, image_shape=image_shape(images), weights=weights)
+            identify_extractor(place, image_shape=image_shape(images), weights=weights)
     return tuple(dict.fromkeys(places)), tuple(remarks)
 
 
@@ -108,7 +109,7 @@ def _suited(images: ImagesConfig, weights: str) -> tuple[list[str], list[str]]:
     if images.channels != 3 or images.size < SMALLEST_FOR_INCEPTION:
         return [SMALL], []
     try:
-        build_extractor(INCEPTION, image_shape=image_shape(images), weights=weights)
+        identify_extractor(INCEPTION, image_shape=image_shape(images), weights=weights)
     except MissingWeightsError as error:
         return [SMALL], [f"No FID, measured with a small extractor instead. {error}"]
     return [INCEPTION], []

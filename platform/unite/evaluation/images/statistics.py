@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import torch
-
 from unite.config.schema import ImagesConfig
 from unite.evaluation.chunks import Chunk
 from unite.evaluation.dataset import Dataset
@@ -15,6 +13,7 @@ from unite.evaluation.images.reference import Origin, Reference
 from unite.evaluation.images.sources import ExtractorSource
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.suite import Task, read_chunks
+from unite.lazy import torch
 from unite.metrics.accumulator import Sums, Totals
 from unite.metrics.errors import MetricError
 from unite.metrics.versions import library_versions

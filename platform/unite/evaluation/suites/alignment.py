@@ -10,10 +10,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar, Self
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from unite.domains import build_domain
 from unite.evaluation.arguments import EvaluateArguments
@@ -25,10 +22,14 @@ from unite.evaluation.suite import Suite, analysis_fields
 from unite.evaluation.target import Target
 from unite.figures.alignment import AlignmentCurves, alignment_figure
 from unite.figures.sheet import picture
+from unite.lazy import torch
 from unite.metrics.accumulator import Totals
 from unite.metrics.pathways import Alignment, AlignmentConfig, AlignmentSums, Pass
-from unite.models.unite import UNITE
-from unite.sampling.passes import condition_labels, denoise_rows, tokenize_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unite.models.unite import UNITE
 
 IMAGES_PER_CHUNK = 256
 MOST_BYTES = 4 * 2**30
@@ -128,6 +129,8 @@ def both_passes(config: AlignmentConfig, model: UNITE, rows: Rows) -> tuple[Pass
 
     ValueError when the generation pass is to see labels and there are none.
     """
+    from unite.sampling.passes import condition_labels, denoise_rows, tokenize_rows
+
     labels_B = condition_labels(config.condition, rows.labels_B)
     x_blocks: list[Tensor] = []
     z0_BKD = tokenize_rows(model, rows.sample, rows.rows_B, seed=config.seed, activations=x_blocks)

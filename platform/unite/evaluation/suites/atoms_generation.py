@@ -12,7 +12,6 @@ from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 
 from unite.config.domains import AtomsConfig
 from unite.config.serialise import LATER
@@ -37,6 +36,7 @@ from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome, Row
 from unite.evaluation.suite import Run, read_chunks, work_items
 from unite.evaluation.target import Target
+from unite.lazy import torch
 from unite.metrics.accumulator import Arrays, Stack, Totals
 from unite.metrics.atoms.judged import (
     Number,
@@ -48,7 +48,7 @@ from unite.metrics.atoms.judged import (
     molecule_rates,
     set_numbers,
 )
-from unite.sampling.generate_job import describe
+from unite.sampling.protocol import describe
 from unite.words import count
 
 

@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-import torch
 
-from unite.domains.atoms.domain import AtomsDomain
 from unite.domains.atoms.structure import Structure
 from unite.domains.atoms.verdicts.chemistry import MATCHER, versions
 from unite.domains.atoms.verdicts.crystals import smact_digest
@@ -28,9 +26,9 @@ from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome
 from unite.evaluation.suite import Suite, common_fields
 from unite.evaluation.target import Target
+from unite.lazy import torch
 from unite.metrics.accumulator import Stack, Totals
 from unite.metrics.atoms.summary import mean, percentage, reconstruction
-from unite.sampling.passes import tokenize_rows
 
 PARTS = ("match_pct", "exact_pct", "types_pct", "rmsd_all")
 """Metrics of each sample, as the domain gives them."""
@@ -92,8 +90,10 @@ class Reconstruction(Suite):
 
     def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
         """Reconstruct a chunk of rows, and match it."""
-        model, domain = self.model(instruments), self.domain(instruments)
-        assert isinstance(domain, AtomsDomain)
+        from unite.sampling.passes import tokenize_rows
+
+        model = self.model(instruments)
+        domain: Any = self.domain(instruments)
         if self.matcher:
             check_packages(self.packages, (self.matcher,))
         for rows in instruments.rows(self.data, self.subject.config.domain, chunk):

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import torch
 
 from unite.config.workers import is_range, most_workers
 from unite.evaluation.arguments import EvaluateArguments
@@ -19,10 +18,10 @@ from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome, Row
 from unite.evaluation.suite import History, Suite, common_fields
 from unite.evaluation.target import Subject, Target
+from unite.lazy import torch
 from unite.metrics.accumulator import Stack, Totals
 from unite.metrics.costs import compute_table
 from unite.paper import ANALYSED, PaperFigure, model_counterpart
-from unite.training.flops import training_flops
 
 UNITS = {
     "_m": "million",
@@ -90,6 +89,8 @@ class ComputeSuite(Suite):
 
     def outcome(self, totals: Any) -> Outcome:
         """The paper's table."""
+        from unite.training.flops import training_flops
+
         parameters = totals["parameters"].result()
         flops, cluster = training_flops(self.subject.config), self.subject.config.cluster
         varied = is_range(cluster)

@@ -8,11 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from unite.domains import build_domain
 from unite.evaluation.arguments import EvaluateArguments
@@ -23,6 +21,7 @@ from unite.evaluation.suite import Suite, common_fields
 from unite.evaluation.target import Subject, Target
 from unite.figures.entropy import entropy_figure
 from unite.figures.sheet import picture
+from unite.lazy import torch
 from unite.metrics.accumulator import Stack, Totals
 from unite.metrics.weight_entropy import (
     BASELINE,
@@ -33,8 +32,12 @@ from unite.metrics.weight_entropy import (
     random_state,
     weight_entropy,
 )
-from unite.models.unite import UNITE
 from unite.paper import ANALYSED, counterpart
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unite.models.unite import UNITE
 
 ENCODERS = {"tokenizer": "", "separate_denoiser": "denoiser_"}
 """Measured part -> prefix of its metrics' names."""
@@ -80,6 +83,8 @@ class EntropySuite(Suite):
 
     def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
         """Entropy of every tensor of each state."""
+        from unite.models.unite import UNITE
+
         config = self.subject.config
 
         def build() -> UNITE:

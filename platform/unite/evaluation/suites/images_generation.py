@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-import torch
 
 from unite.config.schema import SamplingConfig
 from unite.evaluation.arguments import EvaluateArguments
@@ -40,11 +39,12 @@ from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome, Row, has_outcomes, read_outcomes
 from unite.evaluation.suite import Run, common_fields
 from unite.evaluation.target import Target, check_labels
+from unite.lazy import torch
 from unite.metrics.accumulator import Stack, Totals, merge_arrays
 from unite.metrics.fidelity import FidelityPlan, FidelityStatistics, fidelity_metrics
 from unite.paper import model_counterpart
-from unite.sampling.generate_job import describe
 from unite.sampling.grid import image_grid, png
+from unite.sampling.protocol import describe
 
 GRID_VALUES = 64 * 3 * 256**2
 """Values (pixels times channels) of the images in the grid, at most."""

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from unite.config.validate import LPIPS_SMALLEST_SIDE as SMALLEST_SIDE
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.chunks import Arrays, Chunk
 from unite.evaluation.dataset import MOST_IMAGES, Dataset, undecodable
@@ -32,21 +31,18 @@ from unite.evaluation.instruments import Instruments, Rows
 from unite.evaluation.results import Outcome, Row
 from unite.evaluation.suite import common_fields
 from unite.evaluation.target import Target
+from unite.lazy import torch
 from unite.metrics.accumulator import Totals
 from unite.metrics.fidelity import FidelityPlan
-from unite.metrics.image_quality import (
-    Perceptual,
-    ReconstructionTotals,
-    eight_bit_metrics,
-    reconstruction_metrics,
-    ssim_window,
-)
 from unite.paper import model_counterpart
 from unite.sampling.grid import image_grid, png
-from unite.sampling.passes import tokenize_rows
-from unite.training.losses import SMALLEST_SIDE, require_perceptual
-from unite.training.losses import Perceptual as PerceptualNetwork
+from unite.training.vgg import require_perceptual
 from unite.weights import MissingWeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unite.metrics.image_quality import Perceptual, ReconstructionTotals
 
 SHOWN = 8
 """Number of first images in the picture, and of the worst."""
@@ -103,6 +99,8 @@ class Reconstruction(FeatureSuite):
 
     def totals(self, label: str, device: torch.device | str = "cpu") -> Totals:
         """Means, pictures of the first and the worst, and features of both sides."""
+        from unite.metrics.image_quality import ReconstructionTotals
+
         return {
             "totals": ReconstructionTotals(worst=SHOWN),
             "album": _Album(),
@@ -112,6 +110,8 @@ class Reconstruction(FeatureSuite):
 
     def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
         """Reconstruct a chunk of rows."""
+        from unite.metrics.image_quality import eight_bit_metrics, reconstruction_metrics
+
         guard, domain = ImageGuard(), self.domain(instruments)
         perceptual = self._perceptual(instruments)
         for rows in instruments.rows(self.data, self.subject.config.domain, chunk):
@@ -143,6 +143,8 @@ class Reconstruction(FeatureSuite):
 
     def _reconstruct(self, instruments: Instruments, rows: Rows) -> Tensor:
         """Reconstructions (B, C, H, W), float."""
+        from unite.sampling.passes import tokenize_rows
+
         model = self.model(instruments)
         with torch.inference_mode(), instruments.autocast(self.precision):
             z0_BKD = tokenize_rows(model, rows.sample, rows.rows_B, seed=self.seed)
@@ -151,9 +153,10 @@ class Reconstruction(FeatureSuite):
     def _perceptual(self, instruments: Instruments) -> Perceptual | None:
         if not self.lpips:
             return None
+        from unite.training.losses import Perceptual
+
         return instruments.cached(
-            "lpips",
-            lambda: PerceptualNetwork(require_perceptual(self.weights)).to(instruments.device),
+            "lpips", lambda: Perceptual(require_perceptual(self.weights)).to(instruments.device)
         )
 
     def _distance_rows(self, totals: Any, num: int) -> list[Row]:
@@ -179,6 +182,8 @@ class Reconstruction(FeatureSuite):
         return rows
 
     def _mean_rows(self, totals: ReconstructionTotals) -> list[Row]:
+        from unite.metrics.image_quality import ssim_window
+
         window = ssim_window(self.images.size, self.images.size)
         eight_bit = {"image_range": "0..1, of 8 bits"}
         details = {

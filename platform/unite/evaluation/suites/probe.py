@@ -9,8 +9,6 @@ import warnings
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Self
 
-import torch
-
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.chunks import Chunk, partition
 from unite.evaluation.dataset import MOST_IMAGES, Dataset, undecodable
@@ -18,6 +16,7 @@ from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome, Row
 from unite.evaluation.suite import Suite, common_fields
 from unite.evaluation.target import Target, check_labels
+from unite.lazy import torch
 from unite.metrics.accumulator import Stack, Totals
 from unite.metrics.linear_probe import (
     ProbeConfig,
@@ -26,7 +25,6 @@ from unite.metrics.linear_probe import (
     linear_probe,
 )
 from unite.paper import model_counterpart
-from unite.sampling.passes import tokenize_rows
 
 LABELS = {"train": "probe-train", "eval": "probe-eval"}
 """Split -> label of its chunks."""
@@ -96,6 +94,8 @@ class ProbeSuite(Suite):
 
     def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
         """Features and labels of a chunk's rows."""
+        from unite.sampling.passes import tokenize_rows
+
         data = self.train if chunk.label == LABELS["train"] else self.held_out
         model = self.model(instruments)
         for rows in instruments.rows(data, self.subject.config.domain, chunk):

@@ -8,12 +8,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-import torch
 
-from unite.domains import Domain, build_domain
+from unite.domains import build_domain
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.chunks import Chunk
 from unite.evaluation.dataset import Dataset, undecodable
@@ -23,11 +22,14 @@ from unite.evaluation.suite import Suite, analysis_fields
 from unite.evaluation.target import Target
 from unite.figures import sheet
 from unite.figures.trajectory import TrajectoryCurve, to_the_input, trajectory_figure
+from unite.lazy import torch
 from unite.metrics.accumulator import Stack, Sums, Totals
 from unite.metrics.noise_levels import Trajectory, TrajectoryConfig, level_sums
-from unite.models.unite import UNITE
 from unite.sampling.grid import image_grid, png
-from unite.sampling.passes import condition_labels, denoise_rows, tokenize_rows
+
+if TYPE_CHECKING:
+    from unite.domains import Domain
+    from unite.models.unite import UNITE
 
 SHOWN = 8
 """Number of images in the picture."""
@@ -118,6 +120,8 @@ def decode_levels(config: TrajectoryConfig, model: UNITE, rows: Rows) -> list[An
 
     ValueError when the generation pass is to see labels and there are none.
     """
+    from unite.sampling.passes import condition_labels, denoise_rows, tokenize_rows
+
     labels_B = condition_labels(config.condition, rows.labels_B)
     z0_BKD = tokenize_rows(model, rows.sample, rows.rows_B, seed=config.seed)
     latents = [

@@ -32,8 +32,7 @@ from unite.data.ingest.atoms.rows import (
 from unite.data.ingest.atoms.text import MOST_ATOMS
 from unite.data.manifest import ShardError
 from unite.data.names import split_of
-from unite.domains.atoms.featurise import FRAC, NUMBERS
-from unite.domains.columns import Column
+from unite.domains.columns import FRAC, NUMBERS, Column
 from unite.storage import Store
 
 LENGTHS, ANGLES, LATTICE = Column(name="lengths"), Column(name="angles"), Column(name="lattice")

@@ -37,8 +37,7 @@ from unite.data.ingest.atoms.text import MOST_ATOMS, element_numbers, sdf_record
 from unite.data.ingest.prepare import begin, finish, plan, run_job
 from unite.data.manifest import ShardError, read_manifest
 from unite.data.names import split_of
-from unite.domains.atoms.featurise import NUMBERS, POSITIONS
-from unite.domains.columns import Column
+from unite.domains.columns import NUMBERS, POSITIONS, Column
 from unite.storage import Store
 from unite.words import count
 

@@ -17,11 +17,10 @@ from functools import cache
 from importlib.resources import files
 
 import numpy as np
-import torch
 
 from unite.domains.atoms.elements import MASSES, SYMBOLS
-from unite.domains.atoms.geometry import cell_matrix, periodic_distances, volume
 from unite.domains.atoms.structure import Structure
+from unite.lazy import torch
 
 SMALLEST_DISTANCE = 0.5
 """Distance in A that two atoms, their images included, must keep."""
@@ -39,6 +38,8 @@ GRAM_PER_CM3 = 1.66053906660
 
 def structure_problem(crystal: Structure) -> str:
     """Reason why a crystal is structurally invalid; empty when it is valid."""
+    from unite.domains.atoms.geometry import cell_matrix, periodic_distances, volume
+
     if crystal.frac is None or crystal.lengths is None or crystal.angles is None:
         raise ValueError("a molecule has no cell")
     values = (crystal.frac, crystal.lengths, crystal.angles)
@@ -81,6 +82,8 @@ def composition_valid(numbers: Sequence[int]) -> bool:
 
 def density(crystal: Structure) -> float:
     """Density in g/cm^3; ValueError for a molecule."""
+    from unite.domains.atoms.geometry import volume
+
     if crystal.lengths is None or crystal.angles is None:
         raise ValueError("a molecule has no cell")
     lengths, angles = (

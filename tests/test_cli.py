@@ -145,6 +145,8 @@ def test_diff_takes_recipes_and_a_base(type_in):
 
 
 def test_diff_of_an_unknown_recipe_suggests(type_in):
+    _, end = type_in("diff", "unite-b", "unite-l", "--recipe", "digits")
+    assert "--recipe digits has no effect on unite-b and unite-l" in end
     _, end = type_in("diff", "unite-x", "released")
     assert "unknown recipe 'unite-x'" in end and "unite-xl" in end
 
@@ -243,6 +245,8 @@ def test_one_of_several_averages_is_imported_by_its_name(type_in, tmp_path):
     assert "EMA weights      yes" in out
     to = ("--out", str(tmp_path / "ours"), "--state", "state_dict/ema_2")
     type_in("import-authors", str(tmp_path / "light.ckpt"), *to)
+    _, end = type_in("import-authors", "any.ckpt", *to, "--no-ema")
+    assert "--no-ema has no effect with --state" in end
     registers = unite.load(str(tmp_path / "ours")).tokenizer.registers
     assert torch.equal(registers, released["latent_tokens"] + 1)
 

@@ -154,6 +154,7 @@ def test_options_take_the_scales_values_and_keep_the_control():
     [
         ({"arms": ("ge",)}, "--arms 'ge' is no arm; there are 'control'"),
         ({"seeds": -1}, "--seeds -1 must not be negative"),
+        ({"num_workers": -2}, "--num-workers -2 must not be negative"),
         ({"run": ("a",), "parents": 2}, "--parents has no effect with --run"),
         ({"run": ("a",), "data": "b"}, "--data has no effect with --run"),
         ({"scale": "cifar10"}, "--scale cifar10 trains cifar10-small, which needs --data"),

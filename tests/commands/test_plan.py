@@ -74,6 +74,10 @@ def test_the_bottleneck_of_64_gpus_is_named(capsys):
         (["digits", "--gpus", "0"], "--gpus 0"),
         (["unite-b", "--gpus", "96", "--rate", "1e14"], "--gpus 96 must divide .* = 1024"),
         (["digits", "--rate", "1", "--measure"], "exclude each other"),
+        (["flow_ratio", "--rate", "1", "--gpus", "2", "--decode-rate", "9"], "--decode-rate 9 has"),
+        (["digits", "--rate", "1e9", "--gpus-per-node", "4"], "--gpus-per-node 4 has no effect"),
+        (["digits", "--gpus", "2", "--network-rate", "1e9"], "--network-rate .* has no effect"),
+        (["digits", "--rate", "1", "--gpus", "2", "--storage-rate", "-1"], "must not be negative"),
     ],
 )
 def test_what_cannot_be_planned_is_said_in_a_line(flags, message, capsys):

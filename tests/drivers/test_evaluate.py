@@ -139,6 +139,12 @@ def test_a_push_of_a_missing_file_is_an_error(tmp_path, capsys):
     assert f"error: {missing} is no metrics.jsonl" in capsys.readouterr().err
 
 
+def test_options_beside_a_push_are_refused(tmp_path):
+    arguments = EvaluateArguments(push=str(tmp_path / "metrics.jsonl"), suite=("entropy",))
+    with pytest.raises(ValueError, match="--suite entropy has no effect with --push"):
+        main(arguments, str(tmp_path))
+
+
 def test_numbers_of_two_evaluations_are_compared(run_suites, request_of, tmp_path):
     home = request_of().home
     run_suites("entropy")

@@ -77,6 +77,17 @@ def test_a_storage_that_mlflow_would_misread_is_refused_at_once(tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("field", ["name", "storage"])
+def test_another_place_than_that_of_the_run_to_resume_is_refused(untrained_run, tmp_path, field):
+    folder = untrained_run(tmp_path)
+    config = replace(recipe("smoke"), {field: "elsewhere"})
+    with pytest.raises(ValueError, match=f"--{field} .*elsewhere has no effect with --resume"):
+        prepare(config, resume=folder.uri, allow_changes=True)
+    same = {"name": folder.name, "storage": str(tmp_path)}
+    run = prepare(replace(recipe("smoke"), same), resume=folder.uri, allow_changes=True)
+    assert run.folder.uri == folder.uri
+
+
 @pytest.fixture
 def crowd(tmp_path):
     """A run of eight workers, ready to start."""

@@ -292,6 +292,8 @@ def test_sizes_are_counted_and_refused_where_all_are_alike(run_folder, tmp_path)
     assert parse_sizes("9x2, 18x1") == [9, 9, 18] and parse_sizes("") == []
     with pytest.raises(ValueError, match="'9' is no size and number such as 9x20"):
         parse_sizes("18x80,9")
+    with pytest.raises(ValueError, match="'9x0' is no size and number"):
+        parse_sizes("9x0")
     with pytest.raises(ValueError, match="sizes have no effect: all samples of this model"):
         generate(arguments(run_folder, tmp_path / "out", num=100, sizes="9x2"), str(tmp_path))
     with pytest.raises(ValueError, match="--num 6 has no effect with --sizes, which ask for 2"):

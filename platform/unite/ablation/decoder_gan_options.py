@@ -105,6 +105,8 @@ def settle(options: GanSweepOptions) -> GanSweepOptions:
     """Options with the scale's values where none are given; ValueError for impossible ones."""
     scale = GAN_SCALES[options.scale]
     require_not_negative(options, "parents", "seeds", "epochs", "samples")
+    if options.num_workers is not None:
+        require_not_negative(options, "num_workers")
     unknown = [arm for arm in options.arms if arm not in ARMS]
     if unknown:
         arms = ", ".join(repr(arm) for arm in ARMS)

@@ -187,8 +187,11 @@ def _yes(there: bool) -> str:
 def import_authors(path: str, out: str, *, ema: bool, state: str = "") -> None:
     """Convert an authors' checkpoint to an export folder and report the result for every key.
 
-    CheckpointError when `path` is none, when keys are left over, or when `out` holds a model.
+    CheckpointError when `path` is none, when keys are left over, or when `out` holds a model;
+    ValueError for `ema` False beside a `state`, which says by itself what is taken.
     """
+    if state and not ema:
+        raise ValueError(f"--no-ema has no effect with --state {state}, which names the weights")
     file, target = Store.open(path), Store.open(out)
     if not file.is_file():
         file = file / _weights_in(file)

@@ -40,6 +40,8 @@ def plan(
         )
     if rate and measure:
         raise ValueError("--rate and --measure exclude each other: choose one")
+    has_bottleneck = gpus > 1 and bool(rate or measure) and not _is_sweep(name)
+    given = _around(around or {}, has_bottleneck)
     if _is_sweep(name):
         sweep = expand(find_axis(name), options)
         works = [(work.config, work.trials) for work in sweep.works]
@@ -62,9 +64,24 @@ def plan(
     print_table(("what", "how much"), rows)
     config, flops = works[-1][0], training + sampling
     rate = _print_time(flops, config, rate, measure, gpus)
-    if rate and gpus > 1 and not _is_sweep(name):
-        given: dict[str, Any] = {name: value for name, value in (around or {}).items() if value}
+    if has_bottleneck:
         _print_bottleneck(config, costs[0], Machines(gpus=gpus, rate=rate, **given))
+
+
+def _around(around: Mapping[str, float], has_bottleneck: bool) -> dict[str, Any]:
+    """Fields of `Machines` that are not the usual; ValueError where they are none or do nothing."""
+    usual = {item.name: item.default for item in fields(Machines)}
+    given = {name: value for name, value in around.items() if value not in (0, usual[name])}
+    for name, value in given.items():
+        flag = f"--{name.replace('_', '-')} {value:g}"
+        if value < 0:
+            raise ValueError(f"{flag} must not be negative")
+        if not has_bottleneck:
+            raise ValueError(
+                f"{flag} has no effect: it is about the bottleneck of a recipe on --gpus above 1 "
+                "with --rate or --measure. Leave it out, or give those too"
+            )
+    return given
 
 
 def _is_sweep(name: str) -> bool:

@@ -15,6 +15,9 @@ from unite.domains import build_domain
 from unite.models import UNITE, parameter_counts
 from unite.tables import print_table
 
+BASE = "unite-b"
+"""Recipe whose variants `unite diff` compares where none is named."""
+
 
 def list_recipes(name: str = "") -> None:
     """Print the purpose of recipes and the true sizes of their models; of one, to the unit."""
@@ -68,6 +71,11 @@ def diff_recipes(first: str, second: str, base: str) -> None:
     Fields that rest on a decision are marked, and the reasons follow; so do those of decisions that
     both share. ValueError when a name is neither a variant nor a recipe.
     """
+    if base != BASE and not {first, second} & set(VARIANTS):
+        raise ValueError(
+            f"--recipe {base} has no effect on {first} and {second}, which are whole recipes: it "
+            f"is the base of variants ({', '.join(VARIANTS)}). Leave it out"
+        )
     left, right = _resolve(first, base), _resolve(second, base)
     rows = [row for row in diff(recipe(left), recipe(right)) if row[0] != "recipe"]
     if not rows:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 
 from unite import tracking
+from unite.config.effects import refuse_changed
 from unite.drivers.delivery import nothing_to_send, run_handle, send, untracked
 from unite.drivers.session import session
 from unite.drivers.told import kept
@@ -41,6 +42,8 @@ def main(arguments: EvaluateArguments, storage: str) -> int:
     A push that sends nothing is an error, as there is nothing else that it does.
     """
     if arguments.push:
+        others = [item.name for item in fields(arguments) if item.name != "push"]
+        refuse_changed(arguments, others, "with --push, which measures nothing")
         pushed = tracking.push_spool(arguments.push)
         print(f"sent {count(pushed.points, 'result')} and {count(pushed.files, 'file')}")
         return 0

@@ -56,6 +56,8 @@ def prepare(config: RunConfig, *, resume: str, allow_changes: bool) -> Run:
         )
     check_this_machine(config)
     run = open_run(config, resume=resume, allow_changes=allow_changes)
+    if resume not in ("auto", "never"):
+        _refuse_another_place(config, run)
     if allow_changes and run.resume_from is None:
         raise ValueError(
             f"--allow-changes has no effect: no run is continued, because this config is that of "
@@ -69,6 +71,17 @@ def prepare(config: RunConfig, *, resume: str, allow_changes: bool) -> Run:
         prepare_builtin(config.data.train, Store.open(data_uri(run.config, "train")))
     check_inputs(run.config)
     return run
+
+
+def _refuse_another_place(config: RunConfig, run: Run) -> None:
+    """ValueError for a name or a storage beside the folder of a run to resume, which has both."""
+    given = {"name": config.name, "storage": config.storage and Store.open(config.storage).uri}
+    for name, value in given.items():
+        if value not in ("", getattr(run.config, name)):
+            raise ValueError(
+                f"--{name} {value} has no effect with --resume, which goes on in {run.folder}: "
+                "leave it out"
+            )
 
 
 def check_this_machine(config: RunConfig) -> None:

@@ -134,7 +134,7 @@ def parse_sizes(text: str) -> list[int]:
     """
     sizes: list[int] = []
     for part in text.split(",") if text.strip() else []:
-        match = re.fullmatch(r"([0-9]+)x([0-9]+)", part.strip())
+        match = re.fullmatch(r"([0-9]+)x([1-9][0-9]*)", part.strip())
         if match is None:
             raise ValueError(f"--sizes {text!r}: {part!r} is no size and number such as 9x20")
         sizes.extend([int(match[1])] * int(match[2]))

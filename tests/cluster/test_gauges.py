@@ -223,3 +223,22 @@ def test_gauges_that_fail_cost_neither_the_run_nor_its_metrics(monkeypatch, capl
     assert kept.logged == [({"lr": 0.1}, 8), ({"lr": 0.2}, 16)]
     (warning,) = caplog.records
     assert "Ray is gone" in warning.message
+
+
+def test_a_run_may_be_named_in_any_script(monkeypatch):
+    """Ray takes ASCII alone for tags, and would otherwise cost such a run all of its gauges."""
+    tags = []
+
+    class Gauge:
+        def __init__(self, name, **about): ...
+
+        def set_default_tags(self, given):
+            tags.append(given["run"])
+            return self
+
+        def set(self, value):
+            tags[-1].encode("ascii")
+
+    monkeypatch.setattr("ray.util.metrics.Gauge", Gauge)
+    GaugedTracker(Kept(), "r\u00e9sum\u00e9 1").log({"lr": 0.1}, 8)
+    assert set(tags) == {"r\\xe9sum\\xe9 1"} and len(tags) == 2

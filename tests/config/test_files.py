@@ -73,6 +73,13 @@ def test_a_mistake_is_named_with_the_file(read, text):
     assert "run.yaml" in str(caught.value)
 
 
+def test_a_file_that_is_no_text_is_named(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_bytes("recipe: digits".encode("utf-16") + b"\xff")
+    with pytest.raises(ValueError, match=r"run\.yaml is no text in UTF-8"):
+        read_yaml(file)
+
+
 def test_a_command_starts_from_a_recipe_or_a_file(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("recipe: smoke\nflow: {steps: 2}\n")

@@ -262,8 +262,9 @@ def test_bad_labels_are_named(text):
 
 
 def test_bad_devices_and_counts_are_named(run_folder, tmp_path):
-    with pytest.raises(ValueError, match="'warp' is no device"):
-        choose_device("warp")
+    for name in ("warp", "meta"):
+        with pytest.raises(ValueError, match=f"'{name}' is none here; use cpu"):
+            choose_device(name)
     with pytest.raises(ValueError, match="CUDA devices"):
         choose_device("cuda:99")
     with pytest.raises(ValueError, match="--batch-size must not be negative"):

@@ -31,6 +31,11 @@ def gauge_name(metric: str) -> str:
     return f"unite_{metric.replace('/', '_')}"
 
 
+def tag_value(run: str) -> str:
+    """The run's name as Ray takes it for a tag: other letters than those of ASCII as \\xe9."""
+    return run.encode("ascii", "backslashreplace").decode()
+
+
 def with_gauges(tracker: Tracker, run: str) -> Tracker:
     """`tracker` that also sets gauges with the run as tag; unchanged where Ray is not running."""
     import ray
@@ -43,7 +48,7 @@ class GaugedTracker:
 
     def __init__(self, tracker: Tracker, run: str) -> None:
         self._tracker = tracker
-        self._run = run
+        self._run = tag_value(run)
         self._gauges: dict[str, Gauge] = {}
         self._broken = False
 

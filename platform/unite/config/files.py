@@ -64,6 +64,8 @@ def read_yaml(file: str | Path) -> RunConfig:
         raise ValueError(f"{FLAG} {file}: {error.strerror or error}") from error
     except yaml.YAMLError as error:
         raise ValueError(f"{file} is no YAML: {' '.join(str(error).split())}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no text in UTF-8: save it as such") from error
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from error
 

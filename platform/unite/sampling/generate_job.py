@@ -186,8 +186,10 @@ def choose_device(name: str) -> torch.device:
         return torch.device("cuda" if accelerated else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise ValueError(f"--device {name!r} is no device; use cpu, cuda or cuda:1") from error
+        if device.type != "cuda":
+            torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"--device {name!r} is none here; use cpu, cuda or cuda:1") from error
     missing = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
     if missing:
         raise ValueError(

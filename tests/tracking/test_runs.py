@@ -16,6 +16,7 @@ from unite.tracking import (
     finish_run,
     open_tracker,
     push_spool,
+    runs,
     start_run,
 )
 from unite.tracking.server import connect
@@ -59,6 +60,24 @@ def test_more_params_than_a_request_takes_and_longer_ones(storage):
     assert stored["group.field_249"] == "249"
     assert stored["long"] == "x" * 5997 + "..."
     assert stored["empty"] == ""
+
+
+def test_a_start_makes_few_requests(storage, monkeypatch):
+    """Hundreds may begin at once; beside these there is the server's check and the config's PUT."""
+    start(storage)
+    calls = []
+
+    class Counted:
+        def __init__(self, client):
+            self.client = client
+
+        def __getattr__(self, name):
+            calls.append(name)
+            return getattr(self.client, name)
+
+    monkeypatch.setattr(runs, "connect", lambda uri: Counted(connect(uri)))
+    start(storage)
+    assert calls == ["get_experiment_by_name", "create_run", "log_batch"]
 
 
 def test_two_runs_share_an_experiment(storage):

@@ -24,7 +24,7 @@ from unite.tracking import (
     push_spool,
 )
 from unite.tracking.delivery import Delivery
-from unite.tracking.sender import Sender
+from unite.tracking.sender import Sender, rest_after
 from unite.tracking.server import connect
 from unite.tracking.spool import Spool, Target
 
@@ -188,6 +188,10 @@ def test_an_outage_is_said_once_with_the_file_and_replayed(tmp_path, handle, fak
     assert str(tmp_path / "metrics.jsonl") in warning.message
     assert "nobody answers" in warning.message
     assert fake.steps("lr") == list(range(6))
+
+
+def test_a_server_that_answers_late_is_asked_less_often():
+    assert [rest_after(took, 10.0) for took in (0.1, 5.0, 600.0)] == [10.0, 20.0, 60.0]
 
 
 def test_what_could_not_be_sent_is_kept_and_pushed_later(tmp_path, handle, fake, caplog):

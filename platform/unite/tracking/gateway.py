@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from unite.runs import Point
 from unite.tracking.images import ImageId, parse_image_name
 from unite.tracking.presentation import refresh_note
-from unite.tracking.server import RunHandle, connect
+from unite.tracking.server import RunHandle, artifacts_of, connect
 
 MAX_POINTS_PER_CALL = 1000
 """MLflow's limit of metrics in one log-batch request."""
@@ -23,13 +23,8 @@ class MlflowGateway:
 
     def attach(self) -> dict[str, int]:
         """The last step that the run has of each metric, to be called first: one GET of the run."""
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
         run = self._client.get_run(self._handle.run_id)
-        # The client's own artifact calls would ask for the run again.
-        self._artifacts = get_artifact_repository(
-            run.info.artifact_uri or "", tracking_uri=self._handle.uri
-        )
+        self._artifacts = artifacts_of(run, self._handle.uri)
         return {metric.key: metric.step for metric in run.data.to_proto().metrics}
 
     def send(self, points: Sequence[Point], tags: dict[str, str]) -> None:
@@ -55,5 +50,5 @@ class MlflowGateway:
         self._artifacts.log_artifact(str(path), None if folder == "." else folder)
 
     def describe(self) -> None:
-        """Write the run's description anew: one GET of the run, two POSTs of tags."""
+        """Write the run's description anew: one GET of the run, one POST of tags."""
         refresh_note(self._client, self._handle.run_id)

@@ -24,7 +24,7 @@ from unite.metrics.specs import SPECS, spec_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment
 
 NOTE_TAG = "mlflow.note.content"
 WRITTEN_TAG = "note_digest"
@@ -100,18 +100,19 @@ def _without_secret(word: str) -> str:
     return (f"{name}=" if equals else "") + "***" if held else word
 
 
-def describe_experiment(client: MlflowClient, experiment_id: str) -> None:
+def describe_experiment(client: MlflowClient, experiment: Experiment) -> None:
     """Set the kind and the description of an experiment where it has none."""
-    held = client.get_experiment(experiment_id).tags
     for name, value in EXPERIMENT_TAGS.items():
-        if name not in held:
-            client.set_experiment_tag(experiment_id, name, value)
+        if name not in experiment.tags:
+            client.set_experiment_tag(experiment.experiment_id, name, value)
 
 
 def log_data(client: MlflowClient, run_id: str, inputs: Sequence[DataInput]) -> None:
     """Record the data sets of a run with digest and context; one that is there is not repeated."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
+    if not inputs:
+        return
     client.log_inputs(
         run_id,
         datasets=[
@@ -136,17 +137,26 @@ def refresh_note(client: MlflowClient, run_id: str) -> None:
     tags = run.data.tags
     if NOTE_TAG in tags and _digest(tags[NOTE_TAG]) != tags.get(WRITTEN_TAG):
         return
-    text = note(run)
-    client.set_tag(run_id, NOTE_TAG, text)
-    client.set_tag(run_id, WRITTEN_TAG, _digest(text))
+    from mlflow.entities import RunTag
+
+    written = _written(note(tags, run.data.metrics, run_id))
+    client.log_batch(run_id, tags=[RunTag(name, value) for name, value in written.items()])
 
 
-def note(run: Run) -> str:
+def first_note(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags with the description of a run that has these tags and no metrics yet."""
+    return _written(note(tags, {}, ""))
+
+
+def _written(text: str) -> dict[str, str]:
+    return {NOTE_TAG: text, WRITTEN_TAG: _digest(text)}
+
+
+def note(tags: Mapping[str, str], metrics: Mapping[str, float], run_id: str) -> str:
     """The description of a run in Markdown: command, headline numbers, samples, what to look at.
 
     The samples stand here too, because MLflow's chart of them begins with all params of the run.
     """
-    tags, metrics = run.data.tags, run.data.metrics
     parts = []
     if tags.get(COMMAND_TAG):
         parts.append(f"```\n{tags[COMMAND_TAG]}\n```")
@@ -154,7 +164,7 @@ def note(run: Run) -> str:
     if found:
         parts.append(", ".join(f"**{name}** {value:.4g}" for name, value in found.items()))
     if HAS_IMAGES in tags:
-        place = f"path={newest_picture(SAMPLES)}&run_uuid={run.info.run_id}"
+        place = f"path={newest_picture(SAMPLES)}&run_uuid={run_id}"
         parts.append(f"![newest samples](get-artifact?{place})")
     parts.append(
         "The trials are below this run: unfold it, select them, Compare."

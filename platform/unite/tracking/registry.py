@@ -85,7 +85,9 @@ def register(
     with naming(f"MLflow at {uri} did not register it"):
         client = connect(uri)
         if not run_id:
-            where = open_experiment(client, experiment, artifact_location(uri, storage))
+            where = open_experiment(
+                client, experiment, artifact_location(uri, storage)
+            ).experiment_id
         else:
             where = client.get_run(run_id).info.experiment_id
         model_id = _upload(client, where, name, package, run_id or None)

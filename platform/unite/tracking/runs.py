@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from unite.config.schema import TrackingConfig
@@ -21,13 +22,16 @@ from unite.tracking.presentation import (
     DataInput,
     command_line,
     describe_experiment,
+    first_note,
     log_data,
     refresh_note,
 )
 from unite.tracking.server import (
+    START_S,
     RunHandle,
     TrackingError,
     artifact_location,
+    artifacts_of,
     check,
     connect,
     naming,
@@ -39,9 +43,11 @@ from unite.tracking.spool import Spool
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Experiment, Run
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
@@ -87,21 +93,35 @@ def start_run(
     client = connect(uri)
     with naming(f"MLflow at {uri} refused the run"):
         location = artifact_location(uri, storage)
-        experiment_id = patiently(lambda: open_experiment(client, config.experiment, location))
-        patiently(lambda: describe_experiment(client, experiment_id))
+        experiment = _retried(lambda: open_experiment(client, config.experiment, location))
+        _retried(lambda: describe_experiment(client, experiment))
         command = command_line()
         all_tags = ({COMMAND_TAG: command} if command else {}) | dict(tags)
         all_tags |= {PARENT_TAG: parent_run_id} if parent_run_id else {}
-        run = patiently(lambda: _continued(client, resume_run_id, uri)) if resume_run_id else None
-        run = run or _create(client, experiment_id, config.run_name or name)
-        _describe_patiently(client, run, params, all_tags, data, config_dict)
+        found = _retried(lambda: _continued(client, resume_run_id, uri)) if resume_run_id else None
+        # A new one is made with its description: each request less lets more runs begin at once.
+        noted = all_tags | first_note(all_tags)
+        where = experiment.experiment_id
+        run = found or _create(client, where, config.run_name or name, noted)
+        run_id = run.info.run_id
+        _retried(lambda: _describe_run(client, run, params, all_tags))
+        _retried(lambda: log_data(client, run_id, data))
+        if found:
+            _retried(lambda: refresh_note(client, run_id))
+        _store_config(client, run, config_dict, uri)
     _warn_of_local_artifacts(uri, run.info.artifact_uri or "")
-    return RunHandle(uri, run.info.run_id, run.info.experiment_id)
+    return RunHandle(uri, run_id, run.info.experiment_id)
 
 
-def _create(client: MlflowClient, experiment_id: str, name: str) -> Run:
+def _retried(call: Callable[[], T]) -> T:
+    """The result of a request of a start, each of which may be made twice."""
+    return patiently(call, START_S)
+
+
+def _create(client: MlflowClient, experiment_id: str, name: str, tags: Mapping[str, str]) -> Run:
     """A new run; where the answer was lost it is found by its mark, and none is made twice."""
     mark = uuid.uuid4().hex
+    marked = {key: value[:MAX_TAG_LENGTH] for key, value in {**tags, START_TAG: mark}.items()}
     search = f"tags.{START_TAG} = '{mark}'"
     tried = False
 
@@ -110,36 +130,19 @@ def _create(client: MlflowClient, experiment_id: str, name: str) -> Run:
         nonlocal tried
         found = client.search_runs([experiment_id], search, max_results=1) if tried else []
         tried = True
-        return (
-            found[0] if found else client.create_run(experiment_id, None, {START_TAG: mark}, name)
-        )
+        return found[0] if found else client.create_run(experiment_id, None, marked, name)
 
-    return patiently(make)
+    return _retried(make)
 
 
-def _describe_patiently(
-    client: MlflowClient,
-    run: Run,
-    params: Mapping[str, object],
-    tags: Mapping[str, str],
-    data: Sequence[DataInput],
-    config_dict: Mapping[str, Any],
-) -> None:
-    """Everything that a run starts with; each part may be written twice."""
-    patiently(lambda: _describe_run(client, run, params, tags))
-    patiently(lambda: log_data(client, run.info.run_id, data))
-    patiently(lambda: refresh_note(client, run.info.run_id))
-    _store_config(client, run, config_dict)
-
-
-def open_experiment(client: MlflowClient, name: str, location: str | None) -> str:
-    """The id of an experiment, which is made when there is none; TrackingError when deleted."""
+def open_experiment(client: MlflowClient, name: str, location: str | None) -> Experiment:
+    """The experiment, which is made when there is none; TrackingError when deleted."""
     from mlflow.exceptions import MlflowException
 
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            return client.create_experiment(name, artifact_location=location)
+            return client.get_experiment(client.create_experiment(name, location))
         except MlflowException:  # another driver made it a moment ago
             experiment = client.get_experiment_by_name(name)
             if experiment is None:
@@ -149,7 +152,7 @@ def open_experiment(client: MlflowClient, name: str, location: str | None) -> st
             f"tracking.experiment '{name}' was deleted in MLflow. Choose another name or bring it "
             f"back: mlflow experiments restore --experiment-id {experiment.experiment_id}"
         )
-    return experiment.experiment_id
+    return experiment
 
 
 def _continued(client: MlflowClient, run_id: str, uri: str) -> Run | None:
@@ -176,6 +179,7 @@ def _continued(client: MlflowClient, run_id: str, uri: str) -> Run | None:
 def _describe_run(
     client: MlflowClient, run: Run, params: Mapping[str, object], tags: Mapping[str, str]
 ) -> None:
+    """Bring params and tags that the run does not have: most of a new one's are there."""
     from mlflow.entities import Param, RunTag
 
     texts = {key: _param_text(value) for key, value in params.items()}
@@ -186,11 +190,13 @@ def _describe_run(
         if key in known and known[key] != text
     ]
     changed = {CHANGED_TAG: "; ".join(changes)} if changes else {}
-    run_tags = [RunTag(key, value[:MAX_TAG_LENGTH]) for key, value in {**tags, **changed}.items()]
+    wanted = {key: value[:MAX_TAG_LENGTH] for key, value in {**tags, **changed}.items()}
+    held = run.data.tags
+    run_tags = [RunTag(key, value) for key, value in wanted.items() if held.get(key) != value]
     new = [Param(key, text) for key, text in texts.items() if key not in known]
-    client.log_batch(run.info.run_id, tags=run_tags)
-    for start in range(0, len(new), MAX_PARAMS_PER_CALL):
-        client.log_batch(run.info.run_id, params=new[start : start + MAX_PARAMS_PER_CALL])
+    while new or run_tags:
+        client.log_batch(run.info.run_id, tags=run_tags, params=new[:MAX_PARAMS_PER_CALL])
+        run_tags, new = [], new[MAX_PARAMS_PER_CALL:]
 
 
 def _param_text(value: object) -> str:
@@ -198,11 +204,14 @@ def _param_text(value: object) -> str:
     return text if len(text) <= MAX_PARAM_LENGTH else text[: MAX_PARAM_LENGTH - 3] + "..."
 
 
-def _store_config(client: MlflowClient, run: Run, config_dict: Mapping[str, Any]) -> None:
+def _store_config(client: MlflowClient, run: Run, config_dict: Mapping[str, Any], uri: str) -> None:
     """Store the config as an artifact, which also proves that artifacts can be stored."""
     try:
-        text = json.dumps(config_dict, indent=1, sort_keys=True)
-        patiently(lambda: client.log_text(run.info.run_id, text, "config.json"))
+        with TemporaryDirectory() as folder:
+            file = Path(folder, "config.json")
+            file.write_text(json.dumps(config_dict, indent=1, sort_keys=True))
+            artifacts = artifacts_of(run, uri)
+            _retried(lambda: artifacts.log_artifact(str(file)))
     except Exception as error:
         client.set_terminated(run.info.run_id, "FAILED")
         raise TrackingError(

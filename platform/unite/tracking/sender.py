@@ -18,14 +18,24 @@ from unite.tracking.spool import Spool
 
 logger = logging.getLogger(__name__)
 
+RESTS, LONGEST_REST_S = 4.0, 60.0
+"""Pause after a request in units of its duration, and at most in seconds."""
 RETRY_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 5.0
 """Longest pause after failures in a row, in seconds. Pauses are random: many runs that end at once
 must not come back at once to a server that has too much to do."""
 
 
+def rest_after(took_s: float, interval_s: float) -> float:
+    """Seconds until the next request: the interval, or more after one that took long.
+
+    Of a server that answers late all ask less often, and what waits goes in fewer requests.
+    """
+    return max(interval_s, min(RESTS * took_s, LONGEST_REST_S))
+
+
 class Sender(threading.Thread):
-    """Makes one step of `delivery` every `interval_s` until it is closed."""
+    """Makes one step of `delivery` every `interval_s`, or less often, until it is closed."""
 
     def __init__(
         self,
@@ -48,11 +58,12 @@ class Sender(threading.Thread):
     def run(self) -> None:
         """Beat until closed, then send the rest without pauses until the deadline."""
         self._guarded(self._delivery.connect)
-        first = self._interval_s * random.random()  # runs that begin together take turns
-        while not self._closing.wait(first or self._interval_s):
-            first = 0.0
+        rest = self._interval_s * random.random()  # runs that begin together take turns
+        while not self._closing.wait(rest):
             self._guarded(self._before_beat)
+            began = time.monotonic()
             self.beat()
+            rest = rest_after(time.monotonic() - began, self._interval_s)
         pause = RETRY_PAUSE_S
         while self._delivery.pending() and (left := self._deadline - time.monotonic()) > 0:
             if self.beat():

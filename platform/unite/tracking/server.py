@@ -39,6 +39,8 @@ from unite.tracking.database import (
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 T = TypeVar("T")
 
@@ -61,7 +63,9 @@ the same moment: the next try finds it."""
 PATIENCE_S = 5.0
 """Seconds for which a call that failed is tried again, whatever the reason."""
 BUSY_S = 50.0
-"""Seconds that a start waits for a busy server, within our deadline for all of it."""
+"""Seconds that a call at the end of a run waits for a busy server."""
+START_S = 300.0
+"""Seconds that each request of a start waits for a busy server: hundreds may begin at once."""
 VARIABLE = "MLFLOW_TRACKING_URI"
 MODEL_TRAINING = "workflowType=machine_learning"
 """Query that opens MLflow's pages in model training, whatever page was open before."""
@@ -71,7 +75,9 @@ ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    # A server works on what it was asked for also when nobody waits any more: whoever gives up soon
+    # and asks again doubles the work of one that has too much of it.
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": f"{DEADLINE_S:g}",
 }
 CREDENTIALS = ("MLFLOW_TRACKING_", "MLFLOW_HTTP_", "MLFLOW_S3_", "AWS_")
 """Prefixes of environment variables with which a worker logs in as the driver does."""
@@ -180,6 +186,13 @@ def connect(uri: str, *, create: bool = False) -> MlflowClient:
     return MlflowClient(tracking_uri=uri)
 
 
+def artifacts_of(run: Run, uri: str) -> ArtifactRepository:
+    """Artifacts of a run at `uri`; the client's own calls would ask for the run each time."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(run.info.artifact_uri or "", tracking_uri=uri)
+
+
 def check(uri: str) -> None:
     """Raise TrackingError unless MLflow answers at `uri`; creates the file of a sqlite URI.
 
@@ -202,8 +215,8 @@ def check(uri: str) -> None:
         raise TrackingError(_unreachable(uri, error)) from error
 
 
-def patiently(call: Callable[[], T]) -> T:
-    """The result of `call`, tried again after a failure: for a moment, of a busy server longer.
+def patiently(call: Callable[[], T], busy_s: float = BUSY_S) -> T:
+    """The result of `call`, tried again after a failure: for a moment, of a busy server `busy_s`.
 
     Many runs that start at once overload a server; random pauses spread them.
     """
@@ -213,7 +226,7 @@ def patiently(call: Callable[[], T]) -> T:
         soon = time.monotonic() < deadline and not isinstance(error, TrackingError)
         return soon or is_busy(error)
 
-    return persist(call, BUSY_S, passing=passing, doing="what MLflow is asked for")
+    return persist(call, busy_s, passing=passing, doing="what MLflow is asked for")
 
 
 def is_busy(error: Exception) -> bool:

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from unite.commands import doctor as command
+from unite.config.schema import ClusterConfig
 from unite.drivers.doctor import GIB, as_json, diagnose
 
 
@@ -53,7 +54,11 @@ def test_another_version_or_other_code_is_named_with_both() -> None:
     ("changes", "check", "words"),
     [
         ({"memory": 4 * GIB}, "memory", "4.0 GiB, a worker needs 8.0"),
-        ({"shared_memory": 64 * 2**20}, "shared memory", "0.1 GiB free"),
+        (
+            {"shared_memory": 64 * 2**20},
+            "shared memory",
+            "0.1 GiB free in /dev/shm, Ray's own store takes 1.0",
+        ),
         ({"storage": {"error": "permission denied"}}, "storage", "permission denied"),
         ({"tracking": "mlflow:5000 does not answer: refused"}, "tracking", "refused"),
         ({"time": 103.0, "asked_at": 100.0, "time_error_s": 0.5}, "clock", "2.5 s apart"),
@@ -63,6 +68,17 @@ def test_each_fault_is_found_on_its_node(changes: dict, check: str, words: str) 
     found = failing(node(), node("worker", **changes), needs=8 * GIB)
     assert list(found) == [check]
     assert found[check].startswith("worker: ") and words in found[check]
+
+
+def test_shared_memory_is_that_of_the_workers_that_a_node_holds() -> None:
+    cluster = ClusterConfig(num_workers=64, use_gpu=True)
+    gpus = [{"name": "A100", "memory": 40 * GIB}] * 8
+    small = node("worker", shared_memory=3 * GIB, gpus=gpus)
+    (row,) = [each for each in diagnose([node(), small], cluster=cluster) if not each.ok]
+    assert (row.check, row.node) == ("shared memory", "worker")
+    assert row.found == "3.0 GiB free in /dev/shm, the data of 8 workers takes 4.0"
+    assert "--shm-size=8g" in row.cure
+    assert failing(node(), node("worker", shared_memory=3 * GIB), cluster=cluster) == {}
 
 
 def test_tracking_that_nobody_looked_at_is_not_called_reachable() -> None:
@@ -77,7 +93,10 @@ def test_a_slow_answer_is_no_wrong_clock() -> None:
 
 
 def test_two_nodes_that_do_not_find_each_other_fail() -> None:
-    found = failing(node(), node("worker"), pairs={("head", "worker"): "timed out"})
+    pairs = {("head", "worker"): "timed out"}
+    (row,) = [each.found for each in diagnose([node(gpus=[])], pairs=pairs) if each.check == "NCCL"]
+    assert row == "not tried: no node has a GPU"
+    found = failing(node(), node("worker"), pairs=pairs)
     assert found == {"all-reduce": "head - worker: timed out"}
 
 

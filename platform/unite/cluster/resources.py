@@ -29,6 +29,8 @@ GPU_WORKER_CPUS = 1.0
 """CPUs of an evaluation worker with a GPU, for decoding and feeding."""
 TRIAL_CPUS = 0.01
 """CPUs of a trial that only watches its workers; Ray refuses 0."""
+STREAM_BYTES = 512 * 2**20
+"""Bytes of a node's object store that the stream of each worker on it takes at most."""
 POLL_SECONDS = 1.0
 START_SECONDS = 300.0
 """Seconds of waiting for resources that others hold; `cluster.wait_s` is added."""
@@ -117,6 +119,14 @@ def _group_of(workers: int, config: ClusterConfig, have: Sequence[Node], cure: s
             f"of them: {sizes}. {cure}"
         )
     return group
+
+
+def streams(config: ClusterConfig, node: Node) -> tuple[int, int]:
+    """Most workers of a run that a node holds, and bytes that their streams take of its store."""
+    each = 1.0 if config.use_gpu else config.cpus_per_worker or MIN_WORKER_CPUS
+    room = int(node["GPU" if config.use_gpu else "CPU"] / each)
+    workers = min(most_workers(config), room)
+    return workers, workers * STREAM_BYTES
 
 
 def pool_workers(asked: WorkerArguments, have: Sequence[Node]) -> WorkerGroup:

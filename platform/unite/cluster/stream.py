@@ -26,6 +26,7 @@ from ray.data import DataContext, ExecutionResources
 from ray.exceptions import RayTaskError
 
 from unite.cluster.labels import preferred
+from unite.cluster.resources import STREAM_BYTES
 from unite.data.loader import read_in_threads
 from unite.data.order import Read
 from unite.data.parquet import UnreachableError
@@ -37,10 +38,9 @@ from unite.storage import StorageError
 HEAD_ROWS = 16_384
 """Rows that this process reads while Ray Data's workers start: the first batch need not wait."""
 ROWS_PER_PIPELINE = 65_536
-BYTES_PER_PIPELINE = 128 * 2**20
-"""Largest number of compressed bytes that a rank keeps in the object store."""
-OBJECT_STORE_BYTES = 4 * BYTES_PER_PIPELINE
-"""Bytes that Ray Data plans with: it reserves parts of them, and must never wait for room."""
+BYTES_PER_PIPELINE = STREAM_BYTES // 4
+"""Largest number of compressed bytes that a rank keeps in the object store. Ray Data plans with
+STREAM_BYTES: it reserves parts of them, and must never wait for room."""
 ROWS_PER_TASK = 1024
 BLOCK_BYTES = 32 * 2**20
 TASK_CPUS = 0.25
@@ -148,7 +148,7 @@ def _context() -> DataContext:
     context.target_max_block_size = BLOCK_BYTES
     context.execution_options.preserve_order = True
     context.execution_options.resource_limits = ExecutionResources(
-        cpu=PIPELINE_CPUS, object_store_memory=OBJECT_STORE_BYTES
+        cpu=PIPELINE_CPUS, object_store_memory=STREAM_BYTES
     )
     return context
 

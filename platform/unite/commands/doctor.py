@@ -7,6 +7,7 @@ import os
 import sys
 
 from unite.config.recipes import recipe as named_recipe
+from unite.config.schema import RunConfig
 from unite.drivers.doctor import Finding, as_json, diagnose
 from unite.drivers.machine import facts
 from unite.runs import default_storage
@@ -25,7 +26,8 @@ def doctor(*, storage: str, cluster: str, recipe: str, as_text: bool) -> None:
         joined = cluster_facts(lambda: facts(place, tracking))
         pairs = all_pairs(joined)
         nodes += joined
-    findings = diagnose(nodes, needs=_needs(recipe), pairs=pairs)
+    config = named_recipe(recipe) if recipe else None
+    findings = diagnose(nodes, needs=_needs(config), cluster=config and config.cluster, pairs=pairs)
     if as_text:
         print(json.dumps(as_json(nodes, findings), indent=1))
     else:
@@ -43,12 +45,11 @@ def _show(findings: list[Finding], storage: str) -> None:
             print(f"{each.check} on {each.node}: {each.cure}")
 
 
-def _needs(recipe: str) -> int:
+def _needs(config: RunConfig | None) -> int:
     """Main memory in bytes that a worker of a recipe takes; 0 without one."""
-    if not recipe:
+    if config is None:
         return 0
     from unite.training.memory import worker_memory
 
-    config = named_recipe(recipe)
     memory = worker_memory(config)
     return memory.host + (0 if config.cluster.use_gpu else memory.device)

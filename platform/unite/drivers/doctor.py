@@ -10,11 +10,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from unite.cluster.connect import OBJECT_STORE_BYTES
+from unite.cluster.resources import streams
+from unite.config.schema import ClusterConfig
 from unite.drivers.machine import Facts
 from unite.words import GIB, count
 
-MIN_SHARED_MEMORY = 2 * GIB
-"""Free space of /dev/shm in bytes under which Ray's object store falls back to a disk."""
+NO_GPU = "no node has a GPU"
 MAX_SKEW_S = 2.0
 """Difference between two clocks in seconds above which leases and times mislead."""
 SLOW_LATENCY_S = 1.0
@@ -33,27 +35,39 @@ class Finding:
 
 
 def diagnose(
-    nodes: Sequence[Facts], *, needs: int = 0, pairs: Mapping[tuple[str, str], str] | None = None
+    nodes: Sequence[Facts],
+    *,
+    needs: int = 0,
+    cluster: ClusterConfig | None = None,
+    pairs: Mapping[tuple[str, str], str] | None = None,
 ) -> list[Finding]:
     """Findings about all nodes, the driver's machine first.
 
-    `needs` is the main memory in bytes that a worker of the recipe takes; `pairs` holds the error
-    (empty = none) of an all-reduce between two nodes.
+    `needs` is the main memory in bytes that a worker of the recipe takes, `cluster` its workers;
+    `pairs` holds the error (empty = none) of an all-reduce between two nodes.
     """
     findings = [*_versions(nodes), *_clocks(nodes)]
     for facts in nodes:
-        findings += [*_size(facts, needs), *_storage(facts), *_tracking(facts)]
+        findings += [
+            *_size(facts, needs),
+            _shared(facts, cluster),
+            *_storage(facts),
+            *_tracking(facts),
+        ]
     for (one, other), error in (pairs or {}).items():
         cure = "open all ports between the nodes: security group, firewall, network policy"
         findings.append(
             Finding(
                 check="all-reduce",
                 node=f"{one} - {other}",
-                found=error or "agrees",
+                found=error or "agrees (gloo, between CPUs)",
                 ok=not error,
                 cure=cure if error else "",
             )
         )
+    if pairs is not None:
+        why = "the first step of a run tries it" if any(f["gpus"] for f in nodes) else NO_GPU
+        findings.append(Finding(check="NCCL", node="all", found=f"not tried: {why}"))
     return findings
 
 
@@ -117,13 +131,25 @@ def _size(facts: Facts, needs: int) -> Iterator[Finding]:
         ok=fits,
         cure="" if fits else "lower training.batch_size or raise training.accumulation",
     )
-    roomy = facts["shared_memory"] >= MIN_SHARED_MEMORY
-    yield Finding(
+
+
+def _shared(facts: Facts, cluster: ClusterConfig | None) -> Finding:
+    """Free space of /dev/shm against the object store, which falls back to a disk without it."""
+    wanted, whose = OBJECT_STORE_BYTES, "Ray's own store"
+    if cluster:
+        here = {"CPU": facts["cpus"], "GPU": len(facts["gpus"])}
+        workers, needs = streams(cluster, here)
+        if needs > wanted:
+            wanted, whose = needs, f"the data of {count(workers, 'worker')}"
+    roomy = facts["shared_memory"] >= wanted
+    cure = f"start the container with --shm-size={-(-2 * wanted // GIB)}g, or mount a memory volume"
+    return Finding(
         check="shared memory",
-        node=node,
-        found=f"{facts['shared_memory'] / GIB:.1f} GiB free in /dev/shm",
+        node=facts["host"],
+        found=f"{facts['shared_memory'] / GIB:.1f} GiB free in /dev/shm, {whose} takes "
+        f"{wanted / GIB:.1f}",
         ok=roomy,
-        cure="" if roomy else "start the container with --shm-size=8g, or mount a memory volume",
+        cure="" if roomy else cure,
     )
 
 

@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from trainers import trained
 from unite.checkpoints.export import write_export
 from unite.checkpoints.load import load
 from unite.config.recipes import recipe
 from unite.config.schema import RunConfig
 from unite.config.serialise import replace, to_dict
 from unite.data.ingest.digits import prepare_digits
-from unite.data.loader import local_reader
 from unite.drivers.evaluate import evaluate
 from unite.evaluation.arguments import EvaluateArguments, chosen_suites, readers
 from unite.evaluation.chunks import Chunk
@@ -29,10 +29,7 @@ from unite.evaluation.results import Outcome
 from unite.evaluation.suite import Task
 from unite.models.unite import UNITE
 from unite.storage import Store
-from unite.tracking import Tracker
-from unite.training.parallelize import World
-from unite.training.runs import begin, open_run
-from unite.training.setup import Job, build_model, build_trainer
+from unite.training.setup import build_model
 
 Evaluate = Callable[..., list[Outcome]]
 
@@ -52,13 +49,7 @@ def _what_is_kept_passes_its_check(monkeypatch: pytest.MonkeyPatch) -> None:
 def train_tiny(storage: Path, **changes: Any) -> Path:
     """Train the recipe `smoke` with these fields, on digits in the storage; returns the storage."""
     prepare_digits(Store.open(storage / "data" / "digits"))
-    run = open_run(replace(recipe("smoke"), {"storage": str(storage), **changes}))
-    begin(run)
-    trainer = build_trainer(
-        Job(config=run.config, folder=run.folder), World(), Tracker(), local_reader
-    )
-    trainer.run()
-    trainer.stream.close()
+    trained(replace(recipe("smoke"), {"storage": str(storage), **changes}))
     return storage
 
 

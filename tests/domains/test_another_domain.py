@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import unite
+from trainers import straight_and_continued, trained, trainer_of
 from unite import tracking
 from unite.ablation.cost import measure_rate, sweep_lines
 from unite.ablation.files import report_files
@@ -31,7 +32,7 @@ from unite.ablation.roles import LATENT_STD
 from unite.ablation.trials import expand
 from unite.ablation.verdict import Measured, verdict
 from unite.checkpoints.export import write_export
-from unite.checkpoints.store import CheckpointError, checkpoint_digest, latest, read_checkpoint
+from unite.checkpoints.store import CheckpointError, checkpoint_digest, latest
 from unite.commands.export import ExportArguments, export
 from unite.config import schema
 from unite.config.axes import NOISE
@@ -48,7 +49,6 @@ from unite.data.ingest.kind import KINDS, Ingest
 from unite.data.ingest.prepare import begin as begin_preparation
 from unite.data.ingest.prepare import describe_plan, finish, plan, run_job
 from unite.data.ingest.source import Record, Source
-from unite.data.loader import local_reader
 from unite.data.manifest import ShardError, content_digest
 from unite.domains import Domain, build_domain
 from unite.domains.sizes import draw_sizes, mask_of, size_histogram
@@ -73,12 +73,9 @@ from unite.sampling.seeds import conditions
 from unite.sampling.served import Served
 from unite.sampling.serving import _load_pyfunc, serving_for
 from unite.storage import Store
-from unite.tracking import Tracker
 from unite.training import evaluation
 from unite.training.flops import training_flops
-from unite.training.parallelize import World
-from unite.training.runs import begin, open_run
-from unite.training.setup import Job, build_trainer
+from unite.training.runs import open_run
 from unite.training.step import Address, TrainingStep
 
 MOST = 6
@@ -317,31 +314,11 @@ def config(tmp_path) -> RunConfig:
     return validate(change(base, changes))
 
 
-def trainer_of(config: RunConfig):
-    run = open_run(config)
-    begin(run)
-    return build_trainer(Job.of(run), World(), Tracker(), local_reader)
-
-
 def test_it_trains_evaluates_saves_and_continues_to_the_bit(config):
-    straight = trainer_of(replace(config, name="straight"))
-    summary = straight.run()
-    straight.stream.close()
-    assert summary["images"] == 64
-    assert {"loss/positions", "eval/closeness", "latent/std"} <= summary["metrics"].keys()
-    assert summary["metrics"]["latent/std"] > 0
-
-    broken = trainer_of(config)
-    broken.requests = lambda: broken.images >= 24
-    assert broken.run()["stopped"]
-    broken.stream.close()
-    continued = trainer_of(config)
-    continued.run()
-    continued.stream.close()
-    parts = [read_checkpoint(latest(each.writer.run)).parts for each in (straight, continued)]
-    for name, tensor in parts[0]["model"].items():
-        assert torch.equal(tensor, parts[1]["model"][name]), name
-
+    straight, continued = straight_and_continued(config, stop=24)
+    assert straight.images == 64
+    assert {"loss/positions", "eval/closeness", "latent/std"} <= straight.metrics.keys()
+    assert straight.metrics["latent/std"] > 0
     model = unite.load(continued.writer.run.uri)
     mask_BK = torch.arange(MOST) < torch.tensor([[2], [MOST]])
     _, points = unite.sample(model, [0, 1], solver="euler", num_steps=2, mask_BK=mask_BK)
@@ -349,9 +326,7 @@ def test_it_trains_evaluates_saves_and_continues_to_the_bit(config):
 
 
 def test_a_model_keeps_the_sizes_of_its_training_set_and_draws_them(config, tmp_path):
-    trainer = trainer_of(config)
-    trainer.run()
-    trainer.stream.close()
+    trainer = trained(config)
     sets = pq.read_table(tmp_path / "train-0.parquet").column("points").to_pylist()
     counted = np.bincount([len(flat) // 2 for flat in sets], minlength=MOST + 1)
     model = unite.load(trainer.writer.run.uri)
@@ -387,9 +362,7 @@ def test_samples_of_no_class(config):
     """The null class is the only label; whatever asks for classes or guidance is refused."""
     config = replace(config, name="plain", domain=PointsConfig(num_classes=0))
     config = change(config, {"sampling.cfg_scale": 1.0, "flow.class_dropout": 0.0})
-    trainer = trainer_of(config)
-    trainer.run()
-    trainer.stream.close()
+    trainer = trained(config)
     model = unite.load(trainer.writer.run.uri)
     _, points = unite.sample(model, num=3, solver="euler", num_steps=2, seeds_B=range(3))
     assert points.shape == (3, MOST, 2)
@@ -491,18 +464,14 @@ def test_padding_changes_nothing(moved, number, padding, row):
 
 
 def test_the_best_checkpoint_is_kept_by_the_domains_own_metric(config):
-    trainer = trainer_of(config)
-    trainer.run()
-    trainer.stream.close()
+    trainer = trained(config)
     score = latest(trainer.writer.run).read_json("state.json")["score"]
     assert score == trainer.metrics["eval/closeness"]
 
 
 def test_rows_that_it_cannot_use_are_listed(config, tmp_path):
     write_points(tmp_path / "train-1.parquet", 4, 2, worst=40)
-    trainer = trainer_of(change(config, {"name": "bad", "data.max_bad_fraction": 1.0}))
-    trainer.run()
-    trainer.stream.close()
+    trained(change(config, {"name": "bad", "data.max_bad_fraction": 1.0}))
     listed = read_bad_rows(Store.open(tmp_path / "runs" / "bad"))
     assert {entry["row"] for entry in listed} <= set(range(64, 68))
     assert "1..6 points" in listed[0]["reason"]
@@ -560,15 +529,13 @@ def sweep(config, tmp_path, monkeypatch):
 
 def measured_trial(sweep, trial) -> Measured:
     """A trial that was trained here, measured by the last evaluation of its training."""
-    trainer = trainer_of(trial.config)
-    summary = trainer.run()
-    trainer.stream.close()
+    trainer = trained(trial.config)
     run, card = open_run(trial.config), MetricCard(
-        metric="closeness", value=summary["metrics"]["eval/closeness"], step=summary["images"],
+        metric="closeness", value=trainer.metrics["eval/closeness"], step=trainer.images,
         suite="reconstruction", checkpoint=checkpoint_digest(latest(trainer.writer.run)),
     )  # fmt: skip
     result = Result(
-        metrics={CLOSE: card.value, LATENT_STD: summary["metrics"]["latent/std"]},
+        metrics={CLOSE: card.value, LATENT_STD: trainer.metrics["latent/std"]},
         images=card.step, parameters=trial.parameters, flops=1.0, checkpoint=card.checkpoint,
         cards={CLOSE: card.to_dict()},
     )  # fmt: skip
@@ -618,9 +585,7 @@ def test_a_sweep_is_planned_judged_drawn_and_reported_by_its_own_metric(
 def test_it_is_evaluated_by_the_suites_that_it_registers(config):
     """Those that know samples through their domain, and one of its own."""
     suites_for.register(PointsConfig, lambda domain: {**SHARED, "extent": EXTENT})
-    trainer = trainer_of(config)
-    trainer.run()
-    trainer.stream.close()
+    trainer = trained(config)
     asked = EvaluateArguments(run=trainer.writer.run.uri, num_workers=0, track=False)
     outcomes = {each.suite: each for each in evaluate(open_evaluation(asked, config.storage))}
     assert list(outcomes) == [*SHARED, "extent"]
@@ -679,9 +644,7 @@ def test_it_is_prepared_trained_exported_and_served(config, tmp_path):
         "eval": "points",
     }
     assert manifests["train"].skipped["too many points"] > 0
-    trainer = trainer_of(change(config, {"data.train": str(tmp_path / "shards"), "name": "served"}))
-    trainer.run()
-    trainer.stream.close()
+    trainer = trained(change(config, {"data.train": str(tmp_path / "shards"), "name": "served"}))
     run = trainer.writer.run
     out = str(tmp_path / "export")
     export(ExportArguments(run=run.uri, out=out), config.storage)

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trainers import trained
 from unite.cluster.pool import Pool
 from unite.config.recipes import recipe
 from unite.config.serialise import replace as replace_fields
 from unite.data.ingest.digits import prepare_digits
-from unite.data.loader import local_reader
 from unite.drivers.evaluate import evaluate
 from unite.drivers.session import make_worker
 from unite.evaluation.arguments import EvaluateArguments, WorkerArguments
@@ -24,10 +24,6 @@ from unite.evaluation.chunks import partition
 from unite.evaluation.request import open_evaluation
 from unite.evaluation.suite import read_chunks, work_items
 from unite.storage import Store
-from unite.tracking import Tracker
-from unite.training.parallelize import World
-from unite.training.runs import begin, open_run
-from unite.training.setup import Job, build_trainer
 
 pytestmark = [pytest.mark.fault, pytest.mark.slow]
 SAMPLES = 640
@@ -40,12 +36,7 @@ def storage(tmp_path_factory):
     place = tmp_path_factory.mktemp("storage")
     prepare_digits(Store.open(place / "data" / "digits"))
     changes = {"storage": str(place), "name": "tiny", "training.epochs": 2 * 32 / 1500}
-    run = open_run(replace_fields(recipe("smoke"), changes))
-    begin(run)
-    job = Job(config=run.config, folder=run.folder)
-    trainer = build_trainer(job, World(), Tracker(), local_reader)
-    trainer.run()
-    trainer.stream.close()
+    trained(replace_fields(recipe("smoke"), changes))
     return place
 
 

@@ -15,19 +15,16 @@ import psutil
 import pytest
 import torch
 
+from trainers import trained
 from unite.checkpoints.store import committed, latest, read_checkpoint
 from unite.config.finetune import finetune_recipe
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
 from unite.data.ingest.digits import prepare_digits
-from unite.data.loader import local_reader
 from unite.storage import Store
-from unite.tracking import Tracker
 from unite.training.finetune import Parent, find_parent
-from unite.training.parallelize import World
 from unite.training.progress import read_progress
-from unite.training.runs import Run, begin, open_run
-from unite.training.setup import Job, build_trainer
+from unite.training.runs import open_run
 
 LONG = ("--training.epochs", "2000", "--checkpoint.every-images", "1000000")
 QUICK = ("--tracking.no-enabled",)
@@ -150,7 +147,7 @@ def make_parent(storage: Path) -> Parent:
     """A run of two steps, trained in this process."""
     prepare_digits(Store.open(storage / "data" / "digits"))
     changes = {"storage": str(storage), "name": "parent", "training.epochs": 2 * 32 / 1500}
-    train_here(open_run(replace(recipe("smoke"), {**changes, "tracking.enabled": False})))
+    trained(replace(recipe("smoke"), {**changes, "tracking.enabled": False}))
     return find_parent(str(storage / "parent"), storage="")
 
 
@@ -158,15 +155,8 @@ def tuned_here(parent: Parent, name: str) -> Store:
     """The fine-tuning of TUNING in this process; returns its folder."""
     base = finetune_recipe("small", dataclasses.replace(parent.config, name=name))
     run = open_run(replace(base, {**TUNING, "parent": parent.identity}))
-    train_here(dataclasses.replace(run, start_from=parent.place))
+    trained(dataclasses.replace(run, start_from=parent.place))
     return run.folder
-
-
-def train_here(run: Run) -> None:
-    begin(run)
-    trainer = build_trainer(Job.of(run), World(), Tracker(), local_reader)
-    trainer.run()
-    trainer.stream.close()
 
 
 def wait_for_checkpoint(process: subprocess.Popen, folder: Store) -> None:

@@ -6,14 +6,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from trainers import trained
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
 from unite.config.validate import validate
-from unite.data.loader import local_reader
-from unite.tracking import Tracker
-from unite.training.parallelize import World
-from unite.training.runs import begin, open_run
-from unite.training.setup import Job, build_trainer
 
 STEPS, BATCH, HELD_OUT = 300, 64, 256
 
@@ -50,10 +46,6 @@ def test_three_hundred_steps_learn_types_and_positions(shared_dir, tmp_path):
         "evaluation.num_samples": 1,
         "checkpoint.every_images": train,
     }
-    run = open_run(validate(replace(recipe("qm9-tiny"), changes)))
-    begin(run)
-    trainer = build_trainer(Job.of(run), World(), Tracker(), local_reader)
-    found = trainer.run()["metrics"]
-    trainer.stream.close()
+    found = trained(validate(replace(recipe("qm9-tiny"), changes))).metrics
     assert found["eval/types_pct"] >= 99
     assert found["eval/rmsd_all"] <= 0.15

@@ -9,16 +9,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from trainers import trainer_of
 from unite.config.recipes import recipe
 from unite.config.schema import RunConfig
 from unite.config.serialise import replace as change
-from unite.data.loader import local_reader
 from unite.models.unite import UNITE
-from unite.tracking import Tracker
 from unite.training import parallelize as module
 from unite.training.parallelize import World, check_replicas, parallelize
-from unite.training.runs import begin, open_run
-from unite.training.setup import Job, build_model, build_trainer
+from unite.training.setup import build_model
 from unite.training.step import Address, TrainingStep
 
 CPU = torch.device("cpu")
@@ -139,9 +137,7 @@ def two_ranks(monkeypatch) -> list[int]:
 @pytest.mark.parametrize("accumulation", [1, 4])
 def test_gradients_are_exchanged_once_per_optimiser_step(smoke, two_ranks, accumulation):
     changes = {"training.accumulation": accumulation, "flow.steps": 4, "flow.chunk": 2}
-    run = open_run(change(smoke, changes))
-    begin(run)
-    trainer = build_trainer(Job.of(run), World(rank=0, size=2), Tracker(), local_reader)
+    trainer = trainer_of(change(smoke, changes), World(rank=0, size=2))
     for count in (1, 2):
         trainer.train_step(next(trainer.stream))
         trainer.images += trainer.plan.batch_size

@@ -9,14 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from trainers import straight_and_continued, trainer_of
 from unite.checkpoints.load import load
-from unite.checkpoints.store import latest, read_checkpoint
 from unite.config.domains import CrystalsConfig, JointConfig
 from unite.config.recipes import recipe
 from unite.config.schema import LossConfig
 from unite.config.serialise import replace as change
 from unite.config.validate import validate
-from unite.data.loader import local_reader, sequential_batches
+from unite.data.loader import sequential_batches
 from unite.data.manifest import Shard, ShardError, SplitManifest, write_manifest
 from unite.domains import build_domain
 from unite.drivers.evaluate import evaluate, open_evaluation
@@ -27,10 +27,7 @@ from unite.sampling.arguments import GenerateArguments
 from unite.sampling.generate_job import generate, unseen_sizes
 from unite.sampling.seeds import conditions
 from unite.storage import Store
-from unite.tracking import Tracker
-from unite.training.parallelize import World
-from unite.training.runs import begin, open_run
-from unite.training.setup import Job, build_trainer, open_split
+from unite.training.setup import open_split
 
 CONFIG = JointConfig(crystals=CrystalsConfig(frac_code="circle"))
 LOSS = LossConfig()
@@ -106,12 +103,6 @@ def config(data, tmp_path):
         "sampling.num_steps": 2,
     }
     return validate(change(recipe("qm9-mp20-tiny"), changes))
-
-
-def trainer_of(config):
-    run = open_run(config)
-    begin(run)
-    return build_trainer(Job.of(run), World(), Tracker(), local_reader)
 
 
 def samples(rows, kinds=("molecules", "crystals"), domain=None):
@@ -290,21 +281,8 @@ def terms_of(trainer, batch, count):
 
 
 def test_it_trains_continues_to_the_bit_draws_both_kinds_and_is_evaluated(config, tmp_path):
-    straight = trainer_of(replace(config, name="straight"))
-    summary = straight.run()
-    straight.stream.close()
-    assert {"loss/part", "loss/frac", "loss/positions"} <= summary["metrics"].keys()
-    broken = trainer_of(config)
-    broken.requests = lambda: broken.images >= 24
-    assert broken.run()["stopped"]
-    broken.stream.close()
-    continued = trainer_of(config)
-    continued.run()
-    continued.stream.close()
-    parts = [read_checkpoint(latest(each.writer.run)).parts for each in (straight, continued)]
-    for name, tensor in parts[0]["model"].items():
-        assert torch.equal(tensor, parts[1]["model"][name]), name
-
+    straight, continued = straight_and_continued(config, stop=24)
+    assert {"loss/part", "loss/frac", "loss/positions"} <= straight.metrics.keys()
     run = continued.writer.run.uri
     model = load(run)
     drawn = conditions(model, torch.arange(40), labels_B=[0, 1] * 20).mask_BK.sum(1)

@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tiny_run import dry_round
+from trainers import trained
 from unite.config.domains import CrystalsConfig, MoleculesConfig
 from unite.config.recipes import recipe
 from unite.config.serialise import replace as change
 from unite.config.validate import validate
-from unite.data.loader import local_reader
 from unite.domains.atoms.structure import Structure
 from unite.drivers.evaluate import evaluate, open_evaluation
 from unite.evaluation.arguments import EvaluateArguments
@@ -30,10 +30,6 @@ from unite.evaluation.instruments import Instruments
 from unite.evaluation.suite import read_chunks
 from unite.evaluation.suites import suites_for
 from unite.evaluation.suites.atoms_reconstruction import Reconstruction
-from unite.tracking import Tracker
-from unite.training.parallelize import World
-from unite.training.runs import begin, open_run
-from unite.training.setup import Job, build_trainer
 
 ALIKE = ("unique_pct", "novel_pct", "novel_all_pct")
 
@@ -55,7 +51,7 @@ def write_crystals(textbook_crystals, path, copies: int) -> None:
     pq.write_table(pa.table(columns), path)
 
 
-def trained(name: str, folder):
+def run_of(name: str, folder):
     """A run of a few steps."""
     changes = {
         "name": name,
@@ -70,12 +66,7 @@ def trained(name: str, folder):
         "evaluation.num_images": 4,
         "sampling.num_steps": 2,
     }
-    run = open_run(validate(change(recipe(name), changes)))
-    begin(run)
-    trainer = build_trainer(Job.of(run), World(), Tracker(), local_reader)
-    trainer.run()
-    trainer.stream.close()
-    return trainer
+    return trained(validate(change(recipe(name), changes)))
 
 
 @pytest.mark.parametrize("name", ["qm9-tiny", "mp20-tiny"])
@@ -88,7 +79,7 @@ def test_reconstruction_is_measured_and_there_is_no_probe(
     )
     write(cells, tmp_path / "train-0.parquet", 4)
     write(cells, tmp_path / "test-0.parquet", 1)
-    trainer = trained(name, tmp_path)
+    trainer = run_of(name, tmp_path)
     asked = EvaluateArguments(
         run=trainer.writer.run.uri, suite=("reconstruction",), num_workers=0, track=False
     )
@@ -170,7 +161,7 @@ def molecules(tmp_path_factory, request):
     cells = request.getfixturevalue("textbook_molecules")
     write_molecules(cells, folder / "train-0.parquet", 4)
     write_molecules(cells, folder / "test-0.parquet", 1)
-    return trained("qm9-tiny", folder)
+    return run_of("qm9-tiny", folder)
 
 
 def test_molecules_are_judged_beside_the_truth(molecules, textbook_molecules, monkeypatch):
@@ -278,7 +269,7 @@ def test_flags_of_images_are_refused_for_molecules(molecules, changes, flag):
 def test_crystals_are_judged_beside_the_truth(tmp_path, textbook_crystals):
     write_crystals(textbook_crystals, tmp_path / "train-0.parquet", 4)
     write_crystals(textbook_crystals, tmp_path / "test-0.parquet", 1)
-    trainer = trained("mp20-tiny", tmp_path)
+    trainer = run_of("mp20-tiny", tmp_path)
     asked = asked_of(trainer, num_samples=32)
     (outcome,) = evaluate(open_evaluation(asked, str(tmp_path / "runs")))
     rows = by_metric(outcome)

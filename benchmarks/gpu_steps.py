@@ -101,36 +101,21 @@ def build(
     training: dict[str, Any],
 ) -> Any:
     """Setting of a training row."""
-    from random_lpips import random_perceptual
+    from train_step import EPOCH_IMAGES
     from train_step_arms import Setting
 
     from unite.config.recipes import recipe
     from unite.config.serialise import replace
-    from unite.domains import build_domain
-    from unite.models.unite import UNITE
-    from unite.training.loop import Plan
 
     base = recipe(name)
     changes = {f"training.{field}": value for field, value in training.items() if field != "chunk"}
     changes |= {
         "flow.steps": noisings or base.flow.steps,
         "flow.chunk": training.get("chunk", base.flow.chunk),
-        "flow.warmup_fraction": 0.0,
         "training.batch_size": batch or base.training.batch_size,
         "training.accumulation": micro,
     }
-    if base.domain.kind == "images":
-        changes["domain.flip"] = False  # the plain arm has none
-    config = replace(base, changes)
-    torch.manual_seed(0)
-    model = UNITE(config.model, build_domain(config.domain), config.flow)
-    return Setting(
-        config=config,
-        device=device,
-        weights=model.state_dict(),
-        perceptual=random_perceptual(config, device),
-        plan=Plan.of(config, 50_000),
-    )
+    return Setting.of(replace(base, changes), device, EPOCH_IMAGES)
 
 
 def words_of(config: Any, arm: str) -> str:

@@ -36,15 +36,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 
 import numpy as np
 import torch
-from random_lpips import random_perceptual
 from train_step_arms import Arm, Ours, Plain, Setting
 
 from unite.config.recipes import recipe
 from unite.config.schema import RunConfig
 from unite.domains import build_domain
-from unite.models.unite import UNITE
 from unite.training.flops import compute_dtype, measure_matmul_rate, mfu, training_flops
-from unite.training.loop import Plan
 
 EPOCH_IMAGES = 50_000
 GOALS = {"cpu": 1.3, "cuda": 2.0}
@@ -109,7 +106,7 @@ def main(options: Options) -> None:
 
 
 def build_setting(options: Options, noisings: int, compiled: bool, device: torch.device) -> Setting:
-    """The recipe with F noisings and the full flow weight from the first step.
+    """The recipe with F noisings.
 
     The learning rate warms up as the recipe says: rounding differences then stay small for longer.
     """
@@ -118,25 +115,15 @@ def build_setting(options: Options, noisings: int, compiled: bool, device: torch
     chunk = max((n for n in range(1, options.chunk + 1) if noisings % n == 0), default=0)
     config = replace(
         base,
-        flow=replace(base.flow, steps=noisings, chunk=chunk, warmup_fraction=0.0),
+        flow=replace(base.flow, steps=noisings, chunk=chunk),
         training=replace(
             base.training,
             batch_size=batch,
             gradient_checkpointing=options.recompute,
             compile=compiled,
         ),
-        # The plain arm has no flip of its own.
-        domain=replace(base.domain, flip=False) if hasattr(base.domain, "flip") else base.domain,
     )
-    torch.manual_seed(0)
-    model = UNITE(config.model, build_domain(config.domain), config.flow)
-    return Setting(
-        config=config,
-        device=device,
-        weights=model.state_dict(),
-        perceptual=random_perceptual(config, device),
-        plan=Plan.of(config, EPOCH_IMAGES),
-    )
+    return Setting.of(config, device, EPOCH_IMAGES)
 
 
 @dataclass(frozen=True, kw_only=True)

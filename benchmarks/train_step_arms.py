@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any, Protocol, cast
 
 import torch
+from random_lpips import random_perceptual
 from torch import Tensor
 
 from unite.checkpoints.store import CheckpointWriter
@@ -36,6 +37,28 @@ class Setting:
     weights: dict[str, Tensor]
     perceptual: Callable[[Tensor, Tensor], Tensor] | None
     plan: Plan
+
+    @classmethod
+    def of(cls, config: RunConfig, device: torch.device, images: int) -> Setting:
+        """A row's setting on a set of so many images: seeded weights, LPIPS on random ones.
+
+        The flow's weight is full from the first step; the plain arm has no flip of its own.
+        """
+        domain = config.domain
+        config = replace(
+            config,
+            flow=replace(config.flow, warmup_fraction=0.0),
+            domain=replace(domain, flip=False) if hasattr(domain, "flip") else domain,
+        )
+        torch.manual_seed(0)
+        model = UNITE(config.model, build_domain(config.domain), config.flow)
+        return cls(
+            config=config,
+            device=device,
+            weights=model.state_dict(),
+            perceptual=random_perceptual(config, device),
+            plan=Plan.of(config, images),
+        )
 
     def model(self) -> UNITE:
         model = UNITE(self.config.model, build_domain(self.config.domain), self.config.flow)

@@ -38,6 +38,13 @@ def _absorb(key, part):
 
 
 @triton.jit
+def _absorb_part(key, part, row, inside, TENSOR: tl.constexpr, R: tl.constexpr):
+    """Absorb the word of each of R rows where the part is a tensor, else the one number."""
+    word = tl.load(part + row, mask=inside, other=0) if TENSOR else part
+    return _absorb(key, tl.full((R,), 0, tl.int64) + word)
+
+
+@triton.jit
 def _keys(
     out, first, count, a, b, c, d, e,
     N: tl.constexpr, TENSORS: tl.constexpr, R: tl.constexpr,
@@ -47,22 +54,16 @@ def _keys(
     inside = row < count
     key = tl.full((R,), 0, tl.int64) + first
     key = key.to(tl.uint64, bitcast=True)
-    zero = tl.full((R,), 0, tl.int64)
     if N > 0:
-        part = zero + (tl.load(a + row, mask=inside, other=0) if TENSORS & 1 else a)
-        key = _absorb(key, part)
+        key = _absorb_part(key, a, row, inside, TENSORS & 1, R)
     if N > 1:
-        part = zero + (tl.load(b + row, mask=inside, other=0) if TENSORS & 2 else b)
-        key = _absorb(key, part)
+        key = _absorb_part(key, b, row, inside, TENSORS & 2, R)
     if N > 2:
-        part = zero + (tl.load(c + row, mask=inside, other=0) if TENSORS & 4 else c)
-        key = _absorb(key, part)
+        key = _absorb_part(key, c, row, inside, TENSORS & 4, R)
     if N > 3:
-        part = zero + (tl.load(d + row, mask=inside, other=0) if TENSORS & 8 else d)
-        key = _absorb(key, part)
+        key = _absorb_part(key, d, row, inside, TENSORS & 8, R)
     if N > 4:
-        part = zero + (tl.load(e + row, mask=inside, other=0) if TENSORS & 16 else e)
-        key = _absorb(key, part)
+        key = _absorb_part(key, e, row, inside, TENSORS & 16, R)
     tl.store(out + row, key.to(tl.int64, bitcast=True), mask=inside)
 
 

@@ -3,13 +3,14 @@
 import ast
 import re
 import shlex
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 import unite
-from unite.words import clock, command, count, duration
+from unite.words import brings, clock, command, count, duration
 
 
 def test_counts_have_their_noun():
@@ -68,3 +69,16 @@ def test_one_is_never_said_with_a_plural(room):
     package = Path(unite.__file__).parent
     found = [each for path in sorted((package / room).glob("*.py")) for each in glued_plurals(path)]
     assert not found, "use unite.words.count: " + ", ".join(found)
+
+
+def test_what_brings_a_missing_package_is_said_in_one_place():
+    assert brings() == "pip install -e . in the folder of the project brings it"
+    assert 'pip install -e ".[chem,chem-parity]" in' in brings("chem-parity", "chem", "chem")
+    package = Path(unite.__file__).parent
+    texts = {
+        path.relative_to(package).as_posix(): path.read_text() for path in package.rglob("*.py")
+    }
+    assert [name for name, text in texts.items() if "pip install" in text] == ["words.py"]
+    named = set(re.findall(r"brings\(['\"]([\w-]+)", "".join(texts.values())))
+    project = tomllib.loads((package.parents[1] / "pyproject.toml").read_text())["project"]
+    assert {"test"} <= named <= set(project["optional-dependencies"])

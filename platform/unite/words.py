@@ -1,4 +1,4 @@
-"""Words of messages: counts with their noun, durations, commands that can be pasted."""
+"""Words of messages: counts with their noun, durations, commands that can be pasted or install."""
 
 from __future__ import annotations
 
@@ -33,3 +33,9 @@ def duration(seconds: float) -> str:
 def command(*words: str) -> str:
     """A command line for a shell, its words quoted where they must be."""
     return shlex.join(words)
+
+
+def brings(*extras: str) -> str:
+    """The command that brings what the package needs, with extras of pyproject.toml."""
+    wanted = f'".[{",".join(sorted(set(extras)))}]"' if extras else "."
+    return f"pip install -e {wanted} in the folder of the project brings it"

@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
 from urllib.parse import urlsplit
 
+from unite.words import brings
+
 Mode = Literal["", "refuse", "hang"]
 
 
@@ -121,8 +123,8 @@ def local_s3() -> Iterator[tuple[str, str]]:
         from moto.server import ThreadedMotoServer
     except ImportError as error:
         raise ModuleNotFoundError(
-            "the storage drill starts an S3 server of its own and needs moto: "
-            "pip install 'moto[server]'"
+            "the storage drill starts an S3 server of its own and needs the package moto, which is "
+            f"not installed: {brings('test')}"
         ) from error
     import boto3
 

@@ -12,6 +12,7 @@ import importlib.util
 from pathlib import Path
 
 from unite.weights import MissingWeightsError, Pretrained, find_weights
+from unite.words import brings
 
 VGG = Pretrained(
     file="vgg16-397923af.pth",
@@ -40,8 +41,8 @@ def heads_file() -> Path:
     spec = importlib.util.find_spec("lpips")
     if spec is None or spec.origin is None:
         raise MissingWeightsError(
-            "loss.perceptual.weight is not 0, but the package lpips is not installed: run "
-            "`make install`, or set loss.perceptual.weight to 0"
+            "loss.perceptual.weight is not 0, but the package lpips is not installed: "
+            f"{brings()}; or set loss.perceptual.weight to 0"
         )
     path = Path(spec.origin).parent / "weights" / "v0.1" / "vgg.pth"
     if hashlib.sha256(path.read_bytes()).hexdigest() != HEADS_DIGEST:

@@ -7,6 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from unite.words import brings
+
 
 def folder_of(source: str, builtin: str, package: str, extra: str) -> str:
     """The folder of data of an installed package where `source` is `builtin`; else the source.
@@ -30,7 +32,4 @@ def require(module: str, extra: str, what: str) -> Any:
 
 
 def _missing(what: str, package: str, extra: str) -> str:
-    return (
-        f"{what} needs the package {package}, which is not installed: "
-        f'pip install -e ".[{extra}]" in the folder of the project brings it'
-    )
+    return f"{what} needs the package {package}, which is not installed: {brings(extra)}"

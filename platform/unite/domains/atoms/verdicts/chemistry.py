@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from unite.domains.atoms.structure import Structure
+from unite.words import brings
 
 Verdict = dict[str, Any]
 EXTRAS = {
@@ -62,11 +63,8 @@ def versions(tasks: tuple[str, ...]) -> dict[str, str]:
         except PackageNotFoundError:
             missing.append(package)
     if missing:
-        extras = ",".join(sorted({EXTRAS[each] for each in missing}))
-        raise ValueError(
-            f"{', '.join(missing)} is not installed: "
-            f'pip install -e ".[{extras}]" in the folder of the project brings it'
-        )
+        extras = (EXTRAS[each] for each in missing)
+        raise ValueError(f"{', '.join(missing)} is not installed: {brings(*extras)}")
     return found
 
 

@@ -42,7 +42,7 @@ os.environ.update(ENVIRONMENT)
 
 
 # Fixtures of a tiny trained run and its evaluations, for several folders.
-pytest_plugins = ("tiny_run",)
+pytest_plugins = ("tiny_run", "joint_run")
 
 # Tests of these folders start Ray, servers and commands, and mostly wait.
 WAITING = ("cluster", "fault", "integration")

@@ -113,6 +113,11 @@ class JointConfig:
     """The part of crystals."""
 
     @property
+    def parts(self) -> tuple[MoleculesConfig, CrystalsConfig]:
+        """The parts in the order of their classes."""
+        return self.molecules, self.crystals
+
+    @property
     def max_atoms(self) -> int:
         """Atoms of the larger part's largest sample."""
         return max(self.molecules.max_atoms, self.crystals.max_atoms)

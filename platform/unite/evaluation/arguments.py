@@ -12,7 +12,7 @@ from tyro.conf import Positional
 
 from unite.config.effects import refuse_changed
 from unite.config.schema import DomainConfig, Precision, Solver
-from unite.evaluation.suites import all_suites, refusal_of, suites_for
+from unite.evaluation.suites import all_suites, meant, suites_for
 from unite.paper import ENTROPY_BINS
 
 AUTO = ("auto",)
@@ -82,8 +82,8 @@ class EvaluateArguments(SampleArguments):
     recipe: str = ""
     """Instead of a run, a recipe: an untrained model of it, on the suites entropy and compute."""
     suite: tuple[str, ...] = ()
-    """Some of generation, reconstruction, alignment, trajectory, entropy, probe, compute; empty =
-    all."""
+    """Some of generation, reconstruction, alignment, trajectory, entropy, probe, compute; of a
+    joint model also one part's alone, such as generation-molecules; empty = all."""
     eval_data: str = ""
     """Folder of held-out shards; empty = the run's own."""
     labels: Literal["balanced", "uniform"] = "balanced"
@@ -211,14 +211,13 @@ def chosen_suites(names: tuple[str, ...], domain: DomainConfig | None = None) ->
     known = suites_for(domain) if domain else all_suites()
     wanted = [part for name in names for part in name.split(",") if part]
     for name in wanted:
-        if name not in known:
-            if domain and (why := refusal_of(domain, name)):
-                raise ValueError(f"--suite {name!r} is refused: {why}")
+        if not meant(name, known):
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]}?" if close else "."
             whose = f" for {domain.kind}" if domain else ""
             raise ValueError(f"--suite {name!r} is unknown{whose}{hint} Suites: {', '.join(known)}")
-    return tuple(name for name in known if name in wanted or not wanted)
+    asked = [each for name in wanted for each in meant(name, known)]
+    return tuple(name for name in known if name in asked or not wanted)
 
 
 def check_of_domain(
@@ -265,9 +264,10 @@ def check(arguments: EvaluateArguments) -> None:
         raise ValueError("--cfg-scale has no effect with a sweep, which chooses it: leave it out")
     suites = chosen_suites(arguments.suite)
     for name, value in without_effect(arguments, suites).items():
+        theirs = dict.fromkeys(each.split("-")[0] for each in readers()[name])
         raise ValueError(
             f"--{name.replace('_', '-')} {value} has no effect on {', '.join(suites)}: it belongs "
-            f"to {' and '.join(readers()[name])}. Leave it out, or add a --suite that reads it"
+            f"to {' and '.join(theirs)}. Leave it out, or add a --suite that reads it"
         )
     _refuse_negative(arguments, ("num_samples", "pose_samples", "num_images"))
     for name in ("analysis_images", "probe_images"):

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from unite.sampling.generator import Samples
-
-Labels = Literal["balanced", "uniform"]
 
 DEFAULT_SAMPLES = 50_000
 SMALL_DATA_FACTOR = 2
@@ -74,8 +72,9 @@ class Drawing(Suite):
     """A suite of N samples under one sampling protocol."""
 
     sampling: SamplingConfig
-    labels: Labels = "balanced"
-    """Classes of the samples: balanced = equally many of each, uniform = drawn at random."""
+    labels: str = "balanced"
+    """Classes of the samples: balanced = equally many of each, uniform = drawn at random, a number
+    = that class alone."""
     seed: int = 0
     """Seed of the set of samples."""
     latents: str = field(default="", compare=False)
@@ -152,6 +151,8 @@ class Drawing(Suite):
     def _labels(self, indices_B: Tensor, num_classes: int) -> Tensor:
         from unite.sampling.seeds import labels_in_turn, uniform_labels
 
+        if self.labels.isdecimal():
+            return indices_B * 0 + int(self.labels)
         if self.labels == "balanced":
             return labels_in_turn(indices_B, num_classes)
         return uniform_labels(self.total, num_classes, self.seed)[indices_B]

@@ -66,6 +66,8 @@ class Target:
     """Storage that keeps extractors and references."""
     train: Dataset
     held_out: Dataset
+    label: int | None = None
+    """Class of its samples, where the target is one part of a joint model."""
 
     @property
     def record(self) -> dict[str, Any]:

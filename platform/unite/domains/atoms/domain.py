@@ -214,6 +214,22 @@ class AtomsDomain(Domain):
         logits = F.one_hot(sample["types"], MAX_ELEMENTS).float()
         return {**{k: v for k, v in sample.items() if k != "types"}, "logits": logits}
 
+    # A suite of one kind measures any model of that kind, a joint one too -------------------------
+
+    def sample_of(self, kind: str, sample: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A sample of the domain `kind` as the model of this domain reads it."""
+        return dict(sample)
+
+    def reconstruction_of(
+        self, kind: str, reconstruction: Mapping[str, Tensor]
+    ) -> dict[str, Tensor]:
+        """A reconstruction of the model as the domain `kind` has it."""
+        return dict(reconstruction)
+
+    def is_of(self, kind: str, reconstruction: Mapping[str, Tensor]) -> Tensor | None:
+        """True for each sample (B,) that is decoded as of `kind`; None where there is one alone."""
+        return None
+
     def finite(self, reconstruction: Mapping[str, Tensor]) -> Tensor:
         """True for each sample (B,) of a reconstruction whose every number is finite."""
         names = ("logits", "pos", "circle", "frac", "lengths", "angles")

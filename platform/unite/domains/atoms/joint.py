@@ -50,9 +50,9 @@ class JointDomain(AtomsDomain):
         self.crystals = CrystalsDomain(config.crystals)
         self.shared = CrystalsDomain(config.shared)
         self.parts = (self.molecules, self.crystals)
-        molecule_types = torch.zeros(MAX_ELEMENTS, dtype=torch.bool)
-        molecule_types[list(config.molecules.elements) or slice(1, None)] = True
-        self._molecule_types = molecule_types
+        # No tensor: weights are loaded into a model that is built without memory, domain and all.
+        self._molecule_types = np.zeros(MAX_ELEMENTS, bool)
+        self._molecule_types[list(config.molecules.elements) or slice(1, None)] = True
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -218,7 +218,7 @@ class JointDomain(AtomsDomain):
     def _as_molecules(self, atoms: Atoms) -> Atoms:
         """The logits of elements that no molecule has at the lowest number."""
         logits = atoms["logits"]
-        known = self._molecule_types.to(logits.device, non_blocking=True)
+        known = torch.from_numpy(self._molecule_types).to(logits.device, non_blocking=True)
         lowest = torch.finfo(logits.dtype).min
         return {**atoms, "logits": logits.masked_fill(~known, lowest)}
 
@@ -246,17 +246,36 @@ class JointDomain(AtomsDomain):
         part_B = torch.where(sample["crystal"], 1.0, -1.0)
         return {**super().as_reconstruction(sample), "part": part_B}
 
+    # One kind alone ------------------------------------------------------------------------------
+
+    def sample_of(self, kind: str, sample: Atoms) -> dict[str, Tensor]:
+        """A sample of one kind with what the other has: molecules get the cell of `to_sample`."""
+        crystal = kind == self.crystals.name
+        whole = {**sample, "crystal": torch.full_like(sample["mask"][:, 0], crystal)}
+        if crystal:
+            return whole
+        pos_BN3 = sample["pos"]
+        cell_B3 = pos_BN3.new_ones(len(pos_BN3), 3)
+        whole |= {"frac": torch.zeros_like(pos_BN3), "lengths": cell_B3, "angles": 90 * cell_B3}
+        return whole
+
+    def reconstruction_of(self, kind: str, reconstruction: Atoms) -> dict[str, Tensor]:
+        """The tensors that the domain of a kind has, with the elements that it knows."""
+        if kind == self.molecules.name:
+            reconstruction = self._as_molecules(reconstruction)
+            return {name: reconstruction[name] for name in ("logits", "mask", "pos")}
+        return {k: v for k, v in reconstruction.items() if k not in ("pos", "part")}
+
+    def is_of(self, kind: str, reconstruction: Atoms) -> Tensor:
+        """By the logit of the kind."""
+        return (reconstruction["part"] > 0) == (kind == self.crystals.name)
+
     def structures(self, reconstruction: Atoms, mask_BK: Tensor | None = None) -> list[Structure]:
         """Each sample by itself, as the kind that it is decoded as."""
-        names = ("logits", "mask", "frac", "lengths", "angles")
-        crystals = {name: reconstruction[name] for name in names}
-        molecules = self._as_molecules(
-            {name: reconstruction[name] for name in ("logits", "mask", "pos")}
-        )
-        both = (
-            self.molecules.structures(molecules, mask_BK),
-            self.crystals.structures(crystals, mask_BK),
-        )
+        both = [
+            part.structures(self.reconstruction_of(part.name, reconstruction), mask_BK)
+            for part in self.parts
+        ]
         kinds = (reconstruction["part"] > 0).tolist()
         return [both[kind][row] for row, kind in enumerate(kinds)]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 
@@ -31,10 +30,9 @@ PAPER = {
 """Domain -> metric -> its name in the paper's table."""
 
 
-def atoms_row(
-    card: MetricCard, error: float, truth: Number | None, kind: Literal["molecules", "crystals"]
-) -> Row:
-    """A number with its standard error and the truth as its note; the truth is on the card too."""
+def atoms_row(card: MetricCard, error: float, truth: Number | None, kind: str) -> Row:
+    """A number of `kind` (of PAPER) with its standard error and the truth as its note; the truth is
+    on the card too."""
     parts = [f"+- {error:.2g}"] if np.isfinite(error) else []
     if truth is not None and np.isfinite(truth[0]):
         value, spread, num = truth

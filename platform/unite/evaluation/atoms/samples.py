@@ -41,25 +41,30 @@ class Samples(Drawing):
         return cls(
             total=arguments.num_samples or DEFAULT_SAMPLES,
             sampling=sampling_of(arguments, target),
+            labels="balanced" if target.label is None else str(target.label),
             seed=arguments.seed,
             **common_fields(arguments, target),
         )
 
     def totals(self, label: str, device: torch.device | str = "cpu") -> Totals:
         """Cost and raw arrays."""
-        return {"cost": Cost(), "atoms/": Stack("sizes", "numbers", *PER_ATOM, *PER_CELL)}
+        names = ("sizes", "numbers", *PER_ATOM, *PER_CELL)
+        return {"cost": Cost(), "atoms/": Stack(*names), "kind/": Stack("right")}
 
     def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
         """Draw the samples of a chunk; MetricError names one that is not finite."""
         domain: Any = self.domain(instruments)
-        self.model(instruments)  # loaded before the clock starts
+        whole: Any = self.model(instruments).domain  # loaded before the clock starts
         for indices_B in torch.arange(chunk.start, chunk.stop).split(instruments.batch(len(chunk))):
             started = time.perf_counter()
             samples = self.draw(instruments, indices_B)
-            _check_finite(domain.finite(samples.reconstruction), indices_B)
-            structures = domain.structures(samples.reconstruction, samples.mask_BK)
+            atoms = whole.reconstruction_of(domain.name, samples.reconstruction)
+            _check_finite(domain.finite(atoms), indices_B)
+            structures = domain.structures(atoms, samples.mask_BK)
             totals["cost"].update(samples, time.perf_counter() - started, instruments.machine)
             totals["atoms/"].update(**to_arrays(structures))
+            if (right_B := whole.is_of(domain.name, samples.reconstruction)) is not None:
+                totals["kind/"].update(right=right_B.cpu().numpy())
 
     def read(self, chunk: Chunk) -> dict[int, Structure]:
         """The kept samples of a chunk's range, by index."""

@@ -2,6 +2,6 @@
 
 from unite.evaluation.suites import images as images
 from unite.evaluation.suites import molecules as molecules
-from unite.evaluation.suites.registry import SHARED, Entry, all_suites, refusal_of, suites_for
+from unite.evaluation.suites.registry import SHARED, Entry, all_suites, meant, suites_for
 
-__all__ = ["SHARED", "Entry", "all_suites", "refusal_of", "suites_for"]
+__all__ = ["SHARED", "Entry", "all_suites", "meant", "suites_for"]

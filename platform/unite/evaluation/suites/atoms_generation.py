@@ -44,6 +44,7 @@ from unite.metrics.atoms.judged import (
     crystal_distances,
     crystal_rates,
     halves,
+    kind_numbers,
     molecule_distances,
     molecule_rates,
     set_numbers,
@@ -137,8 +138,9 @@ class Generation(Drawing):
     def outcome(self, totals: Any) -> Outcome:
         """All numbers, each beside the truth and the paper's."""
         judged = totals["judged/"].result()
-        numbers, truth = self.numbers(judged)
         drawn: Any = self.samples.merged(read_chunks(self.samples))
+        numbers, truth = self.numbers(judged)
+        numbers |= kind_numbers(drawn["kind/"].result())
         nfe, passes = (drawn["cost"].evaluations / self.total).tolist()
         shared = {**self.sampling_fields(nfe), "data": self.truth.data.digest}
         rows = [self._row(name, each, truth.get(name), shared) for name, each in numbers.items()]

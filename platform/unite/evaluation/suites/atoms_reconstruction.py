@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from unite.evaluation.suite import Suite, common_fields
 from unite.evaluation.target import Target
 from unite.lazy import torch
 from unite.metrics.accumulator import Stack, Totals
+from unite.metrics.atoms.judged import kind_numbers
 from unite.metrics.atoms.summary import mean, percentage, reconstruction
 
 PARTS = ("match_pct", "exact_pct", "types_pct", "rmsd_all")
@@ -86,7 +87,11 @@ class Reconstruction(Suite):
 
     def totals(self, label: str, device: torch.device | str = "cpu") -> Totals:
         """The metrics of each sample; a sample has few."""
-        return {"samples/": Stack(*PARTS), "matched/": Stack("distance", "both_valid")}
+        return {
+            "samples/": Stack(*PARTS),
+            "matched/": Stack("distance", "both_valid"),
+            "kind/": Stack("right"),
+        }
 
     def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
         """Reconstruct a chunk of rows, and match it."""
@@ -94,12 +99,17 @@ class Reconstruction(Suite):
 
         model = self.model(instruments)
         domain: Any = self.domain(instruments)
+        whole: Any = model.domain
         if self.matcher:
             check_packages(self.packages, (self.matcher,))
         for rows in instruments.rows(self.data, self.subject.config.domain, chunk):
             with torch.inference_mode(), instruments.autocast(self.precision):
-                z0_BKD = tokenize_rows(model, rows.sample, rows.rows_B, seed=self.seed)
-                atoms = model.decode(z0_BKD, rows.mask_BK)
+                sample = whole.sample_of(domain.name, rows.sample)
+                z0_BKD = tokenize_rows(model, sample, rows.rows_B, seed=self.seed)
+                decoded = model.decode(z0_BKD, rows.mask_BK)
+            atoms = whole.reconstruction_of(domain.name, decoded)
+            if (right_B := whole.is_of(domain.name, decoded)) is not None:
+                totals["kind/"].update(right=right_B.cpu().numpy())
             found = domain.reconstruction_metrics(atoms, rows.sample)
             totals["samples/"].update(
                 **{name: found[name].double().cpu().numpy() for name in PARTS}
@@ -131,13 +141,15 @@ class Reconstruction(Suite):
             for name, value in reconstruction(samples).items()
         }
         numbers |= self._matcher_numbers(totals["matched/"].result())
+        for name, (value, error, _) in kind_numbers(totals["kind/"].result()).items():
+            numbers[name] = value, error, "kind"
         rows = []
         for name, (value, error, match) in numbers.items():
             if np.isfinite(value):
                 shared = {"data": self.data.digest, "seed": self.seed, "num_samples": num}
                 details = {"match": match} | (MATCHER if match == "match_crystals" else {})
                 card = self.card(name, value, **shared, details=details)
-                rows.append(atoms_row(card, error, None, self._kind))
+                rows.append(atoms_row(card, error, None, self.subject.config.domain.kind))
         return Outcome(
             suite=self.suite,
             protocol=f"held-out samples against D(GE(x)), {self.matcher or 'native match'}, "
@@ -145,10 +157,6 @@ class Reconstruction(Suite):
             rows=tuple(rows),
             remarks=(*undecodable(self.data, self.total, num), *self.missing),
         )
-
-    @property
-    def _kind(self) -> Literal["molecules", "crystals"]:
-        return "crystals" if self.crystals else "molecules"
 
     def _matcher_numbers(
         self, matched: Mapping[str, np.ndarray]

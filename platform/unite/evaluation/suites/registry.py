@@ -59,10 +59,10 @@ def suites_for(domain: Any) -> Entries:
     )
 
 
-@singledispatch
-def refusal_of(domain: Any, suite: str) -> str:
-    """Reason why a domain has no suite of that name, as a sentence; empty where there is none."""
-    return ""
+def meant(name: str, known: Entries) -> list[str]:
+    """Suites that a name stands for: its own, else those of each part, `generation-molecules` and
+    `generation-crystals` for `generation`."""
+    return [name] if name in known else [each for each in known if each.split("-")[0] == name]
 
 
 def all_suites() -> Entries:

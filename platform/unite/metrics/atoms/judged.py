@@ -71,6 +71,12 @@ def molecule_rates(judged: Columns, poses: Sequence[str] = ()) -> dict[str, Numb
     return found
 
 
+def kind_numbers(columns: Columns) -> dict[str, Number]:
+    """Share of `right`, samples of a joint model that are decoded as the kind that was asked for;
+    nothing of a model of one kind."""
+    return {"kind_pct": _rate(columns["right"])} if "right" in columns else {}
+
+
 def set_numbers(names: Sequence[str], train: set[str], every: set[str]) -> dict[str, Number]:
     """Uniqueness and novelty over valid molecules by their canonical names, as ADiT divides.
 

@@ -42,14 +42,15 @@ def spec_of(metric: str, family: str = "") -> Spec | None:
     """Row of a metric by its key or by a stored name; None for an unknown one.
 
     Stored names are those of training (loss/l1, eval/psnr) and eval/<family>/<key>; a key may carry
-    its extractor (fd-digits-cnn), and the paper's name is known too. Without a family that has the
-    key, any family's row is taken.
+    its extractor (fd-digits-cnn), a family the part of a joint model (generation-molecules), and
+    the paper's name is known too. Without a family that has the key, any family's row is taken.
     """
     short = metric.removeprefix(EVALUATION)
     if (TRAINING, short) in SPECS:
         return SPECS[TRAINING, short]
     *head, last = short.split("/")
-    family, key = family or "/".join(head), last.partition("-")[0].lower()
+    family, key = family or "/".join(head), last.lower()
+    family, key = (name.partition("-")[0] for name in (family, key))
     candidates = [row for row in SPECS.values() if row.family != TRAINING]
     of_family = [row for row in candidates if row.family == family]
     exact = (row for rows in (of_family, candidates) for row in rows if key in row.names)

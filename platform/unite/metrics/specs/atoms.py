@@ -31,6 +31,8 @@ ROWS = (
           meaning="StructureMatcher's distance over (V / N)^(1/3), mean of matched crystals"),
     reconstruction(key="types_pct", name="types", logged=True,
                    meaning="atoms whose element is right, mean of samples"),
+    reconstruction(key="kind_pct", domains=("structures",),
+                   meaning="samples that come out as the kind that they are of"),
     reconstruction(key="exact_pct", logged=True, meaning="samples whose every element is right"),
     generation(key="valid_pct", name="valid", paper="validity", column="runs", judges=4,
                meaning="valid samples: molecules by the route of ADiT's code, crystals by "
@@ -46,6 +48,8 @@ ROWS = (
                meaning="distinct ones that are not in the training set, over the valid samples; of "
                "crystals over the distinct ones"),
     generation(key="novel_all_pct", meaning="the same against all splits, as ADiT counts"),
+    generation(key="kind_pct", domains=("structures",),
+               meaning="samples that come out as the kind that was asked for"),
     generation(key="struct_pct", name="structure valid", paper="structural validity",
                column="tables", meaning="crystals without atoms closer than 0.5 A or empty cells"),
     generation(key="comp_pct", name="composition valid", paper="compositional validity",

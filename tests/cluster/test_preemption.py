@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 from ray.exceptions import RayActorError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2._internal.execution import context
 from ray.train.v2.api.exceptions import PreemptionError, WorkerGroupError
 from ray.train.v2.api.preemption import PreemptionInfo
@@ -26,6 +27,12 @@ def died(*, preempted: bool) -> RayActorError:
         (PreemptionError(preemption_info=INFO), True),
         (WorkerGroupError("lost", {0: ValueError("gloo"), 1: died(preempted=True)}), True),
         (WorkerGroupError("lost", {0: ValueError("gloo"), 1: died(preempted=False)}), False),
+        (
+            WorkerGroupError(
+                "lost", {1: WorkerHealthCheckFailedError("lost", died(preempted=True))}
+            ),
+            True,
+        ),
         (died(preempted=True), True),
         (ValueError("its own"), False),
     ],

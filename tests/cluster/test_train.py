@@ -11,27 +11,18 @@ import psutil
 import pytest
 import torch
 from ray.exceptions import ActorDiedError
+from ray.train import ControllerError
 
-from unite import network
 from unite.checkpoints.store import latest, read_checkpoint
-from unite.cluster import train
 from unite.cluster.connect import CapacityError
+from unite.cluster.losses import TrainingError
 from unite.cluster.resources import WorkerGroup
-from unite.cluster.train import (
-    INCIDENT_SECONDS,
-    Losses,
-    Outage,
-    TrainingError,
-    _raise_own,
-    fit,
-    set_threads,
-    train_rank,
-)
+from unite.cluster.train import _raise_own, fit, set_threads, train_rank
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
 from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
-from unite.storage import StorageError, Store
+from unite.storage import Store
 from unite.tracking import Tracker
 from unite.training.parallelize import World
 from unite.training.progress import read_progress
@@ -105,103 +96,12 @@ def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(smoke, caplog
         assert all(torch.equal(again.parts[part][name], value) for name, value in tensors.items())
 
 
-class LostError(Exception):
-    """What a fit raises for a lost group, with the errors of its workers."""
-
-    def __init__(self, *failures):
-        self.worker_failures = dict(enumerate(failures))
-
-
-def test_an_outage_of_the_storage_costs_no_restart(stumbling_s3, monkeypatch):
-    uri, proxy = stumbling_s3
-    monkeypatch.setattr(network, "FIRST_PAUSE_S", 0.05)
-    config = replace(recipe("smoke"), {"checkpoint.patience_s": 60.0})
-    outage = Outage(Job(config=config, folder=Store.open(f"{uri}/run")))
-    assert not outage.over(LostError(ValueError("its own"))), "the store answers: no outage"
-    proxy.mode = "refuse"
-
-    def come_back():
-        while proxy.spoilt < 6:  # the first look, and some of those that wait
-            time.sleep(0.05)
-        proxy.mode = ""
-
-    threading.Thread(target=come_back, daemon=True).start()
-    assert outage.over(LostError(ConnectionError("whatever died of it")))
-    assert proxy.mode == "" and proxy.spoilt > 0
-    wrapped = RuntimeError("ray")
-    wrapped.__cause__ = StorageError("cannot write x: Could not connect to the endpoint URL")
-    assert outage.over(LostError(wrapped)), "it came back before anybody looked"
-
-
-def test_storage_that_stays_away_ends_the_run(stumbling_s3, monkeypatch):
-    uri, proxy = stumbling_s3
-    monkeypatch.setattr(network, "FIRST_PAUSE_S", 0.05)
-    config = replace(recipe("smoke"), {"checkpoint.patience_s": 0.1})
-    outage = Outage(Job(config=config, folder=Store.open(f"{uri}/run")))
-    proxy.mode = "refuse"
-    with pytest.raises(TrainingError, match=r"checkpoint\.patience_s = 0\.1 s; the same command"):
-        outage.over(LostError(ConnectionError("whatever died of it")))
-
-
-def test_losses_count_only_without_a_new_checkpoint_between_them(untrained_run, tmp_path):
-    """Days of spot nodes end no run that gets on; a run that does not is ended."""
-    folder = untrained_run(tmp_path, images=(64,))
-    config = replace(recipe("smoke"), {"cluster.max_failures": 2})
-    losses, lost = Losses(Job(config=config, folder=folder)), LostError(ConnectionError("away"))
-    losses.charge(lost)
-    losses.charge(lost)
-    untrained_run(tmp_path, images=(64, 128))
-    losses.charge(lost)
-    losses.charge(lost)
-    with pytest.raises(TrainingError, match=r"lost 3 times in a row .* cluster\.max_failures = 2"):
-        losses.charge(lost)
-
-
-class ControllerLostError(Exception):
-    """What a fit raises when a worker died while Ray Train's controller was starting it."""
-
-    def __init__(self, *, at_its_start=False):
-        self.controller_failure = ActorDiedError()
-        self.controller_failure._actor_init_failed = at_its_start
-
-
-def test_a_controller_lost_with_the_same_node_is_no_second_loss(
-    untrained_run, tmp_path, turned_clock
-):
-    now = 0.0
-    turned_clock(train, monotonic=lambda: now)
-    config = replace(recipe("smoke"), {"cluster.max_failures": 9})
-    losses = Losses(Job(config=config, folder=untrained_run(tmp_path, images=(64,))))
-
-    def counted(error, at):
-        nonlocal now
-        now = at
-        losses.charge(error)
-        return losses.lost
-
-    worker, controller = LostError(ConnectionError("away")), ControllerLostError()
-    assert counted(controller, 0) == 1, "nothing was lost before"
-    assert counted(worker, 100) == 2
-    assert counted(ControllerLostError(at_its_start=True), 101) == 3, "an error of its own start"
-    assert counted(controller, 102) == 3, "the same node"
-    assert counted(controller, 103) == 4, "once alone"
-    assert counted(ActorDiedError(), 104) == 4, "the controller itself"
-    assert counted(worker, 200) == 5
-    assert counted(worker, 201) == 6, "the new group trained"
-    assert counted(controller, 201 + INCIDENT_SECONDS) == 7, "another incident"
-
-
 def test_a_worker_that_dies_while_it_is_started_ends_no_run(smoke):
-    error = ControllerLostError()
+    error = ControllerError(ActorDiedError())
     _raise_own(error, job_of(smoke), group(1))
     error.controller_failure = RuntimeError("its own")
     with pytest.raises(TrainingError, match="gave up: its own"):
         _raise_own(error, job_of(smoke), group(1))
-
-
-def test_a_lost_worker_on_a_disk_is_no_outage(tmp_path):
-    outage = Outage(Job(config=recipe("smoke"), folder=Store.open(tmp_path)))
-    assert not outage.over(LostError(StorageError("cannot write x: timed out")))
 
 
 @pytest.mark.ray

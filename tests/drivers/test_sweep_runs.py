@@ -11,8 +11,8 @@ from unite import tracking
 from unite.ablation.options import SweepOptions
 from unite.ablation.trials import expand
 from unite.cluster.connect import CapacityError
+from unite.cluster.losses import TrainingError
 from unite.cluster.resources import TrialLayout
-from unite.cluster.train import TrainingError
 from unite.cluster.tune import NO_ROOM
 from unite.config.axes import find_axis
 from unite.config.schema import TrackingConfig

@@ -7,11 +7,13 @@ import time
 from unite.storage import Store
 from unite.training.interruptions import (
     FILE,
+    PRESENT,
     Interruption,
     in_words,
-    interrupted,
-    left_behind,
+    note_ended,
+    note_left_behind,
     note_resumed,
+    present,
     read_interruptions,
 )
 
@@ -29,37 +31,47 @@ class Log:
 
 def test_what_the_last_group_had_seen_is_read_from_its_progress(tmp_path):
     run = Store.open(tmp_path)
-    assert interrupted(run, "lost") is None
+    note_ended(run, "lost")
+    assert present(run) is None
     published(run, "training", 640, 100.0)
-    assert interrupted(run, "lost") == Interruption(reason="lost", time=100.0, seen=640)
+    note_ended(run, "lost")
+    assert present(run) == Interruption(reason="lost", time=100.0, seen=640)
 
 
 def test_a_group_that_makes_no_step_prolongs_the_interruption_before_it(tmp_path):
     run = Store.open(tmp_path)
     published(run, "training", 640, 100.0)
-    first = interrupted(run, "left")
-    assert interrupted(run, "lost", first) is first
+    note_ended(run, "left")
+    note_ended(run, "lost")
+    assert present(run).reason == "left"
     published(run, "training", 700, 160.0)
-    assert interrupted(run, "lost", first).seen == 700
+    note_ended(run, "lost")
+    assert (present(run).reason, present(run).seen) == ("lost", 700)
 
 
 def test_only_a_run_that_neither_ended_nor_was_stopped_was_left_behind(tmp_path):
     run = Store.open(tmp_path)
-    assert left_behind(run) is None
-    for state in ("done", "stopped"):
-        published(run, state, 640, 100.0)
-        assert left_behind(run) is None
+    note_left_behind(run)
+    assert present(run) is None
     published(run, "training", 640, 100.0)
-    found = left_behind(run)
+    note_left_behind(run)
+    found = present(run)
     assert (found.reason, found.seen) == ("driver", 640)
     assert time.time() - found.time < 60, "the user's own time does not count"
+    for state in ("done", "stopped"):
+        published(run, state, 640, 100.0)
+        note_left_behind(run)
+        assert present(run) is None, "nor is what an earlier driver left"
 
 
 def test_sums_go_on_over_the_whole_run(tmp_path):
     run, log, now = Store.open(tmp_path), Log(), time.time()
+    published(run, "training", 640, now - 30)
+    note_ended(run, "lost")
     note_resumed(Interruption(reason="lost", time=now - 30, seen=640), run, log, 512, 544)
     note_resumed(Interruption(reason="left", time=now - 10, seen=900), run, log, 900, 932)
     assert log.step == 932
+    assert present(run) is None, "it is over"
     assert log.metrics["interruptions/count"] == 2.0
     assert log.metrics["interruptions/wasted_images"] == 128.0
     assert log.metrics["interruptions/seconds"] >= 40
@@ -75,6 +87,7 @@ def test_a_damaged_file_stops_nothing(tmp_path):
     run, log = Store.open(tmp_path), Log()
     for damaged in (b"{", b"3", b'[{"reason": 1}]', b"[3]"):
         run.write(FILE, damaged)
-        assert read_interruptions(run) == []
+        run.write(PRESENT, damaged)
+        assert read_interruptions(run) == [] and present(run) is None
     note_resumed(Interruption(reason="lost", time=0.0, seen=640), run, log, 512, 544)
     assert len(read_interruptions(run)) == 1

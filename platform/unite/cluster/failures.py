@@ -20,7 +20,8 @@ def causes(failure: BaseException) -> Iterator[BaseException]:
     cause: BaseException | None = failure
     while cause is not None:
         yield cause
-        cause = getattr(cause, "_base_exc", None) or cause.__cause__
+        inner = getattr(cause, "_base_exc", None) or getattr(cause, "health_check_failure", None)
+        cause = inner or cause.__cause__
 
 
 def is_controller_lost(error: Exception) -> bool:

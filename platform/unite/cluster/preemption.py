@@ -7,9 +7,9 @@ its error (`is_preempted`) and costs no restart.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
+from unite.cluster.failures import causes, failures
 from unite.network import answers
 from unite.training.requests import Notice
 from unite.words import count
@@ -43,9 +43,10 @@ def is_preempted(error: Exception) -> bool:
     from ray.exceptions import RayActorError
     from ray.train.v2.api.exceptions import PreemptionError
 
-    failures: Mapping[int, Exception] = getattr(error, "worker_failures", {})
     return isinstance(error, PreemptionError) or any(
-        isinstance(each, RayActorError) and each.preempted for each in (error, *failures.values())
+        isinstance(cause, RayActorError) and cause.preempted
+        for failure in failures(error)
+        for cause in causes(failure)
     )
 
 

@@ -12,20 +12,27 @@ from __future__ import annotations
 import logging
 import math
 import os
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from socket import gethostname
 from typing import Any
 
 from unite.checkpoints.lease import Lease, hold
 from unite.checkpoints.repair import latest_whole
-from unite.checkpoints.store import CheckpointError, latest
 from unite.cluster.connect import ENVIRONMENT, CapacityError
 from unite.cluster.elastic import RoomWatch, next_group
-from unite.cluster.failures import causes, failures, is_controller_lost, lost_in_words
+from unite.cluster.failures import is_controller_lost
 from unite.cluster.gauges import with_gauges
+from unite.cluster.losses import (
+    Losses,
+    Outage,
+    TrainingError,
+    own_error,
+    reason_of_loss,
+    too_many,
+)
 from unite.cluster.preemption import is_preempted, notice
 from unite.cluster.resources import (
     START_SECONDS,
@@ -34,33 +41,18 @@ from unite.cluster.resources import (
     free_resources,
 )
 from unite.config.workers import is_range
-from unite.data.parquet import UnreachableError
-from unite.flow.solvers import IntegrationError
-from unite.network import persist
-from unite.objects import is_away
-from unite.storage import StorageError, Store
-from unite.training.interruptions import interrupted, left_behind
+from unite.storage import Store
+from unite.training.interruptions import note_ended, note_left_behind
 from unite.training.loop import Tracker
 from unite.training.parallelize import World
-from unite.training.readout import NonFiniteError
 from unite.training.requests import Notice, Source, no_notice, nothing
 from unite.training.setup import Job, build_trainer
-from unite.training.watchdog import hang_told, note_nodes, watched
+from unite.training.watchdog import note_nodes, watched
 from unite.words import count
 
 logger = logging.getLogger(__name__)
 
-# What a run raises about itself: repeating it would end the same way.
-OWN_ERRORS = (ValueError, NonFiniteError, IntegrationError, CheckpointError, StorageError)
-
-INCIDENT_SECONDS = 60.0
-"""Seconds in which a cluster may still start processes on a node that is gone."""
 START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
-
-
-class TrainingError(RuntimeError):
-    """The run cannot go on; the message is the worker's own."""
-
 
 TrackerFactory = Callable[[bool, int], Tracker]
 """Maker of a rank's tracker: (True for rank 0, images seen at the start) -> tracker."""
@@ -70,10 +62,11 @@ def fit(job: Job, group: WorkerGroup, tracker_factory: TrackerFactory) -> dict[s
     """Run a job on the joined cluster and return rank 0's summary.
 
     A lost worker (killed, out of memory, node gone) restarts the group, `cluster.max_failures`
-    times in a row without a new checkpoint. A group that leaves a node of which notice was given,
-    or is cut off there, costs none of these. With a range of workers every group is as large as
-    the cluster allows then. An error of the run itself would only repeat, and is raised at once as
-    TrainingError. CapacityError when others hold what the workers need for too long.
+    times in a row without a new checkpoint: inside Ray Train's controller (`cluster/restarts.py`),
+    or with a new one where every group is as large as the cluster allows then (a range of workers).
+    A group that leaves a node of which notice was given, or is cut off there, costs none of these.
+    An error of the run itself would only repeat, and is raised at once as TrainingError.
+    CapacityError when others hold what the workers need for too long.
     """
     if not is_range(job.config.cluster):
         return _fit(job, lambda: group, tracker_factory)
@@ -84,17 +77,15 @@ def fit(job: Job, group: WorkerGroup, tracker_factory: TrackerFactory) -> dict[s
 def _fit(
     job: Job, next_group: Callable[[], WorkerGroup], tracker_factory: TrackerFactory
 ) -> dict[str, Any]:
-    """Start groups until one comes to the end of the run."""
+    """Start controllers until a group comes to the end of the run."""
     from ray.exceptions import RayActorError
     from ray.train import ControllerError, WorkerGroupError
     from ray.train.v2.api.exceptions import PreemptionError
 
     losses, outage = Losses(job), Outage(job)
-    interruption, reason = left_behind(job.folder), ""
+    note_left_behind(job.folder)
     while True:
-        if reason:
-            interruption = interrupted(job.folder, reason, interruption)
-        job, group = replace(job, interrupted=interruption), next_group()
+        group = next_group()
         try:
             summary = _trainer(job, group, tracker_factory).fit().return_value
         except (ControllerError, WorkerGroupError, PreemptionError, RayActorError) as error:
@@ -104,67 +95,22 @@ def _fit(
             elif outage.over(error):
                 reason = "storage away"
             else:
-                reason = "lost"
-                if line := hang_told(job.folder):
-                    reason = "hung"
-                    logger.warning("%s", line)
+                reason = reason_of_loss(job)
                 _raise_own(error, job, group)
+                if isinstance(error, WorkerGroupError) and not is_range(job.config.cluster):
+                    raise too_many(job, error) from error  # the controller has counted
                 losses.charge(error)
-            continue
-        if not summary["leaving"]:
-            return summary
-        reason = "left"
-        logger.warning("saved after %d images; another group goes on", summary["images"])
-
-
-class Losses:
-    """Lost groups in a row without a new checkpoint between them, against the run's limit.
-
-    The group after a lost one may be started on the node that went with it: a controller that ends
-    shortly after a loss is a part of that one, once.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self.lost = 0
-        self._checkpoint: str | None = None
-        self._counted = float("-inf")
-        """Time of the last loss that was counted, until another one is taken for a part of it."""
-
-    def charge(self, error: Exception) -> None:
-        """Count a lost group; TrainingError when it is one too many."""
-        if self._is_same_incident(error):
-            logger.warning("the cluster has not seen yet that a node is gone: restarting once more")
-            return
-        limit = self.job.config.cluster.max_failures
-        newest = latest(self.job.folder)
-        if newest is not None and newest.uri != self._checkpoint:
-            self.lost, self._checkpoint = 0, newest.uri
-        self.lost += 1
-        self._counted = time.monotonic()
-        if self.lost > limit:
-            raise TrainingError(
-                f"a worker was lost {count(self.lost, 'time')} in a row without a new checkpoint, "
-                f"more than cluster.max_failures = {limit} allows: {error}. The same command goes "
-                "on from the last checkpoint"
-            ) from error
-        logger.warning(
-            "a worker was lost (%s); restarting from the last checkpoint, %d of %d",
-            lost_in_words(error, self.job.folder),
-            self.lost,
-            limit,
-        )
-
-    def _is_same_incident(self, error: Exception) -> bool:
-        soon = time.monotonic() - self._counted < INCIDENT_SECONDS
-        if found := soon and is_controller_lost(error):
-            self._counted = float("-inf")
-        return found
+        else:
+            if not summary["leaving"]:
+                return summary
+            reason = "left"
+            logger.warning("saved after %d images; another group goes on", summary["images"])
+        note_ended(job.folder, reason)
 
 
 def _raise_own(error: Exception, job: Job, group: WorkerGroup) -> None:
     """Raise what another try would only repeat."""
-    if (reason := _own_error(failures(error))) is not None:
+    if (reason := own_error(error)) is not None:
         raise TrainingError(reason) from error
     failure = getattr(error, "controller_failure", None)
     if failure is not None and type(failure).__name__.startswith("WorkerGroupStartup"):
@@ -173,62 +119,14 @@ def _raise_own(error: Exception, job: Job, group: WorkerGroup) -> None:
         raise TrainingError(f"Ray Train gave up: {failure}") from error
 
 
-class Outage:
-    """Waits for an object store that is away, at the cost of no restart.
-
-    A group that ends in one is started again once the store answers, for as long as
-    `checkpoint.patience_s` passes without a new checkpoint.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self.job = job
-        self._since = 0.0
-        self._checkpoint: str | None = None
-
-    def over(self, error: Exception) -> bool:
-        """True once the store answers again; False if it was not what ended the group.
-
-        TrainingError when it stays away.
-        """
-        folder, patience_s = self.job.folder, self.job.config.checkpoint.patience_s
-        if folder.is_local or not (_is_outage(error) or self._is_away()):
-            return False
-        try:
-            newest = persist(
-                lambda: latest(folder), patience_s, passing=is_away, doing=f"training {folder.name}"
-            )
-        except StorageError as gone:
-            raise TrainingError(
-                f"{gone}. It was waited for during checkpoint.patience_s = {patience_s:g} s; the "
-                "same command goes on from the last checkpoint"
-            ) from error
-        now, place = time.monotonic(), newest and newest.uri
-        if not self._since or place != self._checkpoint:
-            self._since, self._checkpoint = now, place
-        logger.warning("the storage was away; training goes on from the last checkpoint")
-        return now - self._since <= patience_s
-
-    def _is_away(self) -> bool:
-        try:
-            self.job.folder.exists()
-        except StorageError as error:
-            return is_away(error)
-        return False
-
-
-def _is_outage(error: Exception) -> bool:
-    return any(
-        isinstance(cause, UnreachableError) or is_away(cause)
-        for failure in failures(error)
-        for cause in causes(failure)
-    )
-
-
 def _trainer(job: Job, group: WorkerGroup, tracker_factory: TrackerFactory) -> Any:
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
-    return TorchTrainer(
+    from unite.cluster.restarts import RestartingTrainer
+
+    fixed = not is_range(job.config.cluster)
+    return (partial(RestartingTrainer, job=job) if fixed else TorchTrainer)(
         _worker,
         train_loop_config={"job": job, "group": group, "tracker_factory": tracker_factory},
         scaling_config=ScalingConfig(
@@ -243,7 +141,7 @@ def _trainer(job: Job, group: WorkerGroup, tracker_factory: TrackerFactory) -> A
             # Ray's own default is to ask for resources that others hold for ever.
             failure_config=FailureConfig(
                 controller_failure_limit=_more_starts(job),
-                max_preemption_failures=0,  # `fit` restarts
+                max_preemption_failures=0,  # the driver restarts
             ),
         ),
     )
@@ -268,12 +166,6 @@ def _no_room(job: Job, group: WorkerGroup, reason: Exception) -> CapacityError:
         f"{free_resources()} ({' '.join(str(reason).split())[:200]}). Wait for other jobs, or for "
         "lost nodes to come back; the same command goes on from here."
     )
-
-
-def _own_error(found: Iterable[BaseException]) -> str | None:
-    """The message of the first failure that the run itself raised, if any."""
-    behind = (cause for failure in found for cause in causes(failure))
-    return next((str(cause) for cause in behind if isinstance(cause, OWN_ERRORS)), None)
 
 
 def _worker(settings: dict[str, Any]) -> dict[str, Any]:

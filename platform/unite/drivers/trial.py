@@ -19,16 +19,10 @@ from unite.ablation.trials import Sweep, Trial, TrialGroup
 from unite.checkpoints.lease import hold
 from unite.checkpoints.store import checkpoint_digest, latest, read_state
 from unite.cluster.connect import CapacityError, describe_cluster
+from unite.cluster.losses import OWN_ERRORS, TrainingError
 from unite.cluster.pool import WorkError
 from unite.cluster.resources import TrialLayout
-from unite.cluster.train import (
-    OWN_ERRORS,
-    TrackerFactory,
-    TrainingError,
-    fit,
-    set_threads,
-    train_rank,
-)
+from unite.cluster.train import TrackerFactory, fit, set_threads, train_rank
 from unite.cluster.tune import NO_ROOM, beside_trial
 from unite.config.serialise import diff
 from unite.data.loader import local_reader

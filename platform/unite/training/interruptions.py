@@ -1,15 +1,16 @@
 """Interruptions of a run: what was trained in vain, and how long nothing was trained.
 
-Every group of workers but a run's first one goes on after one. The driver knows why and how far the
-last group came (by progress.json, which is a second old, or five on an object store), the new group
-when its first step was made; <run>/interruptions.json keeps both.
+Every group of workers but a run's first one goes on after one. Who starts a group (the driver, or
+Ray Train's controller) knows why and how far the last one came (by progress.json, which is a second
+old, or five on an object store) and leaves it in <run>/interrupted.json; the new group knows when
+its first step was made, and <run>/interruptions.json keeps both.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -20,7 +21,7 @@ from unite.words import clock, count
 
 logger = logging.getLogger(__name__)
 
-FILE = "interruptions.json"
+FILE, PRESENT = "interruptions.json", "interrupted.json"
 ENDED = ("done", "stopped")
 
 
@@ -44,32 +45,55 @@ class Interruption:
         """Training images that were computed again."""
         return max(self.seen - self.resumed, 0)
 
+    @classmethod
+    def of(cls, progress: Mapping[str, Any], reason: str) -> Interruption:
+        """The interruption of a group whose last published progress is given."""
+        return cls(reason=reason, time=progress["time"], seen=int(progress["images"]))
+
     def resumed_at(self, images: int) -> Interruption:
         """The interruption, over now that the first step after `images` is made."""
         return replace(self, resumed=images, seconds=max(time.time() - self.time, 0.0))
 
 
-def interrupted(
-    run: Store, reason: str, earlier: Interruption | None = None
-) -> Interruption | None:
-    """The interruption of a run whose group has ended; None when nothing was trained before.
+def note_ended(run: Store, reason: str) -> None:
+    """Leave for the next group of a run that the last one has ended, if anything was trained.
 
-    `earlier` is the last one that was seen. A group that made no step of its own prolongs it.
+    A group that made no step of its own prolongs the interruption before it.
     """
-    progress = read_progress(run)
+    progress, earlier = read_progress(run), present(run)
     if progress is None or "images" not in progress:
-        return earlier
-    if earlier is not None and progress["time"] <= earlier.time:
-        return earlier
-    return Interruption(reason=reason, time=progress["time"], seen=int(progress["images"]))
+        return
+    if earlier is None or progress["time"] > earlier.time:
+        _leave(run, Interruption.of(progress, reason))
 
 
-def left_behind(run: Store) -> Interruption | None:
-    """The interruption by the end of a run's driver; None when the run is new, or was stopped."""
+def note_left_behind(run: Store) -> None:
+    """Leave for the first group of a driver that the last driver has ended, unless the run is new
+    or was stopped."""
     progress = read_progress(run)
-    found = None if progress is None or progress["state"] in ENDED else interrupted(run, "driver")
-    # Nobody knows when the user came back: the time counts from now.
-    return found and replace(found, time=time.time())
+    if progress is None or progress["state"] in ENDED or "images" not in progress:
+        _leave(run, None)
+    else:
+        # Nobody knows when the user came back: the time counts from now.
+        _leave(run, replace(Interruption.of(progress, "driver"), time=time.time()))
+
+
+def present(run: Store) -> Interruption | None:
+    """The interruption that a run is in until its next step; a damaged file counts as none."""
+    try:
+        return from_dict(Interruption, run.read_json(PRESENT)) if run.is_file(PRESENT) else None
+    except (StorageError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def _leave(run: Store, one: Interruption | None) -> None:
+    try:
+        if one is None:
+            run.delete(PRESENT)
+        else:
+            run.write_json(PRESENT, asdict(one))
+    except StorageError as error:
+        logger.warning("the run's interruption is not kept: %s", error)
 
 
 def read_interruptions(run: Store) -> list[Interruption]:
@@ -87,6 +111,7 @@ def note_resumed(one: Interruption, run: Store, tracker: Any, before: int, after
     known = [*read_interruptions(run), one.resumed_at(before)]
     try:
         run.write_json(FILE, [asdict(each) for each in known])
+        run.delete(PRESENT)
     except StorageError as error:
         logger.warning("the run's interruptions are not kept: %s", error)
     sums = {

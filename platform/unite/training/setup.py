@@ -36,7 +36,7 @@ from unite.training.adversarial import AdversarialObjective
 from unite.training.ema import Ema
 from unite.training.fit import check_device, settle
 from unite.training.flops import DeviceRate, compute_dtype, training_flops
-from unite.training.interruptions import Interruption
+from unite.training.interruptions import present
 from unite.training.joint import JointObjective
 from unite.training.loop import Plan, Tracker, Trainer
 from unite.training.losses import Perceptual
@@ -77,8 +77,6 @@ class Job:
     """Mark of the driver, which its requests to stop carry."""
     start_from: Store | None = None
     """Checkpoint or export with the first weights of a fine-tuning."""
-    interrupted: Interruption | None = None
-    """Interruption after which the run goes on."""
 
     @classmethod
     def of(cls, run: Run, owner: str = "") -> Job:
@@ -168,7 +166,7 @@ def build_trainer(
             world.device, compute_dtype(config), stated=1e12 * config.cluster.device_tflops
         ),
         manifest_digest=train.digest,
-        interrupted=job.interrupted if world.is_main else None,
+        interrupted=present(job.folder) if world.is_main else None,
         stored_config=job.config,
     )
     if checkpoint is not None:

@@ -1,0 +1,161 @@
+"""Lost groups of workers: whose fault one is, and how many a run may lose in a row.
+
+Both the driver and Ray Train's controller ask (`cluster/restarts.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from unite.checkpoints.store import CheckpointError, latest
+from unite.cluster.failures import causes, failures, is_controller_lost, lost_in_words
+from unite.data.parquet import UnreachableError
+from unite.flow.solvers import IntegrationError
+from unite.network import persist
+from unite.objects import is_away
+from unite.storage import StorageError
+from unite.training.readout import NonFiniteError
+from unite.training.setup import Job
+from unite.training.watchdog import hang_told
+from unite.words import count
+
+logger = logging.getLogger(__name__)
+
+# What a run raises about itself: repeating it would end the same way.
+OWN_ERRORS = (ValueError, NonFiniteError, IntegrationError, CheckpointError, StorageError)
+
+INCIDENT_SECONDS = 60.0
+"""Seconds in which a cluster may still start processes on a node that is gone."""
+
+
+class TrainingError(RuntimeError):
+    """The run cannot go on; the message is the worker's own."""
+
+
+def own_error(error: Exception) -> str | None:
+    """The message of the first failure that the run itself raised, if any."""
+    behind = (cause for failure in failures(error) for cause in causes(failure))
+    return next((str(cause) for cause in behind if isinstance(cause, OWN_ERRORS)), None)
+
+
+def too_many(job: Job, error: Exception) -> TrainingError:
+    """Error for a loss more than the run's limit."""
+    limit = job.config.cluster.max_failures
+    return TrainingError(
+        f"a worker was lost {count(limit + 1, 'time')} in a row without a new checkpoint, "
+        f"more than cluster.max_failures = {limit} allows: {error}. The same command goes "
+        "on from the last checkpoint"
+    )
+
+
+def reason_of_loss(job: Job) -> str:
+    """Reason in a word for an interruption by a lost group; a rank that hung is told of."""
+    if line := hang_told(job.folder):
+        logger.warning("%s", line)
+        return "hung"
+    return "lost"
+
+
+class Losses:
+    """Lost groups in a row without a new checkpoint between them, against the run's limit.
+
+    The group after a lost one may be started on the node that went with it: a start that ends
+    shortly after a loss is a part of that one, once.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.lost = 0
+        self._checkpoint: str | None = None
+        self._counted = float("-inf")
+        """Time of the last loss that was counted, until another one is taken for a part of it."""
+
+    def allow(self, error: Exception) -> bool:
+        """Count a lost group, and tell what becomes of it; False when it is one too many."""
+        if self._is_same_incident(error):
+            logger.warning("the cluster has not seen yet that a node is gone: restarting once more")
+            return True
+        limit = self.job.config.cluster.max_failures
+        newest = latest(self.job.folder)
+        if newest is not None and newest.uri != self._checkpoint:
+            self.lost, self._checkpoint = 0, newest.uri
+        self.lost += 1
+        self._counted = time.monotonic()
+        if self.lost > limit:
+            return False
+        # A line of another process is shown once: the place tells apart those of two checkpoints.
+        logger.warning(
+            "a worker was lost (%s); restarting %s, %d of %d",
+            lost_in_words(error, self.job.folder),
+            f"from the checkpoint after {int(newest.name):,}" if newest else "from the start",
+            self.lost,
+            limit,
+        )
+        return True
+
+    def charge(self, error: Exception) -> None:
+        """Count a lost group; TrainingError when it is one too many."""
+        if not self.allow(error):
+            raise too_many(self.job, error) from error
+
+    def _is_same_incident(self, error: Exception) -> bool:
+        soon = time.monotonic() - self._counted < INCIDENT_SECONDS
+        if found := soon and is_controller_lost(error):
+            self._counted = float("-inf")
+        return found
+
+
+class Outage:
+    """Waits for an object store that is away, at the cost of no restart.
+
+    A group that ends in one is started again once the store answers, for as long as
+    `checkpoint.patience_s` passes without a new checkpoint.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._since = 0.0
+        self._checkpoint: str | None = None
+
+    def ended(self, error: Exception) -> bool:
+        """True if it is what ended the group."""
+        return not self.job.folder.is_local and (_is_outage(error) or self._is_away())
+
+    def over(self, error: Exception) -> bool:
+        """True once the store answers again; False if it was not what ended the group.
+
+        TrainingError when it stays away.
+        """
+        if not self.ended(error):
+            return False
+        folder, patience_s = self.job.folder, self.job.config.checkpoint.patience_s
+        try:
+            newest = persist(
+                lambda: latest(folder), patience_s, passing=is_away, doing=f"training {folder.name}"
+            )
+        except StorageError as gone:
+            raise TrainingError(
+                f"{gone}. It was waited for during checkpoint.patience_s = {patience_s:g} s; the "
+                "same command goes on from the last checkpoint"
+            ) from error
+        now, place = time.monotonic(), newest and newest.uri
+        if not self._since or place != self._checkpoint:
+            self._since, self._checkpoint = now, place
+        logger.warning("the storage was away; training goes on from the last checkpoint")
+        return now - self._since <= patience_s
+
+    def _is_away(self) -> bool:
+        try:
+            self.job.folder.exists()
+        except StorageError as error:
+            return is_away(error)
+        return False
+
+
+def _is_outage(error: Exception) -> bool:
+    return any(
+        isinstance(cause, UnreachableError) or is_away(cause)
+        for failure in failures(error)
+        for cause in causes(failure)
+    )

@@ -49,10 +49,12 @@ def test_the_largest_group_that_fits_and_divides_the_batch_is_taken(monkeypatch,
     assert clock[0] >= elastic.SETTLE_SECONDS, "more may come free"
 
 
-def test_a_whole_cluster_is_taken_at_once(monkeypatch, clock):
+def test_a_whole_cluster_is_taken_at_once(monkeypatch, clock, caplog, capsys):
     frees(monkeypatch, [node(9.0)])
     assert next_group(RANGE, 100.0).num_workers == 8
     assert clock[0] == 0.0
+    assert capsys.readouterr().err.endswith("8 workers of 2..8\n")
+    assert not caplog.records, "nothing is wrong"
 
 
 def test_an_ended_group_comes_free_a_moment_later(monkeypatch, clock):

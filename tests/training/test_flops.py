@@ -163,6 +163,15 @@ def test_a_cpus_rate_is_the_best_of_all_measurements(monkeypatch) -> None:
     assert seen == [3e9, 8e9, 8e9]
 
 
+def test_no_start_waits_for_the_rate(monkeypatch) -> None:
+    measured = []
+    monkeypatch.setattr(flops, "measure_matmul_rate", lambda *of: measured.append(of) or 3e9)
+    rate = DeviceRate(torch.device("cuda"), torch.bfloat16)
+    assert not measured
+    assert [rate.flops, rate.flops] == [3e9, 3e9]
+    assert len(measured) == 1
+
+
 def test_a_stated_rate_and_a_gpus_stay(monkeypatch) -> None:
     rates = iter([3e9])
     monkeypatch.setattr(flops, "measure_matmul_rate", lambda device, dtype: next(rates))

@@ -63,6 +63,28 @@ def test_a_new_window_begins_after_some_seconds_and_measures_the_device_again(tr
     assert latest["throughput/mfu"] == pytest.approx(100.0 * 10.0 / 2000.0)
 
 
+def test_measuring_the_device_is_not_time_of_the_steps(trainer, clock):
+    class Rate:
+        def refresh(self):
+            clock.now += 3.0
+
+        @property
+        def flops(self):
+            self.refresh()
+            return 1000.0
+
+    trainer.device_rate = Rate()
+    window = rates.Window(trainer)
+    move(trainer, clock, images=160, seconds=2.0)
+    window.rates()
+    move(trainer, clock, images=160, seconds=2.0)
+    assert window.rates()["throughput/images_per_s"] == 80.0
+    move(trainer, clock, images=0, seconds=rates.WINDOW_SECONDS)
+    window.rates()
+    move(trainer, clock, images=160, seconds=2.0)
+    assert window.rates()["throughput/images_per_s"] == 80.0
+
+
 def test_an_evaluation_between_steps_is_not_time_of_the_steps(trainer, clock):
     window = rates.Window(trainer)
     move(trainer, clock, images=160, seconds=2.0)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from unite import terminal
 from unite.cluster.connect import CapacityError, Node, nodes
 from unite.cluster.resources import WorkerGroup, train_workers
 from unite.config.finetune import as_trained
@@ -46,7 +47,7 @@ def next_group(config: RunConfig, patience_s: float) -> WorkerGroup:
                 raise
         else:
             if group.num_workers == largest or waited >= SETTLE_SECONDS:
-                logger.warning("%s", size_in_words(cluster, group, free, batch_size))
+                terminal.tell(size_in_words(cluster, group, free, batch_size))
                 return group
         time.sleep(POLL_SECONDS)
 

@@ -30,7 +30,8 @@ class RestartingTrainer(TorchTrainer):
 
     def _initialize_and_run_controller(self, **parts: Any) -> Any:
         # Ray has no public place for a policy; the pin on one Ray version is what makes it safe.
-        policy = Restarts(self.run_config.failure_config, self.job)
+        limits = self.run_config.failure_config or FailureConfig()
+        policy = Restarts(limits, self.job)
         return super()._initialize_and_run_controller(**(parts | {"failure_policy": policy}))
 
 

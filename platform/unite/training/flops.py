@@ -155,19 +155,25 @@ def measure_matmul_rate(device: torch.device, dtype: torch.dtype = torch.bfloat1
 class DeviceRate:
     """Denominator of MFU: the stated peak of one device, or the best rate measured so far.
 
-    A CPU also works for what starts beside the training process, which halves its rate at that
-    moment: `refresh` measures it again. A GPU is its worker's own and is measured once.
+    It is measured when it is first asked for, so that no first step waits. A CPU also works for
+    what starts beside the training process, which halves its rate at that moment: `refresh`
+    measures it again. A GPU is its worker's own and is measured once.
     """
 
     def __init__(self, device: torch.device, dtype: torch.dtype, *, stated: float = 0.0) -> None:
         self._device, self._dtype = device, dtype
         self._settled = bool(stated) or device.type != "cpu"
-        self.flops = stated or measure_matmul_rate(device, dtype)
+        self._flops = stated
+
+    @property
+    def flops(self) -> float:
         """Rate of one device in FLOP/s."""
+        self._flops = self._flops or measure_matmul_rate(self._device, self._dtype)
+        return self._flops
 
     def refresh(self) -> None:
         if not self._settled:
-            self.flops = max(self.flops, measure_matmul_rate(self._device, self._dtype))
+            self._flops = max(self._flops, measure_matmul_rate(self._device, self._dtype))
 
 
 def compute_dtype(config: RunConfig) -> torch.dtype:

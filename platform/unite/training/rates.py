@@ -50,12 +50,14 @@ class Window:
         elapsed = max(time.monotonic() - self.time, 1e-9)
         rate = (trainer.images - self.images) / elapsed
         per_device = rate / trainer.world.size
+        with self.paused():
+            flops = trainer.device_rate.flops
         result = {
             "throughput/images_per_s": rate,
-            "throughput/mfu": mfu(trainer.flops_per_image, per_device, trainer.device_rate.flops),
+            "throughput/mfu": mfu(trainer.flops_per_image, per_device, flops),
             "data/wait_fraction": (trainer.stream.wait_seconds - self.wait) / elapsed,
         }
         if elapsed > WINDOW_SECONDS:
-            self._reset()
             trainer.device_rate.refresh()
+            self._reset()
         return result

@@ -1,5 +1,6 @@
 """Files of docs/deploy: fields that programs know, locked versions, no secrets, no open doors."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -96,3 +97,52 @@ def test_compose_file_is_one_that_docker_takes() -> None:
     if "is not a docker command" in done.stderr or "unknown shorthand flag" in done.stderr:
         pytest.skip("docker has no compose plugin")
     assert done.returncode == 0, done.stderr
+
+
+KEYS = {"S3_ACCESS_KEY": "unite", "S3_SECRET_KEY": "not/a+real=key"}
+
+
+def started_s3(settings: dict[str, str], path: str) -> subprocess.CompletedProcess[str]:
+    """What the script for a bare machine does with nothing but the system's programs and `path`."""
+    return subprocess.run(
+        ["sh", str(DEPLOY / "s3_server.sh")],
+        env=settings | {"PATH": f"{path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_s3_server_of_a_bare_machine_asks_for_its_keys_on_this_machine_alone(
+    tmp_path: Path,
+) -> None:
+    weed = tmp_path / "bin" / "weed"
+    weed.parent.mkdir()
+    weed.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    weed.chmod(0o755)
+    data = tmp_path / "data"
+    done = started_s3({**KEYS, "S3_DATA": str(data)}, str(weed.parent))
+    assert done.returncode == 0, done.stderr
+    asked = done.stdout.split()
+    assert {"-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", f"-s3.config={data}/s3.json"} <= {*asked}
+    assert KEYS["S3_SECRET_KEY"] not in done.stdout, "every user of the machine sees arguments"
+    file = data / "s3.json"
+    (who,) = json.loads(file.read_text())["identities"]
+    assert who["credentials"] == [{"accessKey": "unite", "secretKey": "not/a+real=key"}]
+    assert file.stat().st_mode & 0o077 == 0 and data.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({}, "weed is not on the PATH"),
+        ({"S3_SECRET_KEY": 'x", "actions'}, "letters, digits"),
+        ({"S3_SECRET_KEY": "short"}, "shorter than 12"),
+        ({"S3_SECRET_KEY": ""}, "at least 12 characters"),
+    ],
+)
+def test_an_s3_server_that_cannot_start_says_why(
+    tmp_path: Path, changed: dict[str, str], message: str
+) -> None:
+    done = started_s3({**KEYS, "S3_DATA": str(tmp_path / "data"), **changed}, str(tmp_path))
+    assert done.returncode != 0 and message in done.stderr
+    assert not (tmp_path / "data").exists()

@@ -179,6 +179,18 @@ def test_a_large_set_is_opened_by_its_manifest(benchmark, capsys):
     assert "| 1 | 300 |" in (out := capsys.readouterr().out) and "| 10 | 3,000 |" in out
 
 
+def test_many_readers_read_their_share_and_get_a_first_batch(benchmark, tmp_path, capsys):
+    script = benchmark("readers")
+    tree = str(photos(tmp_path / "tree", num=4))
+    small = {"rows": 600, "shard_rows": 64, "ranks": 4, "batch": 16, "lanes": (4, 1)}
+    script.main(script.Options(data=tree, **small))
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[-2:]]
+    assert [row[2] for row in rows] == ["640", "640"]
+    # Of ten groups of 64 rows a rank's quarter begins and ends in the middle of one; with one
+    # lane every rank reads everything.
+    assert [float(row[3]) for row in rows] == [1.2, 4.0]
+
+
 @pytest.mark.ray
 @pytest.mark.fault
 @pytest.mark.long

@@ -1,10 +1,10 @@
 """Readers of many ranks: python benchmarks/readers.py --data shared/data/imagenet_sample/train
 
 Headline metrics, each the worst of 64 ranks that read ImageNet's 1,281,167 rows in batches of
-1,024: bytes read in an epoch / bytes of the rank's share (goal: at most 1.05), compressed bytes that
-a rank reads before its first batch, growth of its process by then, and seconds from opening its
-stream to that batch. The second arm is a run whose lanes are no multiple of its workers (16, as it
-may have begun with fewer).
+1,024: bytes read in an epoch / bytes of the rank's share (goal: at most 1.05), compressed bytes
+that a rank reads before its first batch, growth of its process by then, and seconds from opening
+its stream to that batch. The second arm is a run whose lanes are no multiple of its workers (16, as
+it may have begun with fewer).
 
 All ranks are played by one process, one after the other, each as alone on its machine: a machine of
 eight ranks has more cores than this one. Shards are links to one real shard, so files come from

@@ -61,7 +61,7 @@ def group(workers):
 
 def kill_a_worker_at(folder, images, killed):
     """kill -9 one Ray Train worker of this session once the run has seen `images`."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         time.sleep(0.05)
         progress = read_progress(folder)

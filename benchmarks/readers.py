@@ -60,7 +60,7 @@ class Options:
 
 @dataclass(frozen=True)
 class First:
-    """What a rank's first batch took."""
+    """Cost of a rank's first batch."""
 
     read_bytes: int
     """Compressed bytes that had been read."""

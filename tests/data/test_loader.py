@@ -29,11 +29,14 @@ class NumbersDomain:
     """Each cell holds its row's number as text; `bad` rows cannot be decoded."""
 
     columns = ("image", "label")
+    rows_per_task = 32
 
     def __init__(self, bad: set[int] = frozenset()) -> None:
         self.bad = bad
+        self.calls: list[int] = []
 
     def decode_rows(self, rows):
+        self.calls.append(len(rows["image"]))
         numbers = np.array([int(cell) for cell in rows["image"]], dtype=np.int64)
         bad = [(i, f"broken: {n}") for i, n in enumerate(numbers) if int(n) in self.bad]
         values = np.stack([numbers, np.array(rows["label"], dtype=np.int64)], axis=1)
@@ -58,6 +61,16 @@ def numbers(tmp_path_factory) -> ShardSet:
 def config(**changes) -> DataConfig:
     settings = {"train": "x", "lanes": 3, "shuffle_window": 4, "decode_threads": 2}
     return DataConfig(**{**settings, **changes})
+
+
+@pytest.mark.parametrize(("most", "threads", "expected"), [(32, 1, 32), (7, 1, 7), (32, 4, 15)])
+def test_a_thread_decodes_as_many_rows_at_once_as_the_domain_says(numbers, most, threads, expected):
+    """And all threads have some of a batch."""
+    domain = NumbersDomain()
+    domain.rows_per_task = most
+    (batch,) = sequential_batches(numbers, domain, batch_size=ROWS, decode_threads=threads)
+    assert batch.fields["value"][:, 0].tolist() == list(range(ROWS))
+    assert max(domain.calls) == expected and sum(domain.calls) == ROWS
 
 
 def take(shards: ShardSet, batches: int, *, domain=None, data=None, **place):

@@ -19,8 +19,6 @@ from unite.data.shards import ROW_ID
 from unite.domains.base import Domain
 from unite.domains.columns import names_of
 
-ROWS_PER_TASK = 32
-
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -39,7 +37,7 @@ class Window:
 
     def __init__(self, columns: dict[str, list[Any]], order: np.ndarray) -> None:
         self.columns = columns
-        self.order = order
+        self.order: list[int] = order.tolist()
 
     def __len__(self) -> int:
         return len(self.order)
@@ -99,7 +97,7 @@ class Decoder:
         """Start decoding a batch."""
         rows = [window.value(ROW_ID, offset) for window, offset in picks]
         pending = Pending(np.asarray(rows, dtype=np.int64), epochs_B)
-        size = min(ROWS_PER_TASK, -(-len(picks) // self.num_threads))
+        size = min(self._domain.rows_per_task, -(-len(picks) // self.num_threads))
         for start in range(0, len(picks), size):
             part = picks[start : start + size]
             pending.tasks.append(self._pool.submit(self._decode, pending, start, part))

@@ -45,6 +45,9 @@ class Domain(ABC):
     says which direction is better."""
     columns: Columns
     """Stored columns that `decode_rows` reads; a string is a column of that name and any type."""
+    rows_per_task: int = 32
+    """Rows that one thread of the loader decodes at once, at most: so many that the work beside
+    the rows' own is small."""
     adversarial: bool = False
     """True if a discriminator can judge its reconstructions: images that it can pass gradients
     through to the decoder."""

@@ -36,6 +36,7 @@ class AtomsDomain(Domain):
     """Base of molecules and crystals; `config.periodic` tells them apart."""
 
     best_metric = "match_pct"
+    rows_per_task = 256
     config: AtomsConfig
 
     def __init__(self, config: AtomsConfig) -> None:

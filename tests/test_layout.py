@@ -211,6 +211,28 @@ def test_what_is_of_images_alone_has_their_name():
     assert not strays, "\n".join(strays)
 
 
+OF_IMAGES = {
+    "checkpoints/infer.py",  # the authors' weights, whose config is read from their shapes
+    "drivers/features.py",  # references and extractors of pictures
+    "sampling/serving.py",  # one registration, as of every domain
+}
+
+
+def test_rooms_above_domains_know_no_images():
+    strays = [
+        f"{where(path, node.lineno)} imports {alias.name}"
+        for path in modules()
+        if room_of(path) not in ("config", "domains")
+        and not any(part.startswith("images") for part in path.relative_to(PACKAGE).parts)
+        and path.relative_to(PACKAGE).as_posix() not in OF_IMAGES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name == "ImagesConfig" or "pixel" in alias.name.lower()
+    ]
+    assert not strays, "\n".join(strays)
+
+
 def test_ray_and_mlflow_stay_at_home():
     strays = [
         f"{where(path, line)} imports {module}"

@@ -11,6 +11,7 @@ from unite.config.recipes import recipe
 from unite.config.schema import SamplingConfig
 from unite.config.serialise import replace as change
 from unite.domains import build_domain
+from unite.domains.atoms.elements import SYMBOLS
 from unite.models import UNITE
 from unite.sampling.serving import ServedModel, serving_for
 
@@ -23,6 +24,7 @@ def served(request):
     domain = build_domain(config.domain)
     model = UNITE(config.model, domain, config.flow).eval()
     fields = domain.example_fields(8, np.random.default_rng(0))
+    fields["numbers"][0, :3] = 8, 1, 6
     model.statistics.take(domain.statistics([fields]))
     return ServedModel(model, SamplingConfig(solver="euler", num_steps=2))
 
@@ -58,6 +60,13 @@ def test_structures_give_what_comes_back(served):
     assert len(texts(served.predict(given))) == 2
     with pytest.raises(ValueError, match="give the column 'size' .* not numbers$"):
         served.predict({"numbers": cells["numbers"]})
+    seen = served._model.statistics.tensors["elements"]
+    number = 9 if len(serving_for(served._model.domain.config).stored) == 2 else 54
+    seen[number] = False
+    given["numbers"] = [[8, 1, 1], [8, 1, number]]
+    symbol = SYMBOLS[number]
+    with pytest.raises(ValueError, match=f"numbers in row 1: unknown_element: {symbol}; known: H "):
+        served.predict(given)
     given["numbers"] = [[8, 1], [6, 1, 1]]
     with pytest.raises(ValueError, match="numbers in row 0: shape"):
         served.predict(given)

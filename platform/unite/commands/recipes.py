@@ -9,7 +9,7 @@ import torch
 from unite.config.decisions import decisions
 from unite.config.files import write_yaml
 from unite.config.recipes import VARIANTS, describe, names, recipe
-from unite.config.schema import FlowConfig, ImagesConfig, ModelConfig
+from unite.config.schema import DomainConfig, FlowConfig, ModelConfig
 from unite.config.serialise import diff
 from unite.domains import build_domain
 from unite.models import UNITE, parameter_counts
@@ -60,7 +60,7 @@ def _to_the_unit(name: str) -> list[tuple[str, int]]:
 
 
 @cache
-def _counts(domain: ImagesConfig, model: ModelConfig) -> dict[str, int]:
+def _counts(domain: DomainConfig, model: ModelConfig) -> dict[str, int]:
     with torch.device("meta"):  # shapes without memory
         return parameter_counts(UNITE(model, build_domain(domain), FlowConfig()))
 

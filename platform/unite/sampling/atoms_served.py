@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from unite.config.domains import AtomsConfig, JointConfig
-from unite.domains.base import Domain
+from unite.domains.atoms.elements import SYMBOLS
+from unite.domains.base import BadRows, Domain
 from unite.models.unite import UNITE
 from unite.sampling.seeds import Conditions, conditions
 from unite.sampling.served import Served
@@ -64,6 +65,10 @@ class ServedAtoms(Served):
         """The columns as they are."""
         return {name: columns[name] for name in self.stored}
 
+    def refused(self, fields: Mapping[str, np.ndarray], model: UNITE) -> BadRows:
+        """Rows with an element that no training sample had."""
+        return _unseen(fields["numbers"], model)
+
     def result(
         self, domain: Domain, batches: Sequence[tuple[Any, Tensor | None]]
     ) -> dict[str, list[str]]:
@@ -109,12 +114,31 @@ class ServedJoint(Served):
         """The columns as they are."""
         return {name: columns[name] for name in self.stored}
 
+    def refused(self, fields: Mapping[str, np.ndarray], model: UNITE) -> BadRows:
+        """Rows with an element that no training sample had."""
+        return _unseen(fields["numbers"], model)
+
     def result(
         self, domain: Domain, batches: Sequence[tuple[Any, Tensor | None]]
     ) -> dict[str, list[str]]:
         """XYZ of molecules and CIF of crystals."""
         found = _texts(domain, batches)
         return {"kind": [kind for kind, _ in found], "text": [text for _, text in found]}
+
+
+def _unseen(numbers_BN: np.ndarray, model: UNITE) -> BadRows:
+    """Rows of atomic numbers of which some were in no training sample; none of a model that does
+    not hold its training set's elements."""
+    elements = model.statistics.tensors.get("elements")
+    if elements is None:
+        return []
+    seen_E = elements.cpu().numpy()
+    known = " ".join(SYMBOLS[number] for number in np.flatnonzero(seen_E).tolist())
+    strange_BN = (numbers_BN > 0) & ~seen_E[numbers_BN]
+    return [
+        (row, f"unknown_element: {SYMBOLS[numbers_BN[row][strange_BN[row]][0]]}; known: {known}")
+        for row in np.flatnonzero(strange_BN.any(1)).tolist()
+    ]
 
 
 def _texts(domain: Domain, batches: Sequence[tuple[Any, Tensor | None]]) -> list[tuple[str, str]]:

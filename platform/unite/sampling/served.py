@@ -10,9 +10,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
-from unite.domains.base import Domain
+from unite.domains.base import BadRows, Domain
 from unite.models.unite import UNITE
 from unite.sampling.seeds import Conditions
 
@@ -46,6 +47,10 @@ class Served(ABC):
     @abstractmethod
     def rows(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
         """Columns of samples to be reconstructed as the domain's own columns."""
+
+    def refused(self, fields: Mapping[str, np.ndarray], model: UNITE) -> BadRows:
+        """Decoded rows that the model cannot reconstruct, with the reason."""
+        return []
 
     @abstractmethod
     def result(self, domain: Domain, batches: Sequence[tuple[Any, Tensor | None]]) -> Any:

@@ -89,7 +89,7 @@ class ServedModel:
     def _reconstruct(self, columns: Mapping[str, Sequence[Any]], seed: int) -> Any:
         domain, rows = self._model.domain, self._served.rows(columns)
         fields, bad = domain.decode_rows(rows)
-        if bad:
+        if bad := bad or self._served.refused(fields, self._model):
             raise ValueError(f"{self._served.stored[0]} in row {bad[0][0]}: {bad[0][1]}")
         device = next(self._model.parameters()).device
         tensors = {name: torch.from_numpy(array).to(device) for name, array in fields.items()}

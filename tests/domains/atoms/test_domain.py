@@ -9,11 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unite.config.domains import CrystalsConfig, MoleculesConfig
-from unite.config.schema import DecoderConfig, EncoderConfig, FlowConfig, LossConfig, ModelConfig
+from unite.config.schema import (
+    DecoderConfig,
+    EncoderConfig,
+    FlowConfig,
+    LossConfig,
+    ModelConfig,
+    SamplingConfig,
+)
 from unite.domains import build_domain
 from unite.domains.atoms.augmentation import cartesian
 from unite.flow.random import stream_keys
 from unite.models import UNITE
+from unite.sampling.generator import draw
 
 ENCODER = EncoderConfig(
     depth=2, width=24, num_heads=2, rotary=False, in_context_tokens=0, in_context_start=0
@@ -124,16 +132,18 @@ def test_augmentation_is_addressed_and_moves_positions_with_the_cell(config):
 
 
 @settings(max_examples=12, deadline=None)
-@given(sizes=st.lists(st.integers(1, 20), min_size=1, max_size=3), extra=st.integers(1, 6))
+@given(sizes=st.lists(st.integers(1, 29), min_size=1, max_size=3), extra=st.integers(1, 6))
 @pytest.mark.parametrize("config", CONFIGS)
 @torch.no_grad()
 def test_padding_changes_nothing(config, sizes, extra):
-    """Latents, denoised latents, reconstruction, loss and metrics, with and without padding."""
-    model, most = model_of(config), max(sizes)
+    """Latents, denoised latents, a whole sample, reconstruction, loss and every metric."""
+    model, sizes = model_of(config), [min(size, config.max_atoms) for size in sizes]
+    most = max(sizes)
     whole = sample_of(config, sizes)
     longer = min(most + extra, config.max_atoms)
     noise = torch.randn(len(sizes), config.max_atoms, 4)
     t_B = torch.rand(len(sizes))
+    labels, steps = torch.zeros(len(sizes)).long(), SamplingConfig(solver="heun", num_steps=2)
     found = []
     for length in (most, longer):
         per_atom = ("types", "pos", "frac", "mask")
@@ -148,9 +158,9 @@ def test_padding_changes_nothing(config, sizes, extra):
         per_register = ("logits", "pos", "circle", "frac")
         kept = {k: v[:, :most] * mask if k in per_register else v for k, v in atoms.items()}
         kept.pop("mask")
-        found.append(
-            [z[:, :most], denoised[:, :most], *kept.values(), *terms.values(), metrics["rmsd_all"]]
-        )
+        drawn = draw(model, labels, steps, noise_BKD=noise[:, :length], mask_BK=sample["mask"])
+        latents = [z[:, :most], denoised[:, :most], drawn.z_BKD[:, :most].clone()]
+        found.append([*latents, *kept.values(), *terms.values(), *metrics.values()])
     for short, padded in zip(*found, strict=True):
         torch.testing.assert_close(short, padded, rtol=1e-4, atol=1e-4)
 

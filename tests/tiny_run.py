@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pytest
 import torch
 
 from trainers import trained
+from typed import HEAVY, typed
 from unite.checkpoints.export import write_export
 from unite.checkpoints.load import load
 from unite.config.recipes import recipe
@@ -140,19 +139,10 @@ def data(storage: Path) -> str:
 
 
 def dry_round(storage: Path, *words: str) -> str:
-    """Output of a round of scheduled evaluation that only looks, and on its last line which of the
-    modules that compute it has imported."""
-    root = Path(__file__).resolve().parents[1]
-    typed = ["jobs/schedule_evals.py", "--dry-run", "--storage", str(storage), *words]
-    script = (
-        f"import runpy, sys; sys.argv = {typed!r}\n"
-        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
-        "except SystemExit as end: print('END', end.code)\n"
-        "heavy = {'torch', 'ray', 'mlflow', 'scipy', 'sklearn', 'matplotlib'}\n"
-        "print('HEAVY', sorted(heavy & set(sys.modules)))"
-    )
-    run = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
-    return run.stdout + run.stderr
+    """Output of a round of scheduled evaluation that only looks, without what computes it."""
+    command = ["jobs/schedule_evals.py", "--dry-run", "--storage", str(storage), *words]
+    done = typed(*command, heavy=HEAVY | {"scipy", "matplotlib"})
+    return done.stdout + done.stderr
 
 
 def value(outcome: Outcome, metric: str) -> float:

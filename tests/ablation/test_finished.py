@@ -1,11 +1,8 @@
 """A finished sweep, typed again, says its verdict at once."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
+from typed import typed
 from unite.ablation.finished import FILE, find_finished, keep_finished
 from unite.ablation.options import SweepOptions
 from unite.checkpoints.layout import MARKER, folder_of
@@ -51,16 +48,7 @@ def test_a_broken_record_is_no_finished_sweep(run, options, content):
     assert find_finished(AXIS, options) is None
 
 
-def test_the_command_loads_nothing_heavy(run, options, root):
+def test_the_command_loads_nothing_heavy(run, options):
     words = ["ablations/sweep_noise.py", "--scale", "smoke", "--storage", options.storage]
-    script = (
-        f"import runpy, sys; sys.argv = {words!r}\n"
-        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
-        "except SystemExit as end: print('END', end.code)\n"
-        "print('HEAVY', sorted({'torch', 'ray', 'mlflow', 'sklearn'} & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script], cwd=root, env=os.environ, capture_output=True, text=True
-    )
-    assert "END 0" in done.stdout and "HEAVY []" in done.stdout, done.stdout + done.stderr
+    done = typed(*words)
     assert "finished; nothing to do" in done.stdout and LINES[0] in done.stdout

@@ -1,15 +1,13 @@
 """A finished evaluation, typed again, prints its table at once."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from typed import HEAVY, typed
 from unite import tracking
 from unite.checkpoints.layout import MARKER, checkpoint_digest, folder_of
 from unite.drivers import evaluate as driver
@@ -258,24 +256,6 @@ def test_only_what_was_delivered_is_finished(
     assert len(kept_of(storage)) == records
 
 
-def typed(storage, root, *words):
-    """A command as typed, with the heavy modules that it has imported on its last line."""
-    script = (
-        f"import runpy, sys; sys.argv = {list(words)!r}\n"
-        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
-        "except SystemExit as end: print('END', end.code)\n"
-        "heavy = {'torch', 'ray', 'mlflow', 'pandas', 'scipy', 'sklearn', 'matplotlib'}\n"
-        "print('HEAVY', sorted(heavy & set(sys.modules)))"
-    )
-    return subprocess.run(
-        [sys.executable, "-c", script],
-        cwd=root,
-        env={**os.environ, "UNITE_STORAGE": storage},
-        capture_output=True,
-        text=True,
-    )
-
-
 COMMANDS = {
     "suites": (ASKED, ("--num-workers", "0", "--suite", "entropy")),
     "table4": (Table4Arguments(num_samples=20), ("table4", "--num-samples", "20")),
@@ -290,11 +270,11 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize(("arguments", "words"), COMMANDS.values(), ids=COMMANDS)
-def test_the_command_loads_nothing_heavy(run, storage, root, arguments, words):
+def test_the_command_loads_nothing_heavy(run, storage, arguments, words):
     kept = record_of(settle(arguments, storage))
     kept.keep(LINES, [run / "config.json"], run)
-    done = typed(storage, root, "jobs/evaluate.py", *words)
-    assert "END 0" in done.stdout and "HEAVY []" in done.stdout, done.stdout + done.stderr
+    heavy = HEAVY | {"pandas", "scipy", "matplotlib"}
+    done = typed("jobs/evaluate.py", *words, heavy=heavy, UNITE_STORAGE=storage)
     assert done.stdout.startswith("\n".join(LINES)) and "nothing to do" in done.stdout
     assert done.stderr.count("latest is tiny") == isinstance(arguments, SampleArguments) - bool(
         getattr(arguments, "recipe", "")

@@ -1,13 +1,12 @@
 """Finished samples, asked for again: told at once, drawn by nobody."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from typed import typed
 from unite.checkpoints.export import write_export
 from unite.config.recipes import recipe
 from unite.config.serialise import to_dict
@@ -42,14 +41,7 @@ def test_the_same_command_draws_nothing_and_loads_nothing_heavy(asked, root, cap
     assert lines == printed and "2 samples in" in lines[-1]
     assert last.endswith(f"nothing to do. To do it again, delete {asked.out}")
     words = ["jobs/generate.py", "--run", asked.run, "--num", "2", "--num-steps", "1"]
-    script = (
-        f"import runpy, sys; sys.argv = {[*words, '--out', asked.out]!r}\n"
-        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
-        "except SystemExit as end: print('END', end.code)\n"
-        "print('HEAVY', sorted({'torch', 'ray', 'mlflow', 'rich.progress'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
-    assert "END 0" in done.stdout and "HEAVY []" in done.stdout, done.stdout + done.stderr
+    done = typed(*words, "--out", asked.out, heavy={"torch", "ray", "mlflow", "rich.progress"})
     assert done.stdout.startswith("\n".join(lines))
 
 

@@ -1,13 +1,11 @@
 """A finished run, typed again, says so at once."""
 
 import dataclasses
-import os
 import shlex
-import subprocess
-import sys
 
 import pytest
 
+from typed import HEAVY, typed
 from unite.config.flags import parse
 from unite.config.recipes import recipe
 from unite.config.schema import RunConfig
@@ -136,8 +134,8 @@ def test_the_report_of_an_older_version_is_read(run):
 
 
 def test_a_finished_run_says_how_to_train_longer(run):
-    typed = ["smoke", "--training.epochs", "1", "--name", "mine", "--allow-changes"]
-    lines = finished_lines(run, Report(images=256, **FIGURES), typed)
+    words = ["smoke", "--training.epochs", "1", "--name", "mine", "--allow-changes"]
+    lines = finished_lines(run, Report(images=256, **FIGURES), words)
     assert "finished; nothing to do" in lines[0]
     (longer,) = [line for line in lines if "--allow-changes" in line]
     epochs = f"{2 * run.config.training.epochs:g}"
@@ -147,23 +145,9 @@ def test_a_finished_run_says_how_to_train_longer(run):
     ]
 
 
-def test_the_command_of_a_finished_run_loads_nothing_heavy(run, root):
+def test_the_command_of_a_finished_run_loads_nothing_heavy(run):
     storage = run.config.storage
-    script = (
-        "import runpy, sys\n"
-        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
-        "except SystemExit as end: print('END', end.code)\n"
-        "heavy = {'torch', 'ray', 'mlflow', 'scipy', 'sklearn'} & set(sys.modules)\n"
-        "print('HEAVY', sorted(heavy))"
-    )
     words = ["jobs/train.py", "smoke", "--name", "mine", "--storage", storage]
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.argv = {words!r}\n{script}"],
-        cwd=root,
-        env={**os.environ, "UNITE_STORAGE": storage},
-        capture_output=True,
-        text=True,
-    )
-    assert "END 0" in done.stdout and "HEAVY []" in done.stdout, done.stdout + done.stderr
+    done = typed(*words, heavy=HEAVY | {"scipy"}, UNITE_STORAGE=storage)
     assert "21.0 dB PSNR" in done.stdout
     assert Store.open(storage).list() == ["data", "mine"]

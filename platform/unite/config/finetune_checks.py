@@ -5,8 +5,8 @@ Every message names the field, its value and what to do. All problems are report
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from typing import Any
 
 from unite.config.effects import without_effect
 from unite.config.finetune import (
@@ -16,12 +16,30 @@ from unite.config.finetune import (
     as_trained,
 )
 from unite.config.serialise import diff, flatten
-from unite.config.validate import LPIPS_SMALLEST_SIDE, validate, worker_problems
+from unite.config.validate import (
+    LPIPS_SMALLEST_SIDE,
+    number_problems,
+    validate,
+    worker_problems,
+)
 
 FEW_STEPS = 200
 """Optimiser steps under which a fine-tuning is remarked on: its averaged decoder hardly moves."""
-POSITIVE = ("epochs", "lr", "batch_size", "accumulation", "log_every_steps")
-NOT_NEGATIVE = ("lr_min", "warmup_epochs")
+POSITIVE = (
+    "finetune.epochs",
+    "finetune.lr",
+    "finetune.batch_size",
+    "finetune.accumulation",
+    "finetune.log_every_steps",
+    "adversarial.max_weight",
+)
+NOT_NEGATIVE = (
+    "finetune.lr_min",
+    "finetune.warmup_epochs",
+    "adversarial.weight",
+    "adversarial.lecam",
+    "adversarial.discriminator_start",
+)
 WITHOUT_ADVERSARY = ("mode", "max_weight", "loss", "discriminator_start", "adversarial_start")
 
 
@@ -35,18 +53,10 @@ def validate_finetune(config: FinetuneRunConfig) -> FinetuneRunConfig:
 
 
 def _finetune(config: FinetuneRunConfig) -> Iterator[str]:
-    values = vars(config.finetune)
+    values: dict[str, Any] = {}
     for section in SECTIONS:
-        for name, value in flatten(getattr(config, section), f"{section}.").items():
-            parts = value if isinstance(value, tuple) else (value,)
-            if not all(math.isfinite(part) for part in parts if isinstance(part, float)):
-                yield f"{name} = {value} must be finite"
-    for name in POSITIVE:
-        if not values[name] > 0:
-            yield f"finetune.{name} = {values[name]} must be above 0"
-    for name in NOT_NEGATIVE:
-        if not values[name] >= 0:
-            yield f"finetune.{name} = {values[name]} must not be negative"
+        values |= flatten(getattr(config, section), f"{section}.")
+    yield from number_problems(values, positive=POSITIVE, not_negative=NOT_NEGATIVE)
     if not all(0 <= beta < 1 for beta in config.finetune.betas):
         yield f"finetune.betas = {config.finetune.betas} must lie in 0..1, below 1"
     if not 0 <= config.finetune.ema_decay <= 1:
@@ -58,11 +68,6 @@ def _finetune(config: FinetuneRunConfig) -> Iterator[str]:
 
 def _adversarial(config: FinetuneRunConfig) -> Iterator[str]:
     given, epochs = config.adversarial, config.finetune.epochs
-    for name in ("weight", "lecam", "discriminator_start"):
-        if getattr(given, name) < 0:
-            yield f"adversarial.{name} = {getattr(given, name)} must not be negative"
-    if not given.max_weight > 0:
-        yield f"adversarial.max_weight = {given.max_weight} must be above 0"
     if given.adversarial_start < given.discriminator_start:
         yield (
             f"adversarial.adversarial_start = {given.adversarial_start} is before "

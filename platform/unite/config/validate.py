@@ -6,8 +6,8 @@ Every message names the field, its value and what to do. All problems are report
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import get_args
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, get_args
 
 from unite.config.names import check_name
 from unite.config.schema import (
@@ -135,18 +135,25 @@ def warnings_of(config: RunConfig, *, num_steps: int) -> list[str]:
     return found
 
 
-def _ranges(config: RunConfig) -> Iterator[str]:
-    values = flatten(config)
+def number_problems(
+    values: Mapping[str, Any], *, positive: Iterable[str], not_negative: Iterable[str]
+) -> Iterator[str]:
+    """Numbers of a flat config that are not finite, above 0 or at least 0, as they should be."""
     for name, value in values.items():
         parts = value if isinstance(value, tuple) else (value,)
         if not all(math.isfinite(part) for part in parts if isinstance(part, float)):
             yield f"{name} = {value} must be finite"
-    for name in POSITIVE:
+    for name in positive:
         if not values[name] > 0:
             yield f"{name} = {values[name]} must be above 0"
-    for name in NOT_NEGATIVE:
+    for name in not_negative:
         if name in values and not values[name] >= 0:
             yield f"{name} = {values[name]} must not be negative"
+
+
+def _ranges(config: RunConfig) -> Iterator[str]:
+    values = flatten(config)
+    yield from number_problems(values, positive=POSITIVE, not_negative=NOT_NEGATIVE)
     for name in FRACTIONS:
         if not 0 <= values[name] <= 1:
             yield f"{name} = {values[name]} must lie in 0..1"

@@ -3,8 +3,6 @@
 import bz2
 import io
 import os
-import subprocess
-import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -14,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from typed import HEAVY, typed
 from unite.config.domains import MoleculesConfig
 from unite.data.ingest.atoms.installed import folder_of, require
 from unite.data.ingest.atoms.molecules import QM9Ingest, net_charge
@@ -217,28 +216,16 @@ def test_training_on_a_validation_split_that_is_not_there_is_refused(tmp_path):
         plan(chosen)
 
 
-def test_a_finished_preparation_is_told_without_ray_or_its_source(tmp_path, prepare, root):
+def test_a_finished_preparation_is_told_without_ray_or_its_source(tmp_path, prepare):
     source, out = parquet(tmp_path / "qm9.parquet"), tmp_path / "out"
     prepare(QM9Ingest(source=str(source), out=str(out)))
     words = ["jobs/prepare_data.py", "qm9", str(source), "--out", str(out)]
-    script = (
-        f"import runpy, sys; sys.argv = {words!r}\n"
-        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
-        "except SystemExit as end: print('END', end.code)\n"
-        "print('HEAVY', sorted({'ray', 'mlflow', 'sklearn'} & set(sys.modules)))"
-    )
-
-    def typed():
-        command = [sys.executable, "-c", script]
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True)
-        assert "END 0" in done.stdout and "HEAVY []" in done.stdout, done.stdout + done.stderr
-        return done.stdout
-
-    first = typed()
+    light = HEAVY - {"torch"}
+    first = typed(*words, heavy=light).stdout
     assert "finished; nothing to do" in first and "train: 3 molecules" in first
     record = record_of(QM9Ingest(source=str(source), out=str(out)))
     assert record.lines()[-1].endswith(f"nothing to do. To do it again, delete {out}")
-    assert typed().splitlines()[:-2] == record.lines()
+    assert typed(*words, heavy=light).stdout.splitlines()[:-2] == record.lines()
     assert record_of(QM9Ingest(source=str(source), out=str(out), max_atoms=9)).lines() is None
     os.utime(source, ns=(1, 1))
     assert record_of(QM9Ingest(source=str(source), out=str(out))).lines() is None

@@ -1,6 +1,12 @@
-"""Work in this process, where a run is too small for workers."""
+"""Work in this process, where a run is too small for workers, and on workers of two kinds."""
 
-from unite.drivers.session import InProcess
+from types import SimpleNamespace
+
+import pytest
+
+import unite.drivers.session as session_module
+from unite.drivers.session import InProcess, Workers
+from unite.evaluation.arguments import EvaluateArguments
 
 
 def test_this_process_does_the_work_in_order_with_one_worker():
@@ -13,3 +19,48 @@ def test_this_process_does_the_work_in_order_with_one_worker():
     here.close()
     here.run([5], told.append)
     assert made == [1, 1]
+
+
+@pytest.fixture
+def told(monkeypatch) -> list[tuple[str, object]]:
+    """Acts of pools, `gpu` or `cpu`, in order."""
+    acts = []
+
+    class Recorder:
+        def __init__(self, make_worker, asked):
+            self.name = "gpu" if asked.use_gpu else "cpu"
+            acts.append((self.name, asked.num_workers))
+
+        def run(self, items, on_done):
+            acts.append((self.name, [item.name for item in items]))
+
+        def close(self):
+            acts.append((self.name, "end"))
+
+    monkeypatch.setattr(session_module, "Pool", Recorder)
+    return acts
+
+
+def item(name: str, *, on_cpu: bool) -> SimpleNamespace:
+    return SimpleNamespace(name=name, task=SimpleNamespace(on_cpu=on_cpu))
+
+
+WORK = [item("judge", on_cpu=True), item("draw", on_cpu=False), item("count", on_cpu=True)]
+
+
+def test_beside_gpus_work_without_a_model_has_the_cpus(told):
+    workers = Workers(EvaluateArguments(use_gpu=True, num_workers=1))
+    workers.run(WORK, lambda done: None)
+    made, drawn, judged = told[:2], told[2:4], told[4:]
+    assert made == [("gpu", 1), ("cpu", None)]
+    assert drawn == [("cpu", "end"), ("gpu", ["draw"])]
+    assert judged == [("gpu", "end"), ("cpu", ["judge", "count"])]
+    del told[:]
+    workers.close()
+    assert told == [("gpu", "end"), ("cpu", "end")]
+
+
+def test_without_gpus_one_kind_does_all(told):
+    workers = Workers(EvaluateArguments(num_workers=3))
+    workers.run(WORK, lambda done: None)
+    assert told == [("cpu", 3), ("cpu", ["judge", "draw", "count"])]

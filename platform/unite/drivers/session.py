@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 
@@ -34,11 +35,7 @@ def session(arguments: WorkerArguments) -> Iterator[Run]:
     CapacityError when there is no GPU or CPU for them. KeyboardInterrupt, also on SIGTERM, after
     saying what is kept.
     """
-    make = functools.partial(make_worker, arguments.use_gpu, arguments.batch_size)
-    pool: Pool[WorkItem] | InProcess = Pool(make, arguments)
-    if arguments.num_workers == 0:
-        _device(arguments.use_gpu)
-        pool = InProcess(make)
+    workers = Workers(arguments)
     meter, known = Meter("", ()), set[tuple[str, Chunk]]()
 
     def run(title: str, works: Sequence[WorkItem]) -> None:
@@ -54,7 +51,7 @@ def session(arguments: WorkerArguments) -> Iterator[Run]:
         try:
             starting = f"{title}: starting workers"
             with progress_line(starting, meter.total_cost, transient=True) as show:
-                pool.run(left, lambda work: show(meter.add(work), meter.cost))
+                workers.run(left, lambda work: show(meter.add(work), meter.cost))
         finally:
             terminal.tell(meter.describe())
 
@@ -68,7 +65,42 @@ def session(arguments: WorkerArguments) -> Iterator[Run]:
         )
         raise
     finally:
-        pool.close()
+        workers.close()
+
+
+class Workers:
+    """The workers of a session. Beside workers with a GPU, work that needs none has its own, one
+    for each CPU; those of one kind end before the other kind's start, so that each has the CPUs."""
+
+    def __init__(self, arguments: WorkerArguments) -> None:
+        """CapacityError where this process is to do without workers and lacks the GPU."""
+        make = functools.partial(make_worker, arguments.use_gpu, arguments.batch_size)
+        self.usual: Pool[WorkItem] | InProcess = Pool(make, arguments)
+        if arguments.num_workers == 0:
+            _device(arguments.use_gpu)
+            self.usual = InProcess(make)
+        self.on_cpus = None
+        if arguments.use_gpu and arguments.num_workers != 0:
+            plain = replace(arguments, use_gpu=False, num_workers=None, batch_size=0)
+            self.on_cpus = Pool(functools.partial(make_worker, False, 0), plain)
+
+    def run(self, items: Sequence[WorkItem], on_done: Callable[[WorkItem], None]) -> None:
+        """Compute all items; errors as of `Pool.run`."""
+        if self.on_cpus is None:
+            self.usual.run(items, on_done)
+            return
+        if on_gpus := [item for item in items if not item.task.on_cpu]:
+            self.on_cpus.close()
+            self.usual.run(on_gpus, on_done)
+        if plain := [item for item in items if item.task.on_cpu]:
+            self.usual.close()
+            self.on_cpus.run(plain, on_done)
+
+    def close(self) -> None:
+        """End the workers."""
+        self.usual.close()
+        if self.on_cpus:
+            self.on_cpus.close()
 
 
 class InProcess:

@@ -60,6 +60,8 @@ class Task(ABC):
 
     suite: ClassVar[str]
     """Name of the work, and label of its chunks."""
+    on_cpu: ClassVar[bool] = False
+    """True if it passes nothing through a model, so that a GPU would only wait for it."""
 
     total: int
     """Samples or rows, N."""
@@ -90,10 +92,7 @@ class Task(ABC):
         return to_arrays(totals)
 
     def merged(self, chunks: Sequence[Arrays]) -> Totals:
-        """Totals of all chunks, given in the order of `chunks()`; MetricError for another number.
-
-        Each is let go before the next one is read.
-        """
+        """Totals of all chunks, read one at a time in order; MetricError for another number."""
         pieces = self.chunks()
         if len(chunks) != len(pieces):
             raise MetricError(

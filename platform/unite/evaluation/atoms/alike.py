@@ -40,6 +40,7 @@ class AlikeCrystals(Task):
     """Groups among the valid ones of drawn or true crystals, and those groups that are known."""
 
     suite: ClassVar[str] = "alike"
+    on_cpu: ClassVar[bool] = True
 
     source: Samples | Dataset
     """The crystals."""

@@ -33,6 +33,7 @@ class TrueStructures(Task):
     """All rows of a data set, judged."""
 
     suite: ClassVar[str] = "truth"
+    on_cpu: ClassVar[bool] = True
 
     data: Dataset
     domain: AtomsConfig

@@ -58,6 +58,7 @@ class Generation(Drawing):
     """N samples, judged."""
 
     suite: ClassVar[str] = "generation"
+    on_cpu: ClassVar[bool] = True
 
     rules: Rules
     truth: TrueStructures

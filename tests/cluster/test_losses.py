@@ -113,10 +113,11 @@ def test_the_place_that_is_gone_on_from_is_told(untrained_run, tmp_path, caplog)
     config = replace(recipe("smoke"), {"cluster.max_failures": 2})
     losses = Losses(Job(config=config, folder=Store.open(tmp_path / "new")))
     losses.charge(LostError(ConnectionError("away")))
-    losses.job = Job(config=config, folder=untrained_run(tmp_path, images=(1024,)))
+    folder = untrained_run(tmp_path, images=(1024,))
+    losses.job = Job(config=config, folder=folder)
     losses.charge(LostError(ConnectionError("away")))
     assert caplog.messages == [
-        "a worker was lost (rank 0: ConnectionError); restarting from the start, 1 of 2",
-        "a worker was lost (rank 0: ConnectionError); restarting from the checkpoint after 1,024, "
-        "1 of 2",
+        "a worker was lost (rank 0: ConnectionError); restarting new from the start, 1 of 2",
+        "a worker was lost (rank 0: ConnectionError); "
+        f"restarting {folder.name} from the checkpoint after 1,024, 1 of 2",
     ]

@@ -84,10 +84,11 @@ class Losses:
         self._counted = time.monotonic()
         if self.lost > limit:
             return False
-        # A line of another process is shown once: the place tells apart those of two checkpoints.
+        # A line of another process is shown once: run and place tell two losses apart.
         logger.warning(
-            "a worker was lost (%s); restarting %s, %d of %d",
+            "a worker was lost (%s); restarting %s %s, %d of %d",
             lost_in_words(error, self.job.folder),
+            self.job.folder.name,
             f"from the checkpoint after {int(newest.name):,}" if newest else "from the start",
             self.lost,
             limit,

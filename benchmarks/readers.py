@@ -7,12 +7,13 @@ its stream to that batch. The second arm is a run whose lanes are no multiple of
 it may have begun with fewer).
 
 All ranks are played by one process, one after the other, each as alone on its machine: a machine of
-eight ranks has more cores than this one. Shards are links to one real shard, so files come from
+eight ranks has more cores than this one. Shards are links to a few real ones, so files come from
 the page cache: a store's latency is not measured.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import statistics
 import sys
@@ -31,7 +32,7 @@ from stream import CORES, SIZE, prepare, repeat_tree
 
 from unite.config.schema import DataConfig, ImagesConfig
 from unite.data.loader import BatchStream, read_in_threads
-from unite.data.manifest import write_manifest
+from unite.data.manifest import Shard, write_manifest
 from unite.data.order import Read, SampleOrder
 from unite.data.shards import ShardSet
 from unite.domains import build_domain
@@ -46,11 +47,11 @@ class Options:
     """Settings of the benchmark."""
 
     data: str
-    """Tree of class folders with images, of which the shard is made."""
+    """Tree of class folders with images, of which shards are made."""
     rows: int = 1_281_167
     """Rows of the set; rounded up to whole shards."""
-    shard_rows: int = 2_560
-    """Rows of the real shard."""
+    real_rows: int = 2_560
+    """Rows that are really prepared."""
     ranks: int = 64
     batch: int = 1_024
     """Rows of all ranks' batch."""
@@ -69,17 +70,18 @@ class First:
     seconds: float
 
 
-def large_set(shard: ShardSet, folder: Path, rows: int) -> ShardSet:
-    """A prepared folder of so many rows, whose shards all are links to one."""
-    (file,) = shard.files
-    assert shard.manifest is not None
-    (only,) = shard.manifest.shards
-    names = [f"train-{number:05d}.parquet" for number in range(-(-rows // shard.num_rows))]
+def large_set(made: ShardSet, folder: Path, rows: int) -> ShardSet:
+    """A prepared folder of so many rows, whose shards are links to those made, in turn."""
+    assert made.manifest is not None
+    shards: list[Shard] = []
     folder.mkdir()
-    for name in names:
-        os.link(Path(shard.uri) / file, folder / name)
-    shards = tuple(replace(only, file=name) for name in names)
-    write_manifest(Store.open(folder), {"train": replace(shard.manifest, shards=shards)})
+    for shard in itertools.cycle(made.manifest.shards):
+        if sum(each.num_rows for each in shards) >= rows:
+            break
+        shards.append(replace(shard, file=f"train-{len(shards):05d}.parquet"))
+        os.link(Path(made.uri) / shard.file, folder / shards[-1].file)
+    manifest = replace(made.manifest, shards=tuple(shards))
+    write_manifest(Store.open(folder), {"train": manifest})
     return ShardSet.open(str(folder), "train", IMAGES)
 
 
@@ -146,9 +148,9 @@ def main(options: Options) -> None:
     """Make the set, play all ranks, print a table."""
     print("| " + " | ".join(COLUMNS) + " |\n|" + " --- |" * len(COLUMNS))
     with tempfile.TemporaryDirectory(prefix="readers-") as place:
-        tree = repeat_tree(Path(options.data), Path(place) / "tree", options.shard_rows)
-        shard = prepare(tree, Path(place) / "shard", original=False)
-        shards = large_set(shard, Path(place) / "large", options.rows)
+        tree = repeat_tree(Path(options.data), Path(place) / "tree", options.real_rows)
+        made = prepare(tree, Path(place) / "made", original=False)
+        shards = large_set(made, Path(place) / "large", options.rows)
         for lanes in options.lanes:
             print(row(shards, lanes, options))
 

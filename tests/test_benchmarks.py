@@ -182,7 +182,7 @@ def test_a_large_set_is_opened_by_its_manifest(benchmark, capsys):
 def test_many_readers_read_their_share_and_get_a_first_batch(benchmark, tmp_path, capsys):
     script = benchmark("readers")
     tree = str(photos(tmp_path / "tree", num=4))
-    small = {"rows": 600, "shard_rows": 64, "ranks": 4, "batch": 16, "lanes": (4, 1)}
+    small = {"rows": 600, "real_rows": 64, "ranks": 4, "batch": 16, "lanes": (4, 1)}
     script.main(script.Options(data=tree, **small))
     rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[-2:]]
     assert [row[2] for row in rows] == ["640", "640"]

@@ -22,7 +22,7 @@ def test_each_limit_is_the_one_counted_by_hand():
     found = limits(cores_per_gpu=2.0, decode_rate=300.0, storage_rate=2e9, network_rate=1e10)
     assert found["compute"] == pytest.approx(64e14 / training_flops(CONFIG).total)
     assert found["decoding"] == 64 * 2 * 300
-    assert found["storage"] == pytest.approx(8 * 2e9 / 14_000)
+    assert found["storage"] == pytest.approx(8 * 2e9 / 39_600)
     # 1024 images a step; 0.4 GB of gradients, 2 * 7 / 8 of them through each node's network
     assert found["all-reduce"] == pytest.approx(1024 / (1.75 * 0.4e9 / 1e10))
     assert found["checkpoint"] == pytest.approx(CONFIG.checkpoint.every_images * 2e9 / 2e9)

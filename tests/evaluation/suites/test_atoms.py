@@ -94,6 +94,9 @@ def test_reconstruction_is_measured_and_there_is_no_probe(
         assert card.versions["pymatgen"]
         assert ("smact" in card.versions) == crystals
         assert ("match_valid_pct" in values) == crystals
+        if crystals:
+            card = by_metric(outcome)["match_valid_pct"].card
+            assert (card.details["stol"], card.details["cell_angles"]) == (0.5, [50, 130])
     (suite,) = open_evaluation(asked, str(tmp_path / "runs")).suites
     fewer = replace(suite, total=suite.total + 1).outcome(suite.merged(read_chunks(suite)))
     assert f"1 of the first {suite.total + 1} rows of {tmp_path}" in fewer.remarks[0]
@@ -277,6 +280,8 @@ def test_crystals_are_judged_beside_the_truth(tmp_path, textbook_crystals):
         assert rows[name].card.details["truth"] == 100, name
         assert rows[name].paper is not None
     assert "w1_num_elements" in rows
+    assert rows["struct_pct"].card.details["cell_angles"] == [50, 130]
+    assert "cell_angles" not in rows["comp_pct"].card.details
     (suite,) = open_evaluation(asked, str(tmp_path / "runs")).suites
     drawn = suite.samples.combine(read_chunks(suite.samples))
     assert by_metric(drawn).keys() == {"nfe", "passes", "images_per_s"}

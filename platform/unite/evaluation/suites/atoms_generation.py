@@ -16,8 +16,8 @@ import numpy as np
 from unite.config.domains import AtomsConfig
 from unite.config.serialise import LATER
 from unite.domains import build_domain
-from unite.domains.atoms.verdicts.chemistry import POSE_COLUMNS, versions
-from unite.domains.atoms.verdicts.crystals import smact_digest
+from unite.domains.atoms.verdicts.chemistry import MATCHER, POSE_COLUMNS, versions
+from unite.domains.atoms.verdicts.crystals import ANGLE_RULE, smact_digest
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.atoms.alike import COMPARE, AlikeCrystals
 from unite.evaluation.atoms.rows import atoms_row
@@ -51,6 +51,12 @@ from unite.metrics.atoms.judged import (
 )
 from unite.sampling.protocol import describe
 from unite.words import count
+
+CRYSTAL_RULES = {
+    **dict.fromkeys(("struct_pct", "valid_pct"), ANGLE_RULE),
+    **dict.fromkeys(("unique_pct", "novel_pct", "novel_all_pct"), ANGLE_RULE | MATCHER),
+}
+"""Metric of crystals -> the rule that decides it, for its card."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,7 +192,8 @@ class Generation(Drawing):
     ) -> Row | None:
         if not np.isfinite(ours[0]):
             return None
-        card = self.card(name, ours[0], **{**shared, "num_samples": ours[2]})
+        details = CRYSTAL_RULES.get(name, {}) if self.rules.periodic else {}
+        card = self.card(name, ours[0], details=details, **{**shared, "num_samples": ours[2]})
         return atoms_row(card, ours[1], truth, self.config.kind)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from unite.domains.atoms.structure import Structure
 from unite.domains.atoms.verdicts.chemistry import MATCHER, versions
-from unite.domains.atoms.verdicts.crystals import smact_digest
+from unite.domains.atoms.verdicts.crystals import ANGLE_RULE, smact_digest
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.atoms.rows import atoms_row
 from unite.evaluation.atoms.rules import ask, check_packages, crystals_valid, installed
@@ -148,6 +148,7 @@ class Reconstruction(Suite):
             if np.isfinite(value):
                 shared = {"data": self.data.digest, "seed": self.seed, "num_samples": num}
                 details = {"match": match} | (MATCHER if match == "match_crystals" else {})
+                details |= ANGLE_RULE if name == "match_valid_pct" else {}
                 card = self.card(name, value, **shared, details=details)
                 rows.append(atoms_row(card, error, None, self.subject.config.domain.kind))
         return Outcome(

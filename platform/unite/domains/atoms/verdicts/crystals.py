@@ -28,6 +28,8 @@ SMALLEST_VOLUME = 0.1
 """Volume in A^3 that a cell must have."""
 ANGLES = (50.0, 130.0)
 """Range of a cell's angles in degrees, both ends excluded."""
+ANGLE_RULE = {"cell_angles": ANGLES}
+"""The range as cards of what is valid have it."""
 MOST_COMBINATIONS = 10_000_000
 """Combinations of oxidation states beyond which a composition counts as invalid, untried."""
 REACH = 2

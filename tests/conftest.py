@@ -5,6 +5,7 @@ variables when it is imported or started, and its workers inherit them.
 """
 
 import atexit
+import functools
 import os
 import shutil
 import tempfile
@@ -44,8 +45,8 @@ os.environ.update(ENVIRONMENT)
 # Fixtures of a tiny trained run and its evaluations, for several folders.
 pytest_plugins = ("tiny_run", "joint_run")
 
-# Tests of these folders start Ray, servers and commands, and mostly wait.
-WAITING = ("cluster", "fault", "integration")
+# Tests of these folders start Ray, servers and commands or hold leases, and mostly wait.
+WAITING = ("checkpoints", "cluster", "fault", "integration", "tracking")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 REQUIRE_BROWSER = "UNITE_REQUIRE_BROWSER"
 
@@ -55,8 +56,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """One process of two (`make test`) runs all that needs Ray, so that there is one cluster; the
-    rest goes by files, which share fixtures. Tests that take minutes run under --all alone.
+    """One process of two (`make test`) runs all that needs Ray, so that there is one cluster, and
+    what waits as much, so that both end together; the rest goes by files, which share fixtures.
+    Tests that take minutes run under --all alone.
     """
     if not config.getoption("--all"):
         long = [item for item in items if item.get_closest_marker("long")]
@@ -111,6 +113,17 @@ def turned_clock(monkeypatch):
         monkeypatch.setattr(module, "time", SimpleNamespace(**{**vars(time), **functions}))
 
     return turn
+
+
+@pytest.fixture
+def log(tmp_path, monkeypatch):
+    """The folder of log files, empty."""
+    from unite import logs
+
+    monkeypatch.setenv(logs.FOLDER_VARIABLE, str(tmp_path / "logs"))
+    logs.log_file.cache_clear()
+    yield tmp_path / "logs"
+    logs.log_file.cache_clear()
 
 
 @pytest.fixture(scope="session")
@@ -233,6 +246,42 @@ def ray_cluster(s3_server):
     )
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def smoke_sweep(ray_cluster, tmp_path_factory):
+    """A real sweep of two trials, trained, measured and tracked once: (sweep, its result)."""
+    from unite.ablation.options import SweepOptions
+    from unite.ablation.trials import expand
+    from unite.config.axes import find_axis
+    from unite.config.schema import TrackingConfig
+    from unite.drivers.sweep import run_sweep
+
+    folder = tmp_path_factory.mktemp("sweep")
+    config = TrackingConfig(uri=f"sqlite:///{folder}/mlflow.db")
+    options = SweepOptions(scale="smoke", storage=str(folder), tracking=config)
+    sweep = expand(find_axis("weight_sharing"), options)
+    return sweep, run_sweep(sweep)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_mlflow(tmp_path_factory) -> Iterator[None]:
+    """MLflow's tables are made once, which takes seconds: later databases of this process are
+    copies (`__wrapped__` makes them for real). A server that is not there is asked for a second."""
+    from unite.tracking import database, server
+
+    make, first = database._make, tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+
+    @functools.wraps(make)
+    def copied(temporary: Path, place: Path) -> None:
+        if not first.exists():
+            make(first, first)
+        shutil.copyfile(first, temporary)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "_make", copied)
+        patch.setattr(server, "PATIENCE_S", 1.0)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import torch
 
+BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
+
 
 @pytest.fixture
 def benchmark(root, monkeypatch):
@@ -132,7 +134,14 @@ def test_lossless_crops_have_no_distance_from_themselves(benchmark, tmp_path, ca
     assert float(rows["jpeg 75"][1]) > float(rows["jpeg 95"][1]) > 0
 
 
+@pytest.mark.parametrize("file", sorted(path.stem for path in BENCHMARKS.glob("*.py")))
+def test_every_script_is_imported(benchmark, file):
+    """Those whose run is long, too: a name that moved shows here."""
+    assert benchmark(file).__doc__
+
+
 @pytest.mark.ray
+@pytest.mark.long  # what its arms compute is compared in tests/cluster/test_train.py
 def test_the_trainer_is_measured_under_ray_and_without(benchmark, ray_cluster, capsys):
     script = benchmark("orchestration", "--epochs", "0.2", "--rounds", "1")
     # Ray's workers do not look in benchmarks/: what they need of the script travels with the call.
@@ -147,6 +156,7 @@ def test_the_trainer_is_measured_under_ray_and_without(benchmark, ray_cluster, c
 
 
 @pytest.mark.ray
+@pytest.mark.long  # our pool's killed workers are in tests/fault/test_evaluate_kill.py
 def test_both_pools_find_the_same_with_killed_workers_too(benchmark, ray_cluster, capsys):
     script = benchmark("fanout")
     ray_cluster.cloudpickle.register_pickle_by_value(script)
@@ -266,7 +276,10 @@ def test_the_list_for_a_gpu_ends_in_time_and_keeps_every_row(benchmark, tmp_path
     }
     for name, text in code.items():
         (tmp_path / f"{name}.py").write_text(text)
-    made = [script.Step(name=f"x {n}", words=(f"{n}.py",), limit_s=15.0) for n in code]
+    limits = {"slow": 4.0}
+    made = [
+        script.Step(name=f"x {n}", words=(f"{n}.py",), limit_s=limits.get(n, 60.0)) for n in code
+    ]
     monkeypatch.setattr(script, "HERE", tmp_path)
     monkeypatch.setattr(script, "toy_steps", lambda: made)
     monkeypatch.setattr(script, "title_of", lambda: "a card")
@@ -275,7 +288,7 @@ def test_the_list_for_a_gpu_ends_in_time_and_keeps_every_row(benchmark, tmp_path
     kept = json.loads(next(out.glob("*_gpu.json")).read_text())
     states = {name.split()[1]: result["state"] for name, result in kept.items()}
     assert states["good"] == states["late"] == "done"
-    assert states["bad"] == "exit code 1: out of memory" and states["slow"] == "cut after 15 s"
+    assert states["bad"] == "exit code 1: out of memory" and states["slow"] == "cut after 4 s"
     assert kept["x slow"]["rows"] == [{"b": 2}]
     report = next(out.glob("*_gpu.md")).read_text()
     assert "| x good | 1 |" in report and "- x bad: exit code 1" in report
@@ -308,27 +321,27 @@ PLAIN_MACHINE = """
 import json, runpy, sys
 
 sys.modules |= dict.fromkeys({missing!r})  # importing any of them is an error
-sys.argv = ["gpu_steps.py", {kind!r}, json.dumps({fields!r})]
-runpy.run_path({script!r}, run_name="__main__")
+for words in {steps!r}:
+    sys.argv = words
+    runpy.run_path({script!r}, run_name="__main__")
 """
 MISSING = ("ray", "mlflow", "tyro", "lpips", "torchvision", "simplejpeg", "boto3", "sklearn")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["train F=2, cold", "train F=2, released", "sampling, ours"])
-def test_a_row_for_a_gpu_needs_little_more_than_torch(benchmark, root, name):
-    step = next(each for each in benchmark("gpu").toy_steps() if each.name == name)
-    script, kind, fields = root / "benchmarks" / step.words[0], step.words[1], step.words[2]
-    words = PLAIN_MACHINE.format(
-        missing=MISSING, kind=kind, fields=json.loads(fields), script=str(script)
-    )
+def test_rows_for_a_gpu_need_little_more_than_torch(benchmark, root):
+    names = ("train F=2, cold", "train F=2, released", "sampling, ours")
+    steps = [list(each.words) for each in benchmark("gpu").toy_steps() if each.name in names]
+    assert {words[0] for words in steps} == {"gpu_steps.py"} and len(steps) == len(names)
+    script = root / "benchmarks" / "gpu_steps.py"
+    words = PLAIN_MACHINE.format(missing=MISSING, steps=steps, script=str(script))
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-c", words], capture_output=True, text=True, env=env, cwd=script.parent
     )
     assert done.returncode == 0, done.stderr[-3000:]
     rows = [json.loads(line[4:]) for line in done.stdout.splitlines() if line.startswith("ROW ")]
-    assert rows and all(row["recipe"] == "smoke" for row in rows)
+    assert len(rows) == 2 + 2 and all(row["recipe"] == "smoke" for row in rows), "two samplers"
 
 
 @pytest.mark.slow
@@ -383,7 +396,7 @@ def writing(benchmark, database: str, **sizes):
 
 
 @pytest.mark.mlflow_server
-@pytest.mark.slow
+@pytest.mark.long  # one run's points on a server are in tests/tracking/test_mlflow_server.py
 def test_every_point_of_many_trackers_arrives_once(benchmark):
     seen = writing(benchmark, "sqlite", trackers=8, points=3, metrics=4, pause_s=0.1)
     assert seen.failed_starts == 0

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from unite import logs
 from unite.checkpoints.store import CheckpointError
 from unite.entry import run
 
@@ -19,15 +18,6 @@ SCRIPTS = sorted(
     path for room in ("jobs", "ablations", "dashboards") for path in (ROOT / room).glob("*.py")
 )
 LIGHT = {"sys", "pathlib", "unite.entry"}
-
-
-@pytest.fixture
-def log(tmp_path, monkeypatch):
-    """The folder of log files, empty."""
-    monkeypatch.setenv(logs.FOLDER_VARIABLE, str(tmp_path / "logs"))
-    logs.log_file.cache_clear()
-    yield tmp_path / "logs"
-    logs.log_file.cache_clear()
 
 
 def raising(error: BaseException):

@@ -6,8 +6,6 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from unite import logs, terminal
 from unite.tables import print_table
 
@@ -68,14 +66,6 @@ def test_a_worker_marks_every_line_of_its_warnings(capsys):
     marked = [line for line in capsys.readouterr().err.splitlines() if logs.MARK in line]
     begin = f"{logs.MARK}sigma = 0.7: "
     assert marked == [f"{begin}warning: two", f"{begin}lines"]
-
-
-@pytest.fixture
-def log(tmp_path, monkeypatch):
-    monkeypatch.setenv(logs.FOLDER_VARIABLE, str(tmp_path / "logs"))
-    logs.log_file.cache_clear()
-    yield tmp_path / "logs"
-    logs.log_file.cache_clear()
 
 
 def test_marked_lines_of_workers_are_told_once_and_all_are_logged(log, capsys):

@@ -2,6 +2,9 @@
 
 import io
 import logging
+import runpy
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from unite import entry
 from unite.checkpoints.layout import folder_of
 from unite.checkpoints.lease import BusyError, hold
 from unite.cluster.connect import CapacityError
@@ -141,3 +145,32 @@ def test_a_driver_goes_on_from_a_whole_checkpoint(untrained_run, tmp_path):
     assert with_whole_checkpoint(run) == run
     folder_of(folder, 512).write("COMMITTED", b"")
     assert with_whole_checkpoint(run).resume_from == folder_of(folder, 256)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["nonsense"], "unknown recipe 'nonsense'"),
+        (["digitz"], "did you mean digits"),
+        (["smoke", "--flow.steps", "0"], "flow.steps = 0 must be above 0"),
+        (["smoke", "--domain.patch", "3"], "domain.size = 8 is not divisible"),
+        (["unite-b"], "needs --data.train"),
+        (["smoke", "--data.train", "/nowhere/at/all"], "/nowhere/at/all"),
+        (["smoke", "--storage", "/proc/nothing"], "/proc/nothing"),
+    ],
+)
+def test_bad_input_is_named_before_ray_starts(root, tmp_path, monkeypatch, capsys, flags, words):
+    monkeypatch.setattr("ray.init", pytest.fail)
+    monkeypatch.setenv("UNITE_STORAGE", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["train.py", *flags])
+    script = runpy.run_path(str(root / "jobs" / "train.py"))
+    assert entry.run(script["main"]) == 2
+    told = capsys.readouterr().err
+    assert words in told and "Traceback" not in told
+
+
+def test_the_script_ends_with_the_code_of_its_errors(root, tmp_path):
+    command = [sys.executable, "jobs/train.py", "nonsense", "--storage", str(tmp_path)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: unknown recipe 'nonsense'")

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from unite.config.schema import TrackingConfig
-from unite.tracking import RunHandle, check, start_run
+from unite.tracking import RunHandle, check, database, start_run
 from unite.tracking.images import parse_image_name
 
 
@@ -87,7 +87,12 @@ def empty_database(tmp_path_factory) -> Path:
     """A database as the first run of a fresh storage folder makes it (seconds), and its noise."""
     path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
     noise = io.StringIO()
-    with contextlib.redirect_stdout(noise), contextlib.redirect_stderr(noise):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(noise),
+        contextlib.redirect_stderr(noise),
+    ):
+        patch.setattr(database, "_make", database._make.__wrapped__)
         check(f"sqlite:///{path}")
     path.with_suffix(".noise").write_text(noise.getvalue())
     return path

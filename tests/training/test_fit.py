@@ -54,7 +54,7 @@ def test_the_estimate_is_near_what_was_measured_and_never_under_it(steps, recomp
     "name",
     [
         "unite-b",
-        "unite-b-released",
+        pytest.param("unite-b-released", marks=pytest.mark.long),
         pytest.param("unite-l", marks=pytest.mark.long),
         pytest.param("unite-xl", marks=pytest.mark.long),
     ],

@@ -21,5 +21,10 @@ authorization_function = mlflow.server.auth:authenticate_request_basic_auth
 END
 export MLFLOW_AUTH_CONFIG_PATH="$folder/auth.ini"
 export MLFLOW_BACKEND_STORE_URI="$uri"
+# More connections for each process than its 40 threads: a log-batch holds one and asks for another, and
+# with the default of 15 many at once wait for each other. PostgreSQL needs max_connections = 400 for it.
+export MLFLOW_SQLALCHEMYSTORE_POOL_SIZE=41 MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW=1
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false  # nothing here gives its job runners work
 exec mlflow server --app-name basic-auth --host "${MLFLOW_HOST:-0.0.0.0}" --port "${MLFLOW_PORT:-5000}" \
-    --artifacts-destination "${MLFLOW_ARTIFACTS:-s3://mlflow}" --serve-artifacts
+    --artifacts-destination "${MLFLOW_ARTIFACTS:-s3://mlflow}" --serve-artifacts \
+    --uvicorn-opts "--timeout-worker-healthcheck 120"  # a busy process is not taken for a dead one

@@ -80,7 +80,8 @@ def persist(
                 raise
             if now - told >= TELL_S:
                 told = now
-                logger.warning("%s waits, for at most %.0f s more: %s", doing, left, error)
+                why = (str(error).splitlines() or [type(error).__name__])[0]
+                logger.warning("%s waits, for at most %.0f s more: %s", doing, left, why)
         time.sleep(min(left, pause * random.uniform(0.5, 1.0)))
         pause = min(2 * pause, LONGEST_PAUSE_S)
 

@@ -25,6 +25,7 @@ from unite.tracking import (
     start_run,
 )
 from unite.tracking import server as tracking_server
+from unite.tracking.server import turn
 
 
 @pytest.fixture
@@ -157,6 +158,14 @@ def test_a_server_that_never_answers_is_given_up_at_our_deadline(monkeypatch):
         uri = f"http://127.0.0.1:{frozen.getsockname()[1]}"
         with pytest.raises(TrackingError, match=f"{uri} did not answer within .*MLFLOW_TRACKING_"):
             check(uri)
+
+
+def test_who_finds_a_server_slow_waits_for_a_turn():
+    assert turn(0.3) == 0.0
+    waits = [turn(2.0) for _ in range(200)]
+    assert 0 <= min(waits) < 10 < 30 < max(waits) <= 40
+    assert max(turn(600.0) for _ in range(200)) <= 120
+    assert max(turn(600.0, 5.0) for _ in range(200)) <= 5
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,17 @@ import psutil
 
 from unite.network import DeadlineError, free_port
 
+BUSY = {
+    "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "41",
+    "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "1",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+}
+"""Variables of a server: more connections for each of its processes than the 40 threads that serve.
+A log-batch holds one and asks for another: with MLflow's own fifteen, fifteen at once wait for each
+other until they fail after 30 s. Its job runners, seven processes, have no work from us."""
+PATIENT = "--timeout-worker-healthcheck 120"
+"""Option of a server: a process that does not answer its parent for five seconds, as a busy one
+may, is not killed with all that it was asked for."""
 START_S = 300.0
 """Longest start, in seconds: the first one makes the tables."""
 
@@ -39,9 +50,10 @@ class Server:
         words = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
         words += ["--port", str(self.port), "--backend-store-uri", self.database]
         words += ["--artifacts-destination", str(self.folder / "artifacts")]
-        words += ["--workers", str(self.workers)]
+        words += ["--workers", str(self.workers), "--uvicorn-opts", PATIENT]
         environment = {**os.environ, "MLFLOW_DISABLE_TELEMETRY": "true"}
         environment.pop("MLFLOW_TRACKING_URI", None)
+        environment |= BUSY
         with self.log.open("ab") as file:
             self.process = subprocess.Popen(words, env=environment, stdout=file, stderr=file)
         deadline = time.monotonic() + START_S

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +20,7 @@ from unite.config.schema import TrackingConfig
 from unite.network import is_loopback
 from unite.tracking.presentation import (
     COMMAND_TAG,
+    EXPERIMENT_TAGS,
     DataInput,
     command_line,
     describe_experiment,
@@ -38,6 +40,7 @@ from unite.tracking.server import (
     patiently,
     reason_of,
     resolve_uri,
+    turn,
 )
 from unite.tracking.spool import Spool
 
@@ -89,8 +92,11 @@ def start_run(
     TrackingError when MLflow or its artifact store does not answer: better now than hours later.
     """
     uri = resolve_uri(config, storage)
-    check(uri)
+    took_s = check(uri)
     client = connect(uri)
+    if uri.startswith("http") and (wait := turn(took_s)):
+        logger.warning("MLflow at %s is busy: the run is made in %.0f s", uri, wait)
+        time.sleep(wait)
     with naming(f"MLflow at {uri} refused the run"):
         location = artifact_location(uri, storage)
         experiment = _retried(lambda: open_experiment(client, config.experiment, location))
@@ -142,7 +148,9 @@ def open_experiment(client: MlflowClient, name: str, location: str | None) -> Ex
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            return client.get_experiment(client.create_experiment(name, location))
+            # With its tags: of hundreds that find it untagged only one could write each.
+            made = client.create_experiment(name, location, tags=EXPERIMENT_TAGS)
+            return client.get_experiment(made)
         except MlflowException:  # another driver made it a moment ago
             experiment = client.get_experiment_by_name(name)
             if experiment is None:

@@ -13,13 +13,15 @@ import time
 from collections.abc import Callable
 
 from unite.tracking.delivery import Delivery
-from unite.tracking.server import reason_of
+from unite.tracking.server import reason_of, turn
 from unite.tracking.spool import Spool
 
 logger = logging.getLogger(__name__)
 
-RESTS, LONGEST_REST_S = 4.0, 60.0
+RESTS, LONGEST_REST_S = 10.0, 60.0
 """Pause after a request in units of its duration, and at most in seconds."""
+LONGEST_CLOSE_S = 300.0
+"""Seconds for which the rest is sent to a server that goes on taking some of it."""
 RETRY_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 5.0
 """Longest pause after failures in a row, in seconds. Pauses are random: many runs that end at once
@@ -51,22 +53,28 @@ class Sender(threading.Thread):
         self._interval_s = interval_s
         self._before_beat = before_beat
         self._closing = threading.Event()
-        self._deadline = float("inf")
+        self._patience_s = self._deadline = self._last_deadline = float("inf")
         self._warned = False
         self._down = False
 
     def run(self) -> None:
-        """Beat until closed, then send the rest without pauses until the deadline."""
+        """Beat until closed, then send the rest until the deadline, of a slow server in turn."""
         self._guarded(self._delivery.connect)
+        took = 0.0
         rest = self._interval_s * random.random()  # runs that begin together take turns
         while not self._closing.wait(rest):
             self._guarded(self._before_beat)
             began = time.monotonic()
-            self.beat()
-            rest = rest_after(time.monotonic() - began, self._interval_s)
+            answered = self.beat()
+            spent = time.monotonic() - began
+            rest, took = rest_after(spent, self._interval_s), spent if answered else 0.0
+        wait = turn(took, self._patience_s / 2) if self._delivery.pending() else 0.0
+        self._deadline += wait
+        time.sleep(wait)
         pause = RETRY_PAUSE_S
         while self._delivery.pending() and (left := self._deadline - time.monotonic()) > 0:
             if self.beat():
+                self._deadline = min(time.monotonic() + self._patience_s, self._last_deadline)
                 pause = RETRY_PAUSE_S
                 continue
             time.sleep(min(left, pause * random.uniform(0.5, 1.0)))
@@ -81,10 +89,16 @@ class Sender(threading.Thread):
         return bool(done)
 
     def close(self, timeout_s: float) -> None:
-        """Send the rest for at most `timeout_s` seconds; a warning names the file of the unsent."""
+        """Send the rest while the server takes some of it every `timeout_s` seconds.
+
+        A warning names the file of what is not sent.
+        """
+        self._patience_s = timeout_s
         self._deadline = time.monotonic() + timeout_s
+        self._last_deadline = time.monotonic() + max(timeout_s, LONGEST_CLOSE_S)
         self._closing.set()
-        self.join(timeout_s + RETRY_PAUSE_S)
+        while self.is_alive() and ((left := self._deadline + RETRY_PAUSE_S - time.monotonic()) > 0):
+            self.join(left)
         if not self.is_alive() and not self._delivery.pending():
             return
         self._down = self._warned = True  # what a hanging request says later is no news

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import random
 import re
 import shlex
 import time
@@ -66,6 +67,10 @@ BUSY_S = 50.0
 """Seconds that a call at the end of a run waits for a busy server."""
 START_S = 300.0
 """Seconds that each request of a start waits for a busy server: hundreds may begin at once."""
+SLOW_S = 1.0
+"""Seconds for one small answer from which a server has more callers than it can serve at once."""
+TURNS, LONGEST_TURN_S = 20.0, 120.0
+"""Longest wait for a turn in units of that answer's time, and in seconds."""
 VARIABLE = "MLFLOW_TRACKING_URI"
 MODEL_TRAINING = "workflowType=machine_learning"
 """Query that opens MLflow's pages in model training, whatever page was open before."""
@@ -193,8 +198,8 @@ def artifacts_of(run: Run, uri: str) -> ArtifactRepository:
     return get_artifact_repository(run.info.artifact_uri or "", tracking_uri=uri)
 
 
-def check(uri: str) -> None:
-    """Raise TrackingError unless MLflow answers at `uri`; creates the file of a sqlite URI.
+def check(uri: str) -> float:
+    """Seconds until MLflow at `uri` answers, else TrackingError; creates the file of a sqlite URI.
 
     A new database takes some seconds here, so that nobody has to wait for it later.
     """
@@ -206,7 +211,9 @@ def check(uri: str) -> None:
     try:
         client = connect(uri, create=True)
         ask = functools.partial(client.search_experiments, max_results=1)
+        began = time.monotonic()
         within(lambda: patiently(ask), DEADLINE_S, late)
+        return time.monotonic() - began
     except TrackingError:
         raise
     except DeadlineError as error:
@@ -227,6 +234,15 @@ def patiently(call: Callable[[], T], busy_s: float = BUSY_S) -> T:
         return soon or is_busy(error)
 
     return persist(call, busy_s, passing=passing, doing="what MLflow is asked for")
+
+
+def turn(took_s: float, longest_s: float = LONGEST_TURN_S) -> float:
+    """Seconds, random, to wait before work on a server that took so long for one small answer.
+
+    Callers that come at once make it slower than the same ones in turn: on sqlite they wait for one
+    lock and sleep in between. Nobody waits for a server that answers at once.
+    """
+    return random.uniform(0.0, min(TURNS * took_s, longest_s)) if took_s > SLOW_S else 0.0
 
 
 def is_busy(error: Exception) -> bool:

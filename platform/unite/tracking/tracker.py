@@ -50,7 +50,8 @@ def open_tracker(
             spooled lines beyond it are dropped. None keeps them all.
         login: the driver's credentials, where this process runs on another machine.
         interval_s: seconds between two requests to the server.
-        close_timeout_s: how long `close` may try to send the rest.
+        close_timeout_s: how long `close` waits for the server to take some of the rest; five
+            minutes at most where it goes on taking.
         connect: makes the gateway to the server (tests hand in their own).
         publish_to: the run's folder on S3, where the points are kept too.
     """

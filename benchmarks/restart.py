@@ -6,11 +6,13 @@ Headline: seconds from the kill -9 of a run's worker to its first step after it 
 kill of the worker of an empty function to the first line of the next one; goal at most 1.2. Both
 arms have one worker in one Ray of this machine, in turn, with the same environment. The empty
 function imports nothing; ours is the recipe `smoke`, which loads its checkpoint, opens its data and
-makes a step.
+makes a step. The package is compiled before, as a first start of it leaves it: an environment with
+PYTHONDONTWRITEBYTECODE compiles it in every worker.
 """
 
 from __future__ import annotations
 
+import compileall
 import os
 import statistics
 import sys
@@ -29,7 +31,7 @@ import psutil
 import tyro
 
 from unite.checkpoints.layout import committed
-from unite.cluster.connect import ENVIRONMENT, connect
+from unite.cluster.connect import ENVIRONMENT, PACKAGE_ROOT, connect
 from unite.cluster.nodes import workers
 from unite.cluster.resources import train_workers, wait_for
 from unite.cluster.train import fit
@@ -142,6 +144,7 @@ def ours(folder: Path) -> float:
 def main(options: Options) -> None:
     """Kill in turn and print the ratio."""
     seconds: dict[str, list[float]] = {"bare": [], "ours": []}
+    compileall.compile_dir(PACKAGE_ROOT / "unite", quiet=1)
     with tempfile.TemporaryDirectory() as folder:
         connect()
         for number in range(options.rounds):

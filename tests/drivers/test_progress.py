@@ -5,16 +5,13 @@ import pytest
 from unite import terminal
 from unite.drivers import progress
 from unite.drivers.progress import Meter, progress_line
-from unite.evaluation.chunks import Chunk
 
 
 class Job:
     """A piece of work of ten samples."""
 
-    chunk = Chunk(label="work", index=0, count=4, total=40)
-
-    def __init__(self, cost=10.0):
-        self.cost = cost
+    def __init__(self, cost=10.0, samples=10):
+        self.cost, self.samples = cost, samples
 
 
 @pytest.fixture
@@ -34,6 +31,17 @@ def test_a_meter_tells_samples_rate_and_the_time_left_of_the_costs(now):
     assert [meter.add(work) for work in works[1:]][-1] == (
         "evaluating: 40/40 samples  0.4 samples/s  1:40"
     )
+
+
+def test_what_measures_no_samples_adds_none(now):
+    meter = Meter("evaluating", [Job(), Job(cost=1.0, samples=0)])
+    now[0] += 5
+    assert [meter.add(work) for work in (Job(), Job(samples=0))][-1].startswith(
+        "evaluating: 10/10 samples  2.0"
+    )
+    fit = Meter("fitting", [Job(samples=0)])
+    now[0] += 15
+    assert fit.add(Job(samples=0)) == "fitting:  0:15"
 
 
 def test_where_there_is_no_terminal_a_line_comes_every_ten_seconds(now, monkeypatch):

@@ -40,6 +40,12 @@ def test_identity_leaves_places_out(request_of):
     assert "home" not in identity(suite)
 
 
+def test_samples_of_the_progress_line_are_those_that_are_measured(request_of):
+    suites = request_of(suite=("reconstruction", "entropy", "compute")).suites
+    counted = {s.suite: sum(work.samples for work in work_items(s)) for s in suites}
+    assert counted == {"reconstruction": suites[0].total, "entropy": 0, "compute": 0}
+
+
 def test_a_repeated_or_missing_chunk_is_never_counted(request_of, run_suites):
     run_suites("generation")
     suite = the_suite(request_of())

@@ -89,21 +89,22 @@ class Meter:
         self.title = title
         self.pieces, self.samples, self.cost = 0, 0, 0.0
         self.total_pieces = len(works)
-        self.total_samples = sum(len(work.chunk) for work in works)
+        self.total_samples = sum(work.samples for work in works)
         self.total_cost = sum(work.cost for work in works)
         self.started = time.monotonic()
 
     def add(self, work: WorkItem) -> str:
         """Count a finished piece; returns the line."""
         self.pieces += 1
-        self.samples += len(work.chunk)
+        self.samples += work.samples
         self.cost += work.cost
         return self.describe()
 
     def describe(self) -> str:
         """Text of the progress line."""
         seconds = max(time.monotonic() - self.started, 1e-9)
-        parts = [f"{self.title}: {self.samples:,}/{count(self.total_samples, 'sample')}"]
+        measured = f" {self.samples:,}/{count(self.total_samples, 'sample')}"
+        parts = [f"{self.title}:{measured if self.total_samples else ''}"]
         if self.samples:
             parts.append(f"{self.samples / seconds:,.1f} samples/s")
         if 0 < self.cost < self.total_cost:

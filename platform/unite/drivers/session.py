@@ -23,6 +23,7 @@ from unite.evaluation.chunks import Chunk
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.suite import Run, WorkItem
 from unite.sampling.precision import card_batch, device_memory
+from unite.words import count
 
 CPU_BATCH = 250
 
@@ -60,8 +61,8 @@ def session(arguments: WorkerArguments) -> Iterator[Run]:
             yield run
     except KeyboardInterrupt:
         terminal.tell(
-            f"stopped with {meter.total_pieces - meter.pieces} pieces of work unfinished. What is "
-            "finished is kept; the same command goes on from there."
+            f"stopped with {count(meter.total_pieces - meter.pieces, 'piece')} of work unfinished. "
+            "What is finished is kept; the same command goes on from there."
         )
         raise
     finally:

@@ -62,6 +62,8 @@ class Task(ABC):
     """Name of the work, and label of its chunks."""
     on_cpu: ClassVar[bool] = False
     """True if it passes nothing through a model, so that a GPU would only wait for it."""
+    counts_samples: ClassVar[bool] = True
+    """False if its chunks hold no samples one by one: weights, costs, a fit."""
 
     total: int
     """Samples or rows, N."""
@@ -156,6 +158,11 @@ class WorkItem:
     def cost(self) -> float:
         """Passes through the model."""
         return self.task.cost * len(self.chunk)
+
+    @property
+    def samples(self) -> int:
+        """Samples that it measures."""
+        return len(self.chunk) if self.task.counts_samples else 0
 
     @property
     def place(self) -> tuple[str, Chunk]:

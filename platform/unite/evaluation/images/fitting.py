@@ -58,6 +58,7 @@ class FitTask(Task):
     """One chunk: load, fit, keep. Finished when the extractor's card is there."""
 
     suite: ClassVar[str] = "fit-extractor"
+    counts_samples: ClassVar[bool] = False
 
     data: Dataset
     images: ImagesConfig

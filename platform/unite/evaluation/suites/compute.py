@@ -39,6 +39,7 @@ class ComputeSuite(Suite):
 
     suite: ClassVar[str] = "compute"
     untrained: ClassVar[bool] = True
+    counts_samples: ClassVar[bool] = False
     draws: ClassVar[bool] = False
 
     images_per_epoch: int | None = None

@@ -55,6 +55,7 @@ class EntropySuite(Suite):
 
     suite: ClassVar[str] = "entropy"
     untrained: ClassVar[bool] = True
+    counts_samples: ClassVar[bool] = False
     draws: ClassVar[bool] = False
 
     bins: int = DEFAULT_BINS

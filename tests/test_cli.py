@@ -202,6 +202,13 @@ def test_inspect_finds_damage(type_in, run_folder):
     assert "damaged" in end
 
 
+@pytest.mark.parametrize("name", ["config.json", "run.json"])
+def test_inspect_names_a_damaged_file_of_the_run(type_in, run_folder, name):
+    run_folder.write(name, b'{"recipe": "smo')
+    out, end = type_in("inspect", str(run_folder))
+    assert "2 committed checkpoints" in out and f"{name} is not JSON" in end
+
+
 def test_inspect_survives_a_torn_file(type_in, run_folder):
     folder = folder_of(run_folder, 512)
     folder.write("ema.safetensors", b"\xff" * 20)

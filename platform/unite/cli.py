@@ -60,7 +60,8 @@ def diff(first: Name, second: Name, recipe: str = "unite-b") -> None:
 def inspect(checkpoint: Path = "latest", storage: str = "") -> None:
     """Show what a run, checkpoint, export or weights file holds, and whether it is intact.
 
-    Nothing is executed from the file. Exits with status 1 when a digest does not match.
+    Nothing is executed from the file. Exits with 2 when a digest does not match or a file of
+    the run is damaged.
 
     Args:
         checkpoint: latest, a run's name or MLflow id, or a path or s3:// URI of a run, a

@@ -185,9 +185,13 @@ def read_record(run: Store) -> dict[str, Any]:
 
 
 def brought_home(run: Store, text: str) -> str:
-    """A path or command of a run, with its storage of now for the one that it was copied from."""
-    old = _origin(run)[0]
-    return text.replace(f"{old}/", f"{parent_of(run).uri}/") if old else text
+    """A path or command of a run, with its folder and storage of now for those that it was copied,
+    moved or renamed from."""
+    old, name = _origin(run)
+    if not old:
+        return text
+    text = text.replace(f"{old}/{name}/", f"{run.uri}/") if name else text
+    return text.replace(f"{old}/", f"{parent_of(run).uri}/")
 
 
 def shares_its_record(run: Store) -> bool:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shlex
+import shutil
 
 import pytest
 
@@ -47,15 +48,23 @@ def test_a_run_that_was_moved_names_where_it_is_now(run, tmp_path):
     told = {
         "grid": f"{run.folder}/samples.png",
         "curves": f"{run.folder}/curves.png",
-        "browse": f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/my runs/mlflow.db",
+        "browse": f"mlflow ui --backend-store-uri 'sqlite:///{tmp_path}/my runs/mlflow.db'",
     }
     keep_report(run, Report(images=256, quality=21.0, latent_std=0.4, **told))
+    (tmp_path / "my runs" / "mlflow.db").touch()
     (tmp_path / "my runs").rename(tmp_path / "moved")
     config = replace(run.config, {"storage": str(tmp_path / "moved")})
     found = find_finished(config, **HOW)
     assert found is not None
     assert found[1].grid == f"{tmp_path}/moved/mine/samples.png"
-    assert found[1].browse.endswith(f"sqlite:///{tmp_path}/moved/mlflow.db")
+    assert found[1].browse.endswith(f"'sqlite:///{tmp_path}/moved/mlflow.db'")
+    (tmp_path / "alone").mkdir()
+    shutil.copytree(tmp_path / "moved" / "mine", tmp_path / "alone" / "renamed")
+    alone = {"storage": str(tmp_path / "alone"), "name": "renamed"}
+    found = find_finished(replace(run.config, alone), **HOW)
+    assert found is not None
+    assert found[1].grid == f"{tmp_path}/alone/renamed/samples.png"
+    assert found[1].browse == "", "it was copied without MLflow's file"
 
 
 def test_other_runs_are_not_finished(run):
@@ -134,7 +143,7 @@ def test_the_report_of_an_older_version_is_read(run):
 
 
 def test_a_finished_run_says_how_to_train_longer(run):
-    words = ["smoke", "--training.epochs", "1", "--name", "mine", "--allow-changes"]
+    words = ["smoke", "--training.epochs", "1", "--name", "mine", "--allow-changes", "--dry-run"]
     lines = finished_lines(run, Report(images=256, **FIGURES), words)
     assert "finished; nothing to do" in lines[0]
     (longer,) = [line for line in lines if "--allow-changes" in line]

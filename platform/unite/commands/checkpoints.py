@@ -29,7 +29,7 @@ from unite.config.schema import DomainConfig, ModelConfig, RunConfig
 from unite.config.serialise import to_dict
 from unite.domains import build_domain
 from unite.models import UNITE
-from unite.runs import resolve_run
+from unite.runs import read_record, read_run_config, resolve_run
 from unite.storage import Store
 from unite.tables import print_table
 from unite.words import command, count
@@ -43,8 +43,8 @@ SHOWN_METRICS = ("eval/", "latent/std")
 def inspect(reference: str, storage: str) -> None:
     """Print what a run, a checkpoint, an export or a weights file holds.
 
-    `reference` is what `resolve_run` takes. Exits with status 1 when a file of a checkpoint does
-    not match its digest.
+    `reference` is what `resolve_run` takes. CheckpointError, after that, when a file of a
+    checkpoint does not match its digest, or when the run's config or record is damaged.
     """
     place = Store.open(resolve_run(reference, storage))
     if place.is_file():
@@ -75,6 +75,8 @@ def _print_run(run: Store) -> None:
         print_table(("images", "step", "metrics"), rows)
         print(f"\nThe newest, {folder_of(run, found[-1]).uri.removeprefix(f'{run}/')}:")
         _print_checkpoint(folder_of(run, found[-1]))
+    read_run_config(run.uri)
+    read_record(run)
 
 
 def _metrics(state: Mapping[str, Any], begin: tuple[str, ...] = ("",)) -> str:

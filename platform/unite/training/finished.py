@@ -6,6 +6,7 @@ imports neither torch nor Ray nor MLflow.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -14,7 +15,7 @@ from unite.config.schema import RunConfig
 from unite.config.validate import validate
 from unite.metrics.specs import spec_of
 from unite.runs import brought_home
-from unite.storage import StorageError
+from unite.storage import StorageError, database_path
 from unite.training.runs import Run, changed_fields, open_run, run_flags
 from unite.words import clock, command, count
 
@@ -77,6 +78,8 @@ def find_finished(
             content["quality"] = content.pop(OLD_QUALITY)
         report = Report(**content)
         here = {name: brought_home(run.folder, getattr(report, name)) for name in PLACES}
+        if here["browse"] != report.browse and _is_gone(here["browse"]):
+            here["browse"] = ""  # a copy of the run alone, without MLflow's file
         report = replace(report, **here)
     except (StorageError, TypeError, AttributeError):
         return None
@@ -147,6 +150,12 @@ def _address(browse: str) -> str:
     return f": {LOCAL_PAGES}" if browse.startswith("mlflow ") else ""
 
 
+def _is_gone(browse: str) -> bool:
+    """True if a command shows a database of MLflow that is not there."""
+    database = database_path(shlex.split(browse)[-1]) if browse else None
+    return database is not None and not database.exists()
+
+
 def _next(run: Run, report: Report) -> list[str]:
     flags, last = run_flags(run), min(run.config.domain.num_classes, 10) - 1
     classes = ["--labels", f"0-{last}" if last else "0"] if last >= 0 else []
@@ -171,6 +180,8 @@ def _without_replaced(words: Sequence[str]) -> list[str]:
         word = left.pop(0)
         if word in REPLACED:
             left = left[1:]
-        elif word != "--allow-changes" and word.partition("=")[0] not in REPLACED:
+        elif (
+            word not in ("--allow-changes", "--dry-run") and word.partition("=")[0] not in REPLACED
+        ):
             kept.append(word)
     return kept

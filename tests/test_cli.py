@@ -140,6 +140,8 @@ def test_diff_takes_recipes_and_a_base(type_in):
     assert re.search(r"model\.encoder\.depth +12 +24", out)
     out, _ = type_in("diff", "paper", "released", "--recipe", "digits")
     assert "digits-paper" in out and "digits-released" in out
+    out, end = type_in("diff", "digits", "cifar10")  # the example of its help: no decision differs
+    assert end is None and re.search(r"domain\.size +8 +32", out)
     out, _ = type_in("diff", "paper", "paper")
     assert "are the same" in out
 

@@ -88,6 +88,16 @@ def test_unknown_reference_lists_the_runs(tmp_path):
         resolve_run("nope", str(tmp_path / "absent"))
 
 
+def test_a_damaged_run_hides_no_other_one(tmp_path):
+    for name in ("a", "c"):
+        make_run(tmp_path, name, mlflow="id-of-c")
+    make_run(tmp_path, "b", mlflow="x").write("config.json", b"{")
+    (tmp_path / "a" / "run.json").write_text("{")
+    assert resolve_run("id-of-c", str(tmp_path)).endswith("/c")
+    with pytest.raises(CheckpointError, match=r"no run 'nope'.*Runs there: a, b, c\..*not JSON"):
+        resolve_run("nope", str(tmp_path))
+
+
 def test_storage_on_s3(s3):
     run = make_run(s3, "cloud", images=(10,), mlflow="abc123")
     for reference in ("latest", "cloud", "abc123", f"{s3}/cloud"):

@@ -51,3 +51,10 @@ def test_notes_wrap_under_their_column():
     start = lines[-1].index(lines[-1].strip())
     assert lines[0].index("note") == start
     assert " ".join(line[start:].strip() for line in lines[2:]) == NOTED[-1]
+
+
+def test_a_last_column_may_be_empty():
+    assert table_lines(("field", "a", ""), [("flow.steps", "14", "")], 100) == [
+        "field        a",
+        "flow.steps  14",
+    ]

@@ -105,12 +105,16 @@ def resolve_run(reference: str, storage: str) -> str:
     place = Store.open(reference)
     if place.exists():
         return place.uri
+    damaged = ""
     for run in runs_under(root):
-        if read_record(run).get("mlflow_run_id") == reference:
-            return run.uri
+        try:
+            if read_record(run).get("mlflow_run_id") == reference:
+                return run.uri
+        except CheckpointError as error:  # it hides no other run
+            damaged = f" The MLflow id of one could not be read: {error}"
     raise CheckpointError(
         f"there is no run {reference!r}: it is no run's name or MLflow id under {root}, and "
-        f"nothing is at {place}. {_available(root)}"
+        f"nothing is at {place}. {_available(root)}{damaged}"
     )
 
 

@@ -81,7 +81,7 @@ def _lines(row: Sequence[str], widths: Sequence[int], right: Sequence[int]) -> l
     the note's other pieces under it."""
     name, *middle, note = row
     above, name = ([name], "") if len(name) > widths[0] else ([], name)
-    pieces = textwrap.wrap(note, widths[-1], break_on_hyphens=False) or [""]
+    pieces = textwrap.wrap(note, max(1, widths[-1]), break_on_hyphens=False) or [""]
     cells = [name, *middle, pieces[0]]
     padded = [
         cell.rjust(width) if place in right else cell.ljust(width)

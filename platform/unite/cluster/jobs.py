@@ -113,7 +113,7 @@ class RayJobs:
                 "RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH to the cluster's"
             ) from error
         except (RuntimeError, OSError) as error:  # requests' errors are OSErrors
-            reason = " ".join(str(error).split())[-500:]
+            reason = " ".join(str(error).split())[-500:].rstrip(". ")
             raise JobServerError(
                 f"the job server at {self.address} did not answer as it should: {reason}. Name "
                 "another with --address or RAY_API_SERVER_ADDRESS"

@@ -41,7 +41,7 @@ def test_what_measures_no_samples_adds_none(now):
     )
     fit = Meter("fitting", [Job(samples=0)])
     now[0] += 15
-    assert fit.add(Job(samples=0)) == "fitting:  0:15"
+    assert fit.add(Job(samples=0)) == "fitting: 0:15"
 
 
 def test_where_there_is_no_terminal_a_line_comes_every_ten_seconds(now, monkeypatch):

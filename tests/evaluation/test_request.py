@@ -74,3 +74,11 @@ def test_remarks_of_the_request_stand_before_those_of_its_first_suite(
     monkeypatch.setattr(type(evaluation), "remarks", ("Somebody else's weights.",))
     after, *_ = conclude(evaluation, lambda name: [])
     assert after == replace(before, remarks=("Somebody else's weights.", *before.remarks))
+
+
+def test_the_title_of_weights_without_a_run_tells_no_length(request_of):
+    evaluation = request_of(suite=("entropy",))
+    assert "tiny after 256 images, averaged" in evaluation.title
+    target = evaluation.target
+    target = replace(target, subject=replace(target.subject, images=0))
+    assert "tiny, averaged" in replace(evaluation, target=target).title

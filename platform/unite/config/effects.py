@@ -137,10 +137,8 @@ def override(
 
 def _refusal(name: str, value: Any, needs: str) -> str:
     flag = name.replace("_", "-")
-    return (
-        f"--{flag} {_shown(value)} has no effect: it acts with {needs}. Leave it out, or give "
-        "that too"
-    )
+    cure = "" if needs == CLASSES.needs else ", or give that too"
+    return f"--{flag} {_shown(value)} has no effect: it acts with {needs}. Leave it out{cure}"
 
 
 def _shown(value: Any) -> str:

@@ -103,12 +103,13 @@ class Meter:
     def describe(self) -> str:
         """Text of the progress line."""
         seconds = max(time.monotonic() - self.started, 1e-9)
-        measured = f" {self.samples:,}/{count(self.total_samples, 'sample')}"
-        parts = [f"{self.title}:{measured if self.total_samples else ''}"]
+        parts = []
+        if self.total_samples:
+            parts.append(f"{self.samples:,}/{count(self.total_samples, 'sample')}")
         if self.samples:
             parts.append(f"{self.samples / seconds:,.1f} samples/s")
         if 0 < self.cost < self.total_cost:
             parts.append(f"ETA {clock(seconds * (self.total_cost / self.cost - 1))}")
         else:
             parts.append(clock(seconds))
-        return "  ".join(parts)
+        return f"{self.title}: " + "  ".join(parts)

@@ -46,8 +46,9 @@ class Evaluation:
         """Line that names the measurement."""
         subject = self.target.subject
         noun = build_domain(subject.config.domain).noun
+        seen = f" after {count(subject.images, noun)}" if subject.images else ""  # a file says none
         return (
-            f"{self.target.run or subject.uri} after {count(subject.images, noun)}, "
+            f"{self.target.run or subject.uri}{seen}, "
             f"{'averaged' if subject.ema else 'raw'} weights (checkpoint {subject.digest}): "
             f"{', '.join(suite.suite for suite in self.suites)}"
         )

@@ -27,6 +27,14 @@ def test_a_run_whose_workers_varied_has_no_device_hours(request_of):
     assert outcome.remarks == ("No device hours: the run had 1..4 workers, as there were",)
 
 
+def test_weights_that_do_not_say_their_length_have_none(request_of):
+    (suite,) = request_of(suite=("compute",)).suites
+    suite = replace(suite, subject=replace(suite.subject, images=0))
+    outcome = suite.outcome({"parameters": Parameters()})
+    assert not {"epochs", "total_flop"} & {row.card.metric for row in outcome.rows}
+    assert any("do not say how long they were trained" in line for line in outcome.remarks)
+
+
 class Parameters:
     """The total of a model with one part."""
 

@@ -98,7 +98,7 @@ class ComputeSuite(Suite):
         table = compute_table(
             parameters={name: int(count[0]) for name, count in parameters.items()},
             flop_per_sample={name: term.total for name, term in flops.terms.items()},
-            samples_seen=self.subject.images if self.images_per_epoch else None,
+            samples_seen=self.subject.images or None,
             epochs=self.subject.images / (self.images_per_epoch or 1),
             images_per_s=self.images_per_s,
             num_devices=None if varied else most_workers(cluster),
@@ -121,6 +121,11 @@ class ComputeSuite(Suite):
         remark = ""
         if not self.subject.uri:
             remark = "An untrained model: no length, throughput, device hours and MFU"
+        elif not self.subject.images:
+            remark = (
+                "No length, throughput, device hours and MFU: weights without their run do not say "
+                "how long they were trained"
+            )
         elif not self.images_per_s:
             remark = (
                 "No training throughput, device hours and MFU: neither the run's folder nor MLflow "

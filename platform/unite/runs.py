@@ -184,18 +184,8 @@ def read_record(run: Store) -> dict[str, Any]:
     if not run.is_file(RUN_FILE):
         return {}
     record = run.read_json(RUN_FILE, {}, CheckpointError)
-    uri, old = record.get("mlflow_uri"), _origin(run)[0]
+    uri, old = record.get("mlflow_uri"), origin(run)[0]
     return record | {"mlflow_uri": moved(uri, old, parent_of(run).uri)} if uri and old else record
-
-
-def brought_home(run: Store, text: str) -> str:
-    """A path or command of a run, with its folder and storage of now for those that it was copied,
-    moved or renamed from."""
-    old, name = _origin(run)
-    if not old:
-        return text
-    text = text.replace(f"{old}/{name}/", f"{run.uri}/") if name else text
-    return text.replace(f"{old}/", f"{parent_of(run).uri}/")
 
 
 def shares_its_record(run: Store) -> bool:
@@ -203,14 +193,14 @@ def shares_its_record(run: Store) -> bool:
 
     A copy that trains on needs an MLflow run of its own: two runs would write into one.
     """
-    storage, name = _origin(run)
-    origin, record = Store(f"{storage}/{name}"), read_record(run)
-    if not storage or origin.uri == run.uri or not record:
+    storage, name = origin(run)
+    other, record = Store(f"{storage}/{name}"), read_record(run)
+    if not storage or other.uri == run.uri or not record:
         return False
-    return origin.is_file(RUN_FILE) and origin.read_json(RUN_FILE, {}, CheckpointError) == record
+    return other.is_file(RUN_FILE) and other.read_json(RUN_FILE, {}, CheckpointError) == record
 
 
-def _origin(run: Store) -> tuple[str, str]:
+def origin(run: Store) -> tuple[str, str]:
     """Storage and name that a run's config was written with; empty where it does not say."""
     stored = run.read_json(CONFIG_FILE, {}, CheckpointError) if run.is_file(CONFIG_FILE) else {}
     return stored.get("storage") or "", stored.get("name") or ""

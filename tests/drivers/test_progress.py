@@ -1,5 +1,7 @@
 """The progress line and its words."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from unite import terminal
@@ -11,7 +13,8 @@ class Job:
     """A piece of work of ten samples."""
 
     def __init__(self, cost=10.0, samples=10):
-        self.cost, self.samples = cost, samples
+        self.cost, self.chunk = cost, range(samples or 1)
+        self.task = SimpleNamespace(counts_samples=samples > 0)
 
 
 @pytest.fixture

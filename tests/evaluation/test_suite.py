@@ -4,6 +4,7 @@ from dataclasses import replace
 import pytest
 
 from tiny_run import the_suite
+from unite.drivers.progress import Meter
 from unite.drivers.session import make_worker
 from unite.evaluation.suite import identity, read_chunks, work_items
 from unite.metrics.errors import MetricError
@@ -42,7 +43,7 @@ def test_identity_leaves_places_out(request_of):
 
 def test_samples_of_the_progress_line_are_those_that_are_measured(request_of):
     suites = request_of(suite=("reconstruction", "entropy", "compute")).suites
-    counted = {s.suite: sum(work.samples for work in work_items(s)) for s in suites}
+    counted = {s.suite: Meter("", work_items(s)).total_samples for s in suites}
     assert counted == {"reconstruction": suites[0].total, "entropy": 0, "compute": 0}
 
 

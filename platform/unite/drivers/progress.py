@@ -89,14 +89,14 @@ class Meter:
         self.title = title
         self.pieces, self.samples, self.cost = 0, 0, 0.0
         self.total_pieces = len(works)
-        self.total_samples = sum(work.samples for work in works)
+        self.total_samples = sum(map(_samples, works))
         self.total_cost = sum(work.cost for work in works)
         self.started = time.monotonic()
 
     def add(self, work: WorkItem) -> str:
         """Count a finished piece; returns the line."""
         self.pieces += 1
-        self.samples += work.samples
+        self.samples += _samples(work)
         self.cost += work.cost
         return self.describe()
 
@@ -113,3 +113,8 @@ class Meter:
         else:
             parts.append(clock(seconds))
         return f"{self.title}: " + "  ".join(parts)
+
+
+def _samples(work: WorkItem) -> int:
+    """Samples that a piece of work measures."""
+    return len(work.chunk) if work.task.counts_samples else 0

@@ -160,11 +160,6 @@ class WorkItem:
         return self.task.cost * len(self.chunk)
 
     @property
-    def samples(self) -> int:
-        """Samples that it measures."""
-        return len(self.chunk) if self.task.counts_samples else 0
-
-    @property
     def place(self) -> tuple[str, Chunk]:
         """Folder and chunk, which no other work shares."""
         return self.task.folder.uri, self.chunk
@@ -314,11 +309,8 @@ class Suite(Task):
 
 def common_fields(arguments: EvaluateArguments, target: Target) -> dict[str, Any]:
     """Fields of any suite of a request."""
-    return {
-        "home": target.subject.home,
-        "subject": target.subject,
-        "precision": arguments.arithmetic,
-    }
+    subject = target.subject
+    return {"home": subject.home, "subject": subject, "precision": arguments.arithmetic}
 
 
 def analysis_fields(arguments: EvaluateArguments, target: Target) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from unite.config.finetune import as_trained
 from unite.config.schema import RunConfig
 from unite.config.validate import validate
 from unite.metrics.specs import spec_of
-from unite.runs import brought_home
-from unite.storage import StorageError, database_path
+from unite.runs import origin, parent_of
+from unite.storage import StorageError, Store, database_path
 from unite.training.runs import Run, changed_fields, open_run, run_flags
 from unite.words import clock, command, count
 
@@ -77,7 +77,7 @@ def find_finished(
         if OLD_QUALITY in content:
             content["quality"] = content.pop(OLD_QUALITY)
         report = Report(**content)
-        here = {name: brought_home(run.folder, getattr(report, name)) for name in PLACES}
+        here = {name: _brought_home(run.folder, getattr(report, name)) for name in PLACES}
         if here["browse"] != report.browse and _is_gone(here["browse"]):
             here["browse"] = ""  # a copy of the run alone, without MLflow's file
         report = replace(report, **here)
@@ -148,6 +148,16 @@ def _short(value: float) -> str:
 def _address(browse: str) -> str:
     """Address of the pages that a command starts, opened in model training."""
     return f": {LOCAL_PAGES}" if browse.startswith("mlflow ") else ""
+
+
+def _brought_home(run: Store, text: str) -> str:
+    """A path or command of a run, with its folder and storage of now for those that it was copied,
+    moved or renamed from."""
+    old, name = origin(run)
+    if not old:
+        return text
+    text = text.replace(f"{old}/{name}/", f"{run.uri}/") if name else text
+    return text.replace(f"{old}/", f"{parent_of(run).uri}/")
 
 
 def _is_gone(browse: str) -> bool:

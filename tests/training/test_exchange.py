@@ -24,6 +24,8 @@ from unite.training.shares import owners_of
 
 SCRIPT = Path(__file__).with_name("ranks.py")
 STEPS = 2
+FOUR = pytest.param(4, marks=pytest.mark.long)
+"""Ranks on two cores; a step of four is also in what goes on from two."""
 
 
 class Ranks:
@@ -88,7 +90,7 @@ ROUNDING = STEPS * 1e-3 * 0.1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize("size", [2, FOUR])
 def test_ranks_train_what_one_rank_trains(ranks: Ranks, size: int) -> None:
     alone, together = ranks.state("plain", 1), ranks.state("plain", size)
     close(alone, together, ROUNDING)
@@ -99,7 +101,7 @@ def test_ranks_train_what_one_rank_trains(ranks: Ranks, size: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("size", [1, 2, FOUR])
 def test_a_shared_muon_is_that_of_every_rank_to_the_bit(ranks: Ranks, size: int) -> None:
     same(ranks.state("plain", size), ranks.state("replicated", size, sharded=False))
 
@@ -123,7 +125,9 @@ def test_gradients_are_summed_in_bfloat16_where_asked(ranks: Ranks) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("before", "after"), [(2, 4), (4, 1), (1, 2)])
+@pytest.mark.parametrize(
+    ("before", "after"), [(2, 4), pytest.param(4, 1, marks=pytest.mark.long), (1, 2)]
+)
 def test_another_number_of_ranks_goes_on_with_the_same_state(ranks, before, after) -> None:
     """The step after is that of ranks which had the state from the start."""
     ranks.state("plain", before)

@@ -31,13 +31,14 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(folder: Path, *words: str) -> str:
-    """Output of a script of the repository, run in the folder."""
+def command(folder: Path, *words: str, ray: str = "local") -> str:
+    """Output of a script of the repository, run in the folder; `ray` is a cluster's address."""
+    places = {"UNITE_STORAGE": "", "MLFLOW_TRACKING_URI": "", "RAY_ADDRESS": ray}
     paths = os.pathsep.join([str(ROOT / "platform"), os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, ROOT / words[0], *words[1:]],
         cwd=folder,
-        env=os.environ | {"PYTHONPATH": paths, "UNITE_STORAGE": "", "MLFLOW_TRACKING_URI": ""},
+        env=os.environ | {"PYTHONPATH": paths, **places},
         capture_output=True,
         text=True,
     )
@@ -74,8 +75,11 @@ def test_a_run_and_its_export_load_as_the_same_model(earlier: Path) -> None:
     assert images.shape[0] == 2 and bool(images.isfinite().all())
 
 
-def test_a_sweep_and_its_report_still_have_every_number(earlier: Path) -> None:
-    told = command(earlier, "ablations/sweep_noise.py", "--scale", "smoke", "--storage", "sweep")
+@pytest.mark.ray
+def test_a_sweep_and_its_report_still_have_every_number(earlier: Path, ray_cluster) -> None:
+    address = ray_cluster.get_runtime_context().gcs_address
+    words = ["ablations/sweep_noise.py", "--scale", "smoke", "--storage", "sweep"]
+    told = command(earlier, *words, ray=address)
     # Measured again: the version of the noise is part of an evaluation since. It was 22.72.
     assert re.search(r"FD-pixels is 2\d\.\d+ \(n = 1\) at sigma = 0\.7", told)
     command(earlier, "dashboards/build.py", "--storage", "sweep", "--out", "report.html")

@@ -137,7 +137,7 @@ def test_padding_changes_nothing(joint_rows):
         terms = model.domain.reconstruction_terms(atoms, cut, LOSS, None)
         found.append([z[:, :12], atoms["part"], *terms.values()])
     for short, padded in zip(*found, strict=True):
-        torch.testing.assert_close(short, padded, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(short, padded, rtol=1e-5, atol=1e-5)
 
 
 def test_structures_come_back_as_their_kind(joint_rows):

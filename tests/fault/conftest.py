@@ -23,16 +23,17 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-@pytest.fixture
-def bare_python(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Python that has every dependency and no unite: added folders' .pth files are not read."""
-    venv.create(tmp_path / "bare", with_pip=False, symlinks=True)
-    site = next((tmp_path / "bare" / "lib").glob("python*/site-packages"))
+    place = tmp_path_factory.mktemp("bare")
+    venv.create(place, with_pip=False, symlinks=True)
+    site = next((place / "lib").glob("python*/site-packages"))
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    return tmp_path / "bare" / "bin"
+    return place / "bin"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def head(bare_python: Path):
     """A Ray head with a job server, in a short private folder; yields the client's environment."""
     folder = tempfile.mkdtemp(prefix="uj-", dir="/tmp")

@@ -1,12 +1,16 @@
 import shutil
+from dataclasses import replace
 
 import pytest
 
+from tiny_run import never
 from unite.checkpoints.export import write_export
 from unite.checkpoints.load import load
 from unite.checkpoints.store import CheckpointError, checkpoint_digest, latest
 from unite.config.serialise import to_dict
 from unite.data.manifest import ShardError
+from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.request import open_evaluation
 from unite.evaluation.target import open_subject, open_target
 from unite.runs import read_run_config
 from unite.storage import Store
@@ -57,6 +61,20 @@ def test_a_run_without_checkpoints(storage, tmp_path):
     shutil.copy(storage / "tiny" / "config.json", tmp_path)
     with pytest.raises(CheckpointError, match="no committed checkpoint yet"):
         open_target(str(tmp_path), str(storage), ema=True)
+
+
+def test_a_request_is_refused_before_its_data_are_opened_or_written(storage, monkeypatch):
+    monkeypatch.setattr("unite.evaluation.target.data_folder", never)
+    arguments = EvaluateArguments(run="tiny", suite=("kinds",), storage=str(storage))
+    with pytest.raises(ValueError, match="--suite 'kinds' is unknown"):
+        open_evaluation(arguments, str(storage))
+    monkeypatch.setattr("unite.evaluation.request.chosen_suites", lambda *_: refuse("atoms"))
+    with pytest.raises(ValueError, match="no suite of atoms"):
+        open_evaluation(replace(arguments, suite=()), str(storage))
+
+
+def refuse(kind):
+    raise ValueError(f"no suite of {kind}")
 
 
 def test_data_that_the_checkpoint_was_not_trained_on(storage, tmp_path):

@@ -100,7 +100,7 @@ def _record_of_run(arguments: SampleArguments) -> Record | None:
         return None
     kept = committed(run) if isinstance(arguments, CurveArguments) else ()
     followed = {
-        "chemistry": _chemistry(config),
+        "chemistry": chemistry_versions(),
         "arguments": asdict(replace(arguments, run=checkpoint.uri, storage="")),
         "checkpoints": [checkpoint_digest(folder_of(run, images)) for images in kept],
         "mlflow": _mlflow(run),
@@ -138,11 +138,6 @@ def _record(home: Store, followed: dict[str, Any], arguments: Any) -> Record:
 def _of(arguments: Any, name: str) -> Any:
     """An option, or the empty text where this kind of request does not have it."""
     return getattr(arguments, name, "")
-
-
-def _chemistry(config: RunConfig) -> dict[str, str]:
-    """Packages that judge the samples of its domain, where there are such."""
-    return {} if config.domain.kind == "images" else chemistry_versions()
 
 
 def _mlflow(run: Store) -> list[Any]:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from unite.config.domains import DomainConfig
 from unite.domains import build_domain
 from unite.evaluation.arguments import EvaluateArguments, check, check_of_domain, chosen_suites
 from unite.evaluation.chunks import FOLDER as CHUNKS
@@ -77,6 +78,7 @@ def open_evaluation(arguments: EvaluateArguments, storage: str) -> Evaluation:
         ema=arguments.ema,
         data=arguments.data,
         eval_data=arguments.eval_data,
+        check=lambda subject: names_of(arguments, subject.config.domain),
     )
     suites = open_suites(arguments, target)
     evaluation = Evaluation(arguments=arguments, target=target, suites=suites)
@@ -90,14 +92,20 @@ def open_suites(arguments: EvaluateArguments, target: Target) -> tuple[Suite, ..
     ValueError for suites that its domain lacks, and as of `Suite.of`.
     """
     domain = target.subject.config.domain
-    names = chosen_suites(arguments.suite, domain)
-    check_of_domain(arguments, names, domain)
+    names = names_of(arguments, domain)
     kinds = {name: suites_for(domain)[name].load() for name in names}
     reasons = {name: kind.why_not(target) for name, kind in kinds.items()}
     for name, why in reasons.items():
         if why:
             logger.warning("no suite %s: %s", name, why)
     return tuple(kind.of(arguments, target) for name, kind in kinds.items() if not reasons[name])
+
+
+def names_of(arguments: EvaluateArguments, domain: DomainConfig) -> tuple[str, ...]:
+    """Names of the suites that were asked for; ValueError for what this domain lacks."""
+    names = chosen_suites(arguments.suite, domain)
+    check_of_domain(arguments, names, domain)
+    return names
 
 
 def compute(evaluation: Evaluation, run: Run) -> Evaluation:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,15 +76,23 @@ class Target:
 
 
 def open_target(
-    reference: str, storage: str, *, ema: bool, data: str = "", eval_data: str = ""
+    reference: str,
+    storage: str,
+    *,
+    ema: bool,
+    data: str = "",
+    eval_data: str = "",
+    check: Callable[[Subject], object] = lambda subject: None,
 ) -> Target:
     """Find the checkpoint that `reference` means, and its data.
 
-    `data` and `eval_data` replace the run's own; weights without a run need `data`. CheckpointError
+    `data` and `eval_data` replace the run's own; weights without a run need `data`. `check` comes
+    before the data are opened, which writes built-in ones that are not there. CheckpointError
     for no run or no checkpoint, ShardError for no data, ValueError when the data is not what the
     checkpoint was trained on.
     """
     subject = open_subject(reference, storage, ema=ema)
+    check(subject)
     checkpoint = Store.open(subject.uri)
     run = run_of(checkpoint)
     chosen = _data_uris(subject.config, run, storage, data, eval_data, reference)

@@ -105,7 +105,7 @@ def _drawn_mask(model: UNITE, seeds_B: Tensor, labels_B: Tensor) -> Tensor | Non
     except KeyError as error:
         raise ValueError(
             f"the model does not know the {error.args[0]} of its training set, so no sizes can be "
-            "drawn: it was not trained. Give mask_BK"
+            "drawn: it was not trained"
         ) from error
 
 

@@ -17,7 +17,7 @@ def test_the_papers_entropy_is_told_apart(run_suites):
     (usual,) = run_suites("entropy")
     (few,) = run_suites("entropy", entropy_bins=256)
     note = {row.card.metric: row.note for row in usual.rows}
-    assert note["functional_mb"] == "its figure holds our other too"
+    assert note["functional_mb"] == "the paper counts `other` in"
     assert note["norm_mb"] == "", "at 2048 bins it may stand beside the paper's"
     note = {row.card.metric: row.note for row in few.rows}
     assert note["norm_mb"] == "paper: bins not given, 2048 fit"

@@ -148,7 +148,7 @@ class EntropySuite(Suite):
     def _note(self, group: str) -> str:
         """Note on the difference between the paper's figure and ours."""
         bins = "" if self.bins == PAPER_BINS else f"paper: bins not given, {PAPER_BINS} fit"
-        whole = "its figure holds our other too" if group == "functional" else ""
+        whole = "the paper counts `other` in" if group == "functional" else ""
         return "; ".join(part for part in (bins, whole) if part)
 
     def _dump(self, state: Mapping[str, Tensor]) -> str:

@@ -25,8 +25,8 @@ test: $(STAMP) $(CHEMISTRY)  ## run the test suite; ARGS="tests/flow -x" narrows
 test-all: ARGS := --all $(ARGS)
 test-all: test  ## the test suite with the tests that take minutes: faults, learning
 
-NUMERIC := tests/flow tests/models tests/metrics tests/sampling/test_parity.py \
-	tests/evaluation/test_plain_generation.py $(addprefix tests/training/test_,step.py \
+NUMERIC := tests/flow tests/models tests/metrics tests/domains tests/sampling tests/evaluation \
+	$(addprefix tests/training/test_,step.py exchange.py ema.py adversarial.py \
 	plain_trainer.py golden_curve.py muon.py losses.py)
 PROCESSORS := OMP_NUM_THREADS=1 OMP_NUM_THREADS=2 OPENBLAS_CORETYPE=Haswell \
 	OPENBLAS_CORETYPE=Sandybridge MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default

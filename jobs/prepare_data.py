@@ -39,7 +39,8 @@ def main() -> None:
         if arguments.dry_run:
             print("1,797 digits: 1,500 to train on, 297 held out, under 1 MiB")
             return
-        prepare_digits(store := Store.open(ingest.out))
+        if not prepare_digits(store := Store.open(ingest.out)):
+            print("finished; nothing to do")
         print(describe_manifest(store))
         return
     record = record_of(ingest)

@@ -527,7 +527,7 @@ def test_prepare_from_and_to_s3(tree, s3):
 
 def test_digits(tmp_path):
     store = Store.open(tmp_path / "digits")
-    prepare_digits(store)
+    assert prepare_digits(store) and not prepare_digits(store), "the second time nothing is written"
     train, held_out = (
         ShardSet.open(store.uri, "train", IMAGES),
         ShardSet.open(store.uri, "eval", IMAGES),

@@ -26,10 +26,10 @@ ROWS_PER_GROUP = 256
 _SEED = 0
 
 
-def prepare_digits(store: Store) -> None:
-    """Write both splits and the manifest; nothing is done when the folder has them already."""
+def prepare_digits(store: Store) -> bool:
+    """Write both splits and the manifest; False when the folder has them already."""
     if {"train", "eval"} <= (read_manifest(store) or {}).keys():
-        return
+        return False
     images, labels = load_digits()
     train, held_out = _split(labels)
     write_manifest(
@@ -39,6 +39,7 @@ def prepare_digits(store: Store) -> None:
             "eval": _write_split(store, "eval", images, labels, held_out),
         },
     )
+    return True
 
 
 def load_digits() -> tuple[np.ndarray, np.ndarray]:

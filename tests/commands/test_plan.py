@@ -57,7 +57,9 @@ def test_the_bottleneck_of_64_gpus_is_named(capsys):
     assert slowest(text) == "compute" and "on 64 GPUs in 8 nodes" in text
     assert "no limit" not in text
     assert slowest(printed(capsys, *usual, "--cores-per-gpu", "0.01")) == "decoding"
-    assert slowest(printed(capsys, *usual, "--storage-rate", "1e6")) == "checkpoint"
+    slow = (*usual, "--storage-rate", "1e6")
+    assert slowest(printed(capsys, *slow)) == "storage"
+    assert slowest(printed(capsys, *slow, "--gpus-per-node", "1")) == "checkpoint", "64 nodes read"
     assert slowest(printed(capsys, *usual, "--network-rate", "1e8")) == "all-reduce"
     eight = printed(capsys, *usual[:3], "--gpus", "8")
     assert "no limit" in eight, "within one node"

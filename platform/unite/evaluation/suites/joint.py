@@ -13,6 +13,7 @@ from unite.data.parts import parts_of
 from unite.domains.stored import stored_of
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.dataset import Dataset
+from unite.evaluation.suite import Suite
 from unite.evaluation.suites.atoms_generation import Generation
 from unite.evaluation.suites.atoms_reconstruction import Reconstruction
 from unite.evaluation.target import Target
@@ -36,45 +37,41 @@ def part_of(target: Target, label: int) -> Target:
     )
 
 
-class MoleculesGeneration(Generation):
+class OfPart(Suite):
+    """A suite of the part's kind alone, on a joint model's target."""
+
+    part: ClassVar[int]
+    """Class of the part's samples."""
+
+    @classmethod
+    def of(cls, arguments: EvaluateArguments, target: Target) -> Self:
+        """The suite of a request, on the part of its target."""
+        return super().of(arguments, part_of(target, cls.part))
+
+
+class MoleculesGeneration(OfPart, Generation):
     """Samples of the class of molecules."""
 
     suite: ClassVar[str] = "generation-molecules"
-
-    @classmethod
-    def of(cls, arguments: EvaluateArguments, target: Target) -> Self:
-        """As of molecules alone."""
-        return super().of(arguments, part_of(target, 0))
+    part: ClassVar[int] = 0
 
 
-class CrystalsGeneration(Generation):
+class CrystalsGeneration(OfPart, Generation):
     """Samples of the class of crystals."""
 
     suite: ClassVar[str] = "generation-crystals"
-
-    @classmethod
-    def of(cls, arguments: EvaluateArguments, target: Target) -> Self:
-        """As of crystals alone."""
-        return super().of(arguments, part_of(target, 1))
+    part: ClassVar[int] = 1
 
 
-class MoleculesReconstruction(Reconstruction):
+class MoleculesReconstruction(OfPart, Reconstruction):
     """Held-out molecules."""
 
     suite: ClassVar[str] = "reconstruction-molecules"
-
-    @classmethod
-    def of(cls, arguments: EvaluateArguments, target: Target) -> Self:
-        """As of molecules alone."""
-        return super().of(arguments, part_of(target, 0))
+    part: ClassVar[int] = 0
 
 
-class CrystalsReconstruction(Reconstruction):
+class CrystalsReconstruction(OfPart, Reconstruction):
     """Held-out crystals."""
 
     suite: ClassVar[str] = "reconstruction-crystals"
-
-    @classmethod
-    def of(cls, arguments: EvaluateArguments, target: Target) -> Self:
-        """As of crystals alone."""
-        return super().of(arguments, part_of(target, 1))
+    part: ClassVar[int] = 1

@@ -31,6 +31,7 @@ ENVIRONMENT = {
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_DATA_USE_DATASOURCE_V2": "0",
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "GOMP_SPINCOUNT": "0",  # two processes share the cores
     "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),  # `make numeric` asks for 2, too
     "UNITE_LOGS": f"{RAY_TMPDIR}/logs",
     "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -127,7 +127,7 @@ def plan(
         gpus: Devices that share the work.
         gpus_per_node: Devices of one machine.
         cores_per_gpu: CPU cores that decode for one device; 0 = 8.
-        decode_rate: Images that one core decodes a second; 0 = 470 of 256 x 256 pixels, measured.
+        decode_rate: Samples that one core decodes a second; 0 = as measured for the domain.
         storage_rate: Bytes a second between one machine and the storage; 0 = 1e9.
         network_rate: Bytes a second between one machine and the others; 0 = 12.5e9.
     """

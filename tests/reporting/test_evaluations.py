@@ -68,6 +68,11 @@ def test_half_written_files_are_named_with_the_command_that_mends_them(run, name
     assert words in problem and "python jobs/evaluate.py --run run does it again" in problem
 
 
+def test_what_a_suite_is_made_of_is_no_evaluation_of_its_own(run):
+    home(run).write(f"samples-{'0' * 16}/chunk-0.npz", b"")
+    assert in_folder(run).problems == ()
+
+
 def test_a_file_beside_is_parsed_or_becomes_a_problem(run):
     outcome(**{"a.json": b"[1]", "b.json": b"["}).save(home(run))
     found = in_folder(run)

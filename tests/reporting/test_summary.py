@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from unite.evaluation.card import MetricCard
+from unite.evaluation.results import Outcome, Row
 from unite.metrics.specs import better_words
 from unite.reporting.catalogue import Catalogue
+from unite.reporting.evaluations import Evaluations, Found
 from unite.reporting.summary import summarise
 
 
@@ -53,3 +60,18 @@ def test_without_any_number_the_papers_rows_still_stand():
 )
 def test_which_way_is_better_is_said_where_there_is_one(metric, words):
     assert better_words(metric) == words
+
+
+def test_each_part_of_a_joint_model_has_columns_of_its_own():
+    made = partial(MetricCard, metric="valid_pct", step=1, checkpoint="c")
+    rows = tuple(
+        Row(card=made(suite=f"generation-{part}", value=value))
+        for part, value in (("crystals", 81.5), ("molecules", 94.0))
+    )
+    outcomes = [Outcome(suite=row.card.suite, rows=(row,)) for row in rows]
+    found = [Found(outcome=each, step=0, newest=True, read=bytes) for each in outcomes]
+    info = SimpleNamespace(metrics={})
+    run: Any = SimpleNamespace(evaluations=Evaluations(found=tuple(found)), info=info)
+    seen = summarise([run], Catalogue.of([run]))
+    values = dict(zip([each.title for each in seen.columns], seen.rows[0], strict=True))
+    assert values["valid, crystals"].value == 81.5 and values["valid, molecules"].value == 94

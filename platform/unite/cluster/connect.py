@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,8 +47,12 @@ ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # Ray's workers are nice by default, so anything else on a laptop would starve training.
     "RAY_worker_niceness": "0",
-    # Threads that spin at a barrier starve each other when cores are shared: 3x on a busy laptop.
-    "OMP_WAIT_POLICY": "PASSIVE",
+    # Threads of one operation wait for each other: one that sleeps at once must be woken by the
+    # kernel, one that spins for long starves its neighbours on a busy machine. These spin for
+    # microseconds (benchmarks/barriers.py). GNU's OpenMP, of torch's Linux wheels, reads the count,
+    # and obeys it in a process of several pools only where the policy is active; LLVM's knows none.
+    "OMP_WAIT_POLICY": "ACTIVE" if sys.platform == "linux" else "PASSIVE",
+    "GOMP_SPINCOUNT": "1000",
     # Keep freed tensors: glibc would hand large ones back and get zeroed pages for each operation.
     "MALLOC_MMAP_THRESHOLD_": "1073741824",
     "MALLOC_TRIM_THRESHOLD_": "1073741824",
@@ -57,6 +62,7 @@ WORKER_ENVIRONMENT = (
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S",
     "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
     "MALLOC_MMAP_THRESHOLD_",
     "MALLOC_TRIM_THRESHOLD_",
 )

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from unite.evaluation.results import RESULTS_FILE, Outcome, Row, read_outcomes
+from unite.evaluation.suites import all_suites
 from unite.metrics.errors import MetricError
 from unite.runs import EVALUATIONS
 from unite.storage import StorageError, Store
@@ -102,7 +103,8 @@ def _of_checkpoint(home: Store) -> Iterator[Found | str]:
             continue
         folder = home / name
         if not folder.is_file(RESULTS_FILE):
-            if match["suite"] not in {outcome.suite for outcome in merged}:
+            # Others hold what a suite is made of, such as samples, and never end in results.
+            if match["suite"] in all_suites().keys() - {outcome.suite for outcome in merged}:
                 yield f"the evaluation of {match['suite']} is not finished"
             continue
         try:

@@ -81,10 +81,10 @@ def _columns(runs: Sequence[ReportRun], catalogue: Catalogue) -> list[Column]:
     newest = sorted({(e.card.suite, e.card.metric) for e in catalogue.entries if e.newest})
     rows = [row for row in SPECS.values() if row.column == "runs" and row.family != TRAINING]
     columns = [
-        Column(metric=(row.family, name), title=shown_name(name), unit=unit(row))
+        Column(metric=metric, title=_title(metric), unit=unit(row))
         for row in rows
         if row.better
-        for name in _measured(row, newest)
+        for metric in _measured(row, newest)
     ]
     for name, words in logged_columns().items():
         if any(name in run.info.metrics for run in runs):
@@ -101,13 +101,25 @@ def unit(row: Spec | None) -> str:
     return ", ".join(filter(None, (row.unit, row.better_words))) if row else ""
 
 
-def _measured(row: Spec, metrics: Sequence[Metric]) -> list[str]:
-    """A metric's names, one for each extractor that measured it.
+def _measured(row: Spec, metrics: Sequence[Metric]) -> list[Metric]:
+    """A metric under the names of the extractors that measured it, and by each part of a joint
+    model.
 
     The paper's extractor has its column always, so that no other distance is taken for it.
     """
-    found = [name for suite, name in metrics if suite == row.family and spec_of(name) is row]
-    return list(dict.fromkeys([row.key, *found] if row.elsewhere and row.judges else found))
+    own = [(row.family, row.key)] if row.elsewhere and row.judges else []
+    found = [
+        (suite, name)
+        for suite, name in metrics
+        if suite.partition("-")[0] == row.family and spec_of(name, suite) is row
+    ]
+    return list(dict.fromkeys([*own, *found]))
+
+
+def _title(metric: Metric) -> str:
+    """Heading of a metric, with the part of a joint model that it is of."""
+    suite, name = metric
+    return ", ".join(filter(None, (shown_name(name), suite.partition("-")[2])))
 
 
 def _with_letters(column: Column, catalogue: Catalogue) -> Column:

@@ -10,14 +10,10 @@ import math
 from dataclasses import dataclass
 
 from unite.config.schema import RunConfig
+from unite.domains.stored import Stored, stored_of
 from unite.training.flops import training_flops
 
 FLOAT_BYTES = 4
-DECODE_RATE = 470.0
-"""Images of 256 x 256 (JPEG) that one core decodes a second: Pillow, one Xeon core, 2026-11-21."""
-IMAGE_BYTES = 39_600
-"""Bytes of such an image at quality 95, as it is prepared: mean of 50 photos of ImageNet."""
-SIDE = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +27,7 @@ class Machines:
     cores_per_gpu: float = 8.0
     """CPU cores that decode for one GPU."""
     decode_rate: float = 0.0
-    """Images that one core decodes a second; 0 = DECODE_RATE, by the number of pixels."""
+    """Samples that one core decodes a second; 0 = as it was measured for the domain."""
     storage_rate: float = 1e9
     """Bytes a second between one node and the storage, both ways."""
     network_rate: float = 12.5e9
@@ -66,13 +62,14 @@ def stages(config: RunConfig, machines: Machines, *, parameters: int, state: int
             f"--gpus {gpus} must divide training.batch_size = {batch}: every GPU takes the same "
             "number of images of a step"
         )
+    stored = stored_of(config.domain)
     found = [
         _compute(config, machines),
         _reduction(machines, batch, FLOAT_BYTES * parameters),
         _checkpoint(config, machines, state),
     ]
-    if config.domain.kind == "images":
-        found += _reading(machines, config.domain.size)
+    if stored.row_bytes and (machines.decode_rate or stored.rows_per_s):
+        found += _reading(machines, stored)
     return sorted(found, key=lambda stage: stage.images_per_s)
 
 
@@ -85,22 +82,21 @@ def _compute(config: RunConfig, machines: Machines) -> Stage:
     )
 
 
-def _reading(machines: Machines, side: int) -> list[Stage]:
-    pixels = (side / SIDE) ** 2
+def _reading(machines: Machines, stored: Stored) -> list[Stage]:
     cores = machines.gpus * machines.cores_per_gpu
-    each = machines.decode_rate or DECODE_RATE / pixels
-    size = IMAGE_BYTES * pixels
+    each = machines.decode_rate or stored.rows_per_s
+    size = stored.row_bytes
     return [
         Stage(
             name="decoding",
             images_per_s=cores * each,
-            why=f"{cores:,.0f} cores at {each:,.0f} images/s",
+            why=f"{cores:,.0f} cores at {each:,.0f} a second",
         ),
         Stage(
             name="storage",
             images_per_s=machines.nodes * machines.storage_rate / size,
             why=f"{machines.nodes} x {machines.storage_rate / 1e9:.3g} GB/s, "
-            f"{size / 1e3:.3g} kB per image",
+            f"{size / 1e3:.3g} kB per sample",
         ),
     ]
 

@@ -17,7 +17,7 @@ from unite.evaluation.chunks import Arrays, Chunk, read_chunk
 from unite.evaluation.drawing import Cost, Drawing, sampling_of
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome
-from unite.evaluation.suite import common_fields
+from unite.evaluation.suite import Task, common_fields
 from unite.evaluation.target import Target
 from unite.lazy import torch
 from unite.metrics.accumulator import Stack, Totals
@@ -68,16 +68,21 @@ class Samples(Drawing):
 
     def read(self, chunk: Chunk) -> dict[int, Structure]:
         """The kept samples of a chunk's range, by index."""
-        own = Chunk(label=self.suite, index=chunk.index, count=chunk.count, total=chunk.total)
-        arrays = read_chunk(self.folder, own)
-        kept = {k.removeprefix("atoms/"): v for k, v in arrays.items() if k.startswith("atoms/")}
-        return dict(zip(range(own.start, own.stop), from_arrays(kept), strict=True))
+        return dict(zip(range(chunk.start, chunk.stop), kept_structures(self, chunk), strict=True))
 
     def outcome(self, totals: Any) -> Outcome:
         """Cost of the samples."""
         cost = totals["cost"]
         nfe, passes = (cost.evaluations / self.total).tolist()
         return Outcome(suite=self.suite, rows=tuple(self.cost_rows(cost, nfe, passes)))
+
+
+def kept_structures(task: Task, chunk: Chunk) -> list[Structure]:
+    """Structures that a task has kept of the range of another one's chunk, under `atoms/`."""
+    own = Chunk(label=task.suite, index=chunk.index, count=chunk.count, total=chunk.total)
+    arrays = read_chunk(task.folder, own)
+    kept = {k.removeprefix("atoms/"): v for k, v in arrays.items() if k.startswith("atoms/")}
+    return from_arrays(kept)
 
 
 def to_arrays(structures: list[Structure]) -> dict[str, np.ndarray]:
@@ -92,7 +97,9 @@ def to_arrays(structures: list[Structure]) -> dict[str, np.ndarray]:
 
 
 def from_arrays(arrays: Arrays) -> list[Structure]:
-    """Inverse of `to_arrays`."""
+    """Inverse of `to_arrays`; no structures of no arrays."""
+    if not arrays:
+        return []
     ends = np.cumsum(arrays["sizes"])[:-1]
     columns: dict[str, Any] = {"numbers": np.split(arrays["numbers"].astype(np.int64), ends)}
     for name in (*PER_ATOM, *PER_CELL):

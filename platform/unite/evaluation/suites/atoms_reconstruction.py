@@ -3,36 +3,38 @@
 D(GE_tokenize(x)) against x without latent noise, with tokenization noise addressed by row. Types,
 RMSD and native match go by atom index; where pymatgen is installed the match that the paper counts
 is there too: MoleculeMatcher of molecules (through Open Babel), StructureMatcher of crystals.
+Samples are decoded first and kept; then they are matched, which needs no model.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from itertools import islice
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from unite.domains import build_domain
 from unite.domains.atoms.structure import Structure
 from unite.domains.atoms.verdicts.chemistry import MATCHER, versions
 from unite.domains.atoms.verdicts.crystals import ANGLE_RULE, smact_digest
 from unite.evaluation.arguments import EvaluateArguments
+from unite.evaluation.atoms.decoded import Decoded
 from unite.evaluation.atoms.rows import atoms_row
 from unite.evaluation.atoms.rules import ask, check_packages, crystals_valid, installed
 from unite.evaluation.chunks import Chunk
 from unite.evaluation.dataset import MOST_IMAGES, Dataset, undecodable
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome
-from unite.evaluation.suite import Suite, common_fields
+from unite.evaluation.suite import Run, Suite, common_fields, read_chunks, work_items
 from unite.evaluation.target import Target
 from unite.lazy import torch
 from unite.metrics.accumulator import Stack, Totals
 from unite.metrics.atoms.judged import kind_numbers
 from unite.metrics.atoms.summary import mean, percentage, reconstruction
-
-PARTS = ("match_pct", "exact_pct", "types_pct", "rmsd_all")
-"""Metrics of each sample, as the domain gives them."""
+from unite.words import count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,7 @@ class Reconstruction(Suite):
     """The first N held-out samples."""
 
     suite: ClassVar[str] = "reconstruction"
+    on_cpu: ClassVar[bool] = True
 
     data: Dataset
     seed: int = 0
@@ -81,43 +84,31 @@ class Reconstruction(Suite):
         return tuple(f"{each}; the native match needs none" for each in self.missing)
 
     @property
-    def cost(self) -> float:
-        """Passes per sample: tokenizer and decoder."""
-        return 2.0
+    def decoded(self) -> Decoded:
+        """Task that reconstructs."""
+        return Decoded(**{item.name: getattr(self, item.name) for item in fields(Decoded)})
+
+    def prepared(self, run: Run) -> Self:
+        """With its samples reconstructed."""
+        noun = build_domain(self.subject.config.domain).noun
+        run(f"reconstructing {count(self.total, noun)}", work_items(self.decoded))
+        return self
 
     def totals(self, label: str, device: torch.device | str = "cpu") -> Totals:
-        """The metrics of each sample; a sample has few."""
-        return {
-            "samples/": Stack(*PARTS),
-            "matched/": Stack("distance", "both_valid"),
-            "kind/": Stack("right"),
-        }
+        """Distances of the matched."""
+        return {"matched/": Stack("distance", "both_valid")}
 
     def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
-        """Reconstruct a chunk of rows, and match it."""
-        from unite.sampling.passes import tokenize_rows
-
-        model = self.model(instruments)
+        """Match the kept reconstructions of a chunk of rows."""
+        if not self.matcher:
+            return
+        check_packages(self.packages, (self.matcher,))
         domain: Any = self.domain(instruments)
-        whole: Any = model.domain
-        if self.matcher:
-            check_packages(self.packages, (self.matcher,))
+        made = iter(self.decoded.read(chunk))
         for rows in instruments.rows(self.data, self.subject.config.domain, chunk):
-            with torch.inference_mode(), instruments.autocast(self.precision):
-                sample = whole.sample_of(domain.name, rows.sample)
-                z0_BKD = tokenize_rows(model, sample, rows.rows_B, seed=self.seed)
-                decoded = model.decode(z0_BKD, rows.mask_BK)
-            atoms = whole.reconstruction_of(domain.name, decoded)
-            if (right_B := whole.is_of(domain.name, decoded)) is not None:
-                totals["kind/"].update(right=right_B.cpu().numpy())
-            found = domain.reconstruction_metrics(atoms, rows.sample)
-            totals["samples/"].update(
-                **{name: found[name].double().cpu().numpy() for name in PARTS}
-            )
-            if self.matcher:
-                true = domain.structures(domain.as_reconstruction(rows.sample), rows.mask_BK)
-                made = domain.structures(atoms, rows.mask_BK)
-                totals["matched/"].update(**self._matched(made, true, instruments))
+            true = domain.structures(domain.as_reconstruction(rows.sample), rows.mask_BK)
+            ours = list(islice(made, len(true)))
+            totals["matched/"].update(**self._matched(ours, true, instruments))
 
     def _matched(
         self, made: Sequence[Structure], true: Sequence[Structure], instruments: Instruments
@@ -134,14 +125,15 @@ class Reconstruction(Suite):
 
     def outcome(self, totals: Any) -> Outcome:
         """Rates and errors over all samples, each with its standard error."""
-        samples = totals["samples/"].result()
+        decoded: Any = self.decoded.merged(read_chunks(self.decoded))
+        samples = decoded["samples/"].result()
         num = len(samples["match_pct"])
         numbers = {
             name: (value, _error(name, samples), "native")
             for name, value in reconstruction(samples).items()
         }
         numbers |= self._matcher_numbers(totals["matched/"].result())
-        for name, (value, error, _) in kind_numbers(totals["kind/"].result()).items():
+        for name, (value, error, _) in kind_numbers(decoded["kind/"].result()).items():
             numbers[name] = value, error, "kind"
         rows = []
         for name, (value, error, match) in numbers.items():

@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
@@ -60,13 +60,11 @@ class Options:
     """Steps that are timed per process, after two that are not."""
     rounds: int = 3
     """Processes per arm."""
-    alone: tyro.conf.Suppress[int] = field(default=0)
-    """Threads of the one process that this is; 0 = the benchmark itself."""
 
 
-def rate(options: Options) -> float:
-    """Samples per second of this process, of the first recipe."""
-    torch.set_num_threads(options.alone)
+def rate(name: str, threads: int, batch: int, steps: int) -> float:
+    """Samples per second of training steps of a recipe in this process."""
+    torch.set_num_threads(threads)
     product = torch.randn(512, 512)
     side, stop = threading.Event(), threading.Event()
 
@@ -78,22 +76,22 @@ def rate(options: Options) -> float:
     thread = threading.Thread(target=other_pool)
     thread.start()
     side.wait()
-    config = recipe(options.recipes[0])
+    config = recipe(name)
     domain = build_domain(config.domain)
     training = TrainingStep(UNITE(config.model, domain, config.flow), config, None)
     if hasattr(config.domain, "max_atoms"):
-        fields = batch_of(domain, options.batch, seed=0)
+        fields = batch_of(domain, batch, seed=0)
     else:
-        fields = domain.example_fields(options.batch, np.random.default_rng(0))
-    setting = StepOptions(batch=options.batch, groups=config.training.accumulation)
+        fields = domain.example_fields(batch, np.random.default_rng(0))
+    setting = StepOptions(batch=batch, groups=config.training.accumulation)
     seconds = []
-    for _ in range(options.steps + 2):
+    for _ in range(steps + 2):
         started = time.perf_counter()
         step(training, fields, setting, cut=True)
         seconds.append(time.perf_counter() - started)
     stop.set()
     thread.join()
-    return options.batch / statistics.median(seconds[2:])
+    return batch / statistics.median(seconds[2:])
 
 
 @contextmanager
@@ -114,10 +112,13 @@ def run_arm(name: str, arm: str, options: Options) -> float:
     """Samples per second of one process."""
     threads, variables = ARMS[arm]
     kept = {k: v for k, v in os.environ.items() if k not in (*READ, "OMP_NUM_THREADS")}
-    command = [sys.executable, __file__, "--alone", str(threads), "--recipes", name]
-    command += ["--batch", str(options.batch), "--steps", str(options.steps)]
+    call = f"rate({name!r}, {threads}, {options.batch}, {options.steps})"
     done = subprocess.run(
-        command, env={**kept, **MEMORY, **variables}, capture_output=True, text=True
+        [sys.executable, "-c", f"import barriers; print(barriers.{call})"],
+        cwd=Path(__file__).parent,
+        env={**kept, **MEMORY, **variables},
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         raise SystemExit(done.stderr)
@@ -126,9 +127,6 @@ def run_arm(name: str, arm: str, options: Options) -> float:
 
 def main(options: Options) -> None:
     """Time the arms in turn and print a table of medians."""
-    if options.alone:
-        print(rate(options))
-        return
     print("| recipe | threads | alone | beside a busy process |\n| --- | --- | --- | --- |")
     for name in options.recipes:
         rates: dict[tuple[str, bool], list[float]] = {}

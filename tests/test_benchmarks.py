@@ -218,6 +218,14 @@ def test_steps_on_molecules_have_one_gradient_however_they_are_padded(benchmark,
     assert "gradients agree" in capsys.readouterr().out
 
 
+def test_threads_of_arithmetic_are_timed_in_processes_of_their_own(benchmark):
+    script = benchmark("barriers")
+    options = script.Options(batch=4, steps=1, rounds=1)
+    assert script.run_arm("smoke", "two as `unite` sets them", options) > 0
+    with script.neighbour(busy=True):
+        pass
+
+
 def test_molecules_decode_alike_from_bytes_and_from_lists(benchmark, capsys):
     script = benchmark("molecule_stream")
     script.main(script.Options(rows=40, rounds=1))

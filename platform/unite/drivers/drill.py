@@ -197,7 +197,7 @@ DRILLS: dict[Name, Drill] = {
         does=f"a node with one of two workers is lost {NOTICE_S:g} s after a spot market's notice",
         fault=partial(lose_node, notice_s=NOTICE_S),
         workers=2,
-        longer=4,
+        longer=2,
         saves_lost=0,
     ),
     "storage": Drill(does=f"an S3 server refuses connections for {AWAY_S:g} s", fault=lose_storage),

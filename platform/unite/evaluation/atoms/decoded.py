@@ -6,15 +6,17 @@ So a GPU decodes them once, and CPUs match them, however often.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from unite.domains.atoms.structure import Structure
+from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.atoms.samples import kept_structures, to_arrays
 from unite.evaluation.chunks import Chunk
-from unite.evaluation.dataset import Dataset
+from unite.evaluation.dataset import MOST_IMAGES, Dataset
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome
-from unite.evaluation.suite import Suite
+from unite.evaluation.suite import Suite, common_fields
+from unite.evaluation.target import Target
 from unite.lazy import torch
 from unite.metrics.accumulator import Stack, Totals
 
@@ -30,6 +32,16 @@ class Decoded(Suite):
 
     data: Dataset
     seed: int = 0
+
+    @classmethod
+    def of(cls, arguments: EvaluateArguments, target: Target) -> Self:
+        """The samples of a request."""
+        return cls(
+            total=min(arguments.num_images or MOST_IMAGES, target.held_out.num_rows),
+            data=target.held_out,
+            seed=arguments.seed,
+            **common_fields(arguments, target),
+        )
 
     @property
     def cost(self) -> float:

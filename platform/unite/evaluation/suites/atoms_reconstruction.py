@@ -25,10 +25,10 @@ from unite.evaluation.atoms.decoded import Decoded
 from unite.evaluation.atoms.rows import atoms_row
 from unite.evaluation.atoms.rules import ask, check_packages, crystals_valid, installed
 from unite.evaluation.chunks import Chunk
-from unite.evaluation.dataset import MOST_IMAGES, Dataset, undecodable
+from unite.evaluation.dataset import Dataset, undecodable
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome
-from unite.evaluation.suite import Run, Suite, common_fields, read_chunks, work_items
+from unite.evaluation.suite import Run, Suite, read_chunks, work_items
 from unite.evaluation.target import Target
 from unite.lazy import torch
 from unite.metrics.accumulator import Stack, Totals
@@ -56,17 +56,9 @@ class Reconstruction(Suite):
     @classmethod
     def of(cls, arguments: EvaluateArguments, target: Target) -> Self:
         """The suite of a request, with the matcher that is installed."""
-        config = target.subject.config.domain
-        matcher, packages, missing = _matcher(config.kind)
-        return cls(
-            matcher=matcher,
-            packages=packages,
-            missing=missing,
-            total=min(arguments.num_images or MOST_IMAGES, target.held_out.num_rows),
-            data=target.held_out,
-            seed=arguments.seed,
-            **common_fields(arguments, target),
-        )
+        decoded = Decoded.of(arguments, target)
+        matcher, packages, missing = _matcher(target.subject.config.domain.kind)
+        return cls(matcher=matcher, packages=packages, missing=missing, **_shared_fields(decoded))
 
     @property
     def crystals(self) -> bool:
@@ -86,7 +78,7 @@ class Reconstruction(Suite):
     @property
     def decoded(self) -> Decoded:
         """Task that reconstructs."""
-        return Decoded(**{item.name: getattr(self, item.name) for item in fields(Decoded)})
+        return Decoded(**_shared_fields(self))
 
     def prepared(self, run: Run) -> Self:
         """With its samples reconstructed."""
@@ -167,6 +159,11 @@ class Reconstruction(Suite):
             "match_valid_pct": (*percentage(int(both.sum()), len(hits)), self.matcher),
             "rms": (*mean(matched["distance"][hits]), self.matcher),
         }
+
+
+def _shared_fields(suite: Decoded | Reconstruction) -> dict[str, Any]:
+    """Fields that the reconstructions and their matching have in common."""
+    return {item.name: getattr(suite, item.name) for item in fields(Decoded)}
 
 
 def _matcher(kind: str) -> tuple[str, tuple[tuple[str, str], ...], tuple[str, ...]]:

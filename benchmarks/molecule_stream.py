@@ -1,12 +1,14 @@
 """Molecules decoded per second and core: our shards against the same rows as lists of numbers.
 
     python benchmarks/molecule_stream.py
+    python benchmarks/molecule_stream.py --data shards/mp20_subset --recipe mp20-tiny
 
 Headline: rows per CPU second of our shards (at least 20,000), and that over the rows per CPU second
 of list columns (at least 3). Both arms read the same molecules of QM9's sizes from parquet in row
 groups of 512 through the loader and the domain's decoder, on one thread, and give equal arrays
 (checked). CPU seconds of the process count, not those of a clock; the arms take turns and a ratio
-divides medians, so that a slow phase of the machine meets both.
+divides medians, so that a slow phase of the machine meets both. With `--data` the rows of prepared
+shards of any domain are timed the same way: what `unite plan` expects of a core.
 """
 
 from __future__ import annotations
@@ -28,10 +30,11 @@ import tyro
 from molecule_step import batch_of
 
 from unite.config.domains import MoleculesConfig
+from unite.config.recipes import recipe
 from unite.data.ingest.atoms.molecules import QM9Ingest
 from unite.data.loader import sequential_batches
 from unite.data.shards import ShardSet
-from unite.domains import build_domain
+from unite.domains import Domain, build_domain
 
 ARMS = ("ours", "lists")
 BATCH = 512
@@ -45,6 +48,10 @@ class Options:
     """Molecules."""
     rounds: int = 3
     """Turns of each arm, after one that is not timed."""
+    data: str = ""
+    """Prepared shards to time instead."""
+    recipe: str = "qm9-tiny"
+    """Recipe that trains on them."""
 
 
 def write_arms(folder: Path, rows: int) -> None:
@@ -69,28 +76,43 @@ def write_arms(folder: Path, rows: int) -> None:
         pq.write_table(table, folder / arm / "train-0.parquet", row_group_size=BATCH, **kept)
 
 
-def decode_all(folder: Path) -> tuple[float, np.ndarray]:
-    """CPU seconds to decode every row of an arm, and all its positions."""
-    domain = build_domain(MoleculesConfig())
-    shards = ShardSet.open(str(folder), "train", domain.columns)
+def decode_all(folder: str, domain: Domain) -> tuple[float, list[dict[str, np.ndarray]]]:
+    """CPU seconds to decode every row of a folder, and the decoded arrays of all batches."""
+    shards = ShardSet.open(folder, "train", domain.columns)
     started = time.process_time()
     batches = sequential_batches(shards, domain, batch_size=BATCH, decode_threads=1)
-    positions = [batch.fields["positions"] for batch in batches]
-    return time.process_time() - started, np.concatenate(positions)
+    decoded = [batch.fields for batch in batches]
+    return time.process_time() - started, decoded
+
+
+def time_prepared(options: Options) -> float:
+    """Print and return the rows per CPU second of prepared shards."""
+    domain = build_domain(recipe(options.recipe).domain)
+    rows = ShardSet.open(options.data, "train", domain.columns).num_rows
+    seconds = [decode_all(options.data, domain)[0] for _ in range(options.rounds + 1)]
+    rate = rows / statistics.median(seconds[1:])
+    print(f"{rows:,} rows of {options.data}: {rate:,.0f} per CPU second")
+    return rate
 
 
 def main(options: Options) -> float:
-    """Write both arms, decode them in turn, print the table; returns the ratio."""
+    """Write both arms, decode them in turn, print the table; returns their ratio."""
     torch.set_num_threads(1)
+    if options.data:
+        return time_prepared(options)
+    domain = build_domain(MoleculesConfig())
     seconds: dict[str, list[float]] = {arm: [] for arm in ARMS}
     with tempfile.TemporaryDirectory() as name:
         write_arms(Path(name), options.rows)
-        first = [decode_all(Path(name) / arm)[1] for arm in ARMS]
+        first = [
+            np.concatenate([each["positions"] for each in decode_all(f"{name}/{arm}", domain)[1]])
+            for arm in ARMS
+        ]
         if len(first[0]) != options.rows or not np.array_equal(first[0], first[1]):
             raise SystemExit("the two arms decode to different arrays")
         for _ in range(options.rounds):
             for arm in ARMS:
-                seconds[arm].append(decode_all(Path(name) / arm)[0])
+                seconds[arm].append(decode_all(f"{name}/{arm}", domain)[0])
     rates = {arm: options.rows / statistics.median(seconds[arm]) for arm in ARMS}
     ratio = rates["ours"] / rates["lists"]
     print("arrays equal\n| arm | rows per CPU second |\n| --- | --- |")

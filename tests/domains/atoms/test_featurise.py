@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from unite.config.domains import CrystalsConfig, MoleculesConfig
-from unite.domains.atoms.featurise import decode, smallest_distances
+from unite.domains.atoms.featurise import OVERLAP, decode, smallest_distances
 
 KINDS = {"numbers": "<u1", "positions": "<f4"}
 
@@ -163,3 +163,22 @@ def test_a_config_says_which_elements_it_knows():
 def test_smallest_distances_tell_units_apart(textbook_molecules):
     fields, _ = decode(molecule_rows(textbook_molecules), MoleculesConfig())
     assert 0.8 < np.median(smallest_distances(fields)) < 1.5
+
+
+@pytest.mark.parametrize("angles", [(90, 90, 90), (60, 60, 60), (20, 25, 30), (110, 140, 100)])
+def test_atoms_overlap_where_the_distances_over_all_images_say_so(angles):
+    rng, num = np.random.default_rng(sum(angles)), 400
+    sizes = rng.integers(1, 9, num)
+    rows = {
+        "numbers": [[11] * size for size in sizes],
+        "frac": [rng.random(3 * size).tolist() for size in sizes],
+        "lengths": rng.uniform(2, 9, (num, 3)).tolist(),
+        "angles": [list(angles)] * num,
+    }
+    config = replace(CrystalsConfig(), max_atoms=8)
+    fields, bad = decode(rows, config)
+    every, _ = decode({**rows, "lengths": [[x * 1e2 for x in y] for y in rows["lengths"]]}, config)
+    every["lengths"] = np.float32(rows["lengths"])
+    expected = np.flatnonzero(smallest_distances(every) < OVERLAP).tolist()
+    assert 0 < len(expected) < num
+    assert [row for row, reason in bad if reason.startswith("overlap")] == expected

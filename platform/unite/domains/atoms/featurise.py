@@ -27,6 +27,8 @@ PER_ATOM = ("positions", "frac")
 """Columns with three numbers for each atom; the others have three for the cell."""
 OVERLAP = 0.5
 """Distance in A under which two atoms overlap."""
+ROUNDING = 0.01
+"""Room for float32 in a bound on a distance, A: coordinates of cells of up to 1,000 A."""
 SMALLEST_LENGTH = 0.5
 """Smallest length of a cell in A."""
 SMALLEST_VOLUME = 0.1
@@ -228,24 +230,51 @@ def _bad_cells(fields: Mapping[str, np.ndarray]) -> BadRows:
     """Rows whose cell is none, and those with atoms on top of each other."""
     lengths, angles = fields["lengths"].astype(np.float64), fields["angles"].astype(np.float64)
     size = volume(torch.from_numpy(lengths), torch.from_numpy(angles)).numpy()
+    low, high = ANGLES
+    short_B = ~(lengths > SMALLEST_LENGTH).all(1)
+    bent_B = ~((angles >= low) & (angles <= high)).all(1)
+    flat_B = ~(size >= SMALLEST_VOLUME)  # also NaN
     found: dict[int, str] = {}
-    for row in np.flatnonzero(fields["num_atoms"]).tolist():
-        a_b_c, (low, high) = _words(lengths[row]), ANGLES
-        if not (lengths[row] > SMALLEST_LENGTH).all():
+    for row in np.flatnonzero((short_B | bent_B | flat_B) & (fields["num_atoms"] > 0)).tolist():
+        a_b_c, corners = _words(lengths[row]), _words(angles[row])
+        if short_B[row]:
             found[row] = f"bad_cell: lengths {a_b_c} A must be above {SMALLEST_LENGTH}"
-        elif not ((angles[row] >= low) & (angles[row] <= high)).all():
-            found[row] = f"bad_cell: angles {_words(angles[row])} must lie in {low:g}..{high:g}"
-        elif not size[row] >= SMALLEST_VOLUME:  # also NaN
-            found[row] = f"bad_cell: angles {_words(angles[row])} span no volume"
+        elif bent_B[row]:
+            found[row] = f"bad_cell: angles {corners} must lie in {low:g}..{high:g}"
+        else:
+            found[row] = f"bad_cell: angles {corners} span no volume"
     return sorted((dict(_overlaps(fields)) | found).items())
 
 
 def _overlaps(fields: Mapping[str, np.ndarray]) -> BadRows:
-    nearest = smallest_distances(fields)
+    """Rows with atoms on top of each other; all images of a cell are looked at where need be."""
+    rows_B = np.arange(len(fields["numbers"]))
+    if "frac" in fields:
+        rows_B = np.flatnonzero(~_far_apart(fields))
+    nearest = smallest_distances({name: values[rows_B] for name, values in fields.items()})
     return [
-        (int(row), f"overlap: two atoms are {nearest[row]:.2f} A apart, at least {OVERLAP} needed")
-        for row in np.flatnonzero(nearest < OVERLAP)
+        (int(row), f"overlap: two atoms are {distance:.2f} A apart, at least {OVERLAP} needed")
+        for row, distance in zip(rows_B, nearest, strict=True)
+        if distance < OVERLAP
     ]
+
+
+def _far_apart(fields: Mapping[str, np.ndarray]) -> np.ndarray:
+    """True at cells whose atoms cannot overlap, (B,): a bound that needs no images.
+
+    No image of an atom is nearer than the distance of the planes through both, which is that of the
+    cell's faces times the wrapped difference of their coordinates.
+    """
+    cell_B33 = cell_matrix(*(torch.from_numpy(fields[name]) for name in ("lengths", "angles")))
+    faces_B33 = torch.linalg.cross(cell_B33.roll(-1, 1), cell_B33.roll(-2, 1))
+    volume_B1 = (cell_B33[:, 0] * faces_B33[:, 0]).sum(-1, keepdim=True).abs()
+    heights_B3 = (volume_B1 / faces_B33.norm(dim=-1)).numpy()
+    first, second = np.triu_indices(fields["numbers"].shape[1], 1)
+    between_BP3 = fields["frac"][:, first] - fields["frac"][:, second]
+    between_BP3 -= np.rint(between_BP3)
+    apart_BP = (np.abs(between_BP3) * heights_B3[:, None]).max(-1)
+    absent_BP = (fields["numbers"] == 0)[:, second]
+    return ((apart_BP > OVERLAP + ROUNDING) | absent_BP).all(1)
 
 
 def _words(values: np.ndarray) -> str:

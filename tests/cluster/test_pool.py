@@ -4,6 +4,7 @@ import math
 import os
 import pathlib
 import signal
+import time
 from functools import partial
 
 import pytest
@@ -140,3 +141,30 @@ def test_resources_that_others_hold_are_no_reason_to_hang(ray_cluster, monkeypat
     finally:
         pool.close()
         ray_cluster.kill(hog)
+
+
+@pytest.mark.ray
+@pytest.mark.fault
+@pytest.mark.slow
+def test_slow_work_is_done_in_the_end(ray_cluster, monkeypatch, tmp_path):
+    """Items of another kind have their own limit, and one that was ended has twice the time."""
+    monkeypatch.setattr("unite.cluster.pool.limit", lambda seconds: 2.0 if seconds else math.inf)
+
+    def make(folder=str(tmp_path)):
+        def work(item):
+            with open(f"{folder}/{item}", "a") as file:
+                file.write("x")
+            time.sleep(3.0 if item in ("large 0", "small 1") else 0.0)
+
+        return work
+
+    pool: Pool[str] = Pool(
+        make, WorkerArguments(num_workers=1), kind=lambda item: item.partition(" ")[0]
+    )
+    done: list[str] = []
+    try:
+        pool.run(["small 0", "large 0", "small 1"], done.append)
+    finally:
+        pool.close()
+    assert sorted(done) == ["large 0", "small 0", "small 1"]
+    assert [(tmp_path / item).read_text() for item in sorted(done)] == ["x", "x", "xx"]

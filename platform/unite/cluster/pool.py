@@ -2,9 +2,9 @@
 
 The driver owns the queue and leases one item at a time to each actor. An actor that dies (killed,
 out of memory, its spot node gone) gives its item back to the queue and is replaced, and so is one
-that takes much longer than the items before it; an exception of the work itself would only repeat,
-and ends the job at once. Results do not travel: workers keep
-them, and check first whether an item is finished already.
+that takes much longer than the items of its kind before it; an exception of the work itself would
+only repeat, and ends the job at once. Results do not travel: workers keep them, and check first
+whether an item is finished already.
 
 Ray Data's fixed pool of actors would do the same for one list of items. benchmarks/fanout.py has
 both, and its dated result says why this one stayed.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -82,9 +82,16 @@ class Lease:
 class Pool(Generic[Item]):
     """Actors that are started as items need them, and kept until `close`."""
 
-    def __init__(self, make_worker: Callable[[], Worker[Item]], asked: WorkerArguments) -> None:
-        """`make_worker` is called once in each actor, at its first item."""
-        self.make_worker, self.asked = make_worker, asked
+    def __init__(
+        self,
+        make_worker: Callable[[], Worker[Item]],
+        asked: WorkerArguments,
+        *,
+        kind: Callable[[Item], str] = lambda item: "",
+    ) -> None:
+        """`make_worker` is called once in each actor, at its first item; items of a `kind` take
+        about as long as each other."""
+        self.make_worker, self.asked, self.kind = make_worker, asked, kind
         self.group: WorkerGroup | None = None
         """Workers that the cluster gives; known once there is work."""
         self.starting: dict[Any, Any] = {}
@@ -93,8 +100,8 @@ class Pool(Generic[Item]):
         """Reference of `run` -> what an actor computes."""
         self.idle: list[Any] = []
         self.failed_starts = 0
-        self.seconds: deque[float] = deque(maxlen=RECENT_STEPS)
-        """Times that the last items took."""
+        self.seconds: dict[str, deque[float]] = {}
+        """Times that the last items of each kind took."""
 
     @property
     def size(self) -> int:
@@ -121,7 +128,7 @@ class Pool(Generic[Item]):
                 actor, number = self.idle.pop(), queue.popleft()
                 lease = Lease(actor=actor, number=number, since=time.monotonic())
                 self.leases[actor.run.remote(items[number])] = lease
-            self._end_late(items)
+            self._end_late(items, losses)
             if self.leases:
                 alone_since = time.monotonic()
             elif time.monotonic() - alone_since > START_SECONDS:
@@ -166,17 +173,22 @@ class Pool(Generic[Item]):
         actor = remote.remote(self.make_worker)
         self.starting[actor.ready.remote()] = actor
 
-    def _end_late(self, items: Sequence[Item]) -> None:
-        """End actors whose items take too long; what they held then counts as lost with them."""
+    def _end_late(self, items: Sequence[Item], losses: Mapping[int, int]) -> None:
+        """End actors whose items take too long; what they held then counts as lost with them.
+
+        An item may take twice as long after each loss: one that is slow, and does not hang, ends.
+        """
         import ray
 
-        most, now = limit(self.seconds), time.monotonic()
+        now = time.monotonic()
         for lease in self.leases.values():
+            item = items[lease.number]
+            most = limit(self.seconds.get(self.kind(item), ())) * 2 ** losses.get(lease.number, 0)
             if now - lease.since > most and not lease.ended:
                 lease.ended = True
                 logger.warning(
                     "%s takes more than %s, the limit by the items before it: its worker is ended",
-                    items[lease.number],
+                    item,
                     clock(most),
                 )
                 ray.kill(lease.actor)
@@ -207,7 +219,8 @@ class Pool(Generic[Item]):
             queue.appendleft(number)
             self._start()
             return None
-        self.seconds.append(time.monotonic() - lease.since)
+        times = self.seconds.setdefault(self.kind(items[number]), deque(maxlen=RECENT_STEPS))
+        times.append(time.monotonic() - lease.since)
         self.idle.append(actor)
         return number
 

@@ -69,6 +69,10 @@ def session(arguments: WorkerArguments) -> Iterator[Run]:
         workers.close()
 
 
+def _kind(item: WorkItem) -> str:
+    return item.task.suite
+
+
 class Workers:
     """The workers of a session. Beside workers with a GPU, work that needs none has its own, one
     for each CPU; those of one kind end before the other kind's start, so that each has the CPUs."""
@@ -76,14 +80,14 @@ class Workers:
     def __init__(self, arguments: WorkerArguments) -> None:
         """CapacityError where this process is to do without workers and lacks the GPU."""
         make = functools.partial(make_worker, arguments.use_gpu, arguments.batch_size)
-        self.usual: Pool[WorkItem] | InProcess = Pool(make, arguments)
+        self.usual: Pool[WorkItem] | InProcess = Pool(make, arguments, kind=_kind)
         if arguments.num_workers == 0:
             _device(arguments.use_gpu)
             self.usual = InProcess(make)
         self.on_cpus = None
         if arguments.use_gpu and arguments.num_workers != 0:
             plain = replace(arguments, use_gpu=False, num_workers=None, batch_size=0)
-            self.on_cpus = Pool(functools.partial(make_worker, False, 0), plain)
+            self.on_cpus = Pool(functools.partial(make_worker, False, 0), plain, kind=_kind)
 
     def run(self, items: Sequence[WorkItem], on_done: Callable[[WorkItem], None]) -> None:
         """Compute all items; errors as of `Pool.run`."""

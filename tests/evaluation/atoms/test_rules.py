@@ -7,6 +7,7 @@ import pytest
 
 from unite.config.domains import MoleculesConfig
 from unite.domains.atoms.structure import Structure
+from unite.domains.atoms.verdicts.chemistry import POSES
 from unite.evaluation.atoms import rules as rules_module
 from unite.evaluation.atoms.rules import Rules, installed
 from unite.evaluation.instruments import Instruments
@@ -53,3 +54,12 @@ def test_a_worker_with_another_package_is_refused(molecules):
     old = replace(rules, tasks=("rdkit",), packages=(("rdkit", "1999.1"),))
     with pytest.raises(MetricError, match=r"begun with \{'rdkit': '1999.1'\}"):
         old.judge(molecules, Instruments())
+
+
+def test_poses_are_those_of_the_first_structures_wherever_a_chunk_begins(molecules, monkeypatch):
+    monkeypatch.setattr(rules_module, "ask", lambda task, asked, *_: [{} for _ in asked])
+    monkeypatch.setattr(rules_module, "versions", lambda tasks: {})
+    rules = Rules(periodic=False, tasks=(POSES,), poses=1, geometry=False)
+    parts = [rules.judge({index: molecules[index]}, Instruments()) for index in molecules]
+    assert [len(each["poses"]) for each in parts] == [1] + [0] * (len(parts) - 1)
+    assert [each["timeouts"].tolist() for each in parts] == [[0]] * len(parts)

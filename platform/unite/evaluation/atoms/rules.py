@@ -96,7 +96,8 @@ class Rules:
         for task in self.tasks:
             asked = {i: s for i, s in structures.items() if task != POSES or i < self.poses}
             found = ask(task, list(asked.values()), self.tolerance, instruments)
-            timeouts[: len(found)] += [each.get("error") == TIMEOUT for each in found]
+            late = [each.get("error") == TIMEOUT for each in found]
+            timeouts[: len(found)] += np.array(late, np.int64)
             columns |= _columns(task, found)
         return columns | {"timeouts": timeouts}
 

@@ -7,9 +7,8 @@ import pytest
 
 from unite.config.domains import MoleculesConfig
 from unite.domains.atoms.structure import Structure
-from unite.domains.atoms.verdicts.chemistry import POSES
 from unite.evaluation.atoms import rules as rules_module
-from unite.evaluation.atoms.rules import Rules, installed
+from unite.evaluation.atoms.rules import POSES, Rules, installed
 from unite.evaluation.instruments import Instruments
 from unite.metrics.accumulator import Stack
 from unite.metrics.errors import MetricError

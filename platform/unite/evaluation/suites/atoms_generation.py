@@ -152,7 +152,7 @@ class Generation(Drawing):
         shared = {**self.sampling_fields(nfe), "data": self.truth.data.digest}
         rows = [self._row(name, each, truth.get(name), shared) for name, each in numbers.items()]
         timeouts = int(judged["timeouts"].sum()) if "timeouts" in judged else 0
-        late = (f"{timeouts} verdicts took too long and count as invalid",) if timeouts else ()
+        late = (f"invalid for want of time: {count(timeouts, 'verdict')}",) if timeouts else ()
         return Outcome(
             suite=self.suite,
             protocol=f"{describe(self.sampling)}, seed {self.seed}; {self.data_name}: truth of "

@@ -17,7 +17,8 @@ class ClusterConfig:
     cpus_per_worker: float = 0.0
     """CPUs reserved per worker; 0 = computed so that Ray Data keeps at least one CPU."""
     threads_per_worker: int = 0
-    """Threads of CPU arithmetic in each worker; 0 = the machine's cores shared among them."""
+    """Threads of CPU arithmetic in each worker; 0 = the machine's cores shared among them. On a
+    machine that other work shares, 1 is the fastest for a small model."""
     device_tflops: float = 0.0
     """Peak rate of one device in TFLOP/s (10^12), as its maker states it for `training.precision`:
     the denominator of throughput/mfu. 0 = its rate at a large matrix product, measured here."""

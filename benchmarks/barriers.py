@@ -1,4 +1,4 @@
-"""How threads of arithmetic should wait for each other: python benchmarks/barriers.py [--help]
+"""Waiting of threads of arithmetic for each other: python benchmarks/barriers.py [--help]
 
 Headline: samples per second of training steps on two threads, by how long a thread spins before it
 sleeps at the end of each operation. An operation of a small model takes microseconds; a thread that

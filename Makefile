@@ -22,7 +22,7 @@ demo: $(STAMP)  ## train on handwritten digits, end to end, and print what came 
 test: $(STAMP) $(CHEMISTRY)  ## run the test suite; ARGS="tests/flow -x" narrows it
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
 
-test-all: ARGS := --all $(ARGS)
+test-all: override ARGS := --all $(ARGS)
 test-all: test  ## the test suite with the tests that take minutes: faults, learning
 
 NUMERIC := tests/flow tests/models tests/metrics tests/domains tests/sampling tests/evaluation \

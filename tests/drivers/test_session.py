@@ -27,7 +27,7 @@ def told(monkeypatch) -> list[tuple[str, object]]:
     acts = []
 
     class Recorder:
-        def __init__(self, make_worker, asked):
+        def __init__(self, make_worker, asked, *, kind):
             self.name = "gpu" if asked.use_gpu else "cpu"
             acts.append((self.name, asked.num_workers))
 

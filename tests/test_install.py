@@ -47,6 +47,11 @@ def test_an_old_or_missing_python_is_named_with_the_cure(fresh, tmp_path, python
     assert not (tmp_path / ".venv").exists()
 
 
+def test_arguments_come_beside_those_of_all_tests(fresh):
+    last = fresh("-n", "test-all", "ARGS=-k flow").stdout.splitlines()[-1]
+    assert last.endswith("--all -k flow")
+
+
 def test_an_installed_environment_is_not_installed_again(fresh, tmp_path):
     """The stamp counts while lock and project are older than it."""
     stamp = tmp_path / ".venv" / ".installed"

@@ -15,7 +15,6 @@ from torch import Tensor
 from unite.domains.sizes import mask_of
 from unite.flow.random import Purpose, normal, stream_keys, uniform
 from unite.models.unite import UNITE
-from unite.sampling.protocol import check_balanced
 
 NOISE_ADDRESS = 0
 """Start of the addresses of sampling noise; only the sample's own seed is added."""
@@ -34,12 +33,6 @@ def sample_seeds(seed: int, indices_B: Tensor) -> Tensor:
 def fresh_seeds(num: int) -> Tensor:
     """Random seeds from torch's global generator."""
     return torch.randint(2**63 - 1, (num,))
-
-
-def balanced_labels(num: int, num_classes: int) -> Tensor:
-    """Classes 0, 1, 2, ... in turn, equally many of each; ValueError when `num` does not divide."""
-    check_balanced(num, num_classes)
-    return labels_in_turn(torch.arange(num), num_classes)
 
 
 def labels_in_turn(indices_B: Tensor, num_classes: int) -> Tensor:

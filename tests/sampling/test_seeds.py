@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+from unite.sampling.protocol import check_balanced
 from unite.sampling.seeds import (
-    balanced_labels,
     fresh_seeds,
+    labels_in_turn,
     sample_noise,
     sample_seeds,
     uniform_labels,
@@ -40,20 +41,24 @@ def test_fresh_seeds_differ():
     assert not torch.equal(fresh_seeds(3), fresh_seeds(3))
 
 
-def test_balanced_labels():
-    labels = balanced_labels(50, 10)
+def test_labels_in_turn_are_balanced():
+    labels = labels_in_turn(torch.arange(50), 10)
     assert labels.bincount().tolist() == [5] * 10
     assert labels[:10].tolist() == list(range(10))
 
 
 def test_without_classes_every_label_is_the_null_class():
-    assert balanced_labels(5, 0).tolist() == uniform_labels(5, 0, seed=1).tolist() == [0] * 5
+    assert (
+        labels_in_turn(torch.arange(5), 0).tolist()
+        == uniform_labels(5, 0, seed=1).tolist()
+        == [0] * 5
+    )
 
 
 @pytest.mark.parametrize(("num", "classes"), [(55, 10), (10, 20)])
 def test_uneven_counts_are_refused(num, classes):
     with pytest.raises(ValueError, match=f"{num} samples cannot be spread evenly"):
-        balanced_labels(num, classes)
+        check_balanced(num, classes)
 
 
 def test_uniform_labels_are_uniform_and_addressed():

@@ -231,8 +231,8 @@ def _bad_cells(fields: Mapping[str, np.ndarray]) -> BadRows:
     lengths, angles = fields["lengths"].astype(np.float64), fields["angles"].astype(np.float64)
     size = volume(torch.from_numpy(lengths), torch.from_numpy(angles)).numpy()
     low, high = ANGLES
-    short_B = ~(lengths > SMALLEST_LENGTH).all(1)
-    bent_B = ~((angles >= low) & (angles <= high)).all(1)
+    short_B = np.any(~(lengths > SMALLEST_LENGTH), axis=1)
+    bent_B = np.any(~((angles >= low) & (angles <= high)), axis=1)
     flat_B = ~(size >= SMALLEST_VOLUME)  # also NaN
     found: dict[int, str] = {}
     for row in np.flatnonzero((short_B | bent_B | flat_B) & (fields["num_atoms"] > 0)).tolist():

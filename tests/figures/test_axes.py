@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unite.figures.axes import Scale, compact, log_ticks, ticks
+from unite.figures.axes import Scale, compact, log_ticks, names, ticks
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,21 @@ def test_ticks_are_round(low, high, found):
 )
 def test_log_ticks_are_powers_of_ten_with_two_and_five_between_few(low, high, found):
     assert log_ticks(low, high) == pytest.approx(found)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "found"),
+    [(0.55, 0.95, [0.6, 0.7, 0.8, 0.9]), (1.1, 3, [1.5, 2, 2.5, 3])],
+)
+def test_a_log_axis_without_two_of_these_has_round_numbers(low, high, found):
+    assert log_ticks(low, high) == pytest.approx(found)
+
+
+def test_numbers_of_a_narrow_axis_are_told_apart():
+    assert names([1e5, 2e5, 3e5]) == ["100k", "200k", "300k"]
+    assert names([99.9e6, 99.95e6, 1e8]) == ["99.9M", "99.95M", "100M"]
+    assert names([28.41, 28.415, 28.42]) == ["28.41", "28.415", "28.42"]
+    assert names([3.0]) == ["3"] and names([]) == []
 
 
 @pytest.mark.parametrize(

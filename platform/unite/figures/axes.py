@@ -56,16 +56,30 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten from low to high, with 2 and 5 between them where they are few."""
+    """Powers of ten from low to high, with 2 and 5 between them where they are few.
+
+    A range that holds fewer than two of these has round numbers, as other axes have.
+    """
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     factors = (1,) if math.log10(high / low) > 3 else (1, 2, 5)
     values = [factor * 10.0**exponent for exponent in exponents for factor in factors]
-    return [value for value in values if low <= value <= high * (1 + 1e-9)]
+    found = [value for value in values if low <= value <= high * (1 + 1e-9)]
+    return found if len(found) > 1 else ticks(low, high)
 
 
-def compact(value: float) -> str:
+def names(values: Sequence[float]) -> list[str]:
+    """Short names of numbers along an axis, in as many digits as tell them apart."""
+    found: list[str] = []
+    for digits in range(3, 16):
+        found = [compact(value, digits) for value in values]
+        if len(set(found)) == len(found):
+            break
+    return found
+
+
+def compact(value: float, digits: int = 3) -> str:
     """A number short enough for an axis: 38k, 1.2M, 0.05."""
     for size, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size * (1 if sign != "k" else 10):
-            return f"{value / size:.3g}{sign}"
-    return f"{value:.4g}"
+            return f"{value / size:.{digits}g}{sign}"
+    return f"{value:.{digits + 1}g}"

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from unite.figures.axes import Scale, compact
+from unite.figures.axes import Scale, compact, names
 from unite.figures.chart import Bar, Bars, Panel, Series
 from unite.figures.looks import COLORS
 from unite.figures.marks import (
@@ -31,6 +31,8 @@ LINE = 10
 MOST_MARKERS = 24
 """Largest number of points of a line with markers."""
 LABEL_LINES = 3
+TOOLTIP_DIGITS = 6
+"""Digits of the images seen, or whatever lies along the axis, in a marker's tooltip."""
 BAR_LABEL, BAR_TOTAL, BAR_HEIGHT, BAR_STEP = 118, 52, 14, 32
 """Width of a bar's label and of its total, its height, and the distance to the next."""
 BAR_LETTERS = 19
@@ -81,17 +83,21 @@ def _extent(series: Series) -> list[float]:
 def _frame(panel: Panel, x_scale: Scale, y_scale: Scale, height: float) -> Iterator[Mark]:
     """Grid lines with their numbers, the horizontal axis, and the names of both."""
     right, foot = WIDTH - RIGHT, HEIGHT - BOTTOM
-    for value in y_scale.ticks():
+    for value, name in _named(y_scale.ticks()):
         y = y_scale(value)
         yield Stroke(look="grid", pieces=[[(LEFT, y), (right, y)]])
-        yield Words(look="tick end", place=(LEFT - 6, y + 3.5), text=compact(value))
-    for value, name in panel.x_ticks or [(x, compact(x)) for x in x_scale.ticks()]:
+        yield Words(look="tick end", place=(LEFT - 6, y + 3.5), text=name)
+    for value, name in panel.x_ticks or _named(x_scale.ticks()):
         for row, line in enumerate(_broken(name)):
             place = (x_scale(value), foot + 14 + LINE * row)
             yield Words(look="tick mid", place=place, text=line)
     yield Stroke(look="axis", pieces=[[(LEFT, foot), (right, foot)]])
     yield Words(look="name", place=(4, 12), text=panel.y_label)
     yield Words(look="name end", place=(right, height - 4), text=panel.x_label)
+
+
+def _named(ticks: Sequence[float]) -> list[tuple[float, str]]:
+    return list(zip(ticks, names(ticks), strict=True))
 
 
 def _broken(name: str) -> list[str]:
@@ -126,7 +132,7 @@ def _markers(series: Series, places: Sequence[Place], color: str) -> Iterator[Ma
     radius = FAINT_RADIUS if series.faint else RADIUS
     links = series.links or [""] * len(places)
     for place, (x, y), link in zip(places, series.points, links, strict=True):
-        title = f"{series.label}: {compact(x)}, {y:.4g}"
+        title = f"{series.label}: {compact(x, TOOLTIP_DIGITS)}, {y:.4g}"
         mark = marker(f"mark {color}{words}", place, series.index, radius=radius)
         yield replace(mark, title=title, link=link)
 

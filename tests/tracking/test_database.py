@@ -184,6 +184,27 @@ def test_other_characters_are_right(tmp_path, made, name, monkeypatch):
     assert set(os.listdir(tmp_path / name)) == {".mlflow.db.lock", "mlflow.db", "mlartifacts"}
 
 
+def test_artifacts_that_an_mlflow_of_ones_own_keeps_elsewhere_stay_there(storage, tmp_path):
+    elsewhere = tmp_path / "disk" / "mlartifacts"
+    (elsewhere / "7" / "run" / "artifacts").mkdir(parents=True)
+    places = "artifact_location, lifecycle_stage"
+    path = f"{storage}/mlflow.db"
+    execute(
+        path,
+        f"INSERT INTO experiments (experiment_id, name, {places}) "
+        f"VALUES (7, 'mine', '{elsewhere}/7', 'active')",
+    )
+    started(storage)
+    found = connect(f"sqlite:///{path}").get_experiment("7")
+    assert found.artifact_location == f"{elsewhere}/7"
+    (tmp_path / "disk" / "mlflow.db").touch()
+    databases.READY.clear()
+    connect(f"sqlite:///{path}")
+    assert execute(path, "SELECT artifact_location FROM experiments WHERE experiment_id = 7") == [
+        (f"{storage}/mlartifacts/7",)
+    ]
+
+
 def test_a_copied_storage_writes_and_reads_its_own_artifacts(storage, tmp_path):
     first = started(storage)
     copy = tmp_path / "it's a copy"

@@ -163,7 +163,11 @@ def _replace(database: Path, make: Callable[[Path, Path], None]) -> None:
 
 
 def _foreign_roots(database: Path) -> list[str]:
-    """Artifact folders beside other databases: this one was copied or moved from there."""
+    """Artifact folders beside other databases: this one was copied or moved from there.
+
+    A folder that is there without a database beside it is none: whoever runs an MLflow of their own
+    keeps its artifacts where they like.
+    """
     if not os.access(database, os.W_OK) or not database.stat().st_size:
         return []
     try:
@@ -172,7 +176,13 @@ def _foreign_roots(database: Path) -> list[str]:
     except sqlite3.Error:  # too old to have them
         return []
     found = {_root(place or "") for (place,) in rows}
-    return sorted(found - {"", str(database.parent / ARTIFACTS_FOLDER)})
+    others = found - {"", str(database.parent / ARTIFACTS_FOLDER)}
+    return sorted(each for each in others if _was_home(Path(each), database.name))
+
+
+def _was_home(root: Path, database: str) -> bool:
+    """True if a database stood, or stands, beside this folder of artifacts."""
+    return not root.is_dir() or root.with_name(database).exists()
 
 
 def _root(place: str) -> str:

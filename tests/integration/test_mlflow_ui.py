@@ -35,7 +35,7 @@ from unite.data.ingest.digits import prepare_digits
 from unite.drivers.sweep import SweepResult, run_sweep
 from unite.drivers.sweep_runs import publish, start_parent, training_run
 from unite.storage import Store
-from unite.tracking.server import connect, page_of
+from unite.tracking.server import connect, describe
 from unite.training.runs import begin, open_run
 
 pytestmark = [pytest.mark.mlflow_server, pytest.mark.slow]
@@ -268,8 +268,7 @@ def trained(smoke, tracked, server) -> str:
     """The address of a trained trial's page, as commands print it."""
     (separate,) = (each for each in smoke.measured if each.trial.value == "separate")
     experiment = connect(tracked.uri).get_experiment_by_name("smoke").experiment_id
-    handle = tracking.RunHandle(tracked.uri, separate.run_id, experiment)
-    return page_of(handle, server)
+    return describe(tracking.RunHandle(server, separate.run_id, experiment))
 
 
 @pytest.mark.ray

@@ -6,13 +6,15 @@ import contextlib
 import io
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from unite.config.schema import TrackingConfig
-from unite.tracking import RunHandle, check, database, start_run
+from unite.tracking import RunHandle, check, database, delivery, start_run
+from unite.tracking import tracker as trackers
 from unite.tracking.images import parse_image_name
 
 
@@ -73,8 +75,22 @@ class FakeRun:
 
 
 @pytest.fixture
-def fake() -> FakeRun:
-    return FakeRun()
+def fake(monkeypatch) -> FakeRun:
+    """The run that every spool goes to."""
+    run = FakeRun()
+    monkeypatch.setattr(delivery, "MlflowGateway", run.connect)
+    return run
+
+
+@pytest.fixture
+def pace(monkeypatch) -> Callable[..., None]:
+    """pace(seconds between two requests, seconds that closing waits for an answer)."""
+
+    def set_pace(interval_s: float, close_s: float = 60.0) -> None:
+        monkeypatch.setattr(trackers, "INTERVAL_S", interval_s)
+        monkeypatch.setattr(trackers, "CLOSE_TIMEOUT_S", close_s)
+
+    return set_pace
 
 
 @pytest.fixture

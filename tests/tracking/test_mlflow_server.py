@@ -83,7 +83,7 @@ def server(storage, tmp_path):
 
 
 def test_an_outage_neither_stops_the_run_nor_loses_anything(
-    server, storage, tmp_path, gradient, caplog
+    server, storage, tmp_path, gradient, caplog, pace
 ):
     handle = start_run(
         TrackingConfig(uri=server.uri, experiment="served"),
@@ -94,7 +94,8 @@ def test_an_outage_neither_stops_the_run_nor_loses_anything(
         tags={"recipe": "digits"},
     )
     spool = tmp_path / "spool"
-    tracker = open_tracker(handle, spool=spool, interval_s=0.05)
+    pace(0.05)
+    tracker = open_tracker(handle, spool=spool)
     tracker.log({"lr": 0.1}, 8)
     tracker.image("samples", gradient, 8)
     files = spool / "files"
@@ -127,7 +128,8 @@ def test_an_outage_neither_stops_the_run_nor_loses_anything(
     finish_run(handle, "FINISHED")
     assert client.get_run(handle.run_id).info.status == "FINISHED"
 
-    late = open_tracker(handle, spool=spool, interval_s=0.05, close_timeout_s=0.5)
+    pace(0.05, close_s=0.5)
+    late = open_tracker(handle, spool=spool)
     server.kill()
     late.log({"lr": 0.4}, 32)
     late.close()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,10 +68,20 @@ def test_data_sets_are_inputs_with_digest_and_context_and_are_not_repeated(stora
     }
 
 
-def test_a_description_has_command_and_headline_numbers_and_follows_the_run(storage, tmp_path):
+def test_a_folder_with_quotes_is_a_source_that_can_be_read(storage):
+    place = '/data/the "best"'
+    handle = start(storage, data=[replace(DATA[0], source=place)])
+    (found,) = run_of(handle).inputs.dataset_inputs
+    assert json.loads(found.dataset.source) == {"uri": place}
+
+
+def test_a_description_has_command_and_headline_numbers_and_follows_the_run(
+    storage, tmp_path, pace
+):
     handle = start(storage, tags={COMMAND_TAG: "python jobs/train.py digits"})
     assert "python jobs/train.py digits" in run_of(handle).data.tags[NOTE_TAG]
-    tracker = open_tracker(handle, spool=tmp_path / "spool", interval_s=0.01)
+    pace(0.01)
+    tracker = open_tracker(handle, spool=tmp_path / "spool")
     tracker.log({"eval/psnr": 31.25, "loss/flow": 0.5}, step=64)
     tracker.close()
     finish_run(handle, "FINISHED")
@@ -82,9 +94,10 @@ def test_a_description_has_command_and_headline_numbers_and_follows_the_run(stor
     assert "cka_mean" not in note
 
 
-def test_a_description_shows_the_newest_samples(storage, tmp_path, gradient):
+def test_a_description_shows_the_newest_samples(storage, tmp_path, gradient, pace):
     handle = start(storage)
-    tracker = open_tracker(handle, spool=tmp_path / "spool", interval_s=0.01)
+    pace(0.01)
+    tracker = open_tracker(handle, spool=tmp_path / "spool")
     for step, picture in ((64, gradient), (128, 255 - gradient)):
         tracker.image("samples", picture, step)
     tracker.close()
@@ -104,10 +117,17 @@ def test_a_description_that_somebody_edited_stays(storage):
 
 def test_the_command_can_be_typed_again_and_holds_no_secret(monkeypatch):
     words = ["/anywhere/jobs/train.py", "digits", "--name", "a b", "--tracking.uri=http://u:pw@h"]
-    monkeypatch.setattr(sys, "argv", [*words, "s3://key:pw@host/x", "--token", "--x=password1"])
+    hidden = ["s3://key:pw@host/x", "http://host/?api_key=1", "--x=password1"]
+    monkeypatch.setattr(sys, "argv", [*words, *hidden])
     assert command_line() == (
         "python jobs/train.py digits --name 'a b' '--tracking.uri=***' '***' '***' '--x=***'"
     )
+
+
+def test_flags_and_names_with_tokens_in_them_are_no_secrets(monkeypatch):
+    words = ["--model.encoder.in-context-tokens", "16", "--name", "tokens-16"]
+    monkeypatch.setattr(sys, "argv", ["jobs/train.py", "digits", *words])
+    assert command_line() == f"python jobs/train.py digits {' '.join(words)}"
 
 
 def test_a_worker_has_no_command_of_its_own(monkeypatch, storage):
@@ -132,10 +152,11 @@ def test_names_are_not_mixed_up_and_evaluation_comes_first():
     assert sorted(shown)[0].startswith("eval/")
 
 
-def test_a_history_is_found_under_the_old_and_the_new_name(storage, tmp_path):
+def test_a_history_is_found_under_the_old_and_the_new_name(storage, tmp_path, pace):
     handle = start(storage)
     connect(handle.uri).log_metric(handle.run_id, "throughput/mfu", 0.25, step=64)
-    tracker = open_tracker(handle, spool=tmp_path / "spool", interval_s=0.01)
+    pace(0.01)
+    tracker = open_tracker(handle, spool=tmp_path / "spool")
     tracker.log({"throughput/mfu": 0.5, "eval/psnr": 30.0}, step=128)
     tracker.close()
     assert metric_history(handle, "throughput/mfu") == [(64, 0.25), (128, 0.5)]

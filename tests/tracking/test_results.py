@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from unite.tracking import TrackingError, log_results, metric_history, push_spool
+from unite.tracking import TrackingError, delivery, log_results, metric_history, push_spool
 from unite.tracking.server import connect
 from unite.tracking.spool import Spool, Target
 
@@ -51,13 +51,12 @@ def test_results_of_an_outage_are_kept_and_pushed(tmp_path, handle, fake, gradie
                 step,
                 spool=tmp_path,
                 artifacts={"card.json": b"{}"},
-                gateway=fake.connect,
             )
     assert handle.uri in str(caught.value)
     with pytest.raises(TrackingError, match="nobody answers"):
-        push_spool(tmp_path, gateway=fake.connect)
+        push_spool(tmp_path)
     fake.down = False
-    assert push_spool(tmp_path, gateway=fake.connect) == (2, 2)
+    assert push_spool(tmp_path) == (2, 2)
     assert sorted(fake.steps("eval/reconstruction/psnr")) == [100, 200]
     assert list(tmp_path.iterdir()) == []
 
@@ -71,7 +70,6 @@ def test_numbers_go_even_if_files_are_refused(tmp_path, handle, fake):
             100,
             spool=tmp_path,
             artifacts={"card.json": b"{}"},
-            gateway=fake.connect,
         )
     assert fake.steps("eval/reconstruction/psnr") == [100]
 
@@ -84,7 +82,7 @@ def test_a_long_backlog_goes_even_if_files_are_refused(tmp_path, handle, fake):
     spool.put_file("card.json", b"{}")
     fake.refuses_files = True
     with pytest.raises(TrackingError, match="no artifact store"):
-        push_spool(tmp_path, gateway=fake.connect)
+        push_spool(tmp_path)
     assert fake.steps("lr") == list(range(2500))
 
 
@@ -111,12 +109,12 @@ def storage_of_runs(folder, handle, count):
 
 def test_a_folder_of_many_runs_is_pushed_at_once(tmp_path, handle, fake):
     storage_of_runs(tmp_path, handle, 6)
-    assert push_spool(tmp_path, gateway=fake.connect).points == 5
+    assert push_spool(tmp_path).points == 5
     assert fake.steps("lr") == [1, 2, 3, 4, 5]
 
 
 def test_one_refused_spool_does_not_keep_the_others_and_a_dead_server_is_not_asked_for_all(
-    tmp_path, handle, fake
+    tmp_path, handle, fake, monkeypatch
 ):
     storage_of_runs(tmp_path, handle, 8)
     asked = []
@@ -127,8 +125,9 @@ def test_one_refused_spool_does_not_keep_the_others_and_a_dead_server_is_not_ask
             raise ConnectionError("refused")
         return fake.connect(run)
 
+    monkeypatch.setattr(delivery, "MlflowGateway", connect)
     with pytest.raises(TrackingError, match=r"6 of 7 spools were sent, 1 refused.*refused"):
-        push_spool(tmp_path, gateway=connect)
+        push_spool(tmp_path)
     assert fake.steps("lr") == [2, 3, 4, 5, 6, 7]
 
     def dead(run):
@@ -136,8 +135,14 @@ def test_one_refused_spool_does_not_keep_the_others_and_a_dead_server_is_not_ask
         raise ConnectionError("refused")
 
     asked.clear()
+    monkeypatch.setattr(delivery, "MlflowGateway", dead)
     with pytest.raises(TrackingError, match="0 of 7 spools were sent, 3 refused"):
-        push_spool(tmp_path, gateway=dead)
+        push_spool(tmp_path)
+
+
+def test_what_waits_of_runs_on_s3_lies_in_the_cache():
+    with pytest.raises(TrackingError, match=r"unite mlflow push ~/.cache/unite/spool"):
+        push_spool("s3://bucket/runs")
 
 
 def test_there_must_be_something_to_push(tmp_path):

@@ -113,12 +113,11 @@ def test_a_run_that_mlflow_no_longer_has_is_made_anew(storage, caplog, deleted):
     assert f"no run {lost}" in caplog.text
 
 
-def test_the_spool_brings_the_whole_curve_to_a_new_run(storage, tmp_path):
+def test_the_spool_brings_the_whole_curve_to_a_new_run(storage, tmp_path, pace):
     for steps, resume_step in (((8, 16), None), ((24,), 16)):
         handle = start(storage)
-        tracker = open_tracker(
-            handle, spool=tmp_path / "spool", resume_step=resume_step, interval_s=3600
-        )
+        pace(3600)
+        tracker = open_tracker(handle, spool=tmp_path / "spool", resume_step=resume_step)
         for step in steps:
             tracker.log({"lr": 0.1}, step)
         tracker.close()
@@ -164,9 +163,10 @@ def test_searching_what_does_not_exist(storage):
         find_runs(handle.uri, "unite", "not a filter")
 
 
-def test_finishing_never_raises_and_the_status_is_pushed_later(storage, tmp_path, caplog):
+def test_finishing_never_raises_and_the_status_is_pushed_later(storage, tmp_path, caplog, pace):
     handle = start(storage)
-    tracker = open_tracker(handle, spool=tmp_path, interval_s=3600)
+    pace(3600)
+    tracker = open_tracker(handle, spool=tmp_path)
     tracker.close()
     database = Path(storage, "mlflow.db")
     gone = RunHandle("http://127.0.0.1:1", handle.run_id, handle.experiment_id)

@@ -176,7 +176,7 @@ def test_who_finds_a_server_slow_waits_for_a_turn():
     ],
 )
 def test_a_row_that_another_run_wrote_at_the_same_moment_is_no_refusal(reason):
-    assert tracking_server.is_busy(RuntimeError(f"BAD_REQUEST: {reason}"))
+    assert tracking_server.BUSY.search(f"BAD_REQUEST: {reason}")
 
 
 def test_a_file_that_is_no_database_is_named(tmp_path):
@@ -200,9 +200,10 @@ def test_a_handle_travels_and_credentials_go_by_environment(monkeypatch):
     assert pickle.loads(pickle.dumps(handle)) == handle
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "hush")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "drivers")
+    monkeypatch.setenv("PGPASSWORD", "drivers too")
     monkeypatch.setenv("UNRELATED", "x")
     login = Login.of_this_process()
-    assert "UNRELATED" not in login.variables
+    assert "UNRELATED" not in login.variables and login.variables["PGPASSWORD"] == "drivers too"
     assert "hush" not in f"{login} {functools.partial(print, login)}", "Ray Train records arguments"
     travelled = pickle.dumps(login)
     monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")

@@ -85,8 +85,9 @@ def test_a_handle_needs_a_spool(handle):
         open_tracker(handle)
 
 
-def test_metrics_images_and_artifacts_reach_mlflow(tmp_path, sqlite_run, gradient):
-    tracker = open_tracker(sqlite_run, spool=tmp_path / "spool", interval_s=NEVER_S)
+def test_metrics_images_and_artifacts_reach_mlflow(tmp_path, sqlite_run, gradient, pace):
+    pace(NEVER_S)
+    tracker = open_tracker(sqlite_run, spool=tmp_path / "spool")
     for step in (8, 16, 24):
         tracker.log({"loss/total": 1 / step, "lr": 0.1}, step)
     tracker.image("samples", gradient, 24)
@@ -102,10 +103,11 @@ def test_metrics_images_and_artifacts_reach_mlflow(tmp_path, sqlite_run, gradien
     assert [file.path for file in cards] == ["cards/first.json"]
 
 
-def test_a_resumed_run_has_each_step_once_in_mlflow_and_in_the_spool(tmp_path, sqlite_run):
+def test_a_resumed_run_has_each_step_once_in_mlflow_and_in_the_spool(tmp_path, sqlite_run, pace):
     spool = tmp_path / "spool"
     for resume_step, steps in ((None, (8, 16, 24, 32)), (16, (24, 32, 40))):
-        tracker = open_tracker(sqlite_run, spool=spool, resume_step=resume_step, interval_s=NEVER_S)
+        pace(NEVER_S)
+        tracker = open_tracker(sqlite_run, spool=spool, resume_step=resume_step)
         for step in steps:
             tracker.log({"lr": 0.1}, step)
         tracker.close()
@@ -113,9 +115,10 @@ def test_a_resumed_run_has_each_step_once_in_mlflow_and_in_the_spool(tmp_path, s
     assert steps == logged_steps(spool) == [8, 16, 24, 32, 40]
 
 
-def test_a_run_that_lost_its_spool_does_not_repeat_steps(tmp_path, sqlite_run):
+def test_a_run_that_lost_its_spool_does_not_repeat_steps(tmp_path, sqlite_run, pace):
     for steps in ((8, 16, 24), (16, 24, 32)):
-        tracker = open_tracker(sqlite_run, spool=tmp_path / "spool", interval_s=NEVER_S)
+        pace(NEVER_S)
+        tracker = open_tracker(sqlite_run, spool=tmp_path / "spool")
         for step in steps:
             tracker.log({"lr": 0.1}, step)
         tracker.close()
@@ -123,8 +126,9 @@ def test_a_run_that_lost_its_spool_does_not_repeat_steps(tmp_path, sqlite_run):
     assert [step for step, _ in metric_history(sqlite_run, "lr")] == [8, 16, 24, 32]
 
 
-def test_nothing_is_sent_between_beats(tmp_path, handle, fake, gradient):
-    tracker = open_tracker(handle, spool=tmp_path, interval_s=NEVER_S, connect=fake.connect)
+def test_nothing_is_sent_between_beats(tmp_path, handle, fake, gradient, pace):
+    pace(NEVER_S)
+    tracker = open_tracker(handle, spool=tmp_path)
     for step in range(500):
         tracker.log({"lr": 0.1}, step)
     tracker.image("samples", gradient, 8)
@@ -146,9 +150,7 @@ def test_there_is_at_most_one_request_per_beat(tmp_path, handle, fake):
         if len(beats) == 40:
             done.set()
 
-    sender = Sender(
-        spool, Delivery(spool, connect=fake.connect), interval_s=1e-4, before_beat=before_beat
-    )
+    sender = Sender(spool, Delivery(spool), interval_s=1e-4, before_beat=before_beat)
     sender.start()
     assert done.wait(60)
     sender.close(60)
@@ -156,9 +158,10 @@ def test_there_is_at_most_one_request_per_beat(tmp_path, handle, fake):
     assert fake.steps("lr") == list(range(1, len(beats) + 1))
 
 
-def test_logging_goes_on_while_a_request_hangs(tmp_path, handle, fake, gradient):
+def test_logging_goes_on_while_a_request_hangs(tmp_path, handle, fake, gradient, pace):
     fake.open.clear()
-    tracker = open_tracker(handle, spool=tmp_path, interval_s=1e-4, connect=fake.connect)
+    pace(1e-4)
+    tracker = open_tracker(handle, spool=tmp_path)
     tracker.log({"lr": 0.1}, 0)
     assert fake.reached.wait(60)
     for step in range(1, 300):
@@ -173,8 +176,9 @@ def test_logging_goes_on_while_a_request_hangs(tmp_path, handle, fake, gradient)
     assert len(fake.artifacts) == 4
 
 
-def test_an_outage_is_said_once_with_the_file_and_replayed(tmp_path, handle, fake, caplog):
-    tracker = open_tracker(handle, spool=tmp_path, interval_s=1e-4, connect=fake.connect)
+def test_an_outage_is_said_once_with_the_file_and_replayed(tmp_path, handle, fake, caplog, pace):
+    pace(1e-4)
+    tracker = open_tracker(handle, spool=tmp_path)
     with caplog.at_level(logging.INFO, "unite"):
         for step, fake.down in enumerate((True, True, False, True, True, False)):
             tracker.log({"lr": 0.1}, step)
@@ -194,24 +198,24 @@ def test_a_server_that_answers_late_is_asked_less_often():
     assert [rest_after(took, 10.0) for took in (0.1, 2.0, 600.0)] == [10.0, 20.0, 60.0]
 
 
-def test_closing_goes_on_while_the_server_takes_something(tmp_path, handle, fake, monkeypatch):
+def test_closing_goes_on_while_the_server_takes_something(
+    tmp_path, handle, fake, monkeypatch, pace
+):
     """Twenty requests of a twentieth of a second are twice what it waits for an answer."""
     upload = fake.upload
     monkeypatch.setattr(fake, "upload", lambda *file: (time.sleep(0.05), upload(*file)))
-    tracker = open_tracker(
-        handle, spool=tmp_path, interval_s=NEVER_S, close_timeout_s=0.5, connect=fake.connect
-    )
+    pace(NEVER_S, close_s=0.5)
+    tracker = open_tracker(handle, spool=tmp_path)
     for number in range(20):
         tracker._keep_file(f"{number}.json", b"{}")
     tracker.close()
     assert len(fake.artifacts) == 20
 
 
-def test_what_could_not_be_sent_is_kept_and_pushed_later(tmp_path, handle, fake, caplog):
+def test_what_could_not_be_sent_is_kept_and_pushed_later(tmp_path, handle, fake, caplog, pace):
     fake.down = True
-    tracker = open_tracker(
-        handle, spool=tmp_path, interval_s=NEVER_S, close_timeout_s=0.05, connect=fake.connect
-    )
+    pace(NEVER_S, close_s=0.05)
+    tracker = open_tracker(handle, spool=tmp_path)
     tracker.log({"lr": 0.1}, 8)
     tracker._keep_file("card.json", b"{}")
     tracker.close()
@@ -219,17 +223,18 @@ def test_what_could_not_be_sent_is_kept_and_pushed_later(tmp_path, handle, fake,
     assert f"1 points and 1 files; they are kept in {kept}" in caplog.messages[-1]
     assert f"unite mlflow push {kept}" in caplog.messages[-1]
     fake.down = False
-    assert push_spool(kept, gateway=fake.connect) == (1, 1)
-    assert push_spool(kept, gateway=fake.connect) == (0, 0)
+    assert push_spool(kept) == (1, 1)
+    assert push_spool(kept) == (0, 0)
     assert fake.steps("lr") == [8]
     assert fake.artifacts == {"card.json": b"{}"}
 
 
-def test_closing_does_not_wait_for_a_server_that_never_answers(tmp_path, monkeypatch, caplog):
+def test_closing_does_not_wait_for_a_server_that_never_answers(tmp_path, monkeypatch, caplog, pace):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "600")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         handle = RunHandle(f"http://127.0.0.1:{silent.getsockname()[1]}", "0" * 32)
-        tracker = open_tracker(handle, spool=tmp_path, interval_s=1e-4, close_timeout_s=0.1)
+        pace(1e-4, close_s=0.1)
+        tracker = open_tracker(handle, spool=tmp_path)
         tracker.log({"lr": 0.1}, 8)
         silent.settimeout(60)
         connection, _ = silent.accept()
@@ -255,8 +260,9 @@ def test_a_full_disk_costs_metrics_not_the_training(tmp_path, caplog):
     assert "training goes on" in message
 
 
-def test_the_machine_is_sampled_once_per_logged_step(tmp_path, handle, fake):
-    tracker = open_tracker(handle, spool=tmp_path, interval_s=1e-4, connect=fake.connect)
+def test_the_machine_is_sampled_once_per_logged_step(tmp_path, handle, fake, pace):
+    pace(1e-4)
+    tracker = open_tracker(handle, spool=tmp_path)
     for step in (8, 16):
         tracker.log({"lr": 0.1}, step)
         wait_until(lambda step=step: step in fake.steps("system/memory_gib"))
@@ -269,10 +275,11 @@ def test_the_machine_is_sampled_once_per_logged_step(tmp_path, handle, fake):
     assert sampled == fake.steps("system/memory_gib") == [8, 16]
 
 
-def test_a_sqlite_file_of_another_machine_is_not_created_here(tmp_path, caplog):
+def test_a_sqlite_file_of_another_machine_is_not_created_here(tmp_path, caplog, pace):
     database = tmp_path / "elsewhere" / "mlflow.db"
     handle = RunHandle(f"sqlite:///{database}", "0" * 32)
-    tracker = open_tracker(handle, spool=tmp_path / "spool", close_timeout_s=0.05)
+    pace(10.0, close_s=0.05)
+    tracker = open_tracker(handle, spool=tmp_path / "spool")
     tracker.log({"lr": 0.1}, 8)
     tracker.close()
     assert f"there is no {database} on this machine" in caplog.messages[0]

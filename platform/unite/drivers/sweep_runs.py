@@ -44,7 +44,7 @@ def start_parent(sweep: Sweep) -> tracking.RunHandle | None:
         | {"mlflow.source.name": f"ablations/sweep_{sweep.axis.name}.py"},
         resume_run_id=record.get("mlflow_run_id"),
     )
-    sweep.folder.write_json(SWEEP_FILE, {"mlflow_run_id": handle.run_id, "mlflow_uri": handle.uri})
+    sweep.folder.write_json(SWEEP_FILE, handle.record)
     return handle
 
 
@@ -68,7 +68,7 @@ def training_run(
         found = _below(parent, trial.config.tracking.experiment, wanted)
         known = found[0].run_id if found else None
     handle = _start_child(run, parent, name, tags, cluster=cluster, resume_run_id=known)
-    run.folder.write_json(RUN_FILE, {"mlflow_run_id": handle.run_id, "mlflow_uri": handle.uri})
+    run.folder.write_json(RUN_FILE, handle.record)
     return handle
 
 

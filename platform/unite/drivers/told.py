@@ -20,6 +20,6 @@ def kept(record: Record | None) -> Iterator[Callable[[Sequence[Store], Store], N
     whole: list[tuple[Sequence[Store], Store]] = []
     with terminal.copied() as lines:
         yield lambda left, again: whole.append((left, again))
-    for left, again in whole if record else ():
-        assert record is not None
-        record.keep(lines, left, again)
+    if record is not None:
+        for left, again in whole:
+            record.keep(lines, left, again)

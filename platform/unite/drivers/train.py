@@ -167,10 +167,9 @@ def _launch(run: Run) -> dict[str, Any]:
 
 def _end_trained(run: Run) -> dict[str, Any]:
     """The summary of a run whose driver was ended after its last checkpoint; MLflow is told."""
-    record, spool = run.record, tracking.spool_folder(run.folder)
-    if run.config.tracking.enabled and record.get("mlflow_run_id"):
-        handle = tracking.RunHandle(record["mlflow_uri"], record["mlflow_run_id"])
-        tracking.finish_run(handle, "FINISHED", spool=spool)
+    handle = tracking.RunHandle.of(run.record)
+    if run.config.tracking.enabled and handle is not None:
+        tracking.finish_run(handle, "FINISHED", spool=tracking.spool_folder(run.folder))
     return {"stopped": False, "images": total_images(run), "seconds": 0.0}
 
 
@@ -197,8 +196,7 @@ def _start_tracking(run: Run) -> tracking.RunHandle | None:
         resume_run_id=run.mlflow_run_id,
         data=data_inputs(config),
     )
-    record = {"mlflow_run_id": handle.run_id, "mlflow_uri": handle.uri}
-    run.folder.write_json(RUN_FILE, record | lineage(config))
+    run.folder.write_json(RUN_FILE, handle.record | lineage(config))
     return handle
 
 

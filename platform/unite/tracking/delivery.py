@@ -7,7 +7,6 @@ lost, a resumed run that logs the same steps again, a second push), the run has 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,19 +14,15 @@ from unite.runs import Point
 from unite.tracking.gateway import MAX_POINTS_PER_CALL, MlflowGateway
 from unite.tracking.images import ImageId, parse_image_name
 from unite.tracking.presentation import HAS_IMAGES, shown_name
-from unite.tracking.server import RunHandle
 from unite.tracking.spool import Spool
-
-Connect = Callable[[RunHandle], MlflowGateway]
 
 
 class Delivery:
     """The unsent part of a spool. Not thread-safe: one thread delivers."""
 
-    def __init__(self, spool: Spool, *, connect: Connect = MlflowGateway) -> None:
+    def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._target = spool.target()
-        self._connect = connect
         self._gateway: MlflowGateway | None = None
         self._last_steps: dict[str, int] | None = None
         self._known_images: set[ImageId] | None = None
@@ -52,7 +47,7 @@ class Delivery:
     def connect(self) -> MlflowGateway:
         """Load MLflow, without calling the server."""
         if self._gateway is None:
-            self._gateway = self._connect(self._target.run)
+            self._gateway = MlflowGateway(self._target.run)
         return self._gateway
 
     def step(self) -> bool:
@@ -126,7 +121,7 @@ class Delivery:
             self._upload(gateway, path, name)
         after = path.stat()
         if (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns):
-            self._spool.discard(path)  # unless a newer one of its name came meanwhile
+            path.unlink(missing_ok=True)  # unless a newer one of its name came meanwhile
         return True
 
     def _upload(self, gateway: MlflowGateway, path: Path, name: str) -> None:

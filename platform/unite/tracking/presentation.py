@@ -13,6 +13,8 @@ is written anew at the start, at the end and after an evaluation, unless somebod
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
@@ -45,7 +47,8 @@ MACHINE = ("checkpoint/", "data/", "memory/", "throughput/", "epoch")
 ADVERSARY = "disc/"
 EVALUATION = "eval/"
 SCRIPTS = ("jobs", "ablations")
-MOST_SECRET = ("token", "password", "secret", "key=")
+SECRETS = re.compile(r"password|secret|(token|key)\w*=", re.IGNORECASE)
+"""Pattern of credentials in a value, such as the query of an address; names of flags are none."""
 MOST_DIGEST = 36
 """Letters that MLflow takes of a data set's digest."""
 
@@ -94,10 +97,9 @@ def command_line() -> str:
 
 def _without_secret(word: str) -> str:
     """An argument, or a stand-in where it holds credentials (user:password@, token=...)."""
-    name, equals, value = word.partition("=")
-    place = value if equals and name.startswith("-") else word
-    held = "@" in place and "://" in place or any(sign in place.lower() for sign in MOST_SECRET)
-    return (f"{name}=" if equals else "") + "***" if held else word
+    flag, equals, value = word.partition("=") if word.startswith("-") else ("", "", word)
+    held = "@" in value and "://" in value or SECRETS.search(value)
+    return f"{flag}{equals}***" if held else word
 
 
 def describe_experiment(client: MlflowClient, experiment: Experiment) -> None:
@@ -121,8 +123,8 @@ def log_data(client: MlflowClient, run_id: str, inputs: Sequence[DataInput]) -> 
                     name=each.name,
                     digest=each.digest[:MOST_DIGEST],
                     source_type="s3" if each.source.startswith("s3://") else "local",
-                    source=f'{{"uri": "{each.source}"}}',
-                    profile=f'{{"num_rows": {each.num_rows}}}',
+                    source=json.dumps({"uri": each.source}),
+                    profile=json.dumps({"num_rows": each.num_rows}),
                 ),
                 [InputTag("mlflow.data.context", each.context)],
             )

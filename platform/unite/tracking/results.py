@@ -13,12 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from unite.runs import METRICS_FILE
-from unite.tracking.delivery import Connect, Delivery
-from unite.tracking.gateway import MlflowGateway
+from unite.tracking.delivery import Delivery
 from unite.tracking.images import check_image, encode_image
 from unite.tracking.presentation import shown_image
 from unite.tracking.server import RunHandle, TrackingError, connect, patiently, reason_of
-from unite.tracking.spool import Spool, Target
+from unite.tracking.spool import CACHE, Spool, Target
 
 MOST_REFUSED = 3
 """Refused spools in a row after which a push gives up: the server is away."""
@@ -41,7 +40,6 @@ def log_results(
     artifacts: Mapping[str, bytes] | None = None,
     images: Mapping[str, np.ndarray] | None = None,
     tags: Mapping[str, str] | None = None,
-    gateway: Connect = MlflowGateway,
 ) -> None:
     """Write an evaluation's results into a run now, or raise and keep them.
 
@@ -53,7 +51,6 @@ def log_results(
         artifacts: files by name.
         images: uint8 (H, W, C) by key, shown at `step`.
         tags: tags to set on the run.
-        gateway: makes the gateway to the server (tests hand in their own).
 
     TrackingError when MLflow does not answer: names the file and the command that pushes it.
     """
@@ -67,7 +64,7 @@ def log_results(
             kept.put_file(name, data)
     for name, data in (artifacts or {}).items():
         kept.put_file(name, data)
-    push_spool(kept.points_file, gateway=gateway)
+    push_spool(kept.points_file)
 
 
 def _check_results(metrics: Mapping[str, float], images: Mapping[str, np.ndarray]) -> None:
@@ -81,27 +78,29 @@ def _check_results(metrics: Mapping[str, float], images: Mapping[str, np.ndarray
         check_image(key, image_HWC)
 
 
-def push_spool(path: str | Path, *, gateway: Connect = MlflowGateway) -> Pushed:
+def push_spool(path: str | Path) -> Pushed:
     """Send points and files that MLflow did not take when they were logged, each once.
 
-    Args:
-        path: a metrics.jsonl that a log line named, or a folder with such files anywhere below, as
-            the storage of many runs; those that were logged with tracking off are passed over.
-        gateway: makes the gateway to the server (tests hand in their own).
-
+    `path` is a metrics.jsonl that a log line named, or a folder with such files anywhere below, as
+    the storage of many runs; those that were logged with tracking off are passed over.
     TrackingError when there is nothing of the kind, or when MLflow does not answer.
     """
-    path = Path(path)
+    if "://" in str(path):
+        raise TrackingError(
+            f"{path} is no folder of this machine. What runs on an object store have for MLflow "
+            f"waits on the machine that logged it: unite mlflow push {CACHE}"
+        )
+    path = Path(path).expanduser()
     files = sorted(path.rglob(METRICS_FILE)) if path.is_dir() else [path]
     if not files or not files[0].is_file():
         raise TrackingError(f"{path} is no {METRICS_FILE} and no folder that holds one")
     spools = [Spool.of_points(file) for file in files]
     if len(spools) == 1:
-        return _push(spools[0], gateway)
-    return _push_all([spool for spool in spools if spool.has_target], gateway)
+        return _push(spools[0])
+    return _push_all([spool for spool in spools if spool.has_target])
 
 
-def _push_all(spools: Sequence[Spool], gateway: Connect) -> Pushed:
+def _push_all(spools: Sequence[Spool]) -> Pushed:
     """Push many; one that is refused does not keep the others, MOST_REFUSED in a row do.
 
     TrackingError at the end, when any was refused.
@@ -111,7 +110,7 @@ def _push_all(spools: Sequence[Spool], gateway: Connect) -> Pushed:
     in_a_row = 0
     for spool in spools:
         try:
-            pushed.append(_push(spool, gateway))
+            pushed.append(_push(spool))
             in_a_row = 0
         except TrackingError as error:
             refused.append(error)
@@ -126,9 +125,9 @@ def _push_all(spools: Sequence[Spool], gateway: Connect) -> Pushed:
     return Pushed(sum(each.points for each in pushed), sum(each.files for each in pushed))
 
 
-def _push(spool: Spool, gateway: Connect) -> Pushed:
+def _push(spool: Spool) -> Pushed:
     target = spool.target()
-    delivery = Delivery(spool, connect=gateway)
+    delivery = Delivery(spool)
     try:
         _deliver(delivery)
         if target.status:

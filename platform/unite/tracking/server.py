@@ -14,11 +14,11 @@ import random
 import re
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from unite.config.schema import TrackingConfig
@@ -84,7 +84,7 @@ ENVIRONMENT = {
     # and asks again doubles the work of one that has too much of it.
     "MLFLOW_HTTP_REQUEST_TIMEOUT": f"{DEADLINE_S:g}",
 }
-CREDENTIALS = ("MLFLOW_TRACKING_", "MLFLOW_HTTP_", "MLFLOW_S3_", "AWS_")
+CREDENTIALS = ("MLFLOW_TRACKING_", "MLFLOW_HTTP_", "MLFLOW_S3_", "AWS_", "PGPASS")
 """Prefixes of environment variables with which a worker logs in as the driver does."""
 
 
@@ -98,6 +98,17 @@ class RunHandle:
     """MLflow's id of the run."""
     experiment_id: str = ""
     """MLflow's id of its experiment (only needed to link to it)."""
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> RunHandle | None:
+        """The run that a run.json names; None where it names none."""
+        uri, run_id = record.get("mlflow_uri"), record.get("mlflow_run_id")
+        return cls(uri, run_id) if uri and run_id else None
+
+    @property
+    def record(self) -> dict[str, str]:
+        """Fields of run.json, of which `of` is the inverse."""
+        return {"mlflow_run_id": self.run_id, "mlflow_uri": self.uri}
 
 
 def resolve_uri(config: TrackingConfig, storage: str) -> str:
@@ -231,7 +242,7 @@ def patiently(call: Callable[[], T], busy_s: float = BUSY_S) -> T:
 
     def passing(error: Exception) -> bool:
         soon = time.monotonic() < deadline and not isinstance(error, TrackingError)
-        return soon or is_busy(error)
+        return soon or BUSY.search(str(error)) is not None
 
     return persist(call, busy_s, passing=passing, doing="what MLflow is asked for")
 
@@ -243,11 +254,6 @@ def turn(took_s: float, longest_s: float = LONGEST_TURN_S) -> float:
     lock and sleep in between. Nobody waits for a server that answers at once.
     """
     return random.uniform(0.0, min(TURNS * took_s, longest_s)) if took_s > SLOW_S else 0.0
-
-
-def is_busy(error: Exception) -> bool:
-    """True if an error says that a server is there and has too much to do."""
-    return BUSY.search(str(error)) is not None
 
 
 def reason_of(error: Exception) -> str:
@@ -314,13 +320,7 @@ def describe(target: RunHandle | str) -> str:
         return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
     if isinstance(target, str):
         return uri
-    return page_of(target)
-
-
-def page_of(target: RunHandle, server: str = "") -> str:
-    """The address of a run's page; `server` is where a database will be shown."""
-    root = server or target.uri
-    return f"{root}/#/experiments/{target.experiment_id}/runs/{target.run_id}?{MODEL_TRAINING}"
+    return f"{uri}/#/experiments/{target.experiment_id}/runs/{target.run_id}?{MODEL_TRAINING}"
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ class Spool:
         for path in self.files():
             image = parse_image_name(self.name_of(path))
             if image and image.step > last:
-                self.discard(path)
+                path.unlink(missing_ok=True)
 
     def put_file(self, name: str, data: bytes) -> None:
         """Queue an artifact under its name in the run; a queued one of that name is replaced."""
@@ -111,10 +111,6 @@ class Spool:
     def name_of(self, path: Path) -> str:
         """The artifact name of a queued file."""
         return path.relative_to(self.folder / FILES_FOLDER).as_posix()
-
-    def discard(self, path: Path) -> None:
-        """Remove a queued file: MLflow has it, or it is no longer needed."""
-        path.unlink(missing_ok=True)
 
     def aim(self, target: Target) -> None:
         """Write the spool's destination to its folder."""

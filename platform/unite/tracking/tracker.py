@@ -14,8 +14,7 @@ import numpy as np
 from unite.metrics.specs import logged
 from unite.runs import METRICS_FILE, MetricsLog
 from unite.storage import Store
-from unite.tracking.delivery import Connect, Delivery
-from unite.tracking.gateway import MlflowGateway
+from unite.tracking.delivery import Delivery
 from unite.tracking.images import check_image, encode_image
 from unite.tracking.presentation import newest_picture, shown_image
 from unite.tracking.sender import Sender
@@ -26,8 +25,12 @@ from unite.tracking.system import SYSTEM_METRICS, SystemSampler
 logger = logging.getLogger(__name__)
 
 INTERVAL_S = 10.0
+"""Seconds between two requests to the server."""
 PUBLISH_S = 60.0
+"""Seconds between two copies of a run's points on S3."""
 CLOSE_TIMEOUT_S = 60.0
+"""Seconds that `close` waits for the server to take some of the rest; five minutes at most where it
+goes on taking."""
 
 
 def open_tracker(
@@ -36,9 +39,6 @@ def open_tracker(
     spool: str | Path | None = None,
     resume_step: int | None = None,
     login: Login | None = None,
-    interval_s: float = INTERVAL_S,
-    close_timeout_s: float = CLOSE_TIMEOUT_S,
-    connect: Connect = MlflowGateway,
     publish_to: Store | None = None,
 ) -> Tracker:
     """The tracker of one process.
@@ -49,10 +49,6 @@ def open_tracker(
         resume_step: images seen at the checkpoint that the run resumes from (0 starts over);
             spooled lines beyond it are dropped. None keeps them all.
         login: the driver's credentials, where this process runs on another machine.
-        interval_s: seconds between two requests to the server.
-        close_timeout_s: how long `close` waits for the server to take some of the rest; five
-            minutes at most where it goes on taking.
-        connect: makes the gateway to the server (tests hand in their own).
         publish_to: the run's folder on S3, where the points are kept too.
     """
     if spool is None:
@@ -69,10 +65,7 @@ def open_tracker(
     if handle is None:
         return Tracker(kept, copy)
     kept.aim(Target(handle))
-    delivery = Delivery(kept, connect=connect)
-    return MlflowTracker(
-        kept, delivery, copy, interval_s=interval_s, close_timeout_s=close_timeout_s
-    )
+    return MlflowTracker(kept, copy)
 
 
 class Copy:
@@ -185,21 +178,12 @@ class Tracker:
 class MlflowTracker(Tracker):
     """Copies its spool to MLflow from a background thread and samples the machine on the way."""
 
-    def __init__(
-        self,
-        spool: Spool,
-        delivery: Delivery,
-        copy: Copy | None = None,
-        *,
-        interval_s: float,
-        close_timeout_s: float,
-    ) -> None:
+    def __init__(self, spool: Spool, copy: Copy | None) -> None:
         super().__init__(spool, copy)
-        self._close_timeout_s = close_timeout_s
         self._sampler = SystemSampler()
         self._sampled_step: int | None = None
         self._sender = Sender(
-            spool, delivery, interval_s=interval_s, before_beat=self._sample_system
+            spool, Delivery(spool), interval_s=INTERVAL_S, before_beat=self._sample_system
         )
         self._sender.start()
 
@@ -213,4 +197,4 @@ class MlflowTracker(Tracker):
     def close(self) -> None:
         """Send the rest for a bounded time; the log names the file of what remains."""
         super().close()
-        self._sender.close(self._close_timeout_s)
+        self._sender.close(CLOSE_TIMEOUT_S)

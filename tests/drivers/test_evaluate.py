@@ -131,6 +131,16 @@ def test_results_outlive_an_unreachable_server(storage, tracked, caplog):
     assert Path(home.path(f"unsent/{kept}/metrics.jsonl")).read_text().count("eval/entropy/norm_mb")
 
 
+def test_a_broken_database_of_mlflow_keeps_nobody_from_measuring(storage, tracked, tmp_path):
+    (tmp_path / "mlflow.db").write_text("a text that is long enough to be no database at all")
+    tracked(f"sqlite:///{tmp_path}/mlflow.db", "0" * 32)
+    arguments = EvaluateArguments(num_workers=0, suite=("compute",), track=False)
+    home = open_evaluation(arguments, str(storage)).home
+    home.delete("results.json")
+    assert main(arguments, str(storage)) == 0
+    assert "compute" in [outcome.suite for outcome in read_outcomes(home)]
+
+
 def test_a_push_of_a_missing_file_is_an_error(tmp_path, capsys):
     """Exit code 2, as `unite mlflow push` has: 1 is for results that were measured and kept."""
     missing = tmp_path / "metrics.jsonl"

@@ -1,4 +1,7 @@
-"""`evaluate.py curve`: every kept checkpoint of a run measured, and Fig. 4 with the distance.
+"""`evaluate.py curve`: every kept checkpoint of a run measured, and Fig. 4 with its quality.
+
+Drawn is what speaks for a run: of each suite the metric that is asked first where runs are
+compared, such as the FID of images, or the distance of bond lengths of molecules.
 
 Points are read from the results that evaluations left in the run's folder, so a checkpoint that was
 measured before it was pruned keeps its place. Only numbers of one protocol share a line.
@@ -7,6 +10,7 @@ measured before it was pruned keeps its place. Only numbers of one protocol shar
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from unite import tracking
@@ -19,7 +23,7 @@ from unite.drivers.evaluate import track, training_history
 from unite.drivers.session import session
 from unite.drivers.told import kept
 from unite.evaluation.arguments import CurveArguments
-from unite.evaluation.card import comparable
+from unite.evaluation.card import MetricCard, comparable
 from unite.evaluation.finished import record_of
 from unite.evaluation.request import Evaluation, compute, conclude, open_evaluation
 from unite.evaluation.results import RESULTS_FILE, Outcome, Row, read_outcomes
@@ -27,53 +31,55 @@ from unite.figures.chart import Figure
 from unite.figures.dynamics import FLOW_NOTE, LOSSES, History, losses, measured
 from unite.figures.dynamics import points_of as points_of_history
 from unite.figures.sheet import picture
-from unite.metrics.specs import number, shown_name
-from unite.runs import EVALUATIONS, read_metrics, resolve_run, run_of
+from unite.metrics.specs import number, shown_name, spec_of
+from unite.runs import CONFIG_FILE, EVALUATIONS, read_metrics, resolve_run, run_of
 from unite.storage import Store
 from unite.tables import print_table
 from unite.words import count
 
 CURVE_FILE = "fig4.png"
 """File in the run's folder."""
-DRAWN = ("fid", "fd", "rfid", "rfd")
-"""Distances that have a panel."""
 
 Points = Mapping[str, Mapping[int, float]]
-"""Metric -> images seen -> value."""
+"""SUITE/METRIC -> images seen -> value."""
 
 
 def main(arguments: CurveArguments, storage: str) -> int:
     """Measure, draw, print and send: 0, or 1 when MLflow did not take it."""
     evaluations = prepare_all(arguments, storage)
-    run = evaluations[-1].target.run
-    assert run is not None
-    record = record_of(replace(arguments, run=evaluations[-1].target.subject.uri))
-    try:
-        with kept(record) as whole:
-            titles = [each.title for each in evaluations]
-            print("\n".join([*titles, *evaluations[-1].notices, _kept(evaluations)]))
-            newest = _measure(evaluations)
-            points = points_of(run, newest)
-            run.write(CURVE_FILE, draw(read_metrics(run), points))
-            _print(points, _noun(evaluations[-1]))
-            print(f"curves: {run / CURVE_FILE}")
-            if nothing_to_send(evaluations[-1].target, wanted=arguments.track):
-                results = [each.home / RESULTS_FILE for each in evaluations]
-                whole([run / CURVE_FILE, *results], run / EVALUATIONS)
-    except tracking.TrackingError as error:
-        return untracked(error)
-    return 0
+    last = evaluations[-1]
+    run, noun = run_at(last.target.subject.uri), _noun(last)
+    record = record_of(replace(arguments, run=last.target.subject.uri))
+    with kept(record) as whole:
+        titles = [each.title for each in evaluations]
+        print("\n".join([*titles, *last.notices, _kept(evaluations)]))
+        newest, status = _measure(evaluations)
+        points = points_of(run, newest)
+        run.write(CURVE_FILE, draw(read_metrics(run), points, noun))
+        _print(points, noun)
+        print(f"curves: {run / CURVE_FILE}")
+        if status == 0 and nothing_to_send(last.target, wanted=arguments.track):
+            results = [each.home / RESULTS_FILE for each in evaluations]
+            whole([run / CURVE_FILE, *results], run / EVALUATIONS)
+    return status
 
 
-def _measure(evaluations: Sequence[Evaluation]) -> list[Row]:
-    """Measure every checkpoint and send its results; the distances of the newest one."""
+def _measure(evaluations: Sequence[Evaluation]) -> tuple[list[Row], int]:
+    """Measure every checkpoint and send its results.
+
+    Returns the drawn numbers of the newest one, and 1 when MLflow did not take some, else 0.
+    """
     newest: list[Row] = []
+    status = 0
     with session(evaluations[0].arguments) as work:
         for each in evaluations:
             outcomes = conclude(compute(each, work), training_history(each.target))
             newest = drawn([row for outcome in outcomes for row in outcome.rows])
-            _send(each, outcomes, newest)
-    return newest
+            try:
+                _send(each, outcomes, newest)
+            except tracking.TrackingError as error:
+                status = untracked(error)
+    return newest, status
 
 
 def prepare_all(arguments: CurveArguments, storage: str) -> list[Evaluation]:
@@ -82,19 +88,31 @@ def prepare_all(arguments: CurveArguments, storage: str) -> list[Evaluation]:
     ValueError for what is no run, or has no checkpoint.
     """
     refuse_changed(arguments, ("recipe", "push"), "on the curve of a run")
-    place = Store.open(resolve_run(arguments.run, arguments.storage or storage))
-    run = run_of(place) or place
+    run = run_at(resolve_run(arguments.run, arguments.storage or storage))
     requests = [replace(arguments, run=each.uri) for each in checkpoints_of(run)]
     return [open_evaluation(each, storage) for each in requests]
+
+
+def run_at(uri: str) -> Store:
+    """The run at a place, or that a checkpoint belongs to; ValueError where there is none."""
+    place = Store.open(uri)
+    run = run_of(place) or place
+    if not run.is_file(CONFIG_FILE):
+        raise ValueError(
+            f"{run} is no run, as it has no {CONFIG_FILE}, and a curve is of the checkpoints of a "
+            "run: name a run's folder, or measure this one alone without the word curve"
+        )
+    return run
 
 
 def _send(evaluation: Evaluation, outcomes: Sequence[Outcome], rows: Sequence[Row]) -> None:
     """Results to MLflow, unless it has these already: the same command may come again and again."""
     handle, step = run_handle(evaluation.target), evaluation.target.subject.images
     if evaluation.arguments.track and handle is not None and rows:
-        known = tracking.metric_history(handle, f"eval/{rows[0].card.suite}/{rows[0].card.metric}")
-        if (step, rows[0].card.value) in known:
-            return
+        card = rows[0].card
+        with suppress(tracking.TrackingError):  # of an MLflow that is away `track` says more
+            if (step, card.value) in tracking.metric_history(handle, f"eval/{_place(card)}"):
+                return
     print(f"{count(step, _noun(evaluation))}: {track(evaluation, outcomes)}")
 
 
@@ -124,7 +142,13 @@ def _print(points: Points, noun: str) -> None:
         )
         for step in steps
     ]
-    print_table((f"{noun}s", *map(shown_name, points)), rows, right=range(len(points) + 1))
+    print_table((f"{noun}s", *map(_name, points)), rows, right=range(len(points) + 1))
+
+
+def _name(place: str) -> str:
+    """Name of a suite's metric, with the part of a joint model that it is of."""
+    suite, _, metric = place.partition("/")
+    return ", ".join(filter(None, (shown_name(metric), suite.partition("-")[2])))
 
 
 def checkpoints_of(run: Store) -> list[Store]:
@@ -139,27 +163,38 @@ def checkpoints_of(run: Store) -> list[Store]:
 
 
 def drawn(rows: Sequence[Row]) -> list[Row]:
-    """The distances among an evaluation's numbers."""
-    return [row for row in rows if row.card.metric.partition("-")[0] in DRAWN]
+    """The numbers of an evaluation that speak for it: of each suite those that judge first."""
+    found: dict[str, dict[int, list[Row]]] = {}
+    for row in rows:
+        spec = spec_of(row.card.metric, row.card.suite)
+        if spec and spec.judges:
+            found.setdefault(row.card.suite, {}).setdefault(spec.judges, []).append(row)
+    return [row for ranked in found.values() for row in ranked[min(ranked)]]
 
 
 def points_of(run: Store, newest: Sequence[Row]) -> Points:
     """The numbers that a run's folder has of the same metrics and protocols as `newest`."""
-    found: dict[str, dict[int, float]] = {row.card.metric: {} for row in newest}
+    found: dict[str, dict[int, float]] = {_place(row.card): {} for row in newest}
     homes = [run / EVALUATIONS / name for name in run.list(EVALUATIONS)]
     outcomes = [o for home in homes if home.is_file(RESULTS_FILE) for o in read_outcomes(home)]
     for card in (row.card for outcome in outcomes for row in outcome.rows):
         for mine in newest:
-            same = (card.suite, card.metric) == (mine.card.suite, mine.card.metric)
-            if same and comparable(card, mine.card):
-                found[card.metric][card.step] = card.value
-    return {metric: dict(sorted(points.items())) for metric, points in found.items()}
+            if _place(card) == _place(mine.card) and comparable(card, mine.card):
+                found[_place(card)][card.step] = card.value
+    return {place: dict(sorted(points.items())) for place, points in found.items()}
 
 
-def draw(history: History, points: Points) -> bytes:
-    """PNG: both losses and each distance, against images seen."""
-    curves = losses({name: points_of_history(history, name) for name in LOSSES})
-    panels = [measured(metric, list(values.items())) for metric, values in points.items()]
+def _place(card: MetricCard) -> str:
+    return f"{card.suite}/{card.metric}"
+
+
+def draw(history: History, points: Points, noun: str = "image") -> bytes:
+    """PNG: both losses and each number that is drawn, against images seen."""
+    curves = losses({name: points_of_history(history, name) for name in LOSSES}, noun=noun)
+    panels = [
+        measured(place, list(values.items()), title=_name(place), noun=noun)
+        for place, values in points.items()
+    ]
     legend = [*enumerate(LOSSES.values())]
     figure = Figure(panels=[curves, *panels], legend=legend, caption=FLOW_NOTE)
     return picture(figure).png

@@ -21,11 +21,8 @@ logger = logging.getLogger(__name__)
 
 def run_handle(target: Target) -> tracking.RunHandle | None:
     """The training run in MLflow; None when it was not tracked, or where its MLflow is not."""
-    record = target.record
-    if not (record.get("mlflow_run_id") and record.get("mlflow_uri")):
-        return None
-    handle = tracking.RunHandle(record["mlflow_uri"], record["mlflow_run_id"])
-    return handle if tracking.is_here(handle) else None
+    handle = tracking.RunHandle.of(target.record)
+    return handle if handle is not None and tracking.is_here(handle) else None
 
 
 def untracked(error: tracking.TrackingError) -> int:
@@ -41,8 +38,9 @@ def send(
 
     TrackingError when MLflow does not take them: they are kept, and the message says where.
     """
-    handle, home = run_handle(target), Store.open(target.subject.home)
-    if not wanted or handle is None or target.run is None:
+    handle = run_handle(target) if wanted else None
+    home = Store.open(target.subject.home)
+    if handle is None or target.run is None:
         why = "no run to write to here" if wanted else "it was switched off"
         return f"not written to MLflow ({why}); all results are in {home}"
     step = target.subject.images

@@ -109,7 +109,7 @@ def training_history(target: Target) -> History:
     """Reader of what the training run logged, from its folder or from MLflow."""
     if target.run is None:
         return lambda metric: ()
-    return partial(logged, target.run, run_handle(target))
+    return partial(logged, target.run, target)
 
 
 def track(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> str:
@@ -121,16 +121,18 @@ def track(evaluation: Evaluation, outcomes: Sequence[Outcome]) -> str:
     return send(evaluation.target, outcomes, files, wanted=evaluation.arguments.track)
 
 
-def logged(run: Store, handle: tracking.RunHandle | None, metric: str) -> list[float]:
+def logged(run: Store, target: Target, metric: str) -> list[float]:
     """Values of a metric: the history in the run's folder, else MLflow's, else the last one.
 
     The folder comes first because it needs no server and also knows runs that were not tracked; a
     folder that was copied without it, or a run of another machine on S3, leaves MLflow.
     """
     values = [value for _, value in curve(run, metric)]
-    if not values and handle is not None:
+    if not values:
         try:
-            values = [value for _, value in tracking.metric_history(handle, metric)]
+            handle = run_handle(target)
+            points = tracking.metric_history(handle, metric) if handle is not None else []
+            values = [value for _, value in points]
         except tracking.TrackingError as error:
             logger.warning("%s", error)
     if not values:

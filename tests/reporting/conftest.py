@@ -336,6 +336,13 @@ def write_sweeps(writer: Writer, rich: Rich) -> None:
     tracking.finish_run(handle, "FINISHED")
 
 
+@pytest.fixture
+def writer(tmp_path, monkeypatch) -> Writer:
+    """A writer of an experiment of one's own."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return Writer(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def rich(tmp_path_factory) -> Rich:
     storage = tmp_path_factory.mktemp("rich")

@@ -14,6 +14,7 @@ from unite import tracking
 from unite.config.schema import TrackingConfig
 from unite.reporting.build import build
 from unite.reporting.options import ReportOptions
+from unite.reporting.page import _protocol
 
 
 def test_the_page_holds_every_run_and_names_nothing_outside(report, collected, rich):
@@ -22,6 +23,13 @@ def test_the_page_holds_every_run_and_names_nothing_outside(report, collected, r
         assert run.name in text or run.name == rich.hostile
     assert rich.hostile not in text
     assert not re.search(r"""(src|href|url)\s*[=(]\s*["']?(https?:)?//""", text)
+
+
+def test_guidance_is_part_of_the_card_of_samples_also_of_a_part_of_a_joint_model():
+    protocol = {"cfg_scale": 1.0, "num_samples": 64}
+    for suite in ("generation", "generation-molecules"):
+        assert _protocol(suite, protocol) == {"cfg_scale": "1", "num_samples": "64"}
+    assert _protocol("reconstruction-molecules", protocol) == {"num_samples": "64"}
 
 
 def test_the_page_lets_no_script_run_but_its_own(report):

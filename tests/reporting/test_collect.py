@@ -9,17 +9,16 @@ from dataclasses import replace
 import pytest
 
 from unite import tracking
-from unite.reporting.collect import _curves, collect, evenly
+from unite.reporting.charts import dynamics
+from unite.reporting.collect import _curves, _history, collect, evenly
 from unite.reporting.pictures import thumbnail
-from unite.storage import Store
+from unite.storage import StorageError, Store
 
 
 def test_runs_that_write_to_one_folder_are_one_run(collected):
     folders = [run.info.place for run in collected.runs]
     assert len(set(folders)) == len(folders)
     assert {parent.tags["axis"] for parent in collected.sweeps} == {"flow_ratio", "noise", "colour"}
-    assert collected.run_of(collected.runs[3].info.run_id) is collected.runs[3]
-    assert collected.run_of("nobody") is None
 
 
 def test_a_whole_run_has_everything(collected, index, rich):
@@ -72,6 +71,55 @@ def test_a_storage_that_was_moved_is_found_where_it_is(rich, tmp_path):
     assert {run.name for run in found.runs} >= {rich.good, rich.broken}
 
 
+@pytest.mark.parametrize("reachable", [True, False])
+def test_a_folder_that_was_deleted_and_trained_anew_is_the_new_run(writer, reachable):
+    for seed, status in ((0, "FAILED"), (1, "FINISHED")):
+        handle, folder = writer.start("again", folder="again", params={"training.seed": seed})
+        writer.losses(handle, seed)
+        tracking.finish_run(handle, status)
+    if not reachable:
+        shutil.rmtree(folder.path())
+    (run,) = collect(writer.uri, "rich", str(writer.storage)).runs
+    assert (run.info.params["training.seed"], run.info.status) == ("1", "FINISHED")
+    assert run.reachable == reachable and run.unfinished == ""
+
+
+def test_a_training_is_told_from_the_trials_that_were_measured_on_it(writer):
+    handle, _ = writer.start("trained", folder="trained")
+    writer.losses(handle, 0)
+    trial, folder = writer.start("F = 3, seed 0", folder="trained", tags={"axis": "flow_ratio"})
+    folder.write_json("run.json", {"mlflow_run_id": handle.run_id})
+    tracking.finish_run(trial, "FINISHED")
+    (run,) = collect(writer.uri, "rich", str(writer.storage)).runs
+    assert run.name == "trained" and [info.name for info in run.trials] == ["F = 3, seed 0"]
+
+
+def test_a_storage_that_does_not_answer_is_said_with_the_reason(writer, monkeypatch):
+    handle, _ = writer.start("far", folder="far")
+    asked = []
+
+    def refused(store, name=""):
+        asked.append(store)
+        raise StorageError(f"cannot read {store}: no credentials")
+
+    monkeypatch.setattr(Store, "is_file", refused)
+    (run,) = collect(writer.uri, "rich", str(writer.storage)).runs
+    assert len(asked) == 1 and not run.reachable
+    assert any(
+        "cannot be read, so its numbers" in p and "no credentials" in p for p in run.problems
+    )
+
+
+def test_a_domain_names_its_samples(writer):
+    handle, folder = writer.start("qm9", folder="qm9")
+    progress = {"state": "done", "images": 9, "total_images": 9, "noun": "molecule"}
+    folder.write_json("progress.json", progress)
+    writer.losses(handle, 0)
+    found = collect(writer.uri, "rich", str(writer.storage)).runs
+    (panel,) = dynamics(found)
+    assert panel.x_label == "training molecules seen"
+
+
 @pytest.mark.parametrize("data", [b"", b"\x89PNG", b"GIF89a"])
 def test_what_is_no_picture_is_refused(data):
     with pytest.raises(ValueError, match="no whole picture"):
@@ -82,8 +130,21 @@ def test_losses_are_the_folders_own_and_mlflows_where_it_has_none(tmp_path, monk
     told = {"loss/reconstruction": [(8, 2.0), (16, float("nan"))], "loss/flow": [(8, 3.0)]}
     monkeypatch.setattr(tracking, "metric_history", lambda handle, name: told[name])
     handle, names = tracking.RunHandle("uri", "id"), list(told)
-    assert _curves(None, handle, names)["loss/reconstruction"] == [(8, 2.0)]
+    assert _curves([], handle, names)["loss/reconstruction"] == [(8, 2.0)]
     line = {"step": 32, "time": 0, "metrics": {"loss/reconstruction": 1.0}}
     (tmp_path / "metrics.jsonl").write_text(json.dumps(line) + "\n")
-    found = _curves(Store.open(tmp_path), handle, names)
+    history, problems = _history(Store.open(tmp_path))
+    found = _curves(history, handle, names)
     assert found == {"loss/reconstruction": [(32, 1.0)], "loss/flow": [(8, 3.0)]}
+    assert problems == []
+
+
+def test_a_damaged_checkpoint_stops_no_report_and_is_named(writer):
+    handle, folder = writer.start("damaged", folder="damaged")
+    writer.losses(handle, 0)
+    checkpoint = folder / "checkpoints" / f"{8:012d}"
+    checkpoint.write("state.json", b'{"images": 8, "hist')
+    checkpoint.write("COMMITTED", b"")
+    (run,) = collect(writer.uri, "rich", str(writer.storage)).runs
+    assert len(run.curves["loss/flow"]) == 12, "as MLflow has them"
+    assert any("its history cannot be read" in problem for problem in run.problems)

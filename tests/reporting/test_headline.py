@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
+from unite.evaluation.card import MetricCard
+from unite.evaluation.results import Outcome, Row
 from unite.reporting.catalogue import Catalogue
+from unite.reporting.evaluations import Evaluations, Found
 from unite.reporting.headline import headline
 from unite.reporting.summary import summarise
 
@@ -39,6 +45,24 @@ def test_among_runs_measured_alike_the_lowest_distance_wins(collected, index, ri
         assert (found.run, found.reason) == (place, "lowest FD-digits-cnn of 2 runs")
 
 
+def test_parts_of_a_joint_model_are_not_ranked_against_each_other():
+    """Two runs, each measured on molecules and on crystals: the molecules decide, of two runs."""
+    runs: list[Any] = []
+    for molecules, crystals in ((90.0, 99.0), (95.0, 10.0)):
+        made = partial(MetricCard, metric="match_pct", step=1, checkpoint="c")
+        parts = (("molecules", molecules), ("crystals", crystals))
+        rows = [Row(card=made(suite=f"reconstruction-{p}", value=value)) for p, value in parts]
+        found = [
+            Found(outcome=Outcome(suite=r.card.suite, rows=(r,)), step=1, newest=True, read=bytes)
+            for r in rows
+        ]
+        evaluations = Evaluations(found=tuple(found))
+        none = {"logged": lambda name: None, "trials": [], "samples": {}}
+        runs.append(SimpleNamespace(evaluations=evaluations, **none))
+    assert (best_of(runs).run, best_of(runs).reason) == (1, "highest match, molecules of 2 runs")
+    assert best_of(runs[:1]).reason == "the only run with match, molecules"
+
+
 def test_without_evaluations_psnr_in_training_ranks_and_without_that_the_newest_stands(
     collected, index, rich
 ):
@@ -59,7 +83,7 @@ def test_trials_stand_first_only_when_there_is_no_other_run(collected):
 def _with_metric(run, value):
     metrics = {k: v for k, v in run.info.metrics.items() if k != "eval/psnr"}
     info = replace(run.info, metrics=metrics | ({"eval/psnr": value} if value else {}))
-    return replace(run, infos=(info,))
+    return replace(run, info=info)
 
 
 def _worse(evaluations):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -48,6 +50,16 @@ def test_logged_values_have_no_card_and_empty_cells_no_value(seen, index, rich):
     assert cell(seen, index, rich.hostile, "PSNR").value is None
 
 
+def test_a_logged_value_that_is_no_number_is_an_empty_cell(seen, index, rich):
+    """As is latent/std of a batch in which no two samples can be compared."""
+    run = seen.data.runs[index[rich.hostile]]
+    nan = replace(run.info, metrics=run.info.metrics | {"latent/std": math.nan})
+    runs = [run, replace(run, info=nan)]
+    found = summarise(runs, Catalogue.of(runs))
+    place = [column.title for column in found.columns].index("latent std")
+    assert found.rows[0][place].text == "0.7" and found.rows[1][place].value is None
+
+
 def test_without_any_number_the_papers_rows_still_stand():
     found = summarise([], Catalogue.of([]))
     assert [row.name for row in found.paper] == ["UNITE-B", "UNITE-L", "UNITE-XL"]
@@ -70,8 +82,8 @@ def test_each_part_of_a_joint_model_has_columns_of_its_own():
     )
     outcomes = [Outcome(suite=row.card.suite, rows=(row,)) for row in rows]
     found = [Found(outcome=each, step=0, newest=True, read=bytes) for each in outcomes]
-    info = SimpleNamespace(metrics={})
-    run: Any = SimpleNamespace(evaluations=Evaluations(found=tuple(found)), info=info)
+    evaluations = Evaluations(found=tuple(found))
+    run: Any = SimpleNamespace(evaluations=evaluations, logged=lambda name: None)
     seen = summarise([run], Catalogue.of([run]))
     values = dict(zip([each.title for each in seen.columns], seen.rows[0], strict=True))
     assert values["valid, crystals"].value == 81.5 and values["valid, molecules"].value == 94

@@ -57,7 +57,7 @@ def test_a_trial_that_is_there_twice_counts_once(seen, collected):
 
     parent = parent_of(collected, "noise")
     again = tuple(
-        replace(doubled(run), handle=replace(run.handle, run_id=f"{run.handle.run_id}-2"))
+        replace(doubled(run), info=replace(run.info, run_id=f"{run.info.run_id}-2"))
         for run in collected.runs
     )
     twice = replace(collected, runs=(*collected.runs, *again))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from unite.figures.chart import Figure, Panel, Points, Series, thin
 from unite.metrics.specs import shown_name, spec_of
+from unite.metrics.specs.spec import Spec
 
 History = Sequence[Mapping[str, float]]
 """Rows of a run's history: `images` and the metrics that were measured there."""
@@ -63,12 +64,16 @@ def points_of(history: History, name: str) -> list[tuple[float, float]]:
 
 def measured(metric: str, points: Points, *, title: str = "", noun: str = "image") -> Panel:
     """A metric that was measured at some checkpoints."""
-    row = spec_of(metric)
-    words = ", ".join(filter(None, (row.unit, row.better_words))) if row else ""
     return Panel(
-        title=title or shown_name(metric), x_label=SEEN.format(noun=noun), y_label=words,
+        title=title or shown_name(metric), x_label=SEEN.format(noun=noun),
+        y_label=unit(spec_of(metric)),
         series=[Series(label=shown_name(metric), points=points)],
     )  # fmt: skip
+
+
+def unit(row: Spec | None) -> str:
+    """Unit and direction of a metric in words."""
+    return ", ".join(filter(None, (row.unit, row.better_words))) if row else ""
 
 
 def _spread(history: History, collapse_std: float, noun: str) -> Panel:

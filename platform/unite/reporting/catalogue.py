@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from unite.evaluation.card import MetricCard
@@ -67,8 +68,8 @@ class Catalogue:
     """All numbers of the page, and the protocols of each metric."""
 
     entries: tuple[Entry, ...]
-    protocols: Mapping[Metric, Sequence[Protocol]]
-    """Metric -> its protocols, in the order of the letters."""
+    protocols: Mapping[Metric, Mapping[str, Protocol]]
+    """Metric -> its protocols by letter, in their order."""
 
     @classmethod
     def of(cls, runs: Sequence[ReportRun]) -> Catalogue:
@@ -85,15 +86,23 @@ class Catalogue:
                 run=index,
                 row=row,
                 newest=newest,
-                letter=letter(protocols[metric_of(row.card)].index(row.card.protocol())),
+                letter=_letter_of(row.card, protocols),
             )
             for number, (index, row, newest) in enumerate(found)
         )
         return cls(entries=entries, protocols=protocols)
 
-    def of_run(self, run: int) -> list[Entry]:
+    @cached_property
+    def by_run(self) -> Mapping[int, Sequence[Entry]]:
+        """Index of a run -> its numbers; no key for a run without any."""
+        found: dict[int, list[Entry]] = {}
+        for entry in self.entries:
+            found.setdefault(entry.run, []).append(entry)
+        return found
+
+    def of_run(self, run: int) -> Sequence[Entry]:
         """A run's numbers."""
-        return [entry for entry in self.entries if entry.run == run]
+        return self.by_run.get(run, ())
 
     def of_suite(self, run: int, suite: str) -> list[Entry]:
         """A run's numbers in its newest evaluation by a suite."""
@@ -105,8 +114,7 @@ class Catalogue:
 
     def of_card(self, run: int, card: MetricCard) -> Entry | None:
         """A run's number that has this card."""
-        digest = card.digest()
-        return next((e for e in self.of_run(run) if e.card.digest() == digest), None)
+        return next((entry for entry in self.of_run(run) if entry.card == card), None)
 
     def of_value(self, run: int, metric: Metric, value: float) -> Entry | None:
         """A number of a trial whose result keeps no cards, as those of older versions: by value."""
@@ -115,8 +123,7 @@ class Catalogue:
 
     def differing(self, metric: Metric, letters: Sequence[str]) -> dict[str, list[str]]:
         """Fields in which protocols of a metric differ: name -> values in the letters' order."""
-        chosen = [self.protocols[metric][index_of(each)] for each in letters]
-        return differing(chosen)
+        return differing([self.protocols[metric][each] for each in letters])
 
 
 def metric_of(card: MetricCard) -> Metric:
@@ -128,14 +135,6 @@ def letter(index: int) -> str:
     """Letter of an index: A, B, ..., Z, AA, AB, ..."""
     head = letter(index // 26 - 1) if index >= 26 else ""
     return head + chr(ord("A") + index % 26)
-
-
-def index_of(name: str) -> int:
-    """Inverse of `letter`."""
-    total = 0
-    for each in name:
-        total = total * 26 + ord(each) - ord("A") + 1
-    return total - 1
 
 
 def differing(protocols: Sequence[Protocol]) -> dict[str, list[str]]:
@@ -169,8 +168,13 @@ def in_words(differences: Mapping[str, Sequence[str]], letters: Sequence[str]) -
     )
 
 
-def _protocols(cards: Iterable[tuple[MetricCard, bool]]) -> dict[Metric, list[Protocol]]:
-    """Protocols by metric: those of the newest numbers first, then the commonest."""
+def _letter_of(card: MetricCard, protocols: Mapping[Metric, Mapping[str, Protocol]]) -> str:
+    mine = card.protocol()
+    return next(a for a, protocol in protocols[metric_of(card)].items() if protocol == mine)
+
+
+def _protocols(cards: Iterable[tuple[MetricCard, bool]]) -> dict[Metric, dict[str, Protocol]]:
+    """Protocols by metric and letter: those of the newest numbers first, then the commonest."""
     counts: dict[Metric, dict[str, tuple[int, int]]] = {}
     contents: dict[str, Protocol] = {}
     for card, newest in cards:
@@ -180,6 +184,9 @@ def _protocols(cards: Iterable[tuple[MetricCard, bool]]) -> dict[Metric, list[Pr
         first, all_of_them = of_metric.get(digest, (0, 0))
         of_metric[digest] = (first + newest, all_of_them + 1)
     return {
-        metric: [contents[d] for d in sorted(found, key=lambda d: found[d], reverse=True)]
+        metric: {
+            letter(place): contents[digest]
+            for place, digest in enumerate(sorted(found, key=found.__getitem__, reverse=True))
+        }
         for metric, found in counts.items()
     }

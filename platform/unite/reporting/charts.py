@@ -15,7 +15,7 @@ from unite.figures.dynamics import LOSSES, losses
 from unite.figures.entropy import GROUPS, bars
 from unite.figures.looks import COLORS
 from unite.figures.trajectory import TrajectoryCurve, trajectory_figure
-from unite.reporting.catalogue import Catalogue, Metric, in_words, index_of, metric_of
+from unite.reporting.catalogue import Catalogue, Metric, in_words, metric_of
 from unite.reporting.collect import ReportRun
 from unite.reporting.pictures import Thumbnail
 
@@ -41,7 +41,7 @@ class Shown:
 def dynamics(runs: Sequence[ReportRun]) -> list[Panel]:
     """Fig. 4: reconstruction and flow loss of each run."""
     return [
-        losses(run.curves, title=run.name, run=index)
+        losses(run.curves, title=run.name, noun=run.noun, run=index)
         for index, run in enumerate(runs)
         if any(run.curves.get(name) for name in LOSSES)
     ]
@@ -109,7 +109,7 @@ def _apart(catalogue: Catalogue, metric: Metric, letter: str, letters: Sequence[
     """Reason why the runs of one protocol have a figure of their own; empty for the only one."""
     if len(letters) == 1:
         return ""
-    order = sorted(letters, key=index_of)
+    order = [each for each in catalogue.protocols[metric] if each in letters]
     words = in_words(catalogue.differing(metric, order), order)
     return f"Protocol {letter}; measured differently, so not in one chart: {words}"
 

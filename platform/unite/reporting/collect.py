@@ -15,6 +15,7 @@ from functools import cached_property
 
 from unite import tracking
 from unite.figures.alignment import AlignmentCurves
+from unite.figures.dynamics import History, points_of
 from unite.reporting.evaluations import (
     UNREADABLE,
     Evaluations,
@@ -24,7 +25,7 @@ from unite.reporting.evaluations import (
     with_problem,
 )
 from unite.reporting.pictures import Thumbnail, thumbnail
-from unite.runs import CONFIG_FILE, RUN_FILE, curve
+from unite.runs import CONFIG_FILE, RUN_FILE, parent_of, read_metrics
 from unite.storage import StorageError, Store
 from unite.training.progress import read_progress
 
@@ -41,8 +42,8 @@ class ReportRun:
 
     infos: tuple[tracking.RunInfo, ...]
     """Records of the run in MLflow, newest first."""
-    handle: tracking.RunHandle
-    """MLflow run of the training."""
+    info: tracking.RunInfo
+    """That of the training."""
     folder: str = ""
     """Path or URI of its folder, as MLflow knows it; empty when MLflow does not."""
     reachable: bool = False
@@ -59,11 +60,6 @@ class ReportRun:
     """Number of grids in MLflow."""
 
     @property
-    def info(self) -> tracking.RunInfo:
-        """MLflow's record of the training."""
-        return next(info for info in self.infos if info.run_id == self.handle.run_id)
-
-    @property
     def trials(self) -> list[tracking.RunInfo]:
         """Records in MLflow that are trials of sweeps."""
         return [info for info in self.infos if info.tags.get("axis")]
@@ -71,12 +67,22 @@ class ReportRun:
     @property
     def name(self) -> str:
         """Name in MLflow."""
-        return self.info.name or self.folder_name or self.handle.run_id
+        return self.info.name or self.folder_name or self.info.run_id
 
     @property
     def folder_name(self) -> str:
         """Last part of the folder."""
         return self.folder.rsplit("/", 1)[-1]
+
+    @property
+    def noun(self) -> str:
+        """A training sample in words."""
+        return str(self.progress.get("noun", "image"))
+
+    def logged(self, name: str) -> float | None:
+        """Last value of a metric in MLflow; None without one, or where it is no finite number."""
+        value = self.info.metrics.get(name, math.nan)
+        return value if math.isfinite(value) else None
 
     @property
     def images(self) -> int:
@@ -96,8 +102,7 @@ class ReportRun:
             return ""
         words = {"RUNNING": "still running, or ended without a final status"}
         state = words.get(self.info.status, self.info.status.lower())
-        noun = self.progress.get("noun", "image")
-        return f"{state}: {images:,} of {total:,} {noun}s" if short else state
+        return f"{state}: {images:,} of {total:,} {self.noun}s" if short else state
 
     @cached_property
     def problems(self) -> list[str]:
@@ -115,10 +120,6 @@ class Collected:
     runs: tuple[ReportRun, ...]
     """Runs, newest first."""
     sweeps: tuple[tracking.RunInfo, ...]
-
-    def run_of(self, run_id: str) -> ReportRun | None:
-        """The run that an MLflow run belongs to."""
-        return next((r for r in self.runs if any(i.run_id == run_id for i in r.infos)), None)
 
 
 def collect(uri: str, experiment: str, storage: str) -> Collected:
@@ -160,26 +161,26 @@ class _Reader:
 
     def read(self, infos: Sequence[tracking.RunInfo]) -> ReportRun:
         """Everything about one run; its MLflow runs newest first."""
-        trained = next((i for i in reversed(infos) if set(CURVES) & set(i.metrics)), infos[-1])
-        handle = tracking.RunHandle(self.uri, trained.run_id)
-        recorded = trained.place
+        recorded = infos[0].place
         folder = self._folder(recorded, infos)
+        trained = _trained(infos, _mlflow_id(folder))
+        handle = tracking.RunHandle(self.uri, trained.run_id)
         evaluations = _evaluations(folder, handle)
         alignment, evaluations = evaluations.beside(
             "alignment", ALIGNMENT_FILE, AlignmentCurves.read
         )
         trajectory, evaluations = evaluations.beside("trajectory", TRAJECTORY_FILE, thumbnail)
-        progress, in_progress = _progress(folder)
+        history, in_history = _history(folder)
         samples, num_samples, in_samples = _samples(handle)
-        for problem in (*in_progress, *in_samples):
+        for problem in (*self._away(recorded), *in_history, *in_samples):
             evaluations = with_problem(evaluations, problem)
         return ReportRun(
             infos=tuple(infos),
-            handle=handle,
+            info=trained,
             folder=folder.uri if folder is not None else recorded,
             reachable=folder is not None,
-            progress=progress,
-            curves=_curves(folder, handle, [name for name in CURVES if name in trained.metrics]),
+            progress=(read_progress(folder) if folder is not None else None) or {},
+            curves=_curves(history, handle, [name for name in CURVES if name in trained.metrics]),
             evaluations=evaluations,
             alignment=alignment,
             trajectory=trajectory,
@@ -197,12 +198,12 @@ class _Reader:
         first = Store.open(recorded)
         second = self.storage / first.name
         ids = {info.run_id for info in infos}
-        if second.uri != first.uri and self._is_run(second) and _belongs(second, ids):
+        if second.uri != first.uri and self._is_run(second) and _mlflow_id(second) in ids:
             return second
         return first if self._is_run(first) else None
 
     def _is_run(self, folder: Store) -> bool:
-        root = folder.uri.removesuffix(f"/{folder.name}")
+        root = parent_of(folder).uri
         if root in self.unreachable:
             return False
         try:
@@ -211,26 +212,49 @@ class _Reader:
             self.unreachable[root] = first_line(error)
             return False
 
+    def _away(self, recorded: str) -> list[str]:
+        """The reason why the storage of a run does not answer, if it does not."""
+        why = self.unreachable.get(parent_of(Store.open(recorded)).uri) if recorded else None
+        return [f"its folder cannot be read, so its numbers are MLflow's ({why})"] if why else []
 
-def _belongs(folder: Store, run_ids: set[str]) -> bool:
+
+def _mlflow_id(folder: Store | None) -> str:
+    """Id of the MLflow run that a run's folder names; empty where it names none."""
     try:
-        return folder.read_json(RUN_FILE, {}).get("mlflow_run_id") in run_ids
+        record = folder.read_json(RUN_FILE, {}) if folder is not None else {}
     except StorageError:
-        return False
+        return ""
+    return record.get("mlflow_run_id", "")
+
+
+def _trained(infos: Sequence[tracking.RunInfo], run_id: str) -> tracking.RunInfo:
+    """MLflow's record of a training: that which its folder names, else the newest with losses.
+
+    Older ones are of folders that were deleted and trained anew, those without losses of trials
+    that were measured on it.
+    """
+    named = [info for info in infos if info.run_id == run_id]
+    return [*named, *(info for info in infos if set(CURVES) & set(info.metrics)), infos[-1]][0]
+
+
+def _history(folder: Store | None) -> tuple[History, list[str]]:
+    """Everything that a run has logged, as its folder has it, and problems with reading it."""
+    try:
+        return (read_metrics(folder) if folder is not None else []), []
+    except UNREADABLE as error:
+        return [], [f"its history cannot be read, so its curves are MLflow's ({first_line(error)})"]
 
 
 def _curves(
-    folder: Store | None, handle: tracking.RunHandle, in_mlflow: Sequence[str]
+    history: History, handle: tracking.RunHandle, in_mlflow: Sequence[str]
 ) -> dict[str, list[tuple[int, float]]]:
-    """Finite points of the losses, as the run's folder has them; where it is away, MLflow."""
-    try:
-        found = {name: curve(folder, name) for name in CURVES} if folder is not None else {}
-    except UNREADABLE:
-        found = {}
-    for name in in_mlflow:
-        if not found.get(name):
-            points = dict(tracking.metric_history(handle, name))
-            found[name] = [(step, v) for step, v in points.items() if math.isfinite(v)]
+    """Finite points of the losses, as the run's history has them; without them, MLflow's."""
+    found = {}
+    for name in CURVES:
+        points = points_of(history, name)
+        if not points and name in in_mlflow:
+            points = dict(tracking.metric_history(handle, name)).items()
+        found[name] = [(int(step), value) for step, value in points if math.isfinite(value)]
     return found
 
 
@@ -241,14 +265,6 @@ def _evaluations(folder: Store | None, handle: tracking.RunHandle) -> Evaluation
         return in_folder(folder)
     except UNREADABLE as error:
         return Evaluations(problems=(first_line(error),))
-
-
-def _progress(folder: Store | None) -> tuple[Mapping[str, object], list[str]]:
-    """Progress that a run has published, and problems with reading it."""
-    try:
-        return (read_progress(folder) if folder is not None else None) or {}, []
-    except UNREADABLE as error:
-        return {}, [first_line(error)]
 
 
 def _samples(handle: tracking.RunHandle) -> tuple[dict[int, Thumbnail], int, list[str]]:

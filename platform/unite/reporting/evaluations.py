@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+from unite.checkpoints.layout import CheckpointError
 from unite.evaluation.results import RESULTS_FILE, Outcome, Row, read_outcomes
 from unite.evaluation.suites import all_suites
-from unite.metrics.errors import MetricError
 from unite.runs import EVALUATIONS
 from unite.storage import StorageError, Store
-from unite.tracking import RunFiles, TrackingError
+from unite.tracking import RunFiles
 
-UNREADABLE = (MetricError, StorageError, ValueError, KeyError, TypeError)
+UNREADABLE = (StorageError, CheckpointError, ValueError, KeyError, TypeError)
+"""Errors of files that are damaged or away; those of metrics and of MLflow are ValueErrors."""
 AGAIN = "python jobs/evaluate.py --run {run} does it again"
 TASK_FOLDER = re.compile(r"(?P<suite>.+)-[0-9a-f]{16}")
 PICTURES_IN_MLFLOW = "evaluation/{suite}/{name}"
@@ -137,7 +138,7 @@ def in_mlflow(files: RunFiles) -> Evaluations:
             continue
         try:
             outcomes = _outcomes(files.read(name))
-        except (*UNREADABLE, TrackingError) as error:
+        except UNREADABLE as error:
             problems.append(f"{name} in MLflow is not whole ({first_line(error)})")
             continue
         found += [_found(each, True, _reader(files, folder, each.suite)) for each in outcomes]

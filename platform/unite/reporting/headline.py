@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unite.figures.chart import Panel
-from unite.metrics.specs import direction, judges, number, shown_name, spec_of
-from unite.reporting.catalogue import Catalogue, Cell, Entry, index_of
+from unite.metrics.specs import direction, judges, number, spec_of
+from unite.reporting.catalogue import Catalogue, Cell, Entry, Metric, metric_of
 from unite.reporting.collect import ReportRun
 from unite.reporting.pictures import Thumbnail
-from unite.reporting.summary import Column, Summary
+from unite.reporting.summary import Column, Summary, title_of
 from unite.words import count
 
 FAMILIES = ("generation", "reconstruction")
@@ -62,8 +62,8 @@ def _by_card(chosen: Sequence[int], catalogue: Catalogue) -> tuple[int, str] | N
         fitting = [e for e in newest if spec_of(e.card.metric, e.card.suite) is row]
         if not fitting:
             continue
-        metric = Counter(entry.card.metric for entry in fitting).most_common(1)[0][0]
-        of_metric = [entry for entry in fitting if entry.card.metric == metric]
+        metric = Counter(metric_of(entry.card) for entry in fitting).most_common(1)[0][0]
+        of_metric = [entry for entry in fitting if metric_of(entry.card) == metric]
         alike = _alike(of_metric)
         return _best(alike).run, _rule(metric, len(alike), len(of_metric))
     return None
@@ -72,8 +72,8 @@ def _by_card(chosen: Sequence[int], catalogue: Catalogue) -> tuple[int, str] | N
 def _alike(entries: Sequence[Entry]) -> list[Entry]:
     """The numbers of the protocol that most of them have."""
     counts = Counter(entry.letter for entry in entries)
-    letter = max(counts, key=lambda each: (counts[each], -index_of(each)))
-    return [entry for entry in entries if entry.letter == letter]
+    commonest = min(counts, key=lambda letter: (-counts[letter], len(letter), letter))
+    return [entry for entry in entries if entry.letter == commonest]
 
 
 def _best(entries: Sequence[Entry]) -> Entry:
@@ -81,22 +81,23 @@ def _best(entries: Sequence[Entry]) -> Entry:
     return min(entries, key=lambda entry: sign * entry.card.value)
 
 
-def _rule(metric: str, alike: int, measured: int) -> str:
+def _rule(metric: Metric, alike: int, measured: int) -> str:
+    name = title_of(metric)
     if measured == 1:
-        return f"the only run with {shown_name(metric)}"
-    rule = f"{'lowest' if direction(metric) == 'lower' else 'highest'} {shown_name(metric)}"
+        return f"the only run with {name}"
+    rule = f"{'lowest' if direction(metric[1]) == 'lower' else 'highest'} {name}"
     if alike == measured:
         return f"{rule} of {measured} runs"
     others = f"{count(measured - alike, 'more run')} by other protocols"
     if alike == 1:
-        return f"{shown_name(metric)} of one protocol; {others}"
+        return f"{name} of one protocol; {others}"
     return f"{rule} of the {alike} runs measured alike; {others}"
 
 
 def _by_logged(chosen: Sequence[int], runs: Sequence[ReportRun]) -> tuple[int, str] | None:
     for row in (row for family in FAMILIES for row in judges(family) if row.logged_name):
-        name, metrics = row.logged_name, {index: runs[index].info.metrics for index in chosen}
-        logged = {index: found[name] for index, found in metrics.items() if name in found}
+        values = {index: runs[index].logged(row.logged_name) for index in chosen}
+        logged = {index: value for index, value in values.items() if value is not None}
         if logged:
             choose, rank = (max, "highest") if row.better == "higher" else (min, "lowest")
             best = choose(logged, key=lambda index: logged[index])

@@ -24,7 +24,7 @@ from unite.figures.entropy import GROUPS, paper_bars
 from unite.figures.looks import css
 from unite.figures.svg import inline, inline_key
 from unite.metrics.specs import better_words, logged, number, shown_name
-from unite.reporting.catalogue import Catalogue, Entry, letter, shown
+from unite.reporting.catalogue import Catalogue, Entry, shown
 from unite.reporting.collect import Collected, ReportRun
 from unite.reporting.summary import logged_columns
 from unite.reporting.view import View
@@ -128,7 +128,7 @@ def blob(data: Collected, catalogue: Catalogue) -> dict[str, Any]:
         "cards": [_card(entry) for entry in catalogue.entries],
         "protocols": {
             f"{suite}/{metric}": {
-                letter(index): _protocol(suite, protocol) for index, protocol in enumerate(found)
+                letter: _protocol(suite, protocol) for letter, protocol in found.items()
             }
             for (suite, metric), found in catalogue.protocols.items()
         },
@@ -138,7 +138,7 @@ def blob(data: Collected, catalogue: Catalogue) -> dict[str, Any]:
 
 def _protocol(suite: str, protocol: Mapping[str, Any]) -> dict[str, str]:
     """The fields of a protocol that mean something, as text."""
-    unused = {} if suite == "generation" else SAMPLER
+    unused = {} if suite.partition("-")[0] == "generation" else SAMPLER
     return {
         name: value if isinstance(value, str) else shown(value)
         for name, value in protocol.items()
@@ -176,7 +176,7 @@ def _run(run: ReportRun, index: int, catalogue: Catalogue) -> dict[str, Any]:
         "reachable": run.reachable,
         "status": run.info.status.lower(),
         "recipe": run.info.tags.get("recipe", ""),
-        "id": run.handle.run_id,
+        "id": run.info.run_id,
         "facts": {words: params[name] for name, words in FACTS.items() if name in params},
         "trials": [info.name for info in run.trials],
         "problems": run.problems,

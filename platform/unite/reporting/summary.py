@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from unite.figures.dynamics import unit
 from unite.metrics.specs import SPECS, TRAINING, number, shown_name, shown_value, spec_of
 from unite.metrics.specs.spec import Spec
 from unite.paper import TABLES
-from unite.reporting.catalogue import Catalogue, Cell, Metric, in_words, index_of
+from unite.reporting.catalogue import Catalogue, Cell, Metric, in_words
 from unite.reporting.collect import ReportRun
 
 PAPER_MODELS = ("UNITE-B", "UNITE-L", "UNITE-XL")
@@ -81,24 +82,19 @@ def _columns(runs: Sequence[ReportRun], catalogue: Catalogue) -> list[Column]:
     newest = sorted({(e.card.suite, e.card.metric) for e in catalogue.entries if e.newest})
     rows = [row for row in SPECS.values() if row.column == "runs" and row.family != TRAINING]
     columns = [
-        Column(metric=metric, title=_title(metric), unit=unit(row))
+        Column(metric=metric, title=title_of(metric), unit=unit(row))
         for row in rows
         if row.better
         for metric in _measured(row, newest)
     ]
     for name, words in logged_columns().items():
-        if any(name in run.info.metrics for run in runs):
+        if any(run.logged(name) is not None for run in runs):
             columns.append(Column(metric=("", name), title=words, unit=unit(spec_of(name))))
     return columns + [
         Column(metric=(row.family, row.key), title=row.heading, unit=unit(row))
         for row in rows
         if not row.better
     ]
-
-
-def unit(row: Spec | None) -> str:
-    """Unit and direction of a metric in words."""
-    return ", ".join(filter(None, (row.unit, row.better_words))) if row else ""
 
 
 def _measured(row: Spec, metrics: Sequence[Metric]) -> list[Metric]:
@@ -116,7 +112,7 @@ def _measured(row: Spec, metrics: Sequence[Metric]) -> list[Metric]:
     return list(dict.fromkeys([*own, *found]))
 
 
-def _title(metric: Metric) -> str:
+def title_of(metric: Metric) -> str:
     """Heading of a metric, with the part of a joint model that it is of."""
     suite, name = metric
     return ", ".join(filter(None, (shown_name(name), suite.partition("-")[2])))
@@ -128,14 +124,16 @@ def _with_letters(column: Column, catalogue: Catalogue) -> Column:
         for entry in catalogue.entries
         if entry.newest and (entry.card.suite, entry.card.metric) == column.metric
     }
-    letters = tuple(sorted(found, key=index_of)) if len(found) > 1 else ()
-    return Column(metric=column.metric, title=column.title, unit=column.unit, letters=letters)
+    if len(found) < 2:
+        return column
+    letters = tuple(each for each in catalogue.protocols[column.metric] if each in found)
+    return replace(column, letters=letters)
 
 
 def _cell(run: ReportRun, index: int, column: Column, catalogue: Catalogue) -> Cell:
     suite, name = column.metric
     if not suite:
-        value = run.info.metrics.get(name)
+        value = run.logged(name)
         return Cell() if value is None else Cell(text=shown_value(name, value), value=value)
     entry = catalogue.newest(index, column.metric)
     if entry is None:

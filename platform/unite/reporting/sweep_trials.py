@@ -17,7 +17,7 @@ from unite.ablation.results import MEASURED_TAG, Result
 from unite.ablation.trials import Protocol, Trial
 from unite.ablation.verdict import Measured
 from unite.config import schema
-from unite.config.axes import Axis
+from unite.config.axes import Axis, Point
 from unite.config.schema import RunConfig
 from unite.config.serialise import replace
 from unite.evaluation.card import MetricCard
@@ -93,7 +93,7 @@ def read_trials(
         for each in own.values()
         if each.is_measured
     ]
-    order = [(arm.name, value) for arm in axis.arms for value in axis.fields]
+    order = all_points(axis)
     finished.sort(key=lambda t: (order.index(t.measured.trial.point), t.measured.trial.seed))
     recipes = dict.fromkeys(each.info.tags.get("recipe", "") for each in own.values())
     return SweepTrials(
@@ -102,6 +102,11 @@ def read_trials(
         missing=tuple(_missing(planned, own, data)),
         problems=tuple([*filter(None, [problem]), *problems]),
     )
+
+
+def all_points(axis: Axis) -> list[Point]:
+    """Points of an axis, in the order of its arms and values."""
+    return [(arm.name, value) for arm in axis.arms for value in axis.fields]
 
 
 def _own(

@@ -28,7 +28,7 @@ from unite.figures.chart import Figure
 from unite.metrics.specs import number
 from unite.reporting.catalogue import Catalogue, Entry, differing, in_words, letter
 from unite.reporting.collect import Collected
-from unite.reporting.sweep_trials import PREFIX, SweepTrial, read_trials
+from unite.reporting.sweep_trials import PREFIX, SweepTrial, all_points, read_trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +117,6 @@ def view_sweep(parent: tracking.RunInfo, data: Collected, catalogue: Catalogue) 
     )
 
 
-def _points(axis: Axis) -> list[Point]:
-    return [(arm.name, value) for arm in axis.arms for value in axis.fields]
-
-
 def _cohorts(axis: Axis, trials: Sequence[SweepTrial]) -> list[Group]:
     """Groups of trials whose cards agree, the largest first.
 
@@ -178,7 +174,7 @@ def _cohort(axis: Axis, group: Group, groups: Sequence[Group]) -> Cohort:
                 for metric in metrics
             ],
         )
-        for point in _points(axis)
+        for point in all_points(axis)
         if point in present
     ]
     return Cohort(

@@ -121,7 +121,7 @@ class CurveArguments(EvaluateArguments):
     """Measure every checkpoint that a run has kept, and draw the losses with the distances."""
 
     suite: tuple[str, ...] = ("generation",)
-    """Suites to measure; generation and reconstruction have distances that are drawn."""
+    """Suites to measure; of generation and reconstruction what ranks runs first is drawn."""
     push: Annotated[str, tyro.conf.Suppress] = ""
 
 

@@ -171,11 +171,7 @@ def _numbers(cell: Any, config: AtomsConfig) -> np.ndarray:
         raise ValueError(
             f"too_many_atoms: {len(numbers)} atoms, but domain.max_atoms = {config.max_atoms}"
         )
-    known = (
-        np.isin(numbers, config.elements)
-        if config.elements
-        else (numbers > 0) & (numbers < MAX_ELEMENTS)
-    )
+    known = np.isin(numbers, config.elements or range(1, MAX_ELEMENTS))
     if not known.all():
         first = numbers[~known][0]
         raise ValueError(f"unknown_element: {_element(first)}; known: {known_elements(config)}")
@@ -189,9 +185,8 @@ def known_elements(config: AtomsConfig) -> str:
 
 
 def _element(number: Any) -> str:
-    if number == int(number) and 0 < number < MAX_ELEMENTS:
-        return SYMBOLS[int(number)]
-    return f"atomic number {number}"
+    whole = number in range(1, MAX_ELEMENTS)
+    return SYMBOLS[int(number)] if whole else f"atomic number {number}"
 
 
 def _floats(cell: Any, stored: type, count: int, name: str) -> np.ndarray:

@@ -197,6 +197,10 @@ def reason(tmp_path, **changes) -> str:
         ({"numbers": np.array([100, 17])}, "unknown_element"),
         ({"numbers": np.array([], int), "frac": np.zeros(0)}, "empty"),
         ({"numbers": None}, "empty"),
+        ({"numbers": bytes([11, 17])}, "shape: numbers holds bytes, not a list of numbers"),
+        ({"numbers": ["Na", "Cl"]}, "shape: numbers is no list of numbers"),
+        ({"numbers": np.array([11, 17.5])}, "unknown_element: atomic number 17.5"),
+        ({"frac": [[0.0, 0.5], [0.0, 0.5], [0.0, 0.5]]}, "shape: frac is no list of numbers"),
         ({"numbers": np.ones(5, int), "frac": np.linspace(0, 0.9, 15)}, "too_many_atoms"),
         ({"numbers": np.ones(MOST_ATOMS + 1)}, "too_large: 10,001 atoms"),
         ({"cif": "x" * 2**20 + "x"}, "too_large: a CIF of 1,048,577 characters"),
@@ -208,6 +212,7 @@ def test_what_is_refused(tmp_path, changes, text):
 
 def test_coordinates_outside_the_cell_are_wrapped(tmp_path):
     assert reason(tmp_path, frac=np.array([1.0, -2.0, 7.0, 0.5, 1.5, -0.5])) == ""
+    assert reason(tmp_path, frac=[[1.0, -2.0, 7.0], [0.5, 1.5, -0.5]]) == ""
     row = reduced({**GOOD, "frac": np.array([1.0, -2.0, 7.0, 0.5, 1.5, -0.5])})
     np.testing.assert_allclose(row["frac"] % 1, [0, 0, 0, 0.5, 0.5, 0.5], atol=1e-12)
 
@@ -318,6 +323,45 @@ def test_what_the_parser_stumbles_over_is_a_reason(tmp_path, text, why):
         ingest("x", tmp_path).parse({"cif": text})
 
 
+def test_a_cif_alone_is_read_and_each_block_of_one_is_a_crystal(tmp_path):
+    """As those of a file of samples; a block without atoms is none."""
+    (tmp_path / "NaCl.cif").write_text("data_global\n_journal_year 2026\n" + cif("NaCl"))
+    (tmp_path / "drawn.cif").write_text(cif("NaCl") + "\n" + cif("Si") + "\n" + cif("TiO2"))
+    found = {}
+    for name in ("NaCl.cif", "drawn.cif"):
+        rows = [
+            record.cells
+            for job in plan(ingest(tmp_path / name, tmp_path)).jobs
+            for record in job.part.records()
+        ]
+        found[name] = {row["id"]: row["cif"] for row in rows}
+        assert all(row["cif"].count("_cell_length_a") == 1 for row in rows)
+    assert list(found["NaCl.cif"]) == ["NaCl"]
+    assert sorted(found["drawn.cif"]) == ["drawn-1", "drawn-2", "drawn-3"]
+    assert "data_TiO2" in found["drawn.cif"]["drawn-3"]
+
+
+def test_a_loop_of_displacements_before_the_atoms_is_passed_over():
+    names = ("label", "U_11", "U_22")
+    loop = "\n".join(["loop_", *(f"_atom_site_aniso_{name}" for name in names), "Na0 0.01 0.01"])
+    at = cif("NaCl").rindex("loop_")
+    look(cif("NaCl")[:at] + loop + "\n" + cif("NaCl")[at:])
+    with pytest.raises(ValueError, match="unknown_element: 'D'"):
+        look(
+            cif("NaCl")[:at].replace("Na", "D") + loop + "\n" + cif("NaCl")[at:].replace("Na", "D")
+        )
+
+
+def test_what_a_mac_leaves_beside_cifs_is_counted_and_not_read(tmp_path):
+    folder = tmp_path / "cifs"
+    folder.mkdir()
+    for name in ("NaCl", "Si"):
+        (folder / f"{name}.cif").write_text(cif(name))
+        (folder / f"._{name}.cif").write_bytes(b"Mac OS X")
+    (split,) = plan(ingest(folder, tmp_path)).splits
+    assert (split.source.num_rows, split.source.skipped) == (2, {"hidden or a system's own": 2})
+
+
 def test_tables_without_cif_and_folders_of_nothing_are_refused(tmp_path):
     (tmp_path / "train.csv").write_text("material_id,formula\nmp-1,NaCl\n")
     with pytest.raises(ShardError, match="train.csv has no column cif"):
@@ -328,3 +372,8 @@ def test_tables_without_cif_and_folders_of_nothing_are_refused(tmp_path):
     (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"material_id,cif\n" * 200)[:30])
     with pytest.raises(ShardError, match="cut.csv.gz cannot be read, it may be damaged"):
         plan(ingest(tmp_path / "cut.csv.gz", tmp_path))
+    data = bytearray(gzip.compress(b"material_id,cif\n" * 200))
+    data[10] = 0xFF  # the first byte behind gzip's head: no kind of block
+    (tmp_path / "bad.csv.gz").write_bytes(data)
+    with pytest.raises(ShardError, match="bad.csv.gz cannot be read, it may be damaged"):
+        plan(ingest(tmp_path / "bad.csv.gz", tmp_path))

@@ -412,6 +412,18 @@ def test_damaged_files_are_errors_that_name_them(tmp_path):
         ShardError, match="latin.csv cannot be read, .* another encoding than UTF-8"
     ):
         plan(ingest(tmp_path / "latin.csv", tmp_path))
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("qm9.csv", csv_text())
+    data = bytearray((tmp_path / "bad.zip").read_bytes())
+    data[30 + len("qm9.csv")] = 0xFF  # the first byte behind the member's head: no kind of block
+    (tmp_path / "bad.zip").write_bytes(data)
+    with pytest.raises(ShardError, match="bad.zip/qm9.csv cannot be read, it may be damaged"):
+        plan(ingest(tmp_path / "bad.zip", tmp_path))
+    data[6] |= 1  # the flag of encryption, in the member's head and in the directory
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "bad.zip").write_bytes(data)
+    with pytest.raises(ShardError, match="bad.zip: qm9.csv in it is encrypted: unpack it first"):
+        plan(ingest(tmp_path / "bad.zip", tmp_path))
     (tmp_path / "data.bin").write_bytes(b"\0\1\2" * 100)
     with pytest.raises(ShardError, match="data.bin is of an unknown kind; molecules come as"):
         plan(ingest(tmp_path / "data.bin", tmp_path))
@@ -421,21 +433,115 @@ def test_damaged_files_are_errors_that_name_them(tmp_path):
 
 def test_lines_of_another_width_are_counted(tmp_path, prepare):
     (tmp_path / "rows.csv").write_text(csv_text() + "one,two\n")
-    assert prepare(ingest(tmp_path / "rows.csv", tmp_path))["train"].skipped == {"parse": 1}
+    loose = ingest(tmp_path / "rows.csv", tmp_path, max_bad_fraction=0.2)
+    assert prepare(loose)["train"].skipped == {"parse": 1}
+    with pytest.raises(ShardError, match="1 of 6 molecules of .* be read, more than 1.0%: 1 x par"):
+        plan(ingest(tmp_path / "rows.csv", tmp_path / "other"))
 
 
 def test_records_of_sdf_and_frames_of_xyz_that_are_cut_or_huge_are_counted(tmp_path, prepare):
     huge = "gdb_9\n\n\n" + "x" * 2**20 + "\n$$$$\n"
     newer = "gdb_9\n\n\n  0  0  0     0  0            999 V3000\n$$$$\n"
     (tmp_path / "gdb9.sdf").write_text(sdf_text() + huge + newer + "gdb_10\n\n")
-    assert prepare(ingest(tmp_path / "gdb9.sdf", tmp_path))["train"].skipped == {
-        "too_large": 1,
-        "parse": 2,
-    }
-    frames = "".join(f"3\nname-{i}\nO 0 0 0\nH 1 0 0\nH 0 1 0\n" for i in range(20))
-    (tmp_path / "many.xyz").write_text(frames + "20000\n\n")
-    second = QM9Ingest(source=str(tmp_path / "many.xyz"), out=str(tmp_path / "xyz"))
+    loose = ingest(tmp_path / "gdb9.sdf", tmp_path, max_bad_fraction=0.5)
+    assert prepare(loose)["train"].skipped == {"too_large": 1, "parse": 2}
+    (tmp_path / "many.xyz").write_text(water_frames("name-{}") + "20000\n\n")
+    second = ingest(tmp_path / "many.xyz", tmp_path / "xyz", max_bad_fraction=0.1)
     assert prepare(second)["train"].skipped == {"too_large": 1}
+
+
+def water_frames(comment: str, number: int = 20) -> str:
+    atoms = "O 0 0 0\nH 1 0 0\nH 0 1 0\n"
+    return "".join(f"3\n{comment.format(i)}\n{atoms}" for i in range(number))
+
+
+def test_frames_behind_one_that_is_none_are_counted_as_lost(tmp_path):
+    """Three frames and half of one are there; five that follow cannot be told apart."""
+    text = water_frames("a-{}", 3) + "not a frame\n" + water_frames("b-{}", 5)
+    (tmp_path / "torn.xyz").write_text(text)
+    with pytest.raises(ShardError, match="5 of 8 molecules of .* be read, more than 1.0%: 5 x par"):
+        plan(ingest(tmp_path / "torn.xyz", tmp_path))
+    (tmp_path / "empty.xyz").write_text("0\n")
+    with pytest.raises(ShardError, match="holds no structures, 1 that cannot be read"):
+        plan(ingest(tmp_path / "empty.xyz", tmp_path))
+
+
+def ids_of(planned) -> list[str]:
+    return sorted(record.cells["id"] for job in planned.jobs for record in job.part.records())
+
+
+@pytest.mark.parametrize("comment", ["Properties=species:S:1:pos:R:3 index={}", "", "made by hand"])
+def test_frames_whose_comments_are_no_names_are_all_kept(tmp_path, comment):
+    """Ours are indices of samples, not those of QM9, of which 58 is left out."""
+    (tmp_path / "water.xyz").write_text(water_frames(comment))
+    assert ids_of(plan(ingest(tmp_path / "water.xyz", tmp_path))) == sorted(
+        f"row-{i}" for i in range(1, 21)
+    )
+    (tmp_path / "drawn.xyz").write_text(water_frames("{} H2O seed 7", 70))
+    drawn = plan(ingest(tmp_path / "drawn.xyz", tmp_path / "other"))
+    assert drawn.num_rows == 70 and "uncharacterised" not in describe_plan(drawn)
+
+
+def test_files_of_qm9_in_one_are_all_read(tmp_path, prepare, rows_of):
+    (tmp_path / "all.xyz").write_text("\n".join(map(xyz_text, MOLECULES)) + "\n")
+    manifests = prepare(ingest(tmp_path / "all.xyz", tmp_path))
+    assert set(rows_of(tmp_path / "out", manifests)) == {str(m[0]) for m in MOLECULES}
+    assert manifests["train"].skipped == {}
+
+
+def test_rows_without_an_id_are_told_apart_by_their_file(tmp_path):
+    """Also those of a tar of plain XYZ files, and beside what a Mac leaves."""
+    folder = tmp_path / "parts"
+    folder.mkdir()
+    for part in ("part-0", "part-1"):
+        table = pq.read_table(parquet(folder / f"{part}.parquet", split=False))
+        pq.write_table(table.drop_columns(["index"]), folder / f"{part}.parquet")
+    (folder / "._part-0.parquet").write_bytes(b"Mac OS X")
+    planned = plan(ingest(folder, tmp_path))
+    assert planned.num_rows == 10 and "row-part-1.parquet#5" in ids_of(planned)
+    assert "skipped  1: hidden or a system's own" in describe_plan(planned)
+    with tarfile.open(tmp_path / "plain.tar", "w") as archive:
+        for name in ("./a.xyz", "./b.xyz", "./._a.xyz"):
+            info = tarfile.TarInfo(name)
+            data = b"\xff\0" * 9 if "._" in name else water_frames("", 1).encode()
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    assert ids_of(plan(ingest(tmp_path / "plain.tar", tmp_path))) == [
+        *("row-./a.xyz#1", "row-./b.xyz#1")
+    ]
+
+
+def test_names_of_tables_say_their_splits(tmp_path):
+    folder = tmp_path / "tables"
+    folder.mkdir()
+    for name, members in {
+        "train": MOLECULES[:3],
+        "val": MOLECULES[3:4],
+        "test": (CYANIDE,),
+    }.items():
+        (folder / f"{name}.csv").write_text(csv_text(members))
+    planned = plan(ingest(folder, tmp_path))
+    assert {part.split: part.source.num_rows for part in planned.splits} == {
+        **{"train": 3, "eval": 1, "test": 1}
+    }
+
+
+@pytest.mark.parametrize("numbers", [[8, 1, 6.5], [8, 1, np.nan], [8, 1, np.inf]])
+def test_atomic_numbers_that_are_not_whole_are_refused(tmp_path, numbers):
+    row = {"numbers": np.array(numbers), "positions": np.ravel(WATER[3]), "id": "1"}
+    with pytest.raises(ValueError, match=f"unknown_element: atomic number {numbers[-1]}"):
+        ingest("x", tmp_path).encode(Record(cells=row, path="x"))
+
+
+def test_positions_may_come_in_threes_and_bytes_are_refused(tmp_path):
+    chosen = ingest("x", tmp_path)
+    flat = chosen.parse({"numbers": np.array([8, 1, 1]), "positions": np.ravel(WATER[3])})
+    nested = chosen.parse({"numbers": [8, 1, 1], "positions": WATER[3]})
+    np.testing.assert_array_equal(flat["positions"], nested["positions"])
+    across = np.transpose([*WATER[3], [0.0, 0.0, 9.0]]).tolist()
+    for cell in (across, b"\0" * 36, ["a"], [[1.0], [1.0, 2.0]]):
+        with pytest.raises(ValueError, match="shape: positions"):
+            chosen.parse({"numbers": [8, 1, 1, 1], "positions": cell})
 
 
 def test_builtin_qm9_names_its_extra_when_the_package_is_missing(tmp_path, monkeypatch):

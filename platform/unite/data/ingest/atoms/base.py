@@ -120,8 +120,7 @@ class AtomsIngest(Ingest):
         """Train, and validation and test as eval and test; eval is test where there is one only."""
         faults = Faults()
         rows = list(self.rows(faults))
-        if not rows:
-            raise ShardError(f"{self.source} holds no structures")
+        self._check_read(len(rows), faults)
         rows = self._kept(rows, faults)
         parts = self._parts(rows)
         self._check_unit(rows)
@@ -162,6 +161,20 @@ class AtomsIngest(Ingest):
             "max_atoms": self.config.max_atoms,
             "elements": list(self.config.elements),
         }
+
+    def _check_read(self, num_rows: int, faults: Faults) -> None:
+        """ShardError when nothing was read, or when more was unreadable than may be refused."""
+        if not num_rows:
+            lost = f", {faults.unreadable:,} that cannot be read" if faults.unreadable else ""
+            raise ShardError(f"{self.source} holds no structures{lost}")
+        total = num_rows + faults.unreadable
+        if faults.unreadable > self.max_bad_fraction * total:
+            reasons = ", ".join(f"{n:,} x {reason}" for reason, n in faults.counts.items())
+            raise ShardError(
+                f"{faults.unreadable:,} of {count(total, self.noun)} of {self.source} cannot be "
+                f"read, more than {self.max_bad_fraction:.1%}: {reasons}. Repair the source, or "
+                "raise --max-bad-fraction"
+            )
 
     def _kept(self, rows: list[Row], faults: Faults) -> list[Row]:
         """Rows of the data set, each id once; ShardError for an id in two splits."""
@@ -282,10 +295,10 @@ def _refuse_leaks(rows: list[Row], source: str) -> None:
 
 def _packed(name: str, values: Any) -> bytes:
     values = np.asarray(values)
-    if name == "numbers" and ((values < 0) | (values > 255)).any():
-        raise ValueError(
-            f"unknown_element: atomic number {values[(values < 0) | (values > 255)][0]}"
-        )
+    if name == "numbers":
+        wrong = ~((values >= 0) & (values <= 255) & (values == np.rint(values)))  # also NaN
+        if wrong.any():
+            raise ValueError(f"unknown_element: atomic number {values[wrong][0]}")
     kind = {"numbers": "u1", "positions": "<f4"}.get(name, "<f8")
     with np.errstate(over="ignore"):  # what becomes infinite is refused as such
         return values.astype(kind).tobytes()

@@ -65,11 +65,14 @@ def _atom_symbols(text: str) -> list[str]:
     columns: list[str] = []
     symbols: list[str] = []
     for line in map(str.strip, text.splitlines()):
-        if line.startswith("_atom_site_") and not symbols:
+        if symbols and (not line or line.startswith(("_", "loop_", "data_", "#"))):
+            break
+        if line.startswith("loop_"):
+            columns = []  # those before were of another loop, such as of displacements
+        elif line.startswith("_atom_site_"):
             columns.append(line.split()[0])
-        elif columns and (not line or line.startswith(("_", "loop_", "data_", "#"))):
-            if symbols:
-                break
+        elif not line or line.startswith(("_", "data_", "#")):
+            continue
         elif columns:
             words = line.split()
             wanted = ("_atom_site_type_symbol", "_atom_site_label")

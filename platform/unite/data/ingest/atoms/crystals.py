@@ -6,6 +6,7 @@ is canonical because it is rebuilt from these. CIF texts need pymatgen (extra [c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -20,18 +21,21 @@ from unite.data.ingest.atoms.base import UNITS, AtomsIngest, split_word
 from unite.data.ingest.atoms.cif import read_cif
 from unite.data.ingest.atoms.niggli import cell_parameters, cell_vectors, reduce_cell
 from unite.data.ingest.atoms.rows import (
-    LARGEST_ROW,
+    BLOCK,
     TOO_LARGE,
     Faults,
     Row,
     csv_rows,
+    flat_numbers,
     has_column,
+    nameless,
     opened,
     parquet_rows,
 )
 from unite.data.ingest.atoms.text import MOST_ATOMS
 from unite.data.manifest import ShardError
 from unite.data.names import split_of
+from unite.domains.atoms.featurise import LARGEST_COORDINATE
 from unite.domains.columns import FRAC, NUMBERS, Column
 from unite.storage import Store
 
@@ -41,7 +45,7 @@ ID = Column(name="material_id", aliases=("id",))
 SPLIT = Column(name="split")
 CSV = (".csv", ".csv.gz")
 FLOATS = ("frac", "lengths", "angles")
-LARGEST_FRAC = 1e3
+_BLOCK = re.compile(r"^(?=data_)", re.MULTILINE | re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +124,7 @@ def reduced(arrays: Mapping[str, Any]) -> dict[str, Any]:
     frac, num_atoms = np.asarray(arrays["frac"]), len(arrays["numbers"])
     if frac.size != 3 * num_atoms:
         raise ValueError(f"shape: frac holds {frac.size} numbers, not {3 * num_atoms}")
-    if not (np.abs(frac) <= LARGEST_FRAC).all():  # also NaN
+    if not (np.abs(frac) <= LARGEST_COORDINATE).all():  # also NaN
         raise ValueError("nonfinite: frac holds a number that is not finite or above 1000")
     cell_33 = cell_vectors(arrays["lengths"], arrays["angles"])
     step = reduce_cell(cell_33)
@@ -132,16 +136,13 @@ def _arrays(cells: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Arrays of a row of numbers; ValueError for what holds none or something else."""
     if cells["numbers"] is None:
         raise ValueError("empty: the row has no atoms")
-    numbers = np.asarray(cells["numbers"])
+    numbers = flat_numbers(cells["numbers"], "numbers")
     if len(numbers) > MOST_ATOMS:
         raise ValueError(f"{TOO_LARGE}: {len(numbers):,} atoms")
     found: dict[str, np.ndarray] = {"numbers": numbers}
     names = ("frac", "lattice") if "lattice" in cells else FLOATS
     for name in names:
-        try:
-            found[name] = np.asarray(cells[name], np.float64).ravel()
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"shape: {name} is no list of numbers") from error
+        found[name] = flat_numbers(cells[name], name, in_threes=True).astype(np.float64)
     if "lattice" in found:
         lattice = found.pop("lattice")
         if lattice.size != 9:
@@ -156,11 +157,14 @@ def _rows(source: str, faults: Faults) -> Iterator[Row]:
     if not store.exists():
         raise ShardError(f"the source {source} does not exist")
     if store.is_file():
-        yield from _of_file(store, "", faults)
+        read = _of_cif if store.name.lower().endswith(".cif") else _of_file
+        yield from read(store, "", faults)
         return
-    names = [name for name in store.list(recursive=True) if store.is_file(name)]
-    tables = [name for name in names if name.lower().endswith((*CSV, ".parquet"))]
-    texts = [name for name in names if name.lower().endswith(".cif")]
+    names = store.list(recursive=True)
+    tables, texts = (
+        [name for name in names if faults.takes(name, ends) and store.is_file(name)]
+        for ends in ((*CSV, ".parquet"), ".cif")
+    )
     if not tables and not texts:
         raise ShardError(f"{source} holds no .csv, .csv.gz, .parquet or .cif")
     for name in tables:
@@ -192,13 +196,22 @@ def _of_file(store: Store, name: str, faults: Faults) -> Iterator[Row]:
 
 
 def _of_cif(store: Store, name: str, faults: Faults) -> Iterator[Row]:
-    if store.size(name) > LARGEST_ROW:
+    """A row for each data block with atoms: a file of samples has many."""
+    if store.size(name) > BLOCK:
         faults.add(TOO_LARGE)
         return
+    where = f"{store}/{name}".rstrip("/")
     said = split_of(name) if "/" in name else ""
     text = store.read(name).decode(errors="replace")
-    stem = name.rpartition("/")[2].rpartition(".")[0]
-    yield Row(id=stem, where=f"{store}/{name}", cells={"cif": text}, split=said)
+    stem = (name or store.name).rpartition("/")[2].rpartition(".")[0]
+    blocks = [block for block in _BLOCK.split(text) if "_atom_site_" in block]
+    if len(blocks) < 2:
+        yield Row(id=stem, where=where, cells={"cif": text}, split=said)
+        return
+    for number, block in enumerate(blocks, start=1):
+        yield Row(
+            id=f"{stem}-{number}", where=f"{where}#{number}", cells={"cif": block}, split=said
+        )
 
 
 def _of_parquet(store: Store, file: str) -> Iterator[Row]:
@@ -210,9 +223,8 @@ def _of_parquet(store: Store, file: str) -> Iterator[Row]:
         wanted = (CIF,)
     said = split_of(file) if file else ""
     for place, cells in parquet_rows(store, file, wanted, (ID, SPLIT)):
-        number = place.rpartition("#")[2]
         yield Row(
-            id=str(cells["material_id"]) if cells.get("material_id") else f"row-{number}",
+            id=str(cells.get("material_id") or nameless(place, str(store))),
             where=place,
             split=split_word(cells.get("split") or said, place),
             cells={column.name: cells[column.name] for column in wanted},

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -27,8 +27,11 @@ from unite.data.ingest.atoms.rows import (
     Faults,
     Row,
     csv_rows,
+    flat_numbers,
+    nameless,
     opened,
     parquet_rows,
+    readable,
     require_columns,
     tar_members,
     zip_members,
@@ -168,7 +171,7 @@ def net_charge(smiles: str) -> int:
 
 def _index(text: str) -> int:
     """QM9's index of an id; 0 for an id that is none."""
-    return int(text) if text.isdigit() and 0 < int(text) <= splits.QM9_MOLECULES else 0
+    return int(text) if text.isdecimal() and 0 < int(text) <= splits.QM9_MOLECULES else 0
 
 
 def _arrays(cells: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -176,7 +179,8 @@ def _arrays(cells: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     if "numbers" in cells:
         if cells["numbers"] is None or cells["positions"] is None:
             raise ValueError("empty: the row has no atoms")
-        numbers, positions = (_values(cells[name]) for name in ("numbers", "positions"))
+        numbers = flat_numbers(cells["numbers"], "numbers")
+        positions = flat_numbers(cells["positions"], "positions", in_threes=True)
         if len(numbers) > MOST_ATOMS:
             raise ValueError(f"{TOO_LARGE}: {len(numbers):,} atoms")
         return numbers, positions.astype(np.float64)
@@ -197,16 +201,6 @@ def _arrays(cells: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 _NO_BRACKETS = str.maketrans("", "", "[]'\" ")
 
 
-def _values(cell: Any) -> np.ndarray:
-    """A cell of parquet as numbers; ValueError when it holds something else."""
-    if isinstance(cell, bytes):
-        raise ValueError("shape: the cell holds bytes, not a list of numbers")
-    values = np.asarray(cell)
-    if values.ndim != 1 or values.dtype.kind not in "iuf":
-        raise ValueError("shape: the cell is no flat list of numbers")
-    return values
-
-
 def _rows(source: str, faults: Faults) -> Iterator[Row]:
     """Rows of a source of any form."""
     store = Store.open(installed.folder_of(source, BUILTIN_QM9, "qm9pack", "qm9"))
@@ -215,7 +209,7 @@ def _rows(source: str, faults: Faults) -> Iterator[Row]:
     if store.is_file():
         yield from _of_file(store, faults)
         return
-    names = [name for name in store.list() if name.lower().endswith((".csv", ".parquet"))]
+    names = [name for name in store.list() if faults.takes(name, (".csv", ".parquet"))]
     if not names:
         raise ShardError(f"{source} holds no .csv and no .parquet; name a file of molecules")
     tables = [name for name in names if name.lower().endswith(".csv")]
@@ -232,19 +226,19 @@ def _of_file(store: Store, faults: Faults) -> Iterator[Row]:
     if kind == "parquet":
         yield from _of_parquet(store, "")
     elif kind == "zip":
-        yield from _of_tables(zip_members(store, ".csv"), store, faults)
+        yield from _of_tables(zip_members(store, ".csv", faults), store, faults)
     elif kind == "tar" or (head[:3] == b"BZh" or kind == "gzip") and ".tar" in store.name:
-        for name, data in tar_members(store, ".xyz", faults):
-            yield from _of_text(xyz_frames(data.decode(), faults), f"{store}/{name}")
+        yield from _told_apart(_of_tar(store, faults), str(store))
     elif kind == "text" and store.name.lower().endswith(".sdf"):
         with opened(store) as file:
-            yield from _of_text(sdf_records(file, faults), str(store))
+            yield from _of_text(sdf_records(file, faults), str(store), str(store))
     elif kind == "text" and store.name.lower().endswith(".xyz"):
         with opened(store) as file:
-            yield from _of_text(xyz_frames(file.read().decode(), faults), str(store))
+            frames = xyz_frames(file.read().decode(), faults)
+            yield from _told_apart(_of_text(frames, str(store), str(store)), str(store))
     elif kind == "text":
         with opened(store) as file:
-            yield from _of_csv(file, str(store), faults)
+            yield from _of_csv(file, str(store), "", faults)
     else:
         why = store.stand_in() or beginning(head)
         raise ShardError(
@@ -258,14 +252,14 @@ def _of_tables(members: Iterable[tuple[str, Any]], store: Store, faults: Faults)
     heads: dict[str, list[str]] = {}
     found = False
     for name, member in members:
-        with member as file:
+        with readable(f"{store}/{name}"), member as file:
             data: IO[bytes] = file
             head = data.readline().decode("utf-8-sig", "replace").strip().split(",")
             heads[name] = head
             if set(CSV_COLUMNS) <= set(head):
                 found = True
                 data.seek(0)
-                yield from _of_csv(data, f"{store}/{name}", faults)
+                yield from _of_csv(data, f"{store}/{name}", split_of(name), faults)
     if not heads:
         raise ShardError(f"{store} holds no .csv")
     if not found:
@@ -273,12 +267,13 @@ def _of_tables(members: Iterable[tuple[str, Any]], store: Store, faults: Faults)
         require_columns(f"{store}/{name}", heads[name], CSV_COLUMNS)
 
 
-def _of_csv(file: IO[bytes], where: str, faults: Faults) -> Iterator[Row]:
+def _of_csv(file: IO[bytes], where: str, said: str, faults: Faults) -> Iterator[Row]:
+    """Rows of a table whose name says the split `said`."""
     for place, cells in csv_rows(file, where, CSV_COLUMNS, ("SMILES", "split"), faults):
         yield Row(
             id=cells["Index"],
             where=place,
-            split=split_word(cells.get("split"), place),
+            split=split_word(cells.get("split") or said, place),
             cells={
                 "elements": cells["Elements"],
                 "coordinates": cells["XYZ_Ang"],
@@ -290,20 +285,39 @@ def _of_csv(file: IO[bytes], where: str, faults: Faults) -> Iterator[Row]:
 def _of_parquet(store: Store, file: str) -> Iterator[Row]:
     said = split_of(file)
     for place, cells in parquet_rows(store, file, (NUMBERS, POSITIONS), (ID, SPLIT, SMILES)):
-        number = place.rpartition("#")[2]
+        known = cells.get("id")
         yield Row(
-            id=str(cells["id"]) if cells.get("id") is not None else f"row-{number}",
+            id=nameless(place, str(store)) if known is None else str(known),
             where=place,
             split=split_word(cells.get("split") or said, place),
             cells={name: cells.get(name) for name in ("numbers", "positions", "smiles")},
         )
 
 
-def _of_text(records: Iterator[tuple[str, dict[str, str]]], where: str) -> Iterator[Row]:
+def _of_tar(store: Store, faults: Faults) -> Iterator[Row]:
+    for name, data in tar_members(store, ".xyz", faults):
+        frames = xyz_frames(data.decode(errors="replace"), faults)
+        yield from _of_text(frames, f"{store}/{name}", str(store))
+
+
+def _of_text(
+    records: Iterator[tuple[str, dict[str, str]]], where: str, source: str
+) -> Iterator[Row]:
+    """Rows of records with names; a bare number is an index of QM9 in its own files alone."""
     for number, (name, cells) in enumerate(records, start=1):
-        index = re.fullmatch(r"(?:gdb|dsgdb9nsd)[ _]?0*(\d+)", name.strip())
-        yield Row(
-            id=index[1] if index else name.strip() or f"row-{number}",
-            where=f"{where}#{number}",
-            cells=cells,
-        )
+        place, name = f"{where}#{number}", name.strip()
+        if index := re.fullmatch(r"(?:gdb|dsgdb9nsd)[ _]?0*(\d+)", name):
+            name = index[1]
+        elif name.isdecimal():
+            name = f"name-{name}"
+        yield Row(id=name or nameless(place, source), where=place, cells=cells)
+
+
+def _told_apart(rows: Iterable[Row], source: str) -> Iterator[Row]:
+    """Rows of XYZ files, numbered where a name comes twice: it is the comment's first word, which
+    may say anything. An index of QM9 stays what it is."""
+    rows = list(rows)
+    distinct = len({row.id for row in rows}) == len(rows)
+    for row in rows:
+        keeps = distinct or _index(row.id)
+        yield row if keeps else replace(row, id=nameless(row.where, source))

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from unite.domains.atoms.featurise import SMALLEST_LENGTH, SMALLEST_VOLUME
+
 TOLERANCE = 1e-5
 """Differences of squared lengths that count as none, in units of the cube root of the volume."""
 MOST_STEPS = 200
-SHORTEST = 0.5
-"""Length in A above which a cell's must lie."""
-SMALLEST_VOLUME = 0.1
-"""Smallest volume of a cell in A^3."""
 
 
 def reduce_cell(cell_33: np.ndarray) -> np.ndarray:
@@ -44,8 +42,8 @@ def cell_vectors(lengths: np.ndarray, angles: np.ndarray) -> np.ndarray:
             raise ValueError(f"shape: {name} holds {len(values)} numbers, not 3")
         if not np.isfinite(values).all():
             raise ValueError(f"nonfinite: {name} {list(map(float, values))}")
-    if not (lengths > SHORTEST).all():
-        raise ValueError(f"bad_cell: lengths {lengths.tolist()} A must be above {SHORTEST}")
+    if not (lengths > SMALLEST_LENGTH).all():
+        raise ValueError(f"bad_cell: lengths {lengths.tolist()} A must be above {SMALLEST_LENGTH}")
     if not ((angles > 0) & (angles < 180)).all():
         raise ValueError(f"bad_cell: angles {angles.tolist()} must lie between 0 and 180")
     alpha, beta, gamma = np.radians(angles)

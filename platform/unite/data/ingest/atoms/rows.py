@@ -9,16 +9,19 @@ from __future__ import annotations
 import io
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from unite.content import HEAD_BYTES, stand_in
 from unite.data.manifest import ShardError
+from unite.data.names import FOREIGN_NAME, foreign_part
 from unite.data.parquet import match_footer, read_footer, read_row_group
 from unite.domains.columns import Column
 from unite.storage import Store
@@ -52,9 +55,45 @@ class Faults:
 
     counts: dict[str, int] = field(default_factory=dict)
 
-    def add(self, reason: str) -> None:
-        """Count one."""
-        self.counts[reason] = self.counts.get(reason, 0) + 1
+    def add(self, reason: str, number: int = 1) -> None:
+        """Count some."""
+        self.counts[reason] = self.counts.get(reason, 0) + number
+
+    @property
+    def unreadable(self) -> int:
+        """Number of rows that belong to the data and could not be read."""
+        return sum(self.counts.get(reason, 0) for reason in (PARSE, TOO_LARGE))
+
+    def takes(self, name: str, suffixes: str | tuple[str, ...]) -> bool:
+        """True for a file of the data by its ending; one that a system left is counted."""
+        if not name.lower().endswith(suffixes):
+            return False
+        if foreign_part(name.removeprefix("./")):
+            self.add(FOREIGN_NAME)
+            return False
+        return True
+
+
+def nameless(where: str, source: str) -> str:
+    """Identity of a row that has none of its own, by its file and number in the source."""
+    return f"row-{where.removeprefix(source).lstrip('/#')}"
+
+
+def flat_numbers(cell: Any, name: str, in_threes: bool = False) -> np.ndarray:
+    """Numbers of a parquet cell, flat; ValueError when it holds something else.
+
+    `in_threes`: they may come as a list of threes, such as the coordinates of each atom.
+    """
+    if isinstance(cell, bytes):
+        raise ValueError(f"shape: {name} holds bytes, not a list of numbers")
+    try:
+        values = np.asarray(cell)
+    except ValueError as error:  # lists of several lengths
+        raise ValueError(f"shape: {name} is no list of numbers") from error
+    flat = values.ndim == 1 or (in_threes and values.ndim == 2 and values.shape[1] == 3)
+    if not flat or values.dtype.kind not in "iuf":
+        raise ValueError(f"shape: {name} is no list of numbers")
+    return values.ravel()
 
 
 def csv_rows(
@@ -69,7 +108,7 @@ def csv_rows(
         faults.add(PARSE)
         return "skip"
 
-    with _readable(where):
+    with readable(where):
         data = stream.read()
         head, width = _head(data, where)
         require_columns(where, head, wanted)
@@ -152,17 +191,27 @@ def _cells(column: pa.ChunkedArray) -> list[Any]:
     ]
 
 
-def zip_members(store: Store, suffix: str) -> Iterator[tuple[str, IO[bytes]]]:
+def zip_members(store: Store, suffix: str, faults: Faults) -> Iterator[tuple[str, IO[bytes]]]:
     """Files of a zip or wheel whose names end so, one at a time and opened."""
     with (
-        _readable(str(store)),
+        readable(str(store)),
         store.filesystem.open_input_file(store.path()) as file,
         zipfile.ZipFile(file) as archive,
     ):
         for name in sorted(archive.namelist()):
-            if name.lower().endswith(suffix):
+            if faults.takes(name, suffix):
+                _check_member(store, archive.getinfo(name))
                 with archive.open(name) as member:
                     yield name, member
+
+
+def _check_member(store: Store, member: zipfile.ZipInfo) -> None:
+    if member.flag_bits & 1:
+        raise ShardError(f"{store}: {member.filename} in it is encrypted: unpack it first")
+    if member.file_size > MOST_UNPACKED:
+        raise ShardError(
+            f"{store}: {member.filename} in it has more than {MOST_UNPACKED:,} bytes: name a part"
+        )
 
 
 def tar_members(store: Store, suffix: str, faults: Faults) -> Iterator[tuple[str, bytes]]:
@@ -171,12 +220,12 @@ def tar_members(store: Store, suffix: str, faults: Faults) -> Iterator[tuple[str
     Files above LARGEST_ROW are counted and not read.
     """
     with (
-        _readable(str(store)),
+        readable(str(store)),
         store.filesystem.open_input_file(store.path()) as file,
         tarfile.open(fileobj=file, mode="r|*") as archive,
     ):
         for member in archive:
-            if not member.isfile() or not member.name.lower().endswith(suffix):
+            if not member.isfile() or not faults.takes(member.name, suffix):
                 continue
             if member.size > LARGEST_ROW:
                 faults.add(TOO_LARGE)
@@ -190,7 +239,7 @@ def tar_members(store: Store, suffix: str, faults: Faults) -> Iterator[tuple[str
 def opened(store: Store, name: str = "") -> Iterator[IO[bytes]]:
     """A file's bytes, unpacked if its first bytes are those of gzip or bzip2."""
     where = f"{store}/{name}".rstrip("/")
-    with _readable(where):
+    with readable(where):
         data = store.read(name)
         if why := stand_in(data[:HEAD_BYTES]):
             raise ShardError(f"{where} {why}")
@@ -215,15 +264,15 @@ def _unpacked(data: bytes) -> bytes:
 
 
 @contextmanager
-def _readable(where: str) -> Iterator[None]:
+def readable(where: str) -> Iterator[None]:
     """Whatever makes a file unreadable becomes a ShardError that names it."""
     try:
         yield
     except (ShardError, FileNotFoundError):
         raise
     except (
-        *(pa.ArrowInvalid, tarfile.TarError, zipfile.BadZipFile),
-        *(EOFError, OSError, UnicodeDecodeError),
+        *(pa.ArrowInvalid, tarfile.TarError, zipfile.BadZipFile, zlib.error),
+        *(EOFError, NotImplementedError, OSError, UnicodeDecodeError),
     ) as error:
         raise ShardError(
             f"{where} cannot be read, it may be damaged, cut short or of another encoding than "

@@ -27,8 +27,9 @@ def element_numbers(symbols: Iterable[str]) -> np.ndarray:
 def xyz_frames(text: str, faults: Faults) -> Iterator[tuple[str, dict[str, str]]]:
     """(name, cells) of each frame: a count, a comment, then lines `symbol x y z ...`.
 
-    QM9's own files have a charge behind the coordinates, `*^` in exponents, and the SMILES two
-    lines below the atoms. Lines that are no frame end the reading, and are counted.
+    QM9's own files have a charge behind the coordinates, `*^` in exponents, and below the atoms a
+    line of frequencies, the SMILES and the InChI. A line that is no frame ends the reading: what
+    is behind it cannot be told apart, and is counted by its lines that hold one whole number.
     """
     lines = text.splitlines()
     at = 0
@@ -36,20 +37,30 @@ def xyz_frames(text: str, faults: Faults) -> Iterator[tuple[str, dict[str, str]]
         if not lines[at].strip():
             at += 1
             continue
-        size = int(lines[at]) if lines[at].strip().isdigit() else -1
-        atoms = lines[at + 2 : at + 2 + size] if 0 <= size <= MOST_ATOMS else []
-        if size < 0 or len(atoms) != min(size, MOST_ATOMS):
-            faults.add(TOO_LARGE if size > MOST_ATOMS else PARSE)
+        size = _whole(lines[at])
+        end = at + 2 + size
+        if size > MOST_ATOMS:
+            faults.add(TOO_LARGE)
+            at = end
+            continue
+        if size < 0 or end > len(lines):
+            faults.add(PARSE, max(1, sum(_whole(line) >= 0 for line in lines[at:])))
             return
         words = lines[at + 1].split("\t")[0].split()
-        at += 2 + size
-        is_qm9 = words[:1] == ["gdb"] and len(lines) >= at + 3
-        cells = _cells(atoms, faults)
-        if cells is not None and is_qm9:
-            cells["smiles"] = (lines[at + 1].split() or [""])[0]
-        at = len(lines) if is_qm9 else at
+        cells = _cells(lines[at + 2 : end], faults)
+        at = end
+        if words[:1] == ["gdb"] and len(lines) >= at + 3 and _whole(lines[at]) < 0:
+            if cells is not None:
+                cells["smiles"] = (lines[at + 1].split() or [""])[0]
+            at += 3
         if cells is not None:
             yield " ".join(words[:2]) if words[:1] == ["gdb"] else " ".join(words[:1]), cells
+
+
+def _whole(line: str) -> int:
+    """The whole number that is all of a line; -1 for another line."""
+    word = line.strip()
+    return int(word) if word.isdecimal() and len(word) < 10 else -1
 
 
 def _cells(atoms: list[str], faults: Faults) -> dict[str, str] | None:
@@ -66,7 +77,7 @@ def sdf_records(file: IO[bytes], faults: Faults) -> Iterator[tuple[str, dict[str
     """(name, cells) of each record of an SDF; records that are longer or of V3000 are counted."""
     for record in _records(file, faults):
         counts = record[3] if len(record) > 3 else ""
-        size = int(counts[:3]) if counts[:3].strip().isdigit() else -1
+        size = _whole(counts[:3])
         atoms = record[4 : 4 + size] if size >= 0 else []
         if "V3000" in counts or size < 0 or len(atoms) != size:
             faults.add(PARSE)

@@ -25,7 +25,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "platform"))
 
-import numpy as np
 import torch
 import tyro
 from molecule_step import Options as StepOptions
@@ -79,10 +78,7 @@ def rate(name: str, threads: int, batch: int, steps: int) -> float:
     config = recipe(name)
     domain = build_domain(config.domain)
     training = TrainingStep(UNITE(config.model, domain, config.flow), config, None)
-    if hasattr(config.domain, "max_atoms"):
-        fields = batch_of(domain, batch, seed=0)
-    else:
-        fields = domain.example_fields(batch, np.random.default_rng(0))
+    fields = batch_of(domain, batch, seed=0)
     setting = StepOptions(batch=batch, groups=config.training.accumulation)
     seconds = []
     for _ in range(steps + 2):

@@ -53,14 +53,18 @@ class Options:
 
 
 def batch_of(domain: Domain, num: int, seed: int) -> dict[str, np.ndarray]:
-    """Decoded molecules of QM9's sizes."""
+    """Decoded samples; of a domain with sizes those of QM9, as far as its samples reach."""
     generator = np.random.default_rng(seed)
-    shares = np.array(QM9_SIZES) / sum(QM9_SIZES)
     fields = domain.example_fields(num, generator)
-    fields["num_atoms"] = generator.choice(len(shares), num, p=shares)
-    outside = np.arange(fields["numbers"].shape[1]) >= fields["num_atoms"][:, None]
-    fields["numbers"][outside] = 0
-    fields["positions"][outside] = 0
+    most_B = domain.sizes(fields)
+    if most_B is None:
+        return fields
+    shares = np.array(QM9_SIZES) / sum(QM9_SIZES)
+    fields["num_atoms"] = np.minimum(generator.choice(len(shares), num, p=shares), most_B)
+    outside_BN = np.arange(fields["numbers"].shape[1]) >= fields["num_atoms"][:, None]
+    for values in fields.values():
+        if values.shape[:2] == outside_BN.shape:
+            values[outside_BN] = 0
     return fields
 
 

@@ -17,6 +17,9 @@ import numpy as np
 import pytest
 import torch
 
+from unite.config.recipes import recipe
+from unite.domains import build_domain
+
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 
 
@@ -216,6 +219,12 @@ def test_steps_on_molecules_have_one_gradient_however_they_are_padded(benchmark,
     script = benchmark("molecule_step")
     script.main(script.Options(batch=8, groups=2, steps=1))
     assert "gradients agree" in capsys.readouterr().out
+    for name in ("perov-tiny", "qm9-mp20-tiny", "digits"):
+        domain = build_domain(recipe(name).domain)
+        fields = script.batch_of(domain, 16, seed=0)
+        sizes = domain.sizes(fields)
+        assert sizes is None or (sizes == (fields["numbers"] > 0).sum(1)).all()
+        domain.to_sample({key: torch.from_numpy(values) for key, values in fields.items()})
 
 
 def test_threads_of_arithmetic_are_timed_in_processes_of_their_own(benchmark):

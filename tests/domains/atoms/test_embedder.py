@@ -46,6 +46,18 @@ def test_every_part_of_an_atom_reaches_its_token(config):
         assert not torch.allclose(embedder({**sample, name: value})[:, 0], tokens[:, 0]), name
 
 
+@pytest.mark.parametrize("config", [MoleculesConfig(), CrystalsConfig(), CIRCLE])
+def test_coordinates_lose_no_digits_below_autocast(config):
+    """5.000 and 5.008 A are one number in bfloat16."""
+    embedder, sample = AtomEmbedder(config, 16), sample_of(config)
+    sample["pos"] = torch.full((1, 3, 3), 5.0)
+    moved = {**sample, "pos": sample["pos"] + 0.008}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        tokens, others = embedder(sample), embedder(moved)
+    torch.testing.assert_close(tokens, embedder(sample), rtol=0, atol=0)
+    assert tokens.dtype == torch.float32 and not torch.equal(tokens, others)
+
+
 def test_the_index_tells_equal_atoms_apart():
     embedder = AtomEmbedder(MoleculesConfig(), 16)
     sample = {"types": torch.ones(1, 2, dtype=torch.long), "pos": torch.zeros(1, 2, 3)}

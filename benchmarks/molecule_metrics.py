@@ -35,7 +35,7 @@ from unite.domains import build_domain
 from unite.domains.atoms.domain import AtomsDomain
 from unite.domains.atoms.structure import Structure
 from unite.domains.atoms.verdicts.chemistry import fields_of
-from unite.domains.atoms.verdicts.isolated import LIMIT_S, Worker
+from unite.domains.atoms.verdicts.isolated import Worker
 
 CONFIG = MoleculesConfig()
 METHANE = [[0, 0, 0], [0.63, 0.63, 0.63], [-0.63, -0.63, 0.63], [-0.63, 0.63, -0.63]]
@@ -119,7 +119,7 @@ def open_babel_match(pairs: list[tuple[Structure, Structure]], worker: Worker) -
 
 def compare_processes(structures: list[Structure], rounds: int) -> float:
     """Median of seconds of one process over those of two."""
-    workers = [Worker(LIMIT_S) for _ in range(2)]
+    workers = [Worker() for _ in range(2)]
     for worker in workers:
         worker.ask("rdkit", fields_of(structures[0], tolerance=CONFIG.bond_tolerance))
     ratios, answers = [], []
@@ -143,7 +143,7 @@ def compare_matches(structures: list[Structure], rounds: int) -> float:
         (replace(s, positions=s.positions + generator.normal(0, 0.01, s.positions.shape)), s)
         for s in structures
     ]
-    worker = Worker(LIMIT_S)
+    worker = Worker()
     worker.ask("match_molecules", fields_of(pairs[0][0], true=fields_of(pairs[0][1])))
     native_match(pairs)
     ratios = []

@@ -55,6 +55,15 @@ def test_a_worker_with_another_package_is_refused(molecules):
         old.judge(molecules, Instruments())
 
 
+def test_a_package_that_does_not_work_ends_the_evaluation(molecules, monkeypatch, tmp_path):
+    (tmp_path / "rdkit").mkdir()
+    (tmp_path / "rdkit" / "__init__.py").write_text("raise ImportError('libXext.so.6 is missing')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(rules_module, "versions", lambda tasks: {})
+    with pytest.raises(MetricError, match="rdkit cannot be used here: .*libXext.so.6"):
+        Rules(periodic=False, tasks=("rdkit",)).judge(molecules, Instruments())
+
+
 def test_poses_are_those_of_the_first_structures_wherever_a_chunk_begins(molecules, monkeypatch):
     monkeypatch.setattr(rules_module, "ask", lambda task, asked, *_: [{} for _ in asked])
     monkeypatch.setattr(rules_module, "versions", lambda tasks: {})

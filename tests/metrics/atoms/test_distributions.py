@@ -7,7 +7,7 @@ from unite.metrics.atoms.distributions import (
     MISSING,
     bond_angles,
     bond_lengths,
-    ring_counts,
+    ring_sizes,
     total_variation,
     w1_bonds,
     wasserstein_1,
@@ -47,11 +47,14 @@ def test_total_variation_is_half_the_difference_of_frequencies():
 
 
 def test_bonds_are_sorted_by_kind(textbook_molecules):
-    both = [molecule(textbook_molecules, name) for name in ("formaldehyde", "methane")]
-    found = bond_lengths(both, TOLERANCE)
-    assert {kind: len(lengths) for kind, lengths in found.items()} == {"C-O": 1, "H-C": 6}
-    assert found["C-O"][0] == pytest.approx(1.205)
-    assert sorted(found["H-C"])[0] == pytest.approx(1.087, abs=1e-3)
+    whole = molecule(textbook_molecules, "formaldehyde")
+    kinds, lengths = bond_lengths(whole, whole.bonds(TOLERANCE))
+    assert kinds.tolist() == ["H-C", "H-C", "C-O"]
+    assert lengths[2] == pytest.approx(1.205)
+    other = molecule(textbook_molecules, "methane")
+    kinds, lengths = bond_lengths(other, other.bonds(TOLERANCE))
+    assert kinds.tolist() == ["H-C"] * 4
+    assert lengths == pytest.approx([1.087] * 4, abs=1e-3)
 
 
 def test_distance_of_bonds_is_weighted_and_a_missing_kind_counts():
@@ -63,20 +66,24 @@ def test_distance_of_bonds_is_weighted_and_a_missing_kind_counts():
 
 
 def test_angles_of_methane(textbook_molecules):
-    angles = bond_angles([molecule(textbook_molecules, "methane")], TOLERANCE)
-    np.testing.assert_allclose(angles, [109.47122] * 6, atol=1e-4)
-    assert len(bond_angles([molecule(textbook_molecules, "hydrogen fluoride")], TOLERANCE)) == 0
+    found = {
+        name: bond_angles(each, each.bonds(TOLERANCE))
+        for name in ("methane", "hydrogen fluoride")
+        for each in [molecule(textbook_molecules, name)]
+    }
+    np.testing.assert_allclose(found["methane"], [109.47122] * 6, atol=1e-4)
+    assert len(found["hydrogen fluoride"]) == 0
 
 
 def test_rings_are_found_by_size(textbook_molecules):
-    counts = ring_counts([ring(3), ring(6), molecule(textbook_molecules, "methane")], TOLERANCE)
-    assert counts == {3: 1, 6: 1, 0: 1}
-    assert ring_counts([ring(9)], TOLERANCE) == {9: 1}
-    assert ring_counts([ring(10)], TOLERANCE) == {0: 1}
+    cases = [(ring(size), size) for size in (3, 6, 9)]
+    cases += [(molecule(textbook_molecules, "methane"), 0), (ring(10), 0)]
+    for structure, size in cases:
+        assert ring_sizes(structure.bonds(TOLERANCE)) == [size]
 
 
 def test_fused_rings_are_told_apart():
     """Two squares that share an edge: two rings of four, not one of six."""
     flat = [[0, 0, 0], [1.5, 0, 0], [1.5, 1.5, 0], [0, 1.5, 0], [3, 0, 0], [3, 1.5, 0]]
     squares = Structure(numbers=np.full(6, 6), positions=np.array(flat))
-    assert ring_counts([squares], TOLERANCE) == {4: 2}
+    assert ring_sizes(squares.bonds(TOLERANCE)) == [4, 4]

@@ -21,10 +21,10 @@ from unite.domains.atoms.verdicts.crystals import (
     smact_digest,
     structure_problem,
 )
-from unite.domains.atoms.verdicts.isolated import LIMIT_S, TIMEOUT, Worker
+from unite.domains.atoms.verdicts.isolated import TIMEOUT, Worker
 from unite.domains.atoms.verdicts.stability import VALENCE, stable_atoms
 from unite.evaluation.instruments import Instruments
-from unite.metrics.atoms.distributions import bond_angles, bond_lengths, ring_counts
+from unite.metrics.atoms.distributions import bond_angles, bond_lengths, ring_sizes
 from unite.metrics.errors import MetricError
 
 PLAIN, PARITY, POSES = "rdkit", "adit", "posebusters"
@@ -147,8 +147,11 @@ def ask(
     trues: Sequence[Structure] = (),
 ) -> list[dict[str, Any]]:
     """Verdicts of a chemistry task on each structure, or each pair with `trues`, in a process that
-    this worker keeps."""
-    worker: Worker = instruments.cached(("chemistry", task), lambda: Worker(LIMIT_S))
+    this worker keeps; MetricError where its packages do not work."""
+    try:
+        worker: Worker = instruments.cached(("chemistry", task), lambda: Worker.of(task))
+    except ValueError as error:
+        raise MetricError(str(error)) from error
     pairs = [{"true": fields_of(each)} for each in trues] or [{} for _ in structures]
     return [
         worker.ask(task, fields_of(each, tolerance=tolerance, **pair))
@@ -170,21 +173,19 @@ def _columns(task: str, found: Sequence[Mapping[str, Any]]) -> dict[str, np.ndar
 
 def _shape(molecules: Sequence[Structure], tolerance: float) -> dict[str, np.ndarray]:
     """Elements, bonds, angles and rings of all molecules, with their number in each."""
-    lengths = [bond_lengths([each], tolerance) for each in molecules]
-    angles = [bond_angles([each], tolerance) for each in molecules]
-    angles = [values[np.isfinite(values)] for values in angles]  # atoms in one place have none
-    rings = [sorted(ring_counts([each], tolerance).elements()) for each in molecules]
-    kinds = [[k for k, values in each.items() for _ in values] for each in lengths]
-    flat = [values for each in lengths for values in each.values()]
+    bonded = [each.bonds(tolerance) for each in molecules]
+    kinds, lengths = zip(*map(bond_lengths, molecules, bonded), strict=True)
+    angles = list(map(bond_angles, molecules, bonded))
+    rings = list(map(ring_sizes, bonded))
     return {
         "numbers": np.concatenate([each.numbers for each in molecules]).astype(np.uint8),
         "bonds": np.array([len(each) for each in kinds]),
-        "bond_kinds": np.array([k for each in kinds for k in each], "U8"),
-        "bond_lengths": np.concatenate([np.zeros(0), *flat]),
+        "bond_kinds": np.concatenate(kinds),
+        "bond_lengths": np.concatenate(lengths),
         "angles": np.array([len(each) for each in angles]),
-        "bond_angles": np.concatenate([np.zeros(0), *angles]),
+        "bond_angles": np.concatenate(angles),
         "rings": np.array([len(each) for each in rings]),
-        "ring_sizes": np.array([size for each in rings for size in each], np.uint8),
+        "ring_sizes": np.concatenate(rings).astype(np.uint8),
     }
 
 

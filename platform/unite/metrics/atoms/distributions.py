@@ -6,7 +6,6 @@ Their truth is two halves of the held-out set against each other.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
@@ -21,19 +20,12 @@ MISSING = 1.0
 
 
 def wasserstein_1(first: np.ndarray, second: np.ndarray) -> float:
-    """Wasserstein-1 distance of two samples on the line: the area between their distributions.
+    """Wasserstein-1 distance of two samples on the line; NaN when one of them is empty."""
+    from scipy.stats import wasserstein_distance
 
-    NaN when one of them is empty.
-    """
     if not len(first) or not len(second):
         return float("nan")
-    first, second = np.sort(first), np.sort(second)
-    everything = np.sort(np.concatenate([first, second]))
-    steps = np.diff(everything)
-    below = [
-        np.searchsorted(each, everything[:-1], "right") / len(each) for each in (first, second)
-    ]
-    return float((np.abs(below[0] - below[1]) * steps).sum())
+    return float(wasserstein_distance(first, second))
 
 
 def total_variation(first: Mapping[Hashable, float], second: Mapping[Hashable, float]) -> float:
@@ -48,17 +40,14 @@ def total_variation(first: Mapping[Hashable, float], second: Mapping[Hashable, f
     return 0.5 * sum(abs(first.get(n, 0) / sums[0] - second.get(n, 0) / sums[1]) for n in names)
 
 
-def bond_lengths(molecules: Sequence[Structure], tolerance: float) -> dict[str, np.ndarray]:
-    """Lengths in A of all bonds by kind, such as C-H."""
-    found: dict[str, list[np.ndarray]] = defaultdict(list)
-    for molecule in molecules:
-        first, second = np.nonzero(np.triu(molecule.bonds(tolerance)))
-        lengths = np.linalg.norm(molecule.positions[first] - molecule.positions[second], axis=1)
-        ends = np.sort(molecule.numbers[np.stack([first, second], 1)], axis=1)
-        for pair in np.unique(ends, axis=0):
-            kind = "-".join(SYMBOLS[number] for number in pair)
-            found[kind].append(lengths[(ends == pair).all(1)])
-    return {kind: np.concatenate(parts) for kind, parts in found.items()}
+def bond_lengths(molecule: Structure, bonded_NN: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Kinds of all bonds, such as H-C, in the order of their elements, and lengths in A."""
+    first, second = np.nonzero(np.triu(bonded_NN))
+    lengths = np.linalg.norm(molecule.positions[first] - molecule.positions[second], axis=1)
+    ends = np.sort(molecule.numbers[np.stack([first, second], 1)], axis=1)
+    order = np.lexsort((ends[:, 1], ends[:, 0]))
+    kinds = [f"{SYMBOLS[one]}-{SYMBOLS[other]}" for one, other in ends[order]]
+    return np.array(kinds, "U8"), lengths[order]
 
 
 def w1_bonds(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) -> float:
@@ -74,30 +63,25 @@ def w1_bonds(first: Mapping[str, np.ndarray], second: Mapping[str, np.ndarray]) 
     return sum(terms) / total if total else float("nan")
 
 
-def bond_angles(molecules: Sequence[Structure], tolerance: float) -> np.ndarray:
-    """All angles between two bonds of an atom, in degrees."""
-    found: list[np.ndarray] = []
-    for molecule in molecules:
-        bonded = molecule.bonds(tolerance)
-        for center in range(len(bonded)):
-            ends = molecule.positions[bonded[center]] - molecule.positions[center]
-            if len(ends) > 1:
-                units = ends / np.linalg.norm(ends, axis=1, keepdims=True)
-                cosines = (units @ units.T)[np.triu_indices(len(ends), 1)]
-                found.append(np.degrees(np.arccos(np.clip(cosines, -1, 1))))
-    return np.concatenate(found) if found else np.zeros(0)
+def bond_angles(molecule: Structure, bonded_NN: np.ndarray) -> np.ndarray:
+    """All angles between two bonds of an atom, in degrees; atoms in one place have none."""
+    found = [np.zeros(0)]
+    for center, bonded_N in enumerate(bonded_NN):
+        ends = molecule.positions[bonded_N] - molecule.positions[center]
+        if len(ends) > 1:
+            units = ends / np.linalg.norm(ends, axis=1, keepdims=True)
+            cosines = (units @ units.T)[np.triu_indices(len(ends), 1)]
+            found.append(np.degrees(np.arccos(np.clip(cosines, -1, 1))))
+    angles = np.concatenate(found)
+    return angles[np.isfinite(angles)]
 
 
-def ring_counts(molecules: Sequence[Structure], tolerance: float) -> Counter[int]:
-    """Number of rings of each size up to LARGEST_RING; 0 counts the molecules without one.
+def ring_sizes(bonded_NN: np.ndarray) -> list[int]:
+    """Sizes of a molecule's rings of up to LARGEST_RING atoms, ascending; [0] without one.
 
     Rings are the smallest ones through each bond, each set of atoms once.
     """
-    counts: Counter[int] = Counter()
-    for molecule in molecules:
-        rings = _rings(molecule.bonds(tolerance))
-        counts.update([len(ring) for ring in rings] or [0])
-    return counts
+    return sorted(map(len, _rings(bonded_NN))) or [0]
 
 
 def _rings(bonded_NN: np.ndarray) -> set[frozenset[int]]:

@@ -26,7 +26,7 @@ from unite.domains.atoms.domain import AtomsDomain
 from unite.domains.atoms.picture import picture
 from unite.domains.atoms.structure import Structure
 from unite.domains.atoms.verdicts.chemistry import fields_of, versions
-from unite.domains.atoms.verdicts.isolated import verdicts
+from unite.domains.atoms.verdicts.isolated import Worker
 from unite.domains.atoms.verdicts.native import native_verdict
 from unite.sampling.atoms.files import cif, parquet, read_parquet, xyz
 from unite.sampling.atoms.page import page
@@ -123,15 +123,14 @@ class AtomsWriter:
         """The SDF file; words on what is missing where there is none."""
         try:
             versions(("sdf",))
+            worker = Worker.of("sdf")
         except ValueError as error:
             return f"{NO_SDF}: {error}"
-        fields = [
-            fields_of(
-                each, tolerance=self.domain.tolerance_of(each), name=f"{index} {each.formula}"
-            )
-            for index, each in molecules.items()
-        ]
-        blocks = [found.get("block", "") for found in verdicts("sdf", fields)]
+        blocks = []
+        for index, each in molecules.items():
+            named = {"tolerance": self.domain.tolerance_of(each), "name": f"{index} {each.formula}"}
+            blocks.append(worker.ask("sdf", fields_of(each, **named)).get("block", ""))
+        worker.close()
         self.store.write("samples.sdf", "".join(blocks).encode())
         without = blocks.count("")
         return f"; {count(without, 'sample')} had no SDF record" if without else ""

@@ -34,6 +34,16 @@ NEEDS = {
     "sdf": ("rdkit",),
 }
 """Task -> packages that it needs."""
+ANSWERS = {
+    "rdkit": "valid",
+    "adit": "valid",
+    "posebusters": "mol_pred_loaded",
+    "match_molecules": "rmsd",
+    "match_crystals": "rms",
+    "alike_crystals": "alike",
+    "sdf": "block",
+}
+"""Task -> entry of its verdict that says of PROBE whether the task works."""
 POSE_COLUMNS = (
     "mol_pred_loaded",
     "sanitization",
@@ -49,6 +59,18 @@ POSE_COLUMNS = (
 """The ten columns of PoseBusters that the paper reports; later releases add others."""
 MATCHER = {"ltol": 0.3, "stol": 0.5, "angle_tol": 10}
 """Arguments of pymatgen's StructureMatcher, as CDVAE and ADiT have them."""
+
+
+_WATER: dict[str, Any] = {
+    "numbers": [8, 1, 1],
+    "positions": [[0.0, 0.0, 0.0], [0.96, 0.0, 0.0], [-0.24, 0.93, 0.0]],
+    "frac": [[0.0, 0.0, 0.0], [0.16, 0.0, 0.0], [0.96, 0.155, 0.0]],
+    "lengths": [6.0, 6.0, 6.0],
+    "angles": [90.0, 90.0, 90.0],
+}
+PROBE = {**_WATER, "true": _WATER, "tolerance": 0.25, "name": "water"}
+"""Fields of a structure that every task has a good verdict on: water, alone and in a cell, beside
+itself."""
 
 
 def versions(tasks: tuple[str, ...]) -> dict[str, str]:

@@ -12,13 +12,11 @@ import selectors
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
-from unite.domains.atoms.verdicts.chemistry import Verdict
+from unite.domains.atoms.verdicts.chemistry import ANSWERS, NEEDS, PROBE, Verdict
 
 LIMIT_S = 5.0
 """CPU seconds that one structure may take."""
@@ -34,49 +32,36 @@ CRASHED = "the process ended"
 """Error of a structure on which two workers died."""
 
 
-def verdicts(
-    task: str,
-    structures: Sequence[Mapping[str, Any]],
-    *,
-    processes: int = 1,
-    limit_s: float = LIMIT_S,
-    module: str = MODULE,
-) -> list[Verdict]:
-    """The verdict on each structure in order, whatever the number of processes.
-
-    `structures` are `chemistry.fields_of`. A verdict is {"error": ...} where the limit of `limit_s`
-    CPU seconds passed, the process died or the task raised.
-    """
-    idle: SimpleQueue[Worker] = SimpleQueue()
-    workers = [Worker(limit_s, module) for _ in range(max(1, min(processes, len(structures))))]
-    for worker in workers:
-        idle.put(worker)
-
-    def ask(fields: Mapping[str, Any]) -> Verdict:
-        worker = idle.get()
-        try:
-            return worker.ask(task, fields)
-        finally:
-            idle.put(worker)
-
-    try:
-        with ThreadPoolExecutor(len(workers)) as pool:
-            return list(pool.map(ask, structures))
-    finally:
-        for worker in workers:
-            worker.close()
-
-
 class Worker:
     """A process of `worker`, started at the first question and again after it was killed."""
 
-    def __init__(self, limit_s: float, module: str = MODULE) -> None:
+    def __init__(self, limit_s: float = LIMIT_S, module: str = MODULE) -> None:
         self._limit_s, self._module = limit_s, module
         self._process: subprocess.Popen[bytes] | None = None
         self._answered = False
 
+    @classmethod
+    def of(cls, task: str) -> Worker:
+        """A worker that has judged a known structure rightly.
+
+        ValueError where it has not: a package that is there and does not work would make every
+        structure invalid.
+        """
+        worker = cls()
+        found = worker.ask(task, PROBE)
+        answer = found.get(ANSWERS[task])
+        if answer is None or answer is False:
+            worker.close()
+            packages = ", ".join(NEEDS[task])
+            raise ValueError(
+                f"{packages} cannot be used here: asked for {task!r} of water it gives {found}; "
+                f"install {packages} anew"
+            )
+        return worker
+
     def ask(self, task: str, fields: Mapping[str, Any]) -> Verdict:
-        """The verdict on one structure, or its `error`.
+        """The verdict on one structure (`chemistry.fields_of`), or its `error`: the limit of CPU
+        seconds passed, the process died or the task raised.
 
         A process that dies within its limit may have been killed by somebody: it is asked for a
         second time, so that only a structure that ends two processes has an error.
@@ -138,12 +123,3 @@ def _ready(descriptor: int, limit_s: float) -> bool:
     with selectors.DefaultSelector() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
         return bool(selector.select(limit_s))
-
-
-def errors(found: Iterable[Verdict]) -> dict[str, int]:
-    """Number of structures by the error of their verdict."""
-    counts: dict[str, int] = {}
-    for verdict in found:
-        if error := verdict.get("error"):
-            counts[error] = counts.get(error, 0) + 1
-    return counts

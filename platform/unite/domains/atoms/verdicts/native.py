@@ -46,7 +46,6 @@ def native_verdict(structure: Structure, tolerance: float) -> Verdict:
 
 def fragments(bonded_NN: np.ndarray) -> int:
     """Number of parts that bonds connect."""
-    labels = np.arange(len(bonded_NN))
-    for first, second in np.argwhere(np.triu(bonded_NN)):
-        labels[labels == labels[second]] = labels[first]
-    return len(np.unique(labels))
+    from scipy.sparse.csgraph import connected_components
+
+    return int(connected_components(bonded_NN, directed=False, return_labels=False))

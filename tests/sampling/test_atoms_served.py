@@ -45,6 +45,8 @@ def test_sizes_give_structures_of_these_sizes(served):
         served.predict({"size": [1, -1]})
     with pytest.raises(ValueError, match="size 7: the model makes samples of 1 to 6"):
         served.predict({"size": [7]})
+    with pytest.raises(ValueError, match="--cfg-scale 3.0 has no effect: it acts with classes"):
+        served.predict({"size": [3]}, {"cfg_scale": 3.0})
 
 
 def test_structures_give_what_comes_back(served):

@@ -61,10 +61,6 @@ class ServedAtoms(Served):
         sizes_B = torch.where(wanted_B > 0, wanted_B, drawn_BK.sum(1).cpu())
         return conditions(model, seeds_B, sizes_B=sizes_B)
 
-    def rows(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
-        """The columns as they are."""
-        return {name: columns[name] for name in self.stored}
-
     def refused(self, fields: Mapping[str, np.ndarray], model: UNITE) -> BadRows:
         """Rows with an element that no training sample had."""
         return _unseen(fields["numbers"], model)
@@ -76,7 +72,7 @@ class ServedAtoms(Served):
         return {self.text: [text for _, text in _texts(domain, batches)]}
 
 
-class ServedJoint(Served):
+class ServedJoint(ServedAtoms):
     """Columns `label`, or those of the shards of both kinds; kinds and texts come out."""
 
     condition = "label"
@@ -109,14 +105,6 @@ class ServedJoint(Served):
             if not whole or label not in (0, 1):
                 raise ValueError(f"label {label!r} in row {row}: 0 = a molecule, 1 = a crystal")
         return conditions(model, seeds_B, labels_B=[int(label) for label in cells])
-
-    def rows(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
-        """The columns as they are."""
-        return {name: columns[name] for name in self.stored}
-
-    def refused(self, fields: Mapping[str, np.ndarray], model: UNITE) -> BadRows:
-        """Rows with an element that no training sample had."""
-        return _unseen(fields["numbers"], model)
 
     def result(
         self, domain: Domain, batches: Sequence[tuple[Any, Tensor | None]]

@@ -44,9 +44,9 @@ class Served(ABC):
     def conditions(self, cells: Sequence[Any], model: UNITE, seeds_B: Tensor) -> Conditions:
         """Conditions of a column of samples to be drawn; ValueError names the row."""
 
-    @abstractmethod
     def rows(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
         """Columns of samples to be reconstructed as the domain's own columns."""
+        return {name: columns[name] for name in self.stored}
 
     def refused(self, fields: Mapping[str, np.ndarray], model: UNITE) -> BadRows:
         """Decoded rows that the model cannot reconstruct, with the reason."""

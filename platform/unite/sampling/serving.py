@@ -74,7 +74,8 @@ class ServedModel:
             raise ValueError(f"the column {given[0]!r} has no rows")
         if given[0] != served.condition:
             return self._reconstruct(columns, seed)
-        return self._draw(columns[given[0]], seed, settings_of(self._sampling, chosen))
+        settings = settings_of(self._sampling, chosen, self._model.domain.num_classes)
+        return self._draw(columns[given[0]], seed, settings)
 
     def _draw(self, cells: Sequence[Any], seed: int, settings: SamplingConfig) -> Any:
         seeds = sample_seeds(seed, torch.arange(len(cells)))
@@ -122,7 +123,9 @@ def default_params(sampling: SamplingConfig) -> dict[str, Any]:
     }
 
 
-def settings_of(sampling: SamplingConfig, params: Mapping[str, Any]) -> SamplingConfig:
+def settings_of(
+    sampling: SamplingConfig, params: Mapping[str, Any], num_classes: int
+) -> SamplingConfig:
     """The run's sampling settings with parameters in place.
 
     MLflow fills in the defaults, so what equals one was not asked for. ValueError for values out of
@@ -133,7 +136,8 @@ def settings_of(sampling: SamplingConfig, params: Mapping[str, Any]) -> Sampling
         names = ", ".join(default_params(sampling))
         raise ValueError(f"there is no parameter {unknown[0]!r}; there are {names}")
     own = default_params(sampling)
-    return override(sampling, {name: params[name] for name in params if params[name] != own[name]})
+    given = {name: params[name] for name in params if params[name] != own[name]}
+    return override(sampling, given, num_classes=num_classes)
 
 
 def _load_pyfunc(data_path: str) -> ServedModel:

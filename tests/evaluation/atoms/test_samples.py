@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from unite.domains.atoms.structure import Structure
-from unite.evaluation.atoms.samples import _check_finite, from_arrays, to_arrays
+from unite.evaluation.atoms.samples import check_finite, from_arrays, to_arrays
 from unite.metrics.errors import MetricError
 
 
@@ -26,4 +26,4 @@ def test_structures_come_back_as_they_were(crystals):
 def test_a_sample_that_is_not_finite_is_named():
     finite_B = torch.tensor([True, False, True])
     with pytest.raises(MetricError, match="sample 8 is not finite"):
-        _check_finite(finite_B, torch.tensor([7, 8, 9]))
+        check_finite(finite_B, torch.tensor([7, 8, 9]), "sample")

@@ -264,7 +264,10 @@ class AtomsDomain(Domain):
 
     def render(self, reconstruction: Mapping[str, Tensor], mask_BK: Tensor | None = None) -> Tensor:
         """Balls and bonds, uint8 (B, 160, 160, 3)."""
-        drawn = [picture(each, self.tolerance) for each in self.structures(reconstruction, mask_BK)]
+        drawn = [
+            picture(each, self.tolerance_of(each))
+            for each in self.structures(reconstruction, mask_BK)
+        ]
         return torch.from_numpy(np.stack(drawn))
 
     def tolerance_of(self, structure: Structure) -> float:

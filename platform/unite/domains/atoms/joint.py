@@ -24,7 +24,6 @@ from unite.domains.atoms.domain import AtomsDomain, CrystalsDomain, MoleculesDom
 from unite.domains.atoms.elements import MAX_ELEMENTS
 from unite.domains.atoms.embedder import JointEmbedder, JointHead, to_circle
 from unite.domains.atoms.geometry import center
-from unite.domains.atoms.picture import picture
 from unite.domains.atoms.structure import Structure
 from unite.domains.base import BadRows
 from unite.domains.columns import STRUCTURES, names_of
@@ -278,14 +277,6 @@ class JointDomain(AtomsDomain):
         ]
         kinds = (reconstruction["part"] > 0).tolist()
         return [both[kind][row] for row, kind in enumerate(kinds)]
-
-    def render(self, reconstruction: Atoms, mask_BK: Tensor | None = None) -> Tensor:
-        """Balls and bonds, uint8 (B, 160, 160, 3)."""
-        drawn = [
-            picture(each, self.tolerance_of(each))
-            for each in self.structures(reconstruction, mask_BK)
-        ]
-        return torch.from_numpy(np.stack(drawn))
 
     def tolerance_of(self, structure: Structure) -> float:
         """Tolerance in A of a structure's bonds, by its kind."""

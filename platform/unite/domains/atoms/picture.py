@@ -8,10 +8,8 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
-import torch
 
 from unite.domains.atoms.elements import COLOURS, RADII
-from unite.domains.atoms.geometry import cell_matrix
 from unite.domains.atoms.structure import Structure
 
 SIDE = 160
@@ -87,13 +85,8 @@ class Canvas:
 def _spheres(structure: Structure, tolerance: float) -> np.ndarray:
     """Spheres of a structure as rows x, y, z, radius (A), r, g, b; x right, y up, z to the eye."""
     positions = np.asarray(structure.positions, np.float64)
-    corners = np.zeros((0, 3))
-    if structure.lengths is not None and structure.angles is not None:
-        lengths, angles = (torch.from_numpy(v)[None] for v in (structure.lengths, structure.angles))
-        corners = cell_corners(cell_matrix(lengths, angles)[0].numpy())
-        view = VIEW
-    else:
-        view = _flattest(positions)
+    corners = cell_corners(structure.cell)
+    view = VIEW if len(corners) else _flattest(positions)
     atoms = positions @ view.T
     radii = 0.15 + BALL * RADII[structure.numbers]
     parts = [np.column_stack([atoms, radii, COLOURS[structure.numbers]])]
@@ -122,8 +115,10 @@ def _flattest(positions: np.ndarray) -> np.ndarray:
     return axes
 
 
-def cell_corners(cell: np.ndarray) -> np.ndarray:
-    """The eight corners of a cell, (8, 3)."""
+def cell_corners(cell: np.ndarray | None) -> np.ndarray:
+    """The eight corners of a cell, (8, 3); none of none, (0, 3)."""
+    if cell is None:
+        return np.zeros((0, 3))
     return np.array(list(itertools.product((0, 1), repeat=3))) @ cell
 
 

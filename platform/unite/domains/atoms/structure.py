@@ -30,6 +30,18 @@ class Structure:
         """Formula in Hill's order."""
         return formula(self.numbers.tolist())
 
+    @property
+    def cell(self) -> np.ndarray | None:
+        """Vectors a, b, c of the cell in A, float64 (3, 3); None for a molecule."""
+        from unite.domains.atoms.geometry import cell_matrix
+
+        if self.lengths is None or self.angles is None:
+            return None
+        lengths, angles = (
+            torch.tensor(np.asarray(v, float))[None] for v in (self.lengths, self.angles)
+        )
+        return cell_matrix(lengths, angles)[0].numpy()
+
     def bonds(self, tolerance: float) -> np.ndarray:
         """True between bonded atoms, (N, N), by the distance rule; none across a cell's faces."""
         from unite.domains.atoms.geometry import bonds, distances

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 from unite.domains.atoms.structure import Structure
 from unite.evaluation.arguments import EvaluateArguments
-from unite.evaluation.atoms.samples import kept_structures, to_arrays
+from unite.evaluation.atoms.samples import check_finite, kept_structures, to_arrays
 from unite.evaluation.chunks import Chunk
 from unite.evaluation.dataset import MOST_IMAGES, Dataset
 from unite.evaluation.instruments import Instruments
@@ -53,7 +53,7 @@ class Decoded(Suite):
         return {"samples/": Stack(*METRICS), "kind/": Stack("right"), "atoms/": Stack()}
 
     def count(self, totals: Any, instruments: Instruments, chunk: Chunk) -> None:
-        """Reconstruct a chunk of rows."""
+        """Reconstruct a chunk of rows; MetricError names one that is not finite."""
         from unite.sampling.passes import tokenize_rows
 
         model = self.model(instruments)
@@ -65,6 +65,7 @@ class Decoded(Suite):
                 z0_BKD = tokenize_rows(model, sample, rows.rows_B, seed=self.seed)
                 decoded = model.decode(z0_BKD, rows.mask_BK)
             atoms = whole.reconstruction_of(domain.name, decoded)
+            check_finite(domain.finite(atoms), rows.rows_B.cpu(), "the reconstruction of row")
             if (right_B := whole.is_of(domain.name, decoded)) is not None:
                 totals["kind/"].update(right=right_B.cpu().numpy())
             found = domain.reconstruction_metrics(atoms, rows.sample)

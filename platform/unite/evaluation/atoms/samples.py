@@ -59,7 +59,7 @@ class Samples(Drawing):
             started = time.perf_counter()
             samples = self.draw(instruments, indices_B)
             atoms = whole.reconstruction_of(domain.name, samples.reconstruction)
-            _check_finite(domain.finite(atoms), indices_B)
+            check_finite(domain.finite(atoms), indices_B, "sample")
             structures = domain.structures(atoms, samples.mask_BK)
             totals["cost"].update(samples, time.perf_counter() - started, instruments.machine)
             totals["atoms/"].update(**to_arrays(structures))
@@ -110,9 +110,10 @@ def from_arrays(arrays: Arrays) -> list[Structure]:
     return [Structure(**dict(zip(columns, row, strict=True))) for row in rows]
 
 
-def _check_finite(finite_B: torch.Tensor, indices_B: torch.Tensor) -> None:
+def check_finite(finite_B: torch.Tensor, indices_B: torch.Tensor, what: str) -> None:
+    """MetricError naming the first of what is not finite; no metric would say what is wrong."""
     if not finite_B.all():
         raise MetricError(
-            f"sample {indices_B[~finite_B][0].item()} is not finite: training has diverged. "
+            f"{what} {indices_B[~finite_B][0].item()} is not finite: training has diverged. "
             "Evaluate an earlier checkpoint"
         )

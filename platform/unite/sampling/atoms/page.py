@@ -9,10 +9,8 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-import torch
 
 from unite.domains.atoms.elements import COLOURS, RADII
-from unite.domains.atoms.geometry import cell_matrix
 from unite.domains.atoms.picture import BALL, SMALLEST_SPAN, cell_corners, cell_edges
 from unite.domains.atoms.structure import Structure
 from unite.domains.atoms.verdicts.native import Verdict
@@ -67,13 +65,7 @@ def _drawn(structure: Structure, tolerance: float) -> dict[str, Any]:
     Nothing where a number is not finite: the picture stays empty.
     """
     positions = np.array(structure.positions, float)
-    corners = np.zeros((0, 3))
-    if structure.lengths is not None and structure.angles is not None:
-        lengths, angles = (
-            torch.from_numpy(np.array(v, float))[None]
-            for v in (structure.lengths, structure.angles)
-        )
-        corners = cell_corners(cell_matrix(lengths, angles)[0].numpy())
+    corners = cell_corners(structure.cell)
     everything = np.concatenate([positions, corners])
     if not np.isfinite(everything).all():
         return {"numbers": [], "atoms": [], "bonds": [], "edges": [], "reach": 1}

@@ -258,6 +258,9 @@ def test_a_table_without_coordinates_is_refused_by_its_missing_column(tmp_path):
     (tmp_path / "smiles.csv").write_text("Index,smiles\n1,C\n")
     with pytest.raises(ShardError, match="smiles.csv has no column Elements, XYZ_Ang"):
         plan(ingest(tmp_path / "smiles.csv", tmp_path))
+    (tmp_path / "other.json").write_text("[" + ",".join(map(str, range(100_000))) + "]")
+    with pytest.raises(ShardError, match="it has .0, 1, 2, .* 19 and 99,980 more$"):
+        plan(ingest(tmp_path / "other.json", tmp_path))
     with pytest.raises(ShardError, match="a_other.csv has no column Index, Elements, XYZ_Ang"):
         plan(ingest(wheel(tmp_path / "empty.whl"), tmp_path))
     pq.write_table(pa.table({"numbers": [[1]], "smiles": ["C"]}), tmp_path / "x.parquet")

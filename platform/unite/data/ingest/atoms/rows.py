@@ -21,7 +21,7 @@ import pyarrow.csv as pacsv
 
 from unite.content import HEAD_BYTES, stand_in
 from unite.data.manifest import ShardError
-from unite.data.names import FOREIGN_NAME, foreign_part
+from unite.data.names import FOREIGN_NAME, foreign_part, shown
 from unite.data.parquet import match_footer, read_footer, read_row_group
 from unite.domains.columns import Column
 from unite.storage import Store
@@ -146,9 +146,9 @@ def require_columns(where: str, head: Sequence[str], wanted: Sequence[str]) -> N
     """ShardError naming the columns that are not there."""
     missing = [name for name in wanted if name not in head]
     if missing:
+        there = shown([name[:40] for name in head], most=20)  # of what is no table, anything
         raise ShardError(
-            f"{where} has no column {', '.join(missing)}, so it holds no structures; it has "
-            f"{', '.join(head)}"
+            f"{where} has no column {', '.join(missing)}, so it holds no structures; it has {there}"
         )
 
 

@@ -79,7 +79,9 @@ def test_known_sets_begin_with_the_training_set_and_hold_every_split_once(target
     ("name", "rows", "shown"),
     [
         ("qm9", (100_000, 12_831), "QM9"),
+        ("qm9", (100_000, 13_083), "QM9"),
         ("qm9", (30_000, 5_000), "QM9, 30k"),
+        ("qm9", (400, 50), "QM9, 400"),
         ("qm9", (100_000, 5_000), "QM9, 100k"),
         ("mp20", (27_136, 9_046), "MP20"),
         ("mp20", (8_255, 7_149), "MP20 subset"),

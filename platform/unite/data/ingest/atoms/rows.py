@@ -10,6 +10,7 @@ import io
 import tarfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -138,7 +139,8 @@ def _head(data: bytes, where: str) -> tuple[list[str], list[str]]:
     if not line:
         raise ShardError(f"{where} is empty")
     names = [name.strip().strip('"') for name in line.split(",")]
-    unique = [name if names.count(name) == 1 else f"{name}.{i}" for i, name in enumerate(names)]
+    times = Counter(names)
+    unique = [name if times[name] == 1 else f"{name}.{i}" for i, name in enumerate(names)]
     return names, unique
 
 

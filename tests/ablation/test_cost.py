@@ -9,11 +9,13 @@ from unite.ablation.options import SweepOptions
 from unite.ablation.trials import expand
 from unite.checkpoints.store import CheckpointWriter, folder_of
 from unite.config.axes import find_axis
+from unite.config.finetune import finetune_recipe
 from unite.config.recipes import recipe
-from unite.config.schema import CheckpointConfig, SamplingConfig
+from unite.config.schema import CheckpointConfig, RunConfig, SamplingConfig
 from unite.config.serialise import replace
 from unite.storage import Store
 from unite.training.ema import Ema
+from unite.training.flops import training_flops
 from unite.training.muon import build_optimizers
 from unite.training.setup import build_model
 
@@ -23,7 +25,6 @@ def test_the_papers_run_costs_what_counting_says():
     assert cost.images == pytest.approx(120 * 1_281_167, rel=1e-4)
     assert cost.training_flops == pytest.approx(5.4e20, rel=0.02)  # METHOD 3: 120 x 1.28M x 3.5e12
     assert cost.parameters == pytest.approx(217.6e6, rel=1e-3)
-    assert cost.seconds(cost.flops) == 1.0
 
 
 @pytest.mark.parametrize("muon", [True, False])
@@ -70,15 +71,29 @@ def test_a_rate_is_measured_on_real_steps():
     assert measure_rate(recipe("smoke"), threads=1) > 0
 
 
+def test_a_fine_tuning_is_timed_by_joint_steps_and_counted_by_their_flops(monkeypatch):
+    """Its own FLOPs over the time of a joint step would be no rate of anything."""
+    timed = []
+    monkeypatch.setattr(
+        "unite.ablation.cost._timed_steps", lambda config, device: timed.append(config) or 1.0
+    )
+    tuned = finetune_recipe("small", recipe("smoke"))
+    assert measure_rate(tuned) == 1.0
+    (config,) = timed
+    assert type(config) is RunConfig and config.training.batch_size == tuned.finetune.batch_size
+    assert training_flops(config).total == training_flops(recipe("smoke")).total
+    assert training_flops(tuned).total != training_flops(config).total
+
+
 def test_a_gpu_that_is_absent_cannot_be_measured(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     config = replace(recipe("cifar10"), {"cluster.use_gpu": True})
-    with pytest.raises(ValueError, match="there is none here: give --rate"):
+    with pytest.raises(ValueError, match="trains on GPUs and there is none here$"):
         measure_rate(config)
 
 
 def test_a_step_that_takes_minutes_is_not_tried(monkeypatch):
     monkeypatch.setattr("unite.ablation.cost.measure_matmul_rate", lambda device, dtype: 1e11)
     config = replace(recipe("unite-b"), {"cluster.use_gpu": False})
-    with pytest.raises(ValueError, match="give --rate instead of --measure"):
+    with pytest.raises(ValueError, match="a step of 32 images .* takes about .* here$"):
         measure_rate(config)

@@ -26,6 +26,13 @@ def test_small_trials_mostly_wait_for_their_start(sweep):
     assert "typical" in expected.basis
 
 
+def test_runs_are_not_divided_among_more_slots_than_there_are_runs(sweep):
+    two, eight = (
+        expect_sweep(sweep, sweep.works, 2e9, rate=1e9, slots=slots).parts for slots in (2, 8)
+    )
+    assert len(sweep.works) == 2 and eight == two
+
+
 def test_a_second_sweep_is_expected_to_take_what_the_first_took(sweep):
     works = sweep.works
     assert len(works) == 2 and known_rate(sweep) == 0

@@ -156,7 +156,7 @@ def test_molecules_are_swept_without_extractors_and_guidance(tmp_path):
     with pytest.raises(ValueError, match="axis cfg has no values at --scale molecules; .* laptop"):
         sweep(tmp_path, "cfg", scale="molecules")
     with pytest.raises(ValueError, match="at --scale laptop; it has some at molecules$"):
-        sweep(tmp_path, "pairing", scale="laptop")
+        sweep(tmp_path, "pairing", scale="laptop", values=("neither",))
     with pytest.raises(ValueError, match="--extractor pixels has no effect at --scale molecules"):
         sweep(tmp_path, "noise", scale="molecules", extractor=("pixels",))
 

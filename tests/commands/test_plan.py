@@ -88,3 +88,11 @@ def test_what_cannot_be_planned_is_said_in_a_line(flags, message, capsys):
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(message, line)
+
+
+def test_what_cannot_be_measured_here_asks_for_the_rate(capsys, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(SystemExit):
+        main(["plan", "unite-b", "--measure"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("there is none here: give --rate instead of --measure")

@@ -84,3 +84,9 @@ def test_an_unknown_axis_or_value_names_what_there_is():
 def test_chosen_values_keep_the_order_of_the_axis():
     assert AXES["flow_ratio"].chosen("laptop", ("14", "2")) == ("2", "14")
     assert AXES["flow_ratio"].chosen("paper") == ("1", "2", "4", "7", "14")
+
+
+def test_an_axis_has_no_values_at_a_scale_whose_samples_it_does_not_suit():
+    """On digits `neither` would be the plain recipe, with its rotary positions."""
+    assert AXES["pairing"].chosen("laptop", ("neither", "rotary")) == ()
+    assert AXES["cfg"].chosen("molecules", ("1.0", "2.0")) == ()

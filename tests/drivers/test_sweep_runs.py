@@ -17,6 +17,7 @@ from unite.cluster.tune import NO_ROOM
 from unite.config.axes import find_axis
 from unite.config.schema import TrackingConfig
 from unite.drivers import sweep as driver
+from unite.drivers import trial as trials
 from unite.drivers.sweep import run_sweep
 from unite.drivers.sweep_runs import publish, start_parent, training_run
 from unite.drivers.trial import Context, run_trial
@@ -169,6 +170,22 @@ def test_what_would_only_repeat_is_returned_and_not_tried_again(
     works = {"a": sweep.works[0]}
     told = run_trial({"work": "a"}, works=works, context=context)
     assert told == {"state": state, "error": str(error)}
+
+
+def test_a_training_that_was_resumed_tells_no_time_of_the_whole(tmp_path, monkeypatch):
+    (work,) = sweep_of(tmp_path, values=("shared",)).works
+    run, told = open_run(work.config), []
+    monkeypatch.setattr(trials, "is_trained", lambda run: False)
+    monkeypatch.setattr(trials, "read_result", lambda run, trial: None)
+    monkeypatch.setattr(trials, "_stop_asked", lambda context: False)
+    monkeypatch.setattr(trials, "_train", lambda *arguments: {"stopped": False})
+    monkeypatch.setattr(trials, "_measure_somewhere", lambda run, trial, layout, seconds: seconds)
+    monkeypatch.setattr(trials, "write_result", lambda run, trial, result: told.append(result))
+    context = Context(sweep=None, parent=None, layout=None, login=None)
+    runs = iter((run, replace(run, resume_from=run.folder / "checkpoints/000000000064")))
+    monkeypatch.setattr(trials, "prepare", lambda *_, **__: next(runs))
+    assert [trials._run(work, context) for _ in range(2)] == ["finished", "finished"]
+    assert [sorted(each) for each in told] == [["training"], []]
 
 
 def handle_of(uri: str, run: tracking.RunInfo) -> tracking.RunHandle:

@@ -89,6 +89,22 @@ def test_a_training_that_serves_several_trials_is_none_itself(seen, collected, r
     assert view_sweep(parent, replace(collected, runs=runs), seen.catalogue).problems == ()
 
 
+def test_a_collapsed_latent_is_told_of_a_run_of_many_small_steps(seen, collected):
+    """38,400 images are 1,200 steps of 32, though fewer than 200 of the default batch."""
+
+    def collapsed(info):
+        changes = {
+            "metrics": {**info.metrics, "eval/latent/std": 0.02},
+            "params": {**info.params, "training.batch_size": "32"},
+        }
+        return replace(info, **changes) if info.tags.get("axis") == "noise" else info
+
+    runs = tuple(replace(r, infos=tuple(map(collapsed, r.infos))) for r in collected.runs)
+    parent = parent_of(collected, "noise")
+    (cohort,) = view_sweep(parent, replace(collected, runs=runs), seen.catalogue).cohorts
+    assert [word for word, _ in cohort.verdict].count("COLLAPSED") == 4
+
+
 def test_an_unknown_axis_is_named(seen):
     (problem,) = [each for each in seen.problems if each.name == "sweep-colour"]
     assert "'colour'" in problem.words and "flow_ratio" in problem.words

@@ -7,20 +7,21 @@ steps on this machine.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import torch
 
 from unite.ablation.expect import expect_sweep, known_rate
+from unite.ablation.matching import trained_parameters
 from unite.ablation.results import is_finished
 from unite.ablation.trials import Sweep, Trial, TrialGroup
+from unite.config.finetune import as_trained
 from unite.config.recipes import training_size
-from unite.config.schema import FlowConfig, RunConfig, SamplingConfig
+from unite.config.schema import RunConfig, SamplingConfig
 from unite.domains import build_domain
 from unite.flow.solvers import fixed_evaluations
-from unite.models import UNITE
 from unite.paper import DOPRI5_EVALUATIONS
 from unite.runs import is_builtin
 from unite.tables import PIPE_WIDTH, table_lines
@@ -31,7 +32,7 @@ from unite.training.flops import (
     training_flops,
 )
 from unite.training.loop import Plan
-from unite.training.memory import state_bytes
+from unite.training.memory import checkpoint_bytes
 from unite.training.muon import build_optimizers
 from unite.training.parallelize import parallelize
 from unite.training.setup import build_model, open_split
@@ -67,23 +68,17 @@ class Cost:
         """FLOPs of training and sampling."""
         return self.training_flops + self.sampling_flops
 
-    def seconds(self, rate: float) -> float:
-        """Wall time of one device at `rate` FLOP/s."""
-        return self.flops / rate
-
 
 def run_cost(config: RunConfig, trials: tuple[Trial, ...] = ()) -> Cost:
     """Cost of a run and of measuring `trials` on it."""
     plan = Plan.of(config, training_images(config))
-    with torch.device("meta"):
-        model = UNITE(config.model, build_domain(config.domain), FlowConfig())
     return Cost(
         images=plan.total_images,
         steps=plan.total_images // plan.batch_size,
-        parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        parameters=trained_parameters(config.domain, config.model),
         training_flops=training_flops(config).total * plan.total_images,
         sampling_flops=sum(_sampling_flops(config, trial) for trial in trials),
-        storage_bytes=kept_checkpoints(config) * state_bytes(model, muon=config.optim.muon),
+        storage_bytes=kept_checkpoints(config) * checkpoint_bytes(config),
     )
 
 
@@ -136,13 +131,13 @@ def sweep_lines(sweep: Sweep, *, rate: float, slots: int) -> list[str]:
 def measure_rate(config: RunConfig, *, threads: int = 0) -> float:
     """FLOP/s of real training steps of `config` on this machine (GPU if the config uses one).
 
-    `threads` of the CPU, 0 = all. LPIPS is left out. ValueError when a GPU is asked for and absent,
-    or when a step would take minutes.
+    `threads` of the CPU, 0 = all. LPIPS is left out. Of a decoder's fine-tuning it is the rate of
+    joint steps of its batch, which are made of the same layers. ValueError when a GPU is asked for
+    and absent, or when a step would take minutes.
     """
+    config = _as_joint(config)
     if config.cluster.use_gpu and not torch.cuda.is_available():
-        raise ValueError(
-            f"recipe {config.recipe} trains on GPUs and there is none here: give --rate"
-        )
+        raise ValueError(f"recipe {config.recipe} trains on GPUs and there is none here")
     device = torch.device("cuda" if config.cluster.use_gpu else "cpu")
     before = torch.get_num_threads()
     torch.set_num_threads(threads or before)
@@ -150,6 +145,12 @@ def measure_rate(config: RunConfig, *, threads: int = 0) -> float:
         return _timed_steps(config, device)
     finally:
         torch.set_num_threads(before)
+
+
+def _as_joint(config: RunConfig) -> RunConfig:
+    """The config of joint training with the length, batch and precision of `config`."""
+    config = as_trained(config)
+    return RunConfig(**{item.name: getattr(config, item.name) for item in fields(RunConfig)})
 
 
 def _timed_steps(config: RunConfig, device: torch.device) -> float:
@@ -161,8 +162,7 @@ def _timed_steps(config: RunConfig, device: torch.device) -> float:
     if guess > LONGEST_MEASUREMENT_S:
         raise ValueError(
             f"a step of {count(images, noun)} of recipe {config.recipe} takes about "
-            f"{duration(guess)} "
-            "here: give --rate instead of --measure"
+            f"{duration(guess)} here"
         )
     one_step = _step(config, device, images)
     one_step()
@@ -180,9 +180,9 @@ def _step(config: RunConfig, device: torch.device, images: int) -> Any:
     optimizers, step = build_optimizers(model, config.optim), TrainingStep(model, config, None)
     domain = build_domain(config.domain)
     arrays = domain.example_fields(images, np.random.default_rng(0))
-    fields = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+    tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
     rows_B = torch.arange(images, device=device)
-    sample, labels_B = domain.to_sample(fields)
+    sample, labels_B = domain.to_sample(tensors)
 
     def one_step() -> None:
         optimizers.zero_grad()

@@ -34,15 +34,15 @@ def expect_sweep(
     `rate`: FLOP/s of one trial.
     """
     timings = Timings(sweep.storage)
-    waves = math.ceil(len(left) / slots)
+    waves, at_once = math.ceil(len(left) / slots), min(slots, len(left))
     trials = sum(len(work.trials) for work in left)
     measuring = _median(timings, _measuring_name(sweep), TYPICAL_MEASURING_S)
     start = _median(timings, SWEEP, TYPICAL_START_S)
     return Expected(
         parts={
             "start-up": start + waves * _median(timings, TRIAL, TYPICAL_TRIAL_S),
-            "training": flops / rate / slots,
-            "measuring": trials * measuring / slots,
+            "training": flops / rate / at_once,
+            "measuring": trials * measuring / at_once,
         },
         basis=_basis(timings, sweep),
     )

@@ -134,10 +134,18 @@ def _print_time(flops: float, config: RunConfig, rate: float, measure: bool, gpu
         )
         return 0.0
     source = "measured here" if measure else "given"
-    rate = rate or measure_rate(config)
+    rate = rate or _measured(config)
     hours = flops / rate / 3600
     print(
         f"\n{hours:,.3g} GPU-hours (device-hours) at {rate:.3g} FLOP/s, {source}: "
         f"{duration(flops / rate / gpus)} on {count(gpus, 'device')}, if they scale perfectly"
     )
     return rate
+
+
+def _measured(config: RunConfig) -> float:
+    """The rate of this machine; ValueError, with the way out, where it cannot be measured."""
+    try:
+        return measure_rate(config)
+    except ValueError as error:
+        raise ValueError(f"{error}: give --rate instead of --measure") from error

@@ -82,7 +82,10 @@ class Axis:
         return all(value.replace(".", "", 1).isdigit() for value in self.fields)
 
     def chosen(self, scale: ScaleName, wanted: Iterable[str] = ()) -> tuple[str, ...]:
-        """The values to try, in the axis' order; ValueError for one that the axis does not have."""
+        """The values to try, in the axis' order; none at a scale for which it has none.
+
+        ValueError for a value that the axis does not have.
+        """
         wanted = tuple(wanted)
         for value in wanted:
             if value not in self.fields:
@@ -90,7 +93,8 @@ class Axis:
                 raise ValueError(
                     f"--values {value!r} is not on axis {self.name}, which has {known}"
                 )
-        chosen = wanted or self.values.get(scale, tuple(self.fields))
+        usual = self.values.get(scale, tuple(self.fields))
+        chosen = (wanted or usual) if usual else ()
         return tuple(value for value in self.fields if value in chosen)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -75,7 +76,8 @@ def show_plan(sweep: Sweep) -> None:
         shortage = error
     rate = sweep.options.rate
     if not rate and trains_inside(config.cluster) and not known_rate(sweep):
-        rate = measure_rate(config, threads=1)
+        with suppress(ValueError):  # the plan then asks for --rate
+            rate = measure_rate(config, threads=1)
     print("\n".join(sweep_lines(sweep, rate=rate, slots=slots)))
     if shortage is not None:
         if not config.cluster.wait_s:

@@ -85,7 +85,8 @@ def _run(work: TrialGroup, context: Context) -> str:
         started = time.monotonic()
         if _train(run, work, context)["stopped"]:
             return STOPPED
-        seconds["training"] = time.monotonic() - started
+        if run.resume_from is None:  # else it is the time of a part
+            seconds["training"] = time.monotonic() - started
         run = open_run(work.config)
     for trial in work.trials:
         if _stop_asked(context):

@@ -149,9 +149,9 @@ def _trial(info: tracking.RunInfo, index: int, run: ReportRun, catalogue: Catalo
         for name, value in info.metrics.items()
         if name.startswith(PREFIX) and name.count("/") == 2
     }
-    collapse = info.params.get("training.collapse_std")
-    config = RunConfig(domain=_domain(info))
-    config = replace(config, {"training.collapse_std": float(collapse)} if collapse else {})
+    judging = {"training.collapse_std": float, "training.batch_size": int}
+    known = {name: kind(info.params[name]) for name, kind in judging.items() if name in info.params}
+    config = replace(RunConfig(domain=_domain(info)), known)
     kept, _ = _kept(run, info)
     trial = Trial(
         value=info.tags["value"],

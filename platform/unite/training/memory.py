@@ -169,6 +169,16 @@ def state_bytes(model: UNITE, *, muon: bool) -> int:
     return FLOAT_BYTES * (2 * weights + moments)
 
 
+def checkpoint_bytes(config: RunConfig) -> int:
+    """Bytes of a checkpoint of a run: weights, their average, moments of all that is trained."""
+    config = as_trained(config)
+    if isinstance(config, FinetuneRunConfig):
+        return _players_state(_stage(config))
+    with torch.device("meta"):
+        model = UNITE(config.model, build_domain(config.domain), config.flow)
+    return state_bytes(model, muon=config.optim.muon)
+
+
 def _as_traced(config: RunConfig) -> RunConfig:
     """The config of which alone activations depend, and not on a batch or a name: two chunks tell
     the peak of many."""
@@ -224,7 +234,7 @@ def _finetune_bytes(config: FinetuneRunConfig, images: int) -> tuple[int, int]:
     if lpips := _perceptual_bytes(config, images):
         control = _stage(replace(config, {"adversarial.weight": 0.0}))
         step = max(step, _players_peak(control, images) + lpips)
-    return _players_state(stage), step
+    return _players_state(stage) + _undo_bytes(stage), step
 
 
 def _stage(config: FinetuneRunConfig) -> AdversarialObjective:
@@ -238,15 +248,20 @@ def _stage(config: FinetuneRunConfig) -> AdversarialObjective:
 
 
 def _players_state(stage: AdversarialObjective) -> int:
-    """Bytes of the model, its average, both players' moments, and the copies that take a step back
-    whose numbers are not finite (`Undo`)."""
+    """Bytes of the model, its average, the discriminator and both players' moments."""
     decoder = sum(p.numel() for p in stage.decoder.parameters)
     total = 2 * sum(tensor.numel() for tensor in stage.model.state_dict().values()) + 2 * decoder
     if (adversary := stage.adversary) is not None:
         trained = sum(p.numel() for p in adversary.parameters)
         own = sum(tensor.numel() for tensor in adversary.judge.state_dict().values())
-        total += own + 2 * trained + 3 * decoder
+        total += own + 2 * trained
     return FLOAT_BYTES * total
+
+
+def _undo_bytes(stage: AdversarialObjective) -> int:
+    """Bytes of the copies that take back a step whose numbers are not finite (`Undo`)."""
+    decoder = sum(p.numel() for p in stage.decoder.parameters)
+    return FLOAT_BYTES * 3 * decoder if stage.adversary is not None else 0
 
 
 def _players_peak(stage: AdversarialObjective, images: int) -> int:

@@ -1,5 +1,6 @@
 import pytest
 
+from unite.config.domains import MoleculesConfig
 from unite.config.effects import ACTS_WHEN, override, require_effect, without_effect
 from unite.config.recipes import names, recipe
 from unite.config.schema import RunConfig, SamplingConfig
@@ -24,6 +25,8 @@ USELESS = {
     "reconstruction_noise.form": ({"reconstruction_noise.probability": 0.0}, "additive"),
     "reconstruction_noise.sigma": ({"reconstruction_noise.probability": 0.0}, 0.5),
     "loss.perceptual.weight": ({"loss.reconstruction_weight": 0.0}, 0.5),
+    "model.encoder.patch_positions": ({"domain": MoleculesConfig()}, "sincos2d"),
+    "training.accumulation": ({"training.micro_batch": 32}, 4),
     "loss.perceptual.input_range": ({"loss.perceptual.weight": 0.0}, "0..1"),
     "model.encoder.in_context_start": ({"model.encoder.in_context_tokens": 0}, 2),
     "training.fit": ({"cluster.use_gpu": False}, "as_set"),
@@ -49,6 +52,16 @@ def test_a_field_that_does_nothing_is_refused_where_it_was_given(field):
     require_effect(config, config)  # nobody gave it here
     require_effect(replace(base, others), base)
     assert without_effect(flatten(config), []) == {}
+
+
+def test_what_is_of_images_is_refused_where_samples_are_none():
+    base = recipe("qm9-tiny")
+    for name, value in {
+        "loss.perceptual.weight": 1.0,
+        "model.encoder.patch_positions": "sincos2d",
+    }.items():
+        with pytest.raises(ValueError, match="has no effect: it acts with images"):
+            require_effect(replace(base, {name: value}), base)
 
 
 def test_a_field_is_taken_together_with_what_it_needs():

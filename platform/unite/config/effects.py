@@ -47,6 +47,11 @@ CLASSES = Condition(
     "classes, which the samples of this domain do not have",
     lambda given: given.get(NUM_CLASSES, 0) > 0,
 )
+IMAGES = Condition("images alone", lambda given: given["domain.kind"] == "images")
+LPIPS = Condition(
+    "images and loss.reconstruction_weight above 0",
+    lambda given: IMAGES.holds(given) and given["loss.reconstruction_weight"] > 0,
+)
 NOISED = _above("reconstruction_noise.probability", 0)
 SEVERAL_WORKERS = Condition(
     "cluster.num_workers above 1", lambda given: given["cluster.num_workers"] != 1
@@ -69,9 +74,13 @@ ACTS_WHEN: Mapping[str, Condition] = {
     "flow.warmup_fraction": _above("flow.weight", 0),
     "reconstruction_noise.form": NOISED,
     "reconstruction_noise.sigma": NOISED,
-    "loss.perceptual.weight": _above("loss.reconstruction_weight", 0),
+    "loss.perceptual.weight": LPIPS,
     "loss.perceptual.input_range": _above("loss.perceptual.weight", 0),
     "model.encoder.in_context_start": _above("model.encoder.in_context_tokens", 0),
+    "model.encoder.patch_positions": IMAGES,
+    "training.accumulation": Condition(
+        "training.micro_batch 0", lambda given: given["training.micro_batch"] == 0
+    ),
     "training.exchange": SEVERAL_WORKERS,
     "training.fit": _on("cluster.use_gpu"),
     "tracking.uri": TRACKED,
@@ -137,7 +146,7 @@ def override(
 
 def _refusal(name: str, value: Any, needs: str) -> str:
     flag = name.replace("_", "-")
-    cure = "" if needs == CLASSES.needs else ", or give that too"
+    cure = "" if needs in (CLASSES.needs, IMAGES.needs) else ", or give that too"
     return f"--{flag} {_shown(value)} has no effect: it acts with {needs}. Leave it out{cure}"
 
 

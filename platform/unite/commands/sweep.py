@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from unite.ablation.finished import find_finished, keep_finished
+from unite.ablation.finished import keep, record_of
 from unite.ablation.options import SweepOptions
 from unite.config.axes import Axis, find_axis
 from unite.config.flags import parse
 from unite.entry import STOPPED
+
+ENDINGS = (".png", ".svg", ".csv", "-verdict.txt")
+"""Ends of the names of a sweep's files."""
 
 
 def main(name: str, description: str | None, args: Sequence[str] | None = None) -> int:
@@ -18,9 +21,8 @@ def main(name: str, description: str | None, args: Sequence[str] | None = None) 
     axis = find_axis(name)
     text = _help(axis, description) if {"-h", "--help"} & set(words) else description
     options = parse(SweepOptions, description=text, args=words)
-    if not options.dry_run and (told := find_finished(axis, options)):
-        print("finished; nothing to do (--seeds N trains more seeds, --dry-run shows the trials)\n")
-        print("\n".join(told))
+    if not options.dry_run and (told := record_of(axis, options).lines()):
+        print("\n".join([*told, "--seeds N trains more seeds, --dry-run shows the trials"]))
         return 0
     return _run(axis, options)
 
@@ -35,12 +37,11 @@ def _run(axis: Axis, options: SweepOptions) -> int:
         show_plan(sweep)
         return 0
     ended = run_sweep(sweep)
-    place = f"{ended.out}/{axis.figure}.png, .svg, .csv and -verdict.txt"
-    told = [*ended.lines, "", place]
+    told = [*ended.lines, "", f"{ended.out}/{axis.figure}.png, .svg, .csv and -verdict.txt"]
     print("\n".join(told))
     if ended.whole:
-        runs = {each.run: each.result.images for each in ended.measured}
-        keep_finished(axis, options, runs, told)
+        files = [ended.out / f"{axis.figure}{ending}" for ending in ENDINGS]
+        keep(record_of(axis, options), told, files, (each.run for each in ended.measured))
     if ended.stopped:
         print("stopped; the same command goes on from here")
         return STOPPED

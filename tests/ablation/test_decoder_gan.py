@@ -15,7 +15,7 @@ from unite.ablation.decoder_gan import (
     PARENT,
     RULE,
     Measured,
-    better_than_control,
+    better,
     claims,
     cost_lines,
     difference,
@@ -54,23 +54,28 @@ def test_differences_are_paired_so_that_what_seeds_share_drops_out():
     assert found.relative == pytest.approx((-7 / 14 - 6.9 / 15 - 6.8 / 16) / 3)
 
 
+def verdict(measured, metric):
+    """Is the adversary better than its control?"""
+    return better(difference(measured, GE, metric), metric)
+
+
 def test_verdicts():
-    assert better_than_control(MEASURED, GE, RFD) == "HOLDS"
-    assert better_than_control(MEASURED, GE, FD) == "UNDECIDED"
+    assert verdict(MEASURED, RFD) == "HOLDS"
+    assert verdict(MEASURED, FD) == "UNDECIDED"
     worse = [*MEASURED[:4], *(one(GE, seed, 20.0 + seed) for seed in range(3))]
-    assert better_than_control(worse, GE, RFD) == "FAILS"
+    assert verdict(worse, RFD) == "FAILS"
     sharper = [one(CONTROL, s, 1.0, psnr=20.0 + s) for s in (0, 1, 2)]
     sharper += [one(GE, s, 1.0, psnr=21.0 + s + 0.01 * s) for s in (0, 1, 2)]
-    assert better_than_control(sharper, GE, PSNR) == "HOLDS"  # higher is better
+    assert verdict(sharper, PSNR) == "HOLDS"  # higher is better
 
 
 def test_two_pairs_decide_nothing_and_none_says_nothing():
     for seeds in ((0,), (0, 1)):
         few = [m for m in MEASURED if m.seed in seeds]
-        assert better_than_control(few, GE, RFD) == "UNDECIDED"
+        assert verdict(few, RFD) == "UNDECIDED"
         fresh = [one("random, trained", seed, 9.0 + seed) for seed in seeds]
         assert not any(line.startswith("HOLDS: init") for line in claims([*few, *fresh], RFD, FD))
-    assert better_than_control([MEASURED[4]], GE, RFD) is None
+    assert difference([MEASURED[4]], GE, RFD) is None
     assert difference([one(CONTROL, 0, 1.0), one(GE, 1, 1.0)], GE, RFD) is None
 
 
@@ -100,6 +105,15 @@ def test_the_table_has_the_control_and_standard_errors():
     assert "| control | 15 +- 0.58 | - | 3 |" in lines
     assert "| GE, trained | 8.1 +- 0.64 | 0.55 +- 0 | 3 |" in lines
     assert "| parent | 30 | - | 1 |" in lines
+
+
+def test_a_metric_that_only_some_results_have_leaves_the_others_as_they_are():
+    """LPIPS, whose weights were there for the first seed alone."""
+    first, *others = MEASURED[4:]
+    some = replace(first, metrics={**first.metrics, "reconstruction/lpips": 0.25})
+    lines = table([*MEASURED[:4], some, *others], [RFD, "reconstruction/lpips"])
+    assert "| GE, trained | 8.1 +- 0.64 | 0.25 | 0.55 +- 0 | 3 |" in lines
+    assert "| parent | 30 | - | - | 1 |" in lines
 
 
 def test_the_cost_counts_what_was_counted():

@@ -61,7 +61,7 @@ class Measured:
 
 
 class Difference(NamedTuple):
-    """A paired difference to the control, over pairs."""
+    """A paired difference to a control, over pairs."""
 
     mean: float
     error: float
@@ -71,27 +71,26 @@ class Difference(NamedTuple):
     pairs: int
 
 
-def difference(measured: Iterable[Measured], arm: str, metric: str) -> Difference | None:
+def difference(
+    measured: Sequence[Measured], arm: str, metric: str, control: str = CONTROL
+) -> Difference | None:
     """Arm minus control; None where nothing is paired."""
-    by_arm = {name: {m.pair: m for m in measured if m.arm == name} for name in (arm, CONTROL)}
+    by_arm = {name: {m.pair: m for m in measured if m.arm == name} for name in (arm, control)}
     both = [
-        (by_arm[arm][pair].metrics[metric], by_arm[CONTROL][pair].metrics[metric])
+        (by_arm[arm][pair].metrics[metric], by_arm[control][pair].metrics[metric])
         for pair in by_arm[arm]
-        if pair in by_arm[CONTROL] and metric in by_arm[arm][pair].metrics
+        if pair in by_arm[control]
     ]
     if not both:
         return None
-    values = [mine - control for mine, control in both]
+    values = [mine - other for mine, other in both]
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    relative = statistics.fmean((mine - control) / abs(control) for mine, control in both)
+    relative = statistics.fmean((mine - other) / abs(other) for mine, other in both)
     return Difference(statistics.fmean(values), error, relative, len(values))
 
 
-def better_than_control(measured: Sequence[Measured], arm: str, metric: str) -> Verdict | None:
-    """Verdict on "the arm is better than its control"; None where nothing is paired."""
-    found = difference(measured, arm, metric)
-    if found is None:
-        return None
+def better(found: Difference, metric: str) -> Verdict:
+    """Verdict on "the arm is better than its control by this metric"."""
     if found.pairs < FEWEST_PAIRS or abs(found.mean) <= DECISIVE * found.error:
         return "UNDECIDED"
     gain = found.mean if direction(metric.rpartition("/")[2]) == "higher" else -found.mean
@@ -121,37 +120,25 @@ def claims(measured: Sequence[Measured], distance: str, samples: str) -> list[st
     """Lines of the verdict. `distance` is that of reconstructions, `samples` that of samples."""
     lines = []
     for arm in [name for name in ARMS if name != CONTROL]:
-        found = difference(measured, arm, distance)
-        if found is None:
-            continue
-        word = better_than_control(measured, arm, distance)
-        lines.append(f"{word}: {arm} lowers {_words(distance)} against the control: {_text(found)}")
-        drawn = difference(measured, arm, samples)
-        if drawn is not None:
-            word = better_than_control(measured, arm, samples)
-            lines.append(
-                f"{word}: {arm} lowers {_words(samples)} against the control: {_text(drawn)}"
-            )
+        for metric in (distance, samples):
+            if (found := difference(measured, arm, metric)) is not None:
+                lines.append(
+                    f"{better(found, metric)}: {arm} lowers {_words(metric)} against the control: "
+                    f"{_text(found)}"
+                )
         if word := unchanged(measured, arm, samples):
             lines.append(f"{word}: {arm} leaves generation unchanged from the parent's")
-    lines += _initialisation(measured, distance)
-    return [*lines, RULE]
+    return [*lines, *_initialisation(measured, distance), RULE]
 
 
 def _initialisation(measured: Sequence[Measured], distance: str) -> list[str]:
     """Verdict on the paper's choice: a discriminator from the GE against a fresh one."""
-    fresh = {m.pair: m.metrics[distance] for m in measured if m.arm == "random, trained"}
-    values = [
-        m.metrics[distance] - fresh[m.pair] for m in measured if m.arm == GE and m.pair in fresh
-    ]
-    if len(values) < 2:
+    found = difference(measured, GE, distance, control="random, trained")
+    if found is None or found.pairs < 2:
         return []
-    mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
-    open_still = len(values) < FEWEST_PAIRS or abs(mean) <= DECISIVE * error
-    word = "UNDECIDED" if open_still else "HOLDS" if mean < 0 else "FAILS"
     return [
-        f"{word}: initialising from the GE lowers {_words(distance)} against fresh weights: "
-        f"{mean:+.3g} +- {error:.2g} ({len(values)} pairs)"
+        f"{better(found, distance)}: initialising from the GE lowers {_words(distance)} against "
+        f"fresh weights: {found.mean:+.3g} +- {found.error:.2g} ({found.pairs} pairs)"
     ]
 
 
@@ -174,9 +161,9 @@ def table(measured: Sequence[Measured], metrics: Sequence[str]) -> list[str]:
             mine = [m for m in measured if m.parent == parent and m.arm == arm]
             if mine:
                 right = [m.training["disc/accuracy"] for m in mine if "disc/accuracy" in m.training]
-                cells = [mean_and_error([m.metrics[name] for m in mine]) for name in metrics]
-                seen = mean_and_error(right) if right else "-"
-                lines.append(_row([arm, *cells, seen, str(len(mine))]))
+                values = [[m.metrics[n] for m in mine if n in m.metrics] for n in metrics]
+                cells = [mean_and_error(each) if each else "-" for each in (*values, right)]
+                lines.append(_row([arm, *cells, str(len(mine))]))
         lines.append("")
     return lines
 

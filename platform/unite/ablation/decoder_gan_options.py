@@ -35,6 +35,8 @@ class GanScale:
     """Further overrides of the parents' recipe."""
     fields: Fields = field(default_factory=dict)
     """Further overrides of the fine-tuning's recipe."""
+    use_gpu: bool = False
+    """Reserve one GPU per worker, for parents and fine-tunings."""
 
 
 GAN_SCALES: dict[ScaleName, GanScale] = {
@@ -80,6 +82,7 @@ GAN_SCALES: dict[ScaleName, GanScale] = {
         recipe="gan",
         samples=10_000,
         extractors=("small",),
+        use_gpu=True,
     ),
 }
 
@@ -98,7 +101,7 @@ class GanSweepOptions(CommonOptions):
     arms: tuple[str, ...] = ()
     """Arms beside the control, which is always there; empty = the scale's."""
     num_workers: int | None = None
-    """Ray actors; None = one per CPU. 0 = this process, no Ray."""
+    """Ray actors; None = one per CPU, at --scale gpu one per GPU. 0 = this process, no Ray."""
 
 
 def settle(options: GanSweepOptions) -> GanSweepOptions:

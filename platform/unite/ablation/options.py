@@ -29,8 +29,8 @@ class CommonOptions:
     epochs: float = 0.0
     """Passes over the training set, at the recipe's own setting; 0 = the scale's."""
     extractor: tuple[str, ...] = ()
-    """Features of the distances: inception, small, pixels or folders; empty = the scale's. The
-    verdict is about the first."""
+    """Features of the distances: inception, small, pixels or folders; empty = the scale's. Each
+    judges a sweep of an axis, the first alone that of the decoder's fine-tuning."""
     samples: int = 0
     """Number of samples for distances, of each set where there are several; 0 = the scale's."""
     data: str = ""

@@ -6,11 +6,12 @@ result, so the same command goes on from what is finished.
 
 from __future__ import annotations
 
-import functools
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,12 @@ from unite.ablation.decoder_gan import (
 )
 from unite.ablation.decoder_gan_figure import before_and_after, gan_figure
 from unite.ablation.decoder_gan_options import GAN_SCALES, GanSweepOptions
+from unite.ablation.results import is_trained
+from unite.checkpoints.layout import latest
 from unite.checkpoints.load import load
 from unite.cluster.pool import Pool
-from unite.config.schema import RunConfig
 from unite.data.loader import sequential_batches
+from unite.domains import build_domain
 from unite.drivers.decoder_gan_piece import (
     Piece,
     compute,
@@ -42,15 +45,18 @@ from unite.drivers.decoder_gan_piece import (
     train_parent,
 )
 from unite.drivers.progress import POLL_SECONDS, progress_line
+from unite.drivers.session import InProcess
 from unite.drivers.signals import stop_on_signals
 from unite.evaluation.arguments import WorkerArguments
 from unite.figures.sheet import picture
 from unite.runs import read_run_config, resolve_run
 from unite.sampling.grid import save_png
 from unite.storage import Store
+from unite.training.adversarial import require_adversarial
 from unite.training.evaluation import reconstruct
+from unite.training.finetune import find_parent
 from unite.training.progress import REMOTE_SECONDS, describe_progress, read_progress
-from unite.training.runs import open_run
+from unite.training.runs import Run, open_run
 from unite.training.setup import open_split
 from unite.words import count
 
@@ -58,29 +64,45 @@ PICTURED = 200
 """Number of held-out images of which those that changed most are shown."""
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a worker does on a run, whose folder tells how far it is."""
+
+    folder: Store
+    do: Callable[[], None]
+
+    def __str__(self) -> str:
+        return self.folder.name
+
+
 def main(options: GanSweepOptions) -> int:
     """Run a settled sweep: parents, then every arm and seed, then its files; 0 when done."""
+    own = _own_parents(options)
+    parents = [run.folder for run in own] or _given_parents(options)
     if options.dry_run:
-        return _show(options)
-    with stop_on_signals():
-        parents = _parents(options)
-        pieces = pieces_of(options, parents)
-        # One at first, here: it fits the extractor and makes the reference for all the others.
-        compute(pieces[0])
-        _run([piece for piece in pieces[1:] if read_measured(piece) is None], options)
+        return _show(options, parents)
+    with stop_on_signals(), _workers(options) as pool:
+        left = [run for run in own if not is_trained(run)]
+        _do(pool, "parent", [Work(run.folder, partial(train_parent, run.config)) for run in left])
+        pieces = pieces_of(options, [folder.uri for folder in parents])
+        works = [(piece, Work(run_folder(piece), partial(compute, piece))) for piece in pieces]
+        # The first one alone: it fits the extractor and makes the reference for all the others.
+        for noun, part in {"measurement": works[:1], "fine-tuning": works[1:]}.items():
+            _do(pool, noun, [work for piece, work in part if read_measured(piece) is None])
     measured = [found for piece in pieces if (found := read_measured(piece))]
-    lines = write_files(options, measured)
-    print("\n".join(lines))
+    print("\n".join(write_files(options, measured)))
     return 0
 
 
-def _show(options: GanSweepOptions) -> int:
-    """Print what would be trained."""
-    places = options.run or [f"seed {seed}" for seed in range(options.parents)]
-    tunings = len(places) * len(options.arms) * options.seeds
+def _show(options: GanSweepOptions, parents: Sequence[Store]) -> int:
+    """Print what would be trained, and what is finished."""
+    tunings = len(parents) * len(options.arms) * options.seeds
+    begun = [folder.uri for folder in parents if latest(folder)]
+    finished = sum(read_measured(piece) is not None for piece in pieces_of(options, begun))
     print(
-        f"{count(len(places), 'parent')} ({', '.join(places)}), {count(tunings, 'fine-tuning')}: "
-        f"{', '.join(options.arms)}, each with {count(options.seeds, 'seed')}"
+        f"{count(len(parents), 'parent')} ({', '.join(folder.name for folder in parents)}), "
+        f"{count(tunings, 'fine-tuning')}: {', '.join(options.arms)}, each with "
+        f"{count(options.seeds, 'seed')}; {finished} of {len(parents) + tunings} are finished"
     )
     print("nothing was started; the same command without --dry-run trains")
     return 0
@@ -101,6 +123,7 @@ def pieces_of(options: GanSweepOptions, parents: Sequence[str]) -> list[Piece]:
             samples=options.samples,
             extractors=options.extractor,
             folder=_folder(options).uri,
+            use_gpu=scale.use_gpu,
         )
         for arm, seed in arms
         for parent in parents
@@ -115,7 +138,7 @@ def write_files(options: GanSweepOptions, measured: Sequence[Measured]) -> list[
         for start in ("reconstruction/rf", "generation/f")
     )
     metrics = [distance, "reconstruction/psnr", "reconstruction/ssim", samples]
-    metrics += [name for name in ("reconstruction/lpips",) if name in measured[0].metrics]
+    metrics += [n for n in ("reconstruction/lpips",) if any(n in m.metrics for m in measured)]
     lines = [*table(measured, metrics), *claims(measured, distance, samples)]
     lines += cost_lines(measured)
     out.write("decoder_gan.md", ("\n".join(lines) + "\n").encode())
@@ -150,7 +173,8 @@ def _pictures(measured: Sequence[Measured]) -> dict[str, np.ndarray]:
 def _reconstructions(run: str) -> tuple[np.ndarray, np.ndarray]:
     """Held-out images and their reconstructions, uint8 (N, H, W, C)."""
     model = load(run)
-    config = open_run_config(run)
+    config = read_run_config(run)
+    assert config is not None  # it was trained here
     shards = open_split(config, "eval")
     batch = next(sequential_batches(shards, model.domain, batch_size=PICTURED))
     fields = {name: torch.from_numpy(value) for name, value in batch.fields.items()}
@@ -159,71 +183,83 @@ def _reconstructions(run: str) -> tuple[np.ndarray, np.ndarray]:
     return model.domain.render(sample).numpy(), model.domain.render(made).numpy()
 
 
-def open_run_config(run: str) -> RunConfig:
-    """The config of a run; ValueError for what holds none."""
-    config = read_run_config(run)
-    if config is None:
-        raise ValueError(f"{run} holds no config of a run")
-    return config
-
-
 def _folder(options: GanSweepOptions) -> Store:
     """Folder of the sweep's results."""
     return Store.open(options.storage) / "sweeps" / f"decoder-gan-{options.scale}"
 
 
-def _parents(options: GanSweepOptions) -> list[str]:
-    """Places of the parents; those of the scale are trained unless they are there."""
-    if options.run:
-        return [resolve_run(name, options.storage) for name in options.run]
+def _own_parents(options: GanSweepOptions) -> list[Run]:
+    """Runs that the sweep trains; ValueError where others have their names."""
     scale = GAN_SCALES[options.scale]
-    fields = {"storage": options.storage, "data.train": options.data, **scale.parent_fields}
-    configs = [parent_config(scale.parent, seed, fields) for seed in range(options.parents)]
-    folders = [open_run(config).folder for config in configs]
-    _leased(configs, folders, train_parent, options.num_workers, "parent")
-    return [folder.uri for folder in folders]
+    fields = {
+        "storage": options.storage,
+        "data.train": options.data,
+        "cluster.use_gpu": scale.use_gpu,
+        **scale.parent_fields,
+    }
+    seeds = () if options.run else range(options.parents)
+    try:
+        return [open_run(parent_config(scale.parent, seed, fields)) for seed in seeds]
+    except ValueError as error:
+        raise ValueError(f"{error} A sweep has neither flag: name another --storage") from error
 
 
-def _run(pieces: Sequence[Piece], options: GanSweepOptions) -> None:
-    folders = [run_folder(piece) for piece in pieces]
-    _leased(pieces, folders, compute, options.num_workers, "fine-tuning")
-
-
-def _leased(
-    items: Sequence[Any],
-    folders: Sequence[Store],
-    work: Callable[[Any], Any],
-    num_workers: int | None,
-    noun: str,
-) -> None:
-    """Do all items, on Ray actors or here, and show how far each run is by its folder."""
-    done: list[str] = []
-    place = dict(zip(map(id, items), folders, strict=True))
-
-    def tell(item: Any) -> None:
-        done.append(place[id(item)].uri)
-        terminal.tell(f"{len(done)} of {count(len(items), noun)} done: {place[id(item)].name}")
-
-    with _shown(folders, done, noun):
-        if num_workers == 0:
-            for item in items:
-                work(item)
-                tell(item)
-            return
-        pool: Pool[Any] = Pool(
-            functools.partial(_worker, work), WorkerArguments(num_workers=num_workers)
+def _given_parents(options: GanSweepOptions) -> list[Store]:
+    """Folders of the parents that are named; ValueError for what no sweep can begin with."""
+    places = [Store.open(resolve_run(name, options.storage)) for name in options.run]
+    for place in places:
+        if place.is_file() or not place.exists("checkpoints"):
+            raise ValueError(
+                f"--run {place} is no folder of a run: a sweep continues the newest checkpoint of "
+                "each of its parents"
+            )
+        require_adversarial(build_domain(find_parent(place.uri, storage="").config.domain))
+    names = [place.name for place in places]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(
+            f"--run names two parents {twice[0]}, and results are kept by that name: copy one of "
+            "them to a folder of another name"
         )
-        try:
-            pool.run(items, tell)
-        finally:
-            pool.close()
+    return places
 
 
 @contextmanager
-def _shown(folders: Sequence[Store], done: Sequence[str], noun: str) -> Iterator[None]:
+def _workers(options: GanSweepOptions) -> Iterator[Pool[Work] | InProcess[Work]]:
+    """Context with a pool of Ray actors, or with this process in its place."""
+    asked = WorkerArguments(
+        num_workers=options.num_workers, use_gpu=GAN_SCALES[options.scale].use_gpu
+    )
+    pool = InProcess(_worker) if options.num_workers == 0 else Pool(_worker, asked)
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+def _worker() -> Callable[[Work], None]:
+    """A worker of the pool."""
+    return lambda work: work.do()
+
+
+def _do(pool: Pool[Work] | InProcess[Work], noun: str, works: Sequence[Work]) -> None:
+    """Do all work, and show how far each run is by its folder."""
+    if not works:
+        return
+    done: list[str] = []
+    whole = count(len(works), noun)
+
+    def tell(work: Work) -> None:
+        done.append(work.folder.uri)
+        terminal.tell(f"{len(done)} of {whole} done: {work}")
+
+    with _shown([work.folder for work in works], done, whole):
+        pool.run(works, tell)
+
+
+@contextmanager
+def _shown(folders: Sequence[Store], done: Sequence[str], whole: str) -> Iterator[None]:
     """Context in which a line tells the state of all runs; `done` has the places of ended ones."""
     ended, since = threading.Event(), time.time()
-    whole = count(len(folders), noun)
     period = POLL_SECONDS if all(folder.is_local for folder in folders) else REMOTE_SECONDS
 
     def look() -> None:
@@ -261,8 +297,3 @@ def describe_runs(states: Mapping[str, Mapping[str, Any]], since: float) -> tupl
         part += 1.0 if is_trained else fraction
         text += f" | {name}: {'measuring' if is_trained else describe_progress(dict(state))}"
     return text, part
-
-
-def _worker(work: Callable[[Any], Any]) -> Callable[[Any], None]:
-    """A worker of the pool."""
-    return lambda item: work(item)

@@ -11,6 +11,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 
+import torch
+
 from unite.ablation.decoder_gan import ARMS, PARENT, SETS, Measured
 from unite.ablation.results import is_trained
 from unite.checkpoints.layout import checkpoint_digest, latest, read_state
@@ -58,6 +60,7 @@ class Piece:
     extractors: tuple[str, ...]
     folder: str
     """Folder of the results."""
+    use_gpu: bool = False
 
     @property
     def file(self) -> str:
@@ -67,28 +70,27 @@ class Piece:
 
 
 def read_measured(piece: Piece) -> Measured | None:
-    """The result of a piece; None when there is none, or of another checkpoint."""
+    """The result of a piece; None when there is none, or of another run or checkpoint."""
     folder = Store.open(piece.folder)
     if not folder.is_file(piece.file):
         return None
-    kept = folder.read_json(piece.file)
-    newest = latest(Store.open(kept["run"]))
-    if newest is None or checkpoint_digest(newest) != kept.pop("checkpoint"):
+    kept, run = folder.read_json(piece.file), run_folder(piece)
+    newest = latest(run)
+    now = (run.name, newest and checkpoint_digest(newest), _protocol(piece))
+    if now != (Store(kept["run"]).name, kept.pop("checkpoint"), kept.pop("protocol")):
         return None
-    if kept.pop("protocol") != _protocol(piece):
-        return None
-    return Measured(**kept)
+    return Measured(**kept | {"run": run.uri})
 
 
 def compute(piece: Piece) -> None:
     """Train and measure a piece, and keep its result."""
-    set_threads(1, 1)
+    _set_threads(piece.use_gpu)
     if read_measured(piece) is not None:
         return
     begun = time.process_time()
-    run = piece.parent if piece.arm == PARENT else _tune(piece)
+    run = Store.open(piece.parent) if piece.arm == PARENT else _tune(piece)
     trained = time.process_time()
-    checkpoint = latest(Store.open(run))
+    checkpoint = latest(run)
     assert checkpoint is not None
     values, spread = _measure(checkpoint, piece)
     measuring = time.process_time() - trained
@@ -99,7 +101,7 @@ def compute(piece: Piece) -> None:
         metrics=values,
         spread=spread,
         training=dict(read_state(checkpoint, "metrics")["metrics"]),
-        run=run,
+        run=run.uri,
         cpu_seconds={"training": trained - begun, "measuring": measuring},
     )
     kept = asdict(result) | {
@@ -109,16 +111,28 @@ def compute(piece: Piece) -> None:
     Store.open(piece.folder).write(piece.file, json.dumps(kept, indent=1).encode())
 
 
-def train_parent(config: RunConfig) -> str:
-    """Train a run in this process unless it is finished; returns its place."""
+def train_parent(config: RunConfig) -> None:
+    """Train a parent in this process."""
     run = open_run(config)
     if config.data.train == DIGITS:
         prepare_digits(Store.open(data_uri(run.config, "train")))
-    if not is_trained(run):
+    _set_threads(config.cluster.use_gpu)
+    _train(run)
+
+
+def _set_threads(use_gpu: bool) -> None:
+    """One thread of arithmetic for a worker without a GPU: that is what it reserves."""
+    if not use_gpu:
         set_threads(1, 1)
-        begin(run)
-        train_rank(Job.of(run), World(), lambda *_: Tracker(), local_reader)
-    return run.folder.uri
+
+
+def _train(run: Run) -> None:
+    """Train a run in this process, unless it is finished, on the device that its config says."""
+    if is_trained(run):
+        return
+    begin(run)
+    world = World(device=torch.device("cuda" if run.config.cluster.use_gpu else "cpu"))
+    train_rank(Job.of(run), world, lambda *_: Tracker(), local_reader)
 
 
 def parent_config(name: str, seed: int, fields: Fields) -> RunConfig:
@@ -139,12 +153,10 @@ def _run_of(piece: Piece) -> Run:
     return replace(open_run(config), start_from=parent.place)
 
 
-def _tune(piece: Piece) -> str:
+def _tune(piece: Piece) -> Store:
     run = _run_of(piece)
-    if not is_trained(run):
-        begin(run)
-        train_rank(Job.of(run), World(), lambda *_: Tracker(), local_reader)
-    return run.folder.uri
+    _train(run)
+    return run.folder
 
 
 def piece_config(piece: Piece, parent: RunConfig, identity: ParentConfig) -> FinetuneRunConfig:
@@ -153,6 +165,7 @@ def piece_config(piece: Piece, parent: RunConfig, identity: ParentConfig) -> Fin
     changes = {**piece.fields, **ARMS[piece.arm], "finetune.seed": piece.seed, "parent": identity}
     changes |= {"evaluation.every_images": 10**9, "checkpoint.every_images": 10**9}
     changes |= {"evaluation.num_samples": PICTURED, "tracking.enabled": False}
+    changes["cluster.use_gpu"] = piece.use_gpu
     if piece.epochs:
         changes["finetune.epochs"] = piece.epochs
     return validate_finetune(named(replace_fields(base, changes)))
@@ -189,6 +202,7 @@ def _evaluate(checkpoint: Store, piece: Piece, seed: int) -> dict[str, float]:
         num_samples=piece.samples,
         extractor=piece.extractors,
         num_workers=0,
+        use_gpu=piece.use_gpu,
         track=False,
     )
     outcomes = evaluate(_sharing_latents(open_evaluation(arguments, storage), piece))

@@ -10,12 +10,13 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Generic
 
 import torch
 
 from unite import terminal
 from unite.cluster.connect import CapacityError
-from unite.cluster.pool import Pool, Worker
+from unite.cluster.pool import Item, Pool, Worker
 from unite.drivers.progress import Meter, progress_line
 from unite.drivers.signals import stop_on_signals
 from unite.evaluation.arguments import WorkerArguments
@@ -80,7 +81,7 @@ class Workers:
     def __init__(self, arguments: WorkerArguments) -> None:
         """CapacityError where this process is to do without workers and lacks the GPU."""
         make = functools.partial(make_worker, arguments.use_gpu, arguments.batch_size)
-        self.usual: Pool[WorkItem] | InProcess = Pool(make, arguments, kind=_kind)
+        self.usual: Pool[WorkItem] | InProcess[WorkItem] = Pool(make, arguments, kind=_kind)
         if arguments.num_workers == 0:
             _device(arguments.use_gpu)
             self.usual = InProcess(make)
@@ -108,13 +109,13 @@ class Workers:
             self.on_cpus.close()
 
 
-class InProcess:
+class InProcess(Generic[Item]):
     """Stands in for a pool: computes items in this process, one after the other."""
 
-    def __init__(self, make_worker: Callable[[], Worker[WorkItem]]) -> None:
+    def __init__(self, make_worker: Callable[[], Worker[Item]]) -> None:
         self.make_worker = functools.cache(make_worker)
 
-    def run(self, items: Sequence[WorkItem], on_done: Callable[[WorkItem], None]) -> None:
+    def run(self, items: Sequence[Item], on_done: Callable[[Item], None]) -> None:
         """Compute all items in their order."""
         for item in items:
             self.make_worker()(item)

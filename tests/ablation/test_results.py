@@ -70,11 +70,13 @@ def test_a_result_of_an_older_checkpoint_does_not_count(work):
     assert not is_finished(work)
 
 
-@pytest.mark.parametrize("content", [b"", b'{"metrics": {}', b'{"metrics": {}, "remarks": []}'])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b'{"metrics": {}', b'{"metrics": {}}', b'{"metrics": {}, "remarks": []}'],
+)
 def test_a_half_written_result_is_made_again_and_said(work, content, caplog):
     run = save(work, 256)
-    place = result_file(run.folder, work.trials[0])
-    run.folder.write(place.uri.removeprefix(f"{run.folder}/"), content)
+    run.folder.write(result_file(work.trials[0]), content)
     with caplog.at_level(logging.WARNING):
         assert read_result(run, work.trials[0]) is None
     assert "is measured again" in caplog.text

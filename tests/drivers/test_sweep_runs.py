@@ -86,7 +86,7 @@ def run_here(sweep, *, dies_after: int | None = None):
 def test_a_server_that_dies_between_two_trials_gets_everything_from_a_second_start(tmp_path, uri):
     sweep = sweep_of(tmp_path)
     ended = run_here(sweep, dies_after=1)
-    assert len(ended.measured) == 2 and not ended.errors
+    assert len(ended.measured) == 2 and not ended.whole
     assert [bool(each.run_id) for each in ended.measured] == [False, False]
     assert len(children(uri)) == 1
 

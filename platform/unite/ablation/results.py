@@ -15,7 +15,7 @@ from typing import Any
 from unite.ablation.trials import Trial, TrialGroup
 from unite.checkpoints.store import checkpoint_digest, latest
 from unite.runs import TRIAL_FOLDER
-from unite.storage import StorageError, Store
+from unite.storage import StorageError
 from unite.training.loop import Plan
 from unite.training.runs import Run, open_run
 from unite.training.setup import open_split
@@ -63,7 +63,7 @@ def total_images(run: Run) -> int:
 def has_results(work: TrialGroup) -> bool:
     """True if every trial of a run has a result, be it out of date; looks at no data."""
     folder = open_run(work.config).folder
-    return all(result_file(folder, trial).exists() for trial in work.trials)
+    return all(folder.is_file(result_file(trial)) for trial in work.trials)
 
 
 def is_finished(work: TrialGroup) -> bool:
@@ -74,16 +74,18 @@ def is_finished(work: TrialGroup) -> bool:
 
 def read_result(run: Run, trial: Trial) -> Result | None:
     """A finished trial's result; None when it is not finished, not whole, or out of date."""
-    place = result_file(run.folder, trial)
-    folder = latest(run.folder)
-    if folder is None or not place.exists() or not is_trained(run):
+    name, folder = result_file(trial), latest(run.folder)
+    if folder is None or not run.folder.is_file(name) or not is_trained(run):
         return None
     try:
-        content = _read(place)
+        content: dict[str, Any] = run.folder.read_json(name, {"remarks": list})
+        result = Result(**content | {"remarks": tuple(content["remarks"])})
     except (StorageError, TypeError) as error:
-        logger.warning("%s is incomplete, the trial is measured again: %s", place, error)
+        logger.warning(
+            "%s/%s is incomplete, the trial is measured again: %s", run.folder, name, error
+        )
         return None
-    return content if content.checkpoint == checkpoint_digest(folder) else None
+    return result if result.checkpoint == checkpoint_digest(folder) else None
 
 
 def mark_trial(run: Run, sweep: str) -> None:
@@ -93,17 +95,9 @@ def mark_trial(run: Run, sweep: str) -> None:
 
 def write_result(run: Run, trial: Trial, result: Result) -> None:
     """Keep a result; with it the trial is finished."""
-    place = result_file(run.folder, trial)
-    folder, _, name = place.uri.rpartition("/")
-    Store(folder).write_json(name, dataclasses.asdict(result))
+    run.folder.write_json(result_file(trial), dataclasses.asdict(result))
 
 
-def result_file(run: Store, trial: Trial) -> Store:
-    """File of a trial's result: another protocol is another file."""
-    return run / TRIAL_FOLDER / f"{trial.measurement}.json"
-
-
-def _read(place: Store) -> Result:
-    folder, _, name = place.uri.rpartition("/")
-    content: dict[str, Any] = Store(folder).read_json(name)
-    return Result(**{**content, "remarks": tuple(content["remarks"])})
+def result_file(trial: Trial) -> str:
+    """File of a trial's result in its run's folder: another protocol is another file."""
+    return f"{TRIAL_FOLDER}/{trial.measurement}.json"

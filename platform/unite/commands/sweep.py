@@ -16,7 +16,10 @@ ENDINGS = (".png", ".svg", ".csv", "-verdict.txt")
 
 
 def main(name: str, description: str | None, args: Sequence[str] | None = None) -> int:
-    """Run the sweep of an axis: 0 when done, 1 when some trials failed, 130 when stopped."""
+    """Run the sweep of an axis: 0 when done, 130 when stopped.
+
+    1 when some trials have no result, or MLflow did not take what it was to have.
+    """
     words = sys.argv[1:] if args is None else args
     axis = find_axis(name)
     text = _help(axis, description) if {"-h", "--help"} & set(words) else description
@@ -45,7 +48,7 @@ def _run(axis: Axis, options: SweepOptions) -> int:
     if ended.stopped:
         print("stopped; the same command goes on from here")
         return STOPPED
-    return 1 if ended.errors else 0
+    return 0 if ended.whole else 1
 
 
 def _help(axis: Axis, description: str | None) -> str:

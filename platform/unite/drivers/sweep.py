@@ -49,8 +49,6 @@ class SweepResult:
     """Result of a sweep."""
 
     measured: tuple[Measured, ...]
-    errors: dict[str, str]
-    """Run -> message, for runs that ended without a result."""
     lines: tuple[str, ...]
     """Lines of the verdict."""
     out: Store
@@ -196,7 +194,10 @@ def _results(work: TrialGroup) -> list[Result]:
 
 
 def _finish(sweep: Sweep, parent: tracking.RunHandle | None, errors: dict[str, str]) -> SweepResult:
-    """Publish results that are not in MLflow yet, and draw."""
+    """Publish results that are not in MLflow yet, and draw.
+
+    `errors`: run -> message, for runs that ended without a result.
+    """
     measured = [each for work in sweep.works for each in publish(sweep, parent, work)]
     order = {trial.digest: number for number, trial in enumerate(sweep.trials)}
     measured.sort(key=lambda each: order[each.trial.digest])
@@ -217,7 +218,6 @@ def _finish(sweep: Sweep, parent: tracking.RunHandle | None, errors: dict[str, s
     stopped = sweep.folder.exists(STOP_FILE)
     return SweepResult(
         measured=tuple(measured),
-        errors=errors,
         lines=tuple(lines),
         out=out,
         stopped=stopped,

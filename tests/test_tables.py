@@ -2,7 +2,7 @@
 
 import pytest
 
-from unite.tables import table_lines
+from unite.tables import markdown_lines, table_lines
 
 HEADINGS = ("metric", "value", "N", "note")
 SHORT = ("PSNR", "33", "297", "dB")
@@ -58,3 +58,9 @@ def test_a_last_column_may_be_empty():
         "field        a",
         "flow.steps  14",
     ]
+
+
+def test_a_table_in_markdown():
+    assert markdown_lines(("arm", "seeds"), [("control", 3), ("GE, trained", 2)]) == [
+        "| arm | seeds |", "| --- | --- |", "| control | 3 |", "| GE, trained | 2 |",
+    ]  # fmt: skip

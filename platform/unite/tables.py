@@ -59,6 +59,12 @@ def table_lines(
     return [line for each in lines for line in each]
 
 
+def markdown_lines(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """Lines of a table in Markdown."""
+    lines = (headings, ["---"] * len(headings), *rows)
+    return [f"| {' | '.join(map(str, cells))} |" for cells in lines]
+
+
 def _cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 

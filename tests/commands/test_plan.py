@@ -68,7 +68,8 @@ def test_the_bottleneck_of_64_gpus_is_named(capsys):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["digits", "--values", "1"], "--values .* is about ablations, and digits is a recipe"),
+        (["digits", "--values", "1"], "--values 1 has no effect on the recipe digits, but on abl"),
+        (["digits", "--scale", "gpu"], "--scale gpu has no effect on the recipe digits"),
         (["flow_ratio", "--values", "5"], "'5' is not on axis flow_ratio"),
         (["flow_ratio", "--seeds", "-1"], "--seeds -1 must not be negative"),
         (["sweep_nothing"], "unknown axis"),

@@ -1,7 +1,10 @@
 """Table 4 of one checkpoint: four protocols on one set of chunks, beside the paper's three."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from unite.config.recipes import recipe
 from unite.drivers.table4 import (
     NOTE,
     PROTOCOLS,
@@ -58,6 +61,14 @@ def test_figures_stand_beside_the_papers_of_their_protocol():
     assert rows[0] == ["dopri5 balanced", "1.5", "1.5", "1.5", "", "108/2.735/268.1"]
     assert rows[1] == ["heun random", "", "", "", "1.5", "none"]
     assert "| heun random |" in markdown({PROTOCOLS[1]: missing})
+
+
+def test_molecules_have_no_table(monkeypatch):
+    subject = SimpleNamespace(config=recipe("qm9-tiny"))
+    asked = SimpleNamespace(target=SimpleNamespace(subject=subject))
+    monkeypatch.setattr("unite.drivers.table4.open_evaluation", lambda *arguments: asked)
+    with pytest.raises(ValueError, match="table4 draws classes of images .*: molecules have no"):
+        main(Table4Arguments(), "")
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from typing import Literal, NamedTuple
 
 from unite.ablation.verdict import DECISIVE
 from unite.metrics.specs import direction
+from unite.tables import markdown_lines
 from unite.words import count
 
 PARENT, CONTROL, GE = "parent", "control", "GE, trained"
@@ -84,9 +85,13 @@ def difference(
     if not both:
         return None
     values = [mine - other for mine, other in both]
-    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     relative = statistics.fmean((mine - other) / abs(other) for mine, other in both)
-    return Difference(statistics.fmean(values), error, relative, len(values))
+    return Difference(statistics.fmean(values), standard_error(values), relative, len(values))
+
+
+def standard_error(values: Sequence[float]) -> float:
+    """Standard error of the mean; NaN for a single value."""
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
 def better(found: Difference, metric: str) -> Verdict:
@@ -155,16 +160,16 @@ def table(measured: Sequence[Measured], metrics: Sequence[str]) -> list[str]:
     """A Markdown table for each parent: arm, mean and standard error over seeds, per metric."""
     lines = []
     for parent in dict.fromkeys(m.parent for m in measured):
-        heads = ["arm", *map(_words, metrics), "disc/accuracy", "seeds"]
-        lines += [f"Parent {parent}:", "", _row(heads), _row(["---"] * len(heads))]
+        rows = []
         for arm in (PARENT, *ARMS):
             mine = [m for m in measured if m.parent == parent and m.arm == arm]
             if mine:
                 right = [m.training["disc/accuracy"] for m in mine if "disc/accuracy" in m.training]
                 values = [[m.metrics[n] for m in mine if n in m.metrics] for n in metrics]
                 cells = [mean_and_error(each) if each else "-" for each in (*values, right)]
-                lines.append(_row([arm, *cells, str(len(mine))]))
-        lines.append("")
+                rows.append([arm, *cells, len(mine)])
+        heads = ["arm", *map(_words, metrics), "disc/accuracy", "seeds"]
+        lines += [f"Parent {parent}:", "", *markdown_lines(heads, rows), ""]
     return lines
 
 
@@ -191,11 +196,5 @@ def _median(seconds: Iterable[Mapping[str, float]], part: str) -> float:
 
 def mean_and_error(values: Sequence[float]) -> str:
     """Mean, and standard error of the mean where there are several values."""
-    mean = f"{statistics.fmean(values):.4g}"
-    if len(values) < 2:
-        return mean
-    return f"{mean} +- {statistics.stdev(values) / math.sqrt(len(values)):.2g}"
-
-
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    mean, error = f"{statistics.fmean(values):.4g}", standard_error(values)
+    return mean if math.isnan(error) else f"{mean} +- {error:.2g}"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 
-from unite.ablation.decoder_gan import ARMS, PARENT, Measured
+from unite.ablation.decoder_gan import ARMS, PARENT, Measured, standard_error
 from unite.figures.chart import Figure, Panel, Series
 from unite.metrics.specs import better_words, shown_name
 from unite.sampling.grid import image_grid
@@ -46,7 +45,7 @@ def _panel(measured: Sequence[Measured], metric: str, parents: Sequence[str]) ->
             Series(
                 label=parent,
                 points=[(place[arm], statistics.fmean(values)) for arm, values in found.items()],
-                errors=[_error(values) for values in found.values()],
+                errors=[standard_error(v) if len(v) > 1 else 0.0 for v in found.values()],
                 index=index,
                 joined=False,
             ),
@@ -64,10 +63,6 @@ def _panel(measured: Sequence[Measured], metric: str, parents: Sequence[str]) ->
 def _tick(arm: str) -> str:
     """An arm's name in lines that fit beside its neighbours' (a chart breaks at commas)."""
     return ", ".join(textwrap.wrap(arm.replace(",", ""), TICK_LETTERS))
-
-
-def _error(values: Sequence[float]) -> float:
-    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else 0.0
 
 
 def before_and_after(pictures: dict[str, np.ndarray]) -> np.ndarray:

@@ -22,8 +22,7 @@ TYPICAL_START_S, TYPICAL_TRIAL_S, TYPICAL_MEASURING_S = 20.0, 15.0, 10.0
 
 def known_rate(sweep: Sweep) -> float:
     """FLOP/s of one trial in earlier sweeps like this one; 0 when there were none."""
-    known = Timings(sweep.storage).values(_rate_name(sweep))
-    return statistics.median(known) if known else 0.0
+    return Timings(sweep.storage).usual(_rate_name(sweep), 0.0)
 
 
 def expect_sweep(
@@ -36,11 +35,11 @@ def expect_sweep(
     timings = Timings(sweep.storage)
     waves, at_once = math.ceil(len(left) / slots), min(slots, len(left))
     trials = sum(len(work.trials) for work in left)
-    measuring = _median(timings, _measuring_name(sweep), TYPICAL_MEASURING_S)
-    start = _median(timings, SWEEP, TYPICAL_START_S)
+    measuring = timings.usual(_measuring_name(sweep), TYPICAL_MEASURING_S)
+    start = timings.usual(SWEEP, TYPICAL_START_S)
     return Expected(
         parts={
-            "start-up": start + waves * _median(timings, TRIAL, TYPICAL_TRIAL_S),
+            "start-up": start + waves * timings.usual(TRIAL, TYPICAL_TRIAL_S),
             "training": flops / rate / at_once,
             "measuring": trials * measuring / at_once,
         },
@@ -85,11 +84,6 @@ def _basis(timings: Timings, sweep: Sweep) -> str:
     if known:
         return f"from {count(known, 'earlier sweep')} like it on this machine"
     return "from a few steps timed now or the rate given; start and measuring are typical"
-
-
-def _median(timings: Timings, name: str, typical: float) -> float:
-    known = timings.values(name)
-    return statistics.median(known) if known else typical
 
 
 def _rate_name(sweep: Sweep) -> str:

@@ -143,7 +143,7 @@ def _print_file(file: Store) -> None:
             "state dicts": ", ".join(path or "one, unnamed" for path in paths),
             **architecture(model.domain.config, model.config),
             "EMA weights": SILENT if paths == [""] else _yes(any(map(is_average, paths))),
-            "optimiser state": _has(content, "optim"),
+            "optimiser state": _has_optimizer(content),
         }
     )
 
@@ -152,12 +152,10 @@ def _precision(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _has(content: Mapping[str, Any], *words: str) -> str:
-    """Text that says if a nested file has such a part; a bare state dict does not say."""
+def _has_optimizer(content: Mapping[str, Any]) -> str:
+    """Text that says if a nested file has an optimiser; a bare state dict does not say."""
     parts = [str(key).lower() for key, value in content.items() if not isinstance(value, Tensor)]
-    if not parts:
-        return SILENT
-    return _yes(any(word in part for word in words for part in parts))
+    return _yes(any("optim" in part for part in parts)) if parts else SILENT
 
 
 def architecture(domain: DomainConfig, model: ModelConfig) -> dict[str, str]:

@@ -11,6 +11,7 @@ from unite.ablation.cost import Cost, kept_checkpoints, measure_rate, run_cost
 from unite.ablation.options import SweepOptions, check
 from unite.ablation.trials import expand
 from unite.config.axes import AXES, find_axis
+from unite.config.effects import refuse_changed
 from unite.config.recipes import recipe
 from unite.config.schema import RunConfig
 from unite.config.serialise import replace
@@ -91,13 +92,8 @@ def _is_sweep(name: str) -> bool:
 def _longer(config: RunConfig, options: SweepOptions) -> RunConfig:
     """A recipe with --epochs; ValueError for flags that only sweeps have."""
     check(options)
-    usual = SweepOptions(epochs=options.epochs)
-    for name in (item.name for item in fields(options)):
-        if (value := getattr(options, name)) != getattr(usual, name):
-            raise ValueError(
-                f"--{name} {value} is about ablations, and {config.recipe} is a recipe: drop it, "
-                f"or name one of {', '.join(AXES)}"
-            )
+    why = f"on the recipe {config.recipe}, but on ablations ({', '.join(AXES)})"
+    refuse_changed(options, ("scale", "seeds", "equal", "values", "samples"), why)
     return replace(config, {"training.epochs": options.epochs or config.training.epochs})
 
 

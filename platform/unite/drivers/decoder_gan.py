@@ -47,6 +47,7 @@ from unite.drivers.decoder_gan_piece import (
 from unite.drivers.progress import POLL_SECONDS, progress_line
 from unite.drivers.session import InProcess
 from unite.drivers.signals import stop_on_signals
+from unite.drivers.train import prepare
 from unite.evaluation.arguments import WorkerArguments
 from unite.figures.sheet import picture
 from unite.runs import read_run_config, resolve_run
@@ -82,8 +83,9 @@ def main(options: GanSweepOptions) -> int:
     if options.dry_run:
         return _show(options, parents)
     with stop_on_signals(), _workers(options) as pool:
-        left = [run for run in own if not is_trained(run)]
-        _do(pool, "parent", [Work(run.folder, partial(train_parent, run.config)) for run in left])
+        left = [run.config for run in own if not is_trained(run)]
+        begun = [prepare(config, resume="auto", allow_changes=False) for config in left]
+        _do(pool, "parent", [Work(run.folder, partial(train_parent, run)) for run in begun])
         pieces = pieces_of(options, [folder.uri for folder in parents])
         works = [(piece, Work(run_folder(piece), partial(compute, piece))) for piece in pieces]
         # The first one alone: it fits the extractor and makes the reference for all the others.

@@ -23,13 +23,11 @@ from unite.config.recipes import recipe
 from unite.config.scales import Fields
 from unite.config.schema import RunConfig
 from unite.config.serialise import replace as replace_fields
-from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
 from unite.drivers.evaluate import evaluate
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.drawing import Drawing
 from unite.evaluation.request import Evaluation, open_evaluation
-from unite.runs import DIGITS, data_uri
 from unite.storage import Store
 from unite.tracking import Tracker
 from unite.training.finetune import find_parent, named
@@ -111,12 +109,9 @@ def compute(piece: Piece) -> None:
     Store.open(piece.folder).write(piece.file, json.dumps(kept, indent=1).encode())
 
 
-def train_parent(config: RunConfig) -> None:
-    """Train a parent in this process."""
-    run = open_run(config)
-    if config.data.train == DIGITS:
-        prepare_digits(Store.open(data_uri(run.config, "train")))
-    _set_threads(config.cluster.use_gpu)
+def train_parent(run: Run) -> None:
+    """Train a prepared parent in this process."""
+    _set_threads(run.config.cluster.use_gpu)
     _train(run)
 
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from unite import tracking
 from unite.config.finetune_checks import finetune_warnings
 from unite.domains import build_domain
-from unite.drivers.train import check_inputs
-from unite.runs import DIGITS, data_uri
-from unite.storage import Store
+from unite.drivers.train import prepare_inputs
 from unite.training.adversarial import require_adversarial
 from unite.training.finetune import require_same_data
 from unite.training.finetune_arguments import Request
@@ -25,13 +22,7 @@ def prepare(request: Request) -> Run:
     config = request.config
     require_adversarial(build_domain(config.domain))
     run = open_run(config, resume=request.arguments.resume)
-    if config.tracking.enabled:
-        tracking.resolve_uri(config.tracking, run.config.storage)
-    if config.data.train == DIGITS:
-        from unite.data.ingest.digits import prepare_digits
-
-        prepare_digits(Store.open(data_uri(run.config, "train")))
-    check_inputs(run.config)
+    prepare_inputs(run.config)
     require_same_data(request.parent, open_split(run.config, "train"))
     return replace(run, start_from=request.parent.place)
 

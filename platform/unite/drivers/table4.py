@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from unite import tracking
-from unite.config.schema import Solver
+from unite.config.schema import ImagesConfig, Solver
 from unite.drivers.delivery import nothing_to_send, send, untracked
 from unite.drivers.session import session
 from unite.drivers.told import kept
@@ -22,7 +22,7 @@ from unite.evaluation.results import RESULTS_FILE, Outcome, Row, write_outcomes
 from unite.evaluation.suite import work_items
 from unite.metrics.specs import number, shown_name
 from unite.paper import TABLES, PaperFigure
-from unite.tables import print_table
+from unite.tables import markdown_lines, print_table
 
 FOLDER = "table4"
 REPORT_FILE = "table4.md"
@@ -72,9 +72,16 @@ PROTOCOLS = (
 
 
 def main(arguments: Table4Arguments, storage: str) -> int:
-    """Measure, print, keep and send the table: 0, or 1 when MLflow did not take it."""
-    requests = {each: open_evaluation(request_of(arguments, each), storage) for each in PROTOCOLS}
-    first = requests[PROTOCOLS[0]]
+    """Measure, print, keep and send the table: 0, or 1 when MLflow did not take it.
+
+    ValueError for samples without classes, beside what `open_evaluation` raises.
+    """
+    first = open_evaluation(request_of(arguments, PROTOCOLS[0]), storage)
+    domain = first.target.subject.config.domain
+    if not isinstance(domain, ImagesConfig):
+        raise ValueError(f"table4 draws classes of images in two ways: {domain.kind} have no row")
+    others = {each: open_evaluation(request_of(arguments, each), storage) for each in PROTOCOLS[1:]}
+    requests = {PROTOCOLS[0]: first, **others}
     record = record_of(replace(arguments, run=first.target.subject.uri))
     try:
         with kept(record) as whole:
@@ -132,9 +139,7 @@ def table(outcomes: Mapping[Protocol, Outcome]) -> tuple[list[str], list[list[st
 
 def markdown(outcomes: Mapping[Protocol, Outcome]) -> str:
     """The table for the run's files."""
-    headings, rows = table(outcomes)
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join([*(f"| {' | '.join(cells)} |" for cells in lines), "", NOTE, ""])
+    return "\n".join([*markdown_lines(*table(outcomes)), "", NOTE, ""])
 
 
 def _cells(protocol: Protocol, names: Sequence[str], rows: Sequence[Row]) -> list[str]:

@@ -63,14 +63,22 @@ def prepare(config: RunConfig, *, resume: str, allow_changes: bool) -> Run:
             f"--allow-changes has no effect: no run is continued, because this config is that of "
             f"{run.folder}, which has no checkpoint. Name the run to continue with --resume RUN"
         )
+    prepare_inputs(run.config)
+    return run
+
+
+def prepare_inputs(config: RunConfig) -> None:
+    """Look at tracking, data and pretrained files of a resolved config.
+
+    A built-in data set is written into the storage when it is not there.
+    """
     if config.tracking.enabled:
-        tracking.resolve_uri(config.tracking, run.config.storage)
+        tracking.resolve_uri(config.tracking, config.storage)
     if is_builtin(config.data.train):
         from unite.data.ingest.builtin import prepare_builtin
 
-        prepare_builtin(config.data.train, Store.open(data_uri(run.config, "train")))
-    check_inputs(run.config)
-    return run
+        prepare_builtin(config.data.train, Store.open(data_uri(config, "train")))
+    check_inputs(config)
 
 
 def _refuse_another_place(config: RunConfig, run: Run) -> None:

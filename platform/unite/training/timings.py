@@ -75,10 +75,14 @@ class Timings:
         except (StorageError, TypeError, ValueError, AttributeError):
             return []
 
+    def usual(self, name: str, typical: float) -> float:
+        """The median of what is known, or a typical value."""
+        known = self.values(name)
+        return statistics.median(known) if known else typical
+
     def seconds(self, name: str) -> float:
         """The median of a duration, or a typical one."""
-        known = self.values(name)
-        return statistics.median(known) if known else TYPICAL[name]
+        return self.usual(name, TYPICAL[name])
 
     def _read(self) -> dict[str, Any]:
         content = self.storage.read_json(FILE) if self.storage.is_file(FILE) else {}

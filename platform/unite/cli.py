@@ -13,6 +13,7 @@ from tyro.conf import Positional, arg
 from tyro.extras import SubcommandApp
 
 from unite.config.flags import RULES
+from unite.config.scales import ScaleName
 from unite.entry import run
 
 # Everything heavy is imported inside the subcommands, so that help and typos answer at once.
@@ -94,7 +95,7 @@ def import_authors(file: Path, out: str, ema: bool = True, state: str = "") -> N
 @app.command
 def plan(
     name: Name,
-    scale: Literal["smoke", "laptop", "molecules", "gpu", "paper"] = "laptop",
+    scale: ScaleName = "laptop",
     seeds: int = 0,
     equal: Literal["images", "compute"] = "images",
     values: tuple[str, ...] = (),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from unite.commands.sweep import ENDINGS, main
+from unite.commands.sweep import main
 from unite.drivers.sweep import SweepResult
 from unite.entry import STOPPED
 
@@ -16,10 +16,9 @@ def command(tmp_path, monkeypatch):
 
     def typed(**ended: bool) -> int:
         def end(sweep) -> SweepResult:
-            for ending in ENDINGS:
-                sweep.folder.write(f"{sweep.axis.figure}{ending}", b"drawn")
-            fields = {"stopped": False, "whole": False} | ended
-            return SweepResult(measured=(), lines=("a verdict",), out=sweep.folder, **fields)
+            sweep.folder.write("a.png", b"drawn")
+            fields = {"out": sweep.folder, "files": ("a.png",), "stopped": False, "whole": False}
+            return SweepResult(measured=(), lines=("a verdict",), **(fields | ended))
 
         monkeypatch.setattr("unite.drivers.sweep.run_sweep", end)
         return main("noise", "", ["--scale", "smoke", "--storage", str(tmp_path)])
@@ -33,6 +32,7 @@ def test_only_a_whole_sweep_ends_with_0_and_is_told_again(command, capsys):
     assert "nothing to do" not in capsys.readouterr().out
     assert command(whole=True) == 0
     once = capsys.readouterr().out
+    assert once.endswith("sweeps/sweep-noise-smoke: a.png\n")
     assert command() == 0, "nothing runs any more"
     told = capsys.readouterr().out
     assert told.startswith(once) and "nothing to do" in told

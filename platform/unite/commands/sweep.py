@@ -11,9 +11,6 @@ from unite.config.axes import Axis, find_axis
 from unite.config.flags import parse
 from unite.entry import STOPPED
 
-ENDINGS = (".png", ".svg", ".csv", "-verdict.txt")
-"""Ends of the names of a sweep's files."""
-
 
 def main(name: str, description: str | None, args: Sequence[str] | None = None) -> int:
     """Run the sweep of an axis: 0 when done, 130 when stopped.
@@ -40,10 +37,10 @@ def _run(axis: Axis, options: SweepOptions) -> int:
         show_plan(sweep)
         return 0
     ended = run_sweep(sweep)
-    told = [*ended.lines, "", f"{ended.out}/{axis.figure}.png, .svg, .csv and -verdict.txt"]
+    told = [*ended.lines, "", f"{ended.out}: {', '.join(ended.files)}"]
     print("\n".join(told))
     if ended.whole:
-        files = [ended.out / f"{axis.figure}{ending}" for ending in ENDINGS]
+        files = [ended.out / name for name in ended.files]
         keep(record_of(axis, options), told, files, (each.run for each in ended.measured))
     if ended.stopped:
         print("stopped; the same command goes on from here")

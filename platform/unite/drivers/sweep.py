@@ -52,6 +52,8 @@ class SweepResult:
     lines: tuple[str, ...]
     """Lines of the verdict."""
     out: Store
+    files: tuple[str, ...]
+    """Names of the files there: figure, table and verdict."""
     stopped: bool
     whole: bool = False
     """True if all trials are measured, and in MLflow where that is wanted."""
@@ -220,6 +222,7 @@ def _finish(sweep: Sweep, parent: tracking.RunHandle | None, errors: dict[str, s
         measured=tuple(measured),
         lines=tuple(lines),
         out=out,
+        files=tuple(files),
         stopped=stopped,
         whole=is_sent and not missing and not stopped,
     )

@@ -59,6 +59,7 @@ def test_the_smoke_sweep_writes_its_files_and_repeats_nothing(swept):
     assert len((out / "latents").list()) == SETS  # of the parent, for all arms
     wanted = {"decoder_gan.md", "decoder_gan.png", "decoder_gan.svg", "decoder_gan_images.png"}
     assert wanted <= set(out.list())
+    assert set(swept.told.splitlines()[-1].removeprefix(f"{out}: ").split(", ")) == wanted
     assert swept.again == 2 * swept.told
 
 

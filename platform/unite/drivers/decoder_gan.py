@@ -151,9 +151,11 @@ def write_files(options: GanSweepOptions, measured: Sequence[Measured]) -> list[
     drawn = picture(gan_figure(measured, [distance, "reconstruction/psnr", samples], caption))
     out.write("decoder_gan.png", drawn.png)
     out.write("decoder_gan.svg", drawn.svg)
+    names = [f"decoder_gan{ending}" for ending in (".md", ".png", ".svg")]
     if grid := _pictures(measured):
-        save_png(out, "decoder_gan_images.png", before_and_after(grid))
-    return [*lines, "", f"{out}/decoder_gan.md, .png, .svg and decoder_gan_images.png"]
+        names.append("decoder_gan_images.png")
+        save_png(out, names[-1], before_and_after(grid))
+    return [*lines, "", f"{out}: {', '.join(names)}"]
 
 
 def _pictures(measured: Sequence[Measured]) -> dict[str, np.ndarray]:

@@ -22,6 +22,10 @@ CHECKS = {
         {"domain.patch": 3},
         "domain.size = 8 is not divisible by domain.patch = 3; the nearest sizes are 6 and 9",
     ),
+    "patch above": (
+        {"domain.patch": 16},
+        "domain.size = 8 is not divisible by domain.patch = 16; 16 is, for one",
+    ),
     "registers": (
         {"model.num_registers": 4},
         "model.num_registers = 4 but the decoder draws one patch from each register: set it to "

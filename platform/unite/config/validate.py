@@ -183,10 +183,11 @@ def _images(domain: ImagesConfig, num_registers: int) -> Iterator[str]:
         yield from (f"{name} = {side} must be above 0" for name, side in sides.items() if side <= 0)
         return
     if domain.size % domain.patch:
+        below = domain.size // domain.patch * domain.patch
+        above = below + domain.patch
         yield (
             f"domain.size = {domain.size} is not divisible by domain.patch = {domain.patch}; "
-            f"the nearest sizes are {domain.size // domain.patch * domain.patch} and "
-            f"{(domain.size // domain.patch + 1) * domain.patch}"
+            + (f"the nearest sizes are {below} and {above}" if below else f"{above} is, for one")
         )
         return
     patches = (domain.size // domain.patch) ** 2

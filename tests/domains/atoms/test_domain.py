@@ -72,6 +72,20 @@ def test_registers_are_the_atoms(config):
     assert domain.register_mask(sample).sum(1).tolist() == [3, 5]
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (MoleculesConfig(mean_atoms=0.0), "domain.mean_atoms = 0.0 must be above 0"),
+        (MoleculesConfig(bond_tolerance=-0.1), "bond_tolerance = -0.1 must not be negative"),
+        (CrystalsConfig(angles_weight=-1.0), "angles_weight = -1.0 must not be negative"),
+        (CrystalsConfig(max_atoms=0), "domain.max_atoms = 0 must be at least 1"),
+    ],
+)
+def test_numbers_that_no_loss_could_have_are_refused(config, message):
+    with pytest.raises(ValueError, match=message):
+        build_domain(config)
+
+
 def test_elements_that_no_table_has_are_refused():
     with pytest.raises(ValueError, match="elements holds 119"):
         build_domain(MoleculesConfig(elements=(1, 119)))

@@ -30,6 +30,28 @@ from unite.models.positions import sincos_1d
 
 PICTURE_TOLERANCE = 0.25
 """Tolerance in A of the bonds in pictures of crystals, as `bond_tolerance` of molecules."""
+NOT_NEGATIVE = ("position_weight", "lengths_weight", "angles_weight", "bond_tolerance")
+"""Fields of molecules or crystals that must not be negative."""
+
+
+def require_sound(config: AtomsConfig) -> None:
+    """ValueError naming a field of a config that no samples can have."""
+    if bad := [number for number in config.elements if not 0 < number < MAX_ELEMENTS]:
+        raise ValueError(
+            f"domain.elements holds {bad[0]}: atomic numbers are 1..{MAX_ELEMENTS - 1}"
+        )
+    if config.max_atoms < 1:
+        raise ValueError(f"domain.max_atoms = {config.max_atoms} must be at least 1")
+    if not config.mean_atoms > 0:
+        raise ValueError(f"domain.mean_atoms = {config.mean_atoms} must be above 0")
+    for name in NOT_NEGATIVE:
+        if (value := getattr(config, name, 0.0)) < 0:
+            raise ValueError(f"domain.{name} = {value} must not be negative")
+    if on_circle(config) and config.loss == "adit":
+        raise ValueError(
+            "domain.frac_code = circle has no border that domain.loss = adit could count: set "
+            "domain.frac_code to plain or domain.loss to unite"
+        )
 
 
 class AtomsDomain(Domain):
@@ -40,18 +62,7 @@ class AtomsDomain(Domain):
     config: AtomsConfig
 
     def __init__(self, config: AtomsConfig) -> None:
-        bad = [number for number in config.elements if not 0 < number < MAX_ELEMENTS]
-        if bad:
-            raise ValueError(
-                f"domain.elements holds {bad[0]}: atomic numbers are 1..{MAX_ELEMENTS - 1}"
-            )
-        if config.max_atoms < 1:
-            raise ValueError(f"domain.max_atoms = {config.max_atoms} must be at least 1")
-        if on_circle(config) and config.loss == "adit":
-            raise ValueError(
-                "domain.frac_code = circle has no border that domain.loss = adit could count: set "
-                "domain.frac_code to plain or domain.loss to unite"
-            )
+        require_sound(config)
         self.config = config
         self.num_classes = config.num_classes
         self.tolerance = getattr(config, "bond_tolerance", PICTURE_TOLERANCE)

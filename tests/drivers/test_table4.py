@@ -67,7 +67,7 @@ def test_molecules_have_no_table(monkeypatch):
     subject = SimpleNamespace(config=recipe("qm9-tiny"))
     asked = SimpleNamespace(target=SimpleNamespace(subject=subject))
     monkeypatch.setattr("unite.drivers.table4.open_evaluation", lambda *arguments: asked)
-    with pytest.raises(ValueError, match="table4 draws classes of images .*: molecules have no"):
+    with pytest.raises(ValueError, match="classes in two ways, which molecules do not have"):
         main(Table4Arguments(), "")
 
 

@@ -79,7 +79,7 @@ def read_result(run: Run, trial: Trial) -> Result | None:
         return None
     try:
         content: dict[str, Any] = run.folder.read_json(name, {"remarks": list})
-        result = Result(**content | {"remarks": tuple(content["remarks"])})
+        result = Result(**{**content, "remarks": tuple(content["remarks"])})
     except (StorageError, TypeError) as error:
         logger.warning(
             "%s/%s is incomplete, the trial is measured again: %s", run.folder, name, error

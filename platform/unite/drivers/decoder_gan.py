@@ -67,7 +67,7 @@ PICTURED = 200
 
 @dataclass(frozen=True)
 class Work:
-    """What a worker does on a run, whose folder tells how far it is."""
+    """Work on a run, whose folder tells how far it is."""
 
     folder: Store
     do: Callable[[], None]

@@ -11,11 +11,16 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from unite import tracking
-from unite.config.schema import ImagesConfig, Solver
+from unite.config.schema import Solver
 from unite.drivers.delivery import nothing_to_send, send, untracked
 from unite.drivers.session import session
 from unite.drivers.told import kept
-from unite.evaluation.arguments import EvaluateArguments, SampleArguments, Table4Arguments
+from unite.evaluation.arguments import (
+    EvaluateArguments,
+    SampleArguments,
+    Table4Arguments,
+    without_effect,
+)
 from unite.evaluation.finished import record_of
 from unite.evaluation.request import Evaluation, combine, open_evaluation
 from unite.evaluation.results import RESULTS_FILE, Outcome, Row, write_outcomes
@@ -74,13 +79,14 @@ PROTOCOLS = (
 def main(arguments: Table4Arguments, storage: str) -> int:
     """Measure, print, keep and send the table: 0, or 1 when MLflow did not take it.
 
-    ValueError for samples without classes, beside what `open_evaluation` raises.
+    ValueError for samples whose classes are not drawn, beside what `open_evaluation` raises.
     """
-    first = open_evaluation(request_of(arguments, PROTOCOLS[0]), storage)
+    asked = {each: request_of(arguments, each) for each in PROTOCOLS}
+    first = open_evaluation(asked[PROTOCOLS[0]], storage)
     domain = first.target.subject.config.domain
-    if not isinstance(domain, ImagesConfig):
-        raise ValueError(f"table4 draws classes of images in two ways: {domain.kind} have no row")
-    others = {each: open_evaluation(request_of(arguments, each), storage) for each in PROTOCOLS[1:]}
+    if any(without_effect(each, each.suite, domain) for each in asked.values()):
+        raise ValueError(f"table4 draws classes in two ways, which {domain.kind} do not have")
+    others = {each: open_evaluation(asked[each], storage) for each in PROTOCOLS[1:]}
     requests = {PROTOCOLS[0]: first, **others}
     record = record_of(replace(arguments, run=first.target.subject.uri))
     try:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unite.sampling.grid import GAP, image_grid, save_png, save_samples
+from unite.sampling.grid import GAP, image_grid, read_png, save_png, save_samples
 from unite.storage import Store
 
 RNG = np.random.default_rng(0)
@@ -40,6 +40,7 @@ def test_png_round_trip(tmp_path, channels):
     save_png(Store.open(tmp_path), "a/b.png", image)
     read = np.asarray(Image.open(tmp_path / "a/b.png"))
     np.testing.assert_array_equal(read, image if channels == 3 else image[..., 0])
+    np.testing.assert_array_equal(read_png((tmp_path / "a/b.png").read_bytes()), image)
 
 
 def test_samples_round_trip(s3):

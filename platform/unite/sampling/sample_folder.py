@@ -10,13 +10,10 @@ OUT-grid.png                 the grid, beside the folder
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from unite.checkpoints.tensors import safetensors_chunks
@@ -24,9 +21,9 @@ from unite.storage import Store
 
 SAMPLES_FILE = "samples.npz"
 REQUEST_FILE = "samples.json"
-OLD_GRID = "grid.png"
-"""Name of the grid when it still lay in the folder."""
 SAMPLE = re.compile(r"(\d{6,})(?:-class\d+)?\.png")
+OURS = re.compile(rf"{SAMPLE.pattern}|samples\.(json|npz)|grid\.png")
+"""Files of a call; the grid of images lay in the folder once."""
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".npy"),
 )
@@ -55,15 +52,17 @@ def weights_digest(state: Mapping[str, Tensor]) -> str:
     return total.hexdigest()[:16]
 
 
-def claim(out: Store, request: Mapping[str, Any], *, replace: bool) -> set[int]:
-    """Reserve the folder for `request`; returns the indices of samples that it holds already.
+def claim(
+    out: Store, request: Mapping[str, Any], *, replace: bool, files: re.Pattern[str] = OURS
+) -> list[str]:
+    """Reserve the folder for `request`; returns the names of the files that it holds already.
 
-    An interrupted call of the same request left them. ValueError when the folder holds other
-    samples and `replace` is not set, or images that no call made.
+    An interrupted call of the same request left them. `files`: further names of a call's files.
+    ValueError when the folder holds other samples and `replace` is not set, or images that no call
+    made.
     """
     names = out.list()
-    ours = [name for name in names if SAMPLE.fullmatch(name) or name == OLD_GRID]
-    ours += [name for name in (SAMPLES_FILE, REQUEST_FILE) if name in names]
+    ours = [name for name in names if OURS.fullmatch(name) or files.fullmatch(name)]
     foreign = [n for n in names if n.lower().endswith(IMAGE_SUFFIXES) and n not in ours]
     if foreign:
         raise ValueError(
@@ -72,7 +71,7 @@ def claim(out: Store, request: Mapping[str, Any], *, replace: bool) -> set[int]:
         )
     before = out.read_json(REQUEST_FILE, {}, ValueError) if REQUEST_FILE in names else {}
     if before == request:
-        return {int(match[1]) for name in names if (match := SAMPLE.fullmatch(name))}
+        return ours
     if ours and not replace:
         raise ValueError(
             f"--out {out} holds the samples of another call ({_listed(ours)})"
@@ -82,14 +81,7 @@ def claim(out: Store, request: Mapping[str, Any], *, replace: bool) -> set[int]:
     for name in sorted(ours, key=lambda name: name != REQUEST_FILE):
         out.delete(name)
     out.write_json(REQUEST_FILE, dict(request))
-    return set()
-
-
-def read_sample(out: Store, name: str) -> np.ndarray:
-    """A sample's pixels, uint8 (H, W, C)."""
-    with Image.open(io.BytesIO(out.read(name))) as image:
-        pixels = np.asarray(image)
-    return pixels if pixels.ndim == 3 else pixels[..., None]
+    return []
 
 
 def _why(before: Mapping[str, Any], request: Mapping[str, Any]) -> str:

@@ -18,12 +18,12 @@ from unite.config.domains import CrystalsConfig, JointConfig, MoleculesConfig
 from unite.domains import build_domain
 from unite.sampling.atoms.writer import AtomsWriter
 from unite.sampling.generator import Samples
-from unite.sampling.grid import image_grid, save_png, save_samples
+from unite.sampling.grid import image_grid, read_png, save_png, save_samples
 from unite.sampling.sample_folder import (
+    SAMPLE,
     SAMPLES_FILE,
     claim,
     grid_of,
-    read_sample,
     sample_name,
 )
 from unite.storage import Store
@@ -68,7 +68,8 @@ class PictureWriter:
 
     def claim(self, request: Mapping[str, Any], *, replace: bool) -> set[int]:
         """Indices of the PNGs that are there."""
-        self.kept = claim(self.store, request, replace=replace)
+        found = map(SAMPLE.fullmatch, claim(self.store, request, replace=replace))
+        self.kept = {int(match[1]) for match in found if match}
         return self.kept
 
     def write(self, indices: Sequence[int], samples: Samples) -> None:
@@ -81,7 +82,8 @@ class PictureWriter:
     def finish(self, labels: Tensor) -> str:
         """samples.npz, and a grid of the first samples: a column per class, ten at most."""
         for index in self.kept:
-            self.pictures[index] = read_sample(self.store, self._name(index, int(labels[index])))
+            kept = self.store.read(self._name(index, int(labels[index])))
+            self.pictures[index] = read_png(kept)
         images = np.stack([self.pictures[index] for index in range(len(labels))])
         distinct = len(labels.unique())
         columns = distinct if 1 < distinct <= 10 else 10

@@ -90,6 +90,36 @@ def test_another_request_is_refused_and_replaced_on_demand(tmp_path):
     assert not list(tmp_path.glob("part-*"))
 
 
+@pytest.mark.parametrize("name", ["samples.xyz", "samples.parquet", "page.html"])
+def test_files_of_others_are_replaced_on_demand_alone(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(ValueError, match=f"{name}.*give --replace"):
+        writer_for(MoleculesConfig(), Store.open(tmp_path)).claim(REQUEST, replace=False)
+    assert (tmp_path / name).read_text() == "mine"
+    writer_for(MoleculesConfig(), Store.open(tmp_path)).claim(REQUEST, replace=True)
+    assert not (tmp_path / name).exists()
+
+
+def test_a_kill_while_samples_are_replaced_mixes_none(tmp_path, monkeypatch):
+    writer = writer_for(MoleculesConfig(), Store.open(tmp_path))
+    writer.claim(REQUEST, replace=False)
+    writer.write([0], samples_of(MoleculesConfig(), [3]))
+    other, delete = {**REQUEST, "seed": 6}, Store.delete
+
+    def killed(self, name=""):
+        if name.startswith("part-"):
+            raise KeyboardInterrupt
+        delete(self, name)
+
+    monkeypatch.setattr(Store, "delete", killed)
+    with pytest.raises(KeyboardInterrupt):
+        writer_for(MoleculesConfig(), Store.open(tmp_path)).claim(other, replace=True)
+    monkeypatch.undo()
+    assert list(tmp_path.glob("part-*"))
+    again = writer_for(MoleculesConfig(), Store.open(tmp_path))
+    assert again.claim(other, replace=True) == set()
+
+
 @pytest.mark.parametrize(
     ("config", "name"),
     [

@@ -32,7 +32,7 @@ from unite.sampling.atoms.files import cif, parquet, read_parquet, xyz
 from unite.sampling.atoms.page import page
 from unite.sampling.generator import Samples
 from unite.sampling.grid import image_grid, save_png
-from unite.sampling.sample_folder import REQUEST_FILE, claim
+from unite.sampling.sample_folder import claim
 from unite.sampling.seeds import sample_seeds
 from unite.storage import Store
 from unite.words import count
@@ -41,8 +41,8 @@ NO_SDF = "; no samples.sdf"
 GRID_SAMPLES = 100
 GRID_COLUMNS = 10
 ARRAYS = "samples.parquet"
-FILES = ("samples.xyz", "samples.cif", "samples.sdf", ARRAYS, "page.html", "grid.png")
 PART = re.compile(r"part-\d+\.parquet")
+FILES = re.compile(rf"{PART.pattern}|samples\.(xyz|cif|sdf|parquet)|page\.html")
 
 
 class AtomsWriter:
@@ -58,18 +58,10 @@ class AtomsWriter:
 
     def claim(self, request: Mapping[str, Any], *, replace: bool) -> set[int]:
         """Indices of the samples in the parts, or in the finished table."""
-        names = self.store.list()
-        same = REQUEST_FILE in names and (
-            self.store.read_json(REQUEST_FILE, {}, ValueError) == dict(request)
-        )
-        claim(self.store, request, replace=replace)
         self.seed = int(request["seed"])
-        for name in self.store.list():
+        for name in claim(self.store, request, replace=replace, files=FILES):
             if name == ARRAYS or PART.fullmatch(name):
-                if same:
-                    self.structures |= read_parquet(self.store.read(name))
-            if not same and (name in FILES or PART.fullmatch(name)):
-                self.store.delete(name)
+                self.structures |= read_parquet(self.store.read(name))
         return set(self.structures)
 
     def write(self, indices: Sequence[int], samples: Samples) -> None:

@@ -14,12 +14,31 @@ from unite.domains.atoms.elements import SYMBOLS
 from unite.domains.base import BadRows, Domain
 from unite.models.unite import UNITE
 from unite.sampling.seeds import Conditions, conditions
-from unite.sampling.served import Served
+from unite.sampling.served import Served, is_whole
 
 SIZE = "size"
 
 
-class ServedAtoms(Served):
+class ServedStructures(Served):
+    """Structures of elements that the model knows."""
+
+    def refused(self, fields: Mapping[str, np.ndarray], model: UNITE) -> BadRows:
+        """Rows with an element that no training sample had; none of a model that does not hold its
+        training set's elements."""
+        elements = model.statistics.tensors.get("elements")
+        if elements is None:
+            return []
+        numbers_BN, seen_E = fields["numbers"], elements.cpu().numpy()
+        known = " ".join(SYMBOLS[number] for number in np.flatnonzero(seen_E).tolist())
+        strange_BN = (numbers_BN > 0) & ~seen_E[numbers_BN]
+        firsts = {
+            row: SYMBOLS[numbers_BN[row][strange_BN[row]][0]]
+            for row in np.flatnonzero(strange_BN.any(1)).tolist()
+        }
+        return [(row, f"unknown_element: {each}; known: {known}") for row, each in firsts.items()]
+
+
+class ServedAtoms(ServedStructures):
     """Columns `size`, or those of the shards; a column of XYZ or CIF texts comes out."""
 
     condition = SIZE
@@ -51,7 +70,7 @@ class ServedAtoms(Served):
     def conditions(self, cells: Sequence[Any], model: UNITE, seeds_B: Tensor) -> Conditions:
         """One size a row; rows of 0 take the drawn one."""
         for row, size in enumerate(cells):
-            if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 0:
+            if not is_whole(size) or size < 0:
                 raise ValueError(f"{SIZE} {size!r} in row {row}: a number of atoms, or 0")
         wanted_B = torch.tensor([int(size) for size in cells])
         if wanted_B.all():
@@ -61,10 +80,6 @@ class ServedAtoms(Served):
         sizes_B = torch.where(wanted_B > 0, wanted_B, drawn_BK.sum(1).cpu())
         return conditions(model, seeds_B, sizes_B=sizes_B)
 
-    def refused(self, fields: Mapping[str, np.ndarray], model: UNITE) -> BadRows:
-        """Rows with an element that no training sample had."""
-        return _unseen(fields["numbers"], model)
-
     def result(
         self, domain: Domain, batches: Sequence[tuple[Any, Tensor | None]]
     ) -> dict[str, list[str]]:
@@ -72,7 +87,7 @@ class ServedAtoms(Served):
         return {self.text: [text for _, text in _texts(domain, batches)]}
 
 
-class ServedJoint(ServedAtoms):
+class ServedJoint(ServedStructures):
     """Columns `label`, or those of the shards of both kinds; kinds and texts come out."""
 
     condition = "label"
@@ -101,8 +116,7 @@ class ServedJoint(ServedAtoms):
     def conditions(self, cells: Sequence[Any], model: UNITE, seeds_B: Tensor) -> Conditions:
         """One class a row; sizes are drawn."""
         for row, label in enumerate(cells):
-            whole = isinstance(label, int | np.integer) and not isinstance(label, bool)
-            if not whole or label not in (0, 1):
+            if not is_whole(label) or label not in (0, 1):
                 raise ValueError(f"label {label!r} in row {row}: 0 = a molecule, 1 = a crystal")
         return conditions(model, seeds_B, labels_B=[int(label) for label in cells])
 
@@ -112,21 +126,6 @@ class ServedJoint(ServedAtoms):
         """XYZ of molecules and CIF of crystals."""
         found = _texts(domain, batches)
         return {"kind": [kind for kind, _ in found], "text": [text for _, text in found]}
-
-
-def _unseen(numbers_BN: np.ndarray, model: UNITE) -> BadRows:
-    """Rows of atomic numbers of which some were in no training sample; none of a model that does
-    not hold its training set's elements."""
-    elements = model.statistics.tensors.get("elements")
-    if elements is None:
-        return []
-    seen_E = elements.cpu().numpy()
-    known = " ".join(SYMBOLS[number] for number in np.flatnonzero(seen_E).tolist())
-    strange_BN = (numbers_BN > 0) & ~seen_E[numbers_BN]
-    return [
-        (row, f"unknown_element: {SYMBOLS[numbers_BN[row][strange_BN[row]][0]]}; known: {known}")
-        for row in np.flatnonzero(strange_BN.any(1)).tolist()
-    ]
 
 
 def _texts(domain: Domain, batches: Sequence[tuple[Any, Tensor | None]]) -> list[tuple[str, str]]:

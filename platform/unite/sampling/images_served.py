@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from unite.config.schema import ImagesConfig
 from unite.domains.base import Domain
 from unite.models.unite import UNITE
 from unite.sampling.seeds import Conditions, conditions
-from unite.sampling.served import Served
+from unite.sampling.served import Served, is_whole
 from unite.words import count
 
 LABEL, IMAGE = "label", "image"
@@ -54,8 +53,14 @@ class ServedImages(Served):
 
     def conditions(self, cells: Sequence[Any], model: UNITE, seeds_B: Tensor) -> Conditions:
         """One class a row."""
-        labels = _checked_labels(cells, model.domain.num_classes)
-        return conditions(model, seeds_B, labels_B=torch.tensor(labels))
+        num_classes = model.domain.num_classes
+        for row, label in enumerate(cells):
+            if not is_whole(label) or not 0 <= label < num_classes:
+                raise ValueError(
+                    f"{LABEL} {label!r} in row {row}: the model has {num_classes} classes, "
+                    f"0 to {num_classes - 1}"
+                )
+        return conditions(model, seeds_B, labels_B=[int(label) for label in cells])
 
     def rows(self, columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
         """The files, with a class that nothing asks for."""
@@ -64,14 +69,3 @@ class ServedImages(Served):
     def result(self, domain: Domain, batches: Sequence[tuple[Any, Tensor | None]]) -> np.ndarray:
         """uint8 (N, H, W, C)."""
         return np.concatenate([domain.render(images).cpu().numpy() for images, _ in batches])
-
-
-def _checked_labels(rows: Sequence[Any], num_classes: int) -> list[int]:
-    for row, label in enumerate(rows):
-        whole = isinstance(label, int | np.integer) and not isinstance(label, bool)
-        if not whole or not 0 <= label < num_classes:
-            raise ValueError(
-                f"{LABEL} {label!r} in row {row}: the model has {num_classes} classes, "
-                f"0 to {num_classes - 1}"
-            )
-    return [int(label) for label in rows]

@@ -55,11 +55,6 @@ class Conditions:
     mask_BK: Tensor | None
     """Registers in use, on the seeds' device; None = all."""
 
-    def rows(self, rows: slice) -> Conditions:
-        """The conditions of a range of samples."""
-        mask_BK = None if self.mask_BK is None else self.mask_BK[rows]
-        return Conditions(labels_B=self.labels_B[rows], mask_BK=mask_BK)
-
 
 def conditions(
     model: UNITE,

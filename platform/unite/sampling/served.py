@@ -55,3 +55,8 @@ class Served(ABC):
     @abstractmethod
     def result(self, domain: Domain, batches: Sequence[tuple[Any, Tensor | None]]) -> Any:
         """Reconstructions with their masks, in batches, in the form that comes out."""
+
+
+def is_whole(cell: Any) -> bool:
+    """True for an integer; bool, which Python counts among them, is none."""
+    return isinstance(cell, int | np.integer) and not isinstance(cell, bool)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import numpy as np
@@ -55,6 +56,25 @@ def test_another_decoder_decodes_what_was_drawn_to_the_bit(tmp_path):
         for name, tensor in vars(again).items():
             assert (tensor is None) == (getattr(ours, name) is None)
             assert tensor is None or torch.equal(tensor, getattr(ours, name)), name
+
+
+@pytest.mark.parametrize("damage", [b"", b"<html>502</html>", None])
+def test_damaged_latents_are_told_and_drawn_again(tmp_path, caplog, damage):
+    model = build_model(recipe("smoke"))
+
+    def samples():
+        make = lambda: draw(model, SEEDS % 10, EULER, seeds_B=SEEDS)
+        return decoded_once(Store.open(tmp_path), {"seed": 0}, model, make)
+
+    first = samples()
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    with caplog.at_level(logging.WARNING):
+        assert torch.equal(samples().z_BKD, first.z_BKD)
+    assert f"{file}: " in caplog.text and "drawn again" in caplog.text
+    caplog.clear()
+    assert torch.equal(samples().z_BKD, first.z_BKD) and not caplog.text
 
 
 @pytest.fixture

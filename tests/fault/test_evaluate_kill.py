@@ -115,7 +115,7 @@ def test_killed_workers_change_nothing(ray_cluster, generation, tmp_path):
     finally:
         pool.close()
     assert sorted(done) == sorted(suite.chunks())
-    chunks = read_chunks(suite)
+    chunks = list(read_chunks(suite))
     indices = np.concatenate([chunk["fake/0/indices"] for chunk in chunks])
     np.testing.assert_array_equal(np.sort(indices), np.arange(SAMPLES))
     assert_same(chunks, in_this_process(suite, tmp_path / "clean"))

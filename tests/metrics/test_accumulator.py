@@ -25,6 +25,6 @@ def test_sums_of_other_names_are_refused():
     other = Sums()
     other.update(closeness=np.zeros(2))
     with pytest.raises(ValueError, match="cannot be added"):
-        sums.merge(other)
+        sums.merge(other.to_arrays())
     with pytest.raises(KeyError):
-        Sums("histogram").from_arrays({"features": np.zeros(2)})
+        Sums("histogram").merge({"features": np.zeros(2)})

@@ -123,7 +123,7 @@ def totals_of(values: np.ndarray, chunk: int, batch: int = 3) -> list[Reconstruc
 def add_up(chunks: list[ReconstructionTotals]) -> ReconstructionTotals:
     total = ReconstructionTotals(worst=4)
     for chunk in chunks:
-        total.merge(total.from_arrays(chunk.to_arrays()))
+        total.merge(chunk.to_arrays())
     return total
 
 

@@ -19,21 +19,23 @@ def test_kid_is_that_of_torch_fidelity():
     theirs = kid_features_to_metric(
         fake, real, kid_subsets=7, kid_subset_size=50, rng_seed=5, verbose=False
     )
-    ours = kernel_distance(fake, real, subsets=7, subset_size=50, seed=5)
-    assert ours.mean == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-10)
-    assert ours.std == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-10)
-    assert ours.subset_size == 50
+    mean, std = kernel_distance(fake, real, subsets=7, subset_size=50, seed=5)
+    assert mean == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-10)
+    assert std == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-10)
 
 
 def test_kid_of_equal_distributions_is_near_zero_and_grows_with_shift():
     real = features(400, seed=1)
-    same = kernel_distance(features(400), real, subsets=20, subset_size=200).mean
-    moved = kernel_distance(features(400, shift=0.5), real, subsets=20, subset_size=200).mean
+    same, _ = kernel_distance(features(400), real, subsets=20, subset_size=200)
+    moved, _ = kernel_distance(features(400, shift=0.5), real, subsets=20, subset_size=200)
     assert abs(same) < 0.1 * moved
 
 
 def test_kid_subsets_shrink_to_the_smaller_side():
-    assert kernel_distance(features(30), features(80, seed=1), subsets=2).subset_size == 30
+    few, many = features(30), features(80, seed=1)
+    whole = kernel_distance(few, many, subsets=2, subset_size=30)
+    assert kernel_distance(few, many, subsets=2) == whole
+    assert kernel_distance(few, many, subsets=2, subset_size=20) != whole
     with pytest.raises(MetricError, match="at least 2"):
         kernel_distance(features(1), features(80, seed=1))
 

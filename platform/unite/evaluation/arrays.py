@@ -1,4 +1,4 @@
-"""Arrays of an npz file, read as numbers alone: nothing in it is ever run."""
+"""Arrays of an npz file: written whole, and read as numbers alone, of which nothing is ever run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,19 @@ import zlib
 import numpy as np
 
 from unite.content import HEAD_BYTES, beginning, kind_of
+from unite.metrics.accumulator import Arrays
 from unite.metrics.errors import MetricError
+from unite.storage import Store
 
 DAMAGE = (OSError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 """Errors that numpy raises on a file which is cut or changed."""
+
+
+def write_arrays(folder: Store, name: str, arrays: Arrays) -> None:
+    """Write a file, completely or not at all."""
+    file = io.BytesIO()
+    np.savez(file, **dict(arrays))  # type: ignore[arg-type]
+    folder.write(name, [file.getbuffer()])
 
 
 def read_arrays(data: bytes) -> dict[str, np.ndarray]:

@@ -8,15 +8,13 @@ need not be computed again.
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from unite.evaluation.arrays import read_arrays
+from unite.evaluation.arrays import read_arrays, write_arrays
+from unite.metrics.accumulator import Arrays
 from unite.metrics.errors import MetricError
 from unite.storage import Store
 
@@ -30,8 +28,6 @@ FEWEST_SAMPLES = 32
 LEAST_CHUNKS = 16
 """Smallest number of chunks of a suite, unless they would fall under FEWEST_SAMPLES: work for every
 worker until the end, and prefixes fine enough for a coarse look at a sixteenth of the samples."""
-
-Arrays = Mapping[str, np.ndarray]
 
 
 class ChunkError(MetricError):
@@ -91,9 +87,7 @@ def discard_chunk(folder: Store, chunk: Chunk) -> None:
 
 def write_chunk(folder: Store, chunk: Chunk, arrays: Arrays) -> None:
     """Write a result, completely or not at all."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **dict(arrays))  # type: ignore[arg-type]
-    folder.write(_name(chunk), buffer.getvalue())
+    write_arrays(folder, _name(chunk), arrays)
 
 
 def read_chunk(folder: Store, chunk: Chunk) -> dict[str, np.ndarray]:
@@ -120,23 +114,6 @@ def damaged(folder: Store, chunk: Chunk, why: str) -> ChunkError:
         f"{folder}/{_name(chunk)} is damaged: {why}. It counts as unfinished, and the same "
         "command computes it again"
     )
-
-
-@dataclass(frozen=True)
-class KeptChunks(Sequence[Arrays]):
-    """The kept results of chunks, read when they are asked for: never all of them in memory."""
-
-    folder: Store
-    chunks: tuple[Chunk, ...]
-
-    def __len__(self) -> int:
-        return len(self.chunks)
-
-    def __getitem__(self, index: Any) -> Any:
-        """A result, or the results of a slice, which are not read yet."""
-        if isinstance(index, slice):
-            return KeptChunks(self.folder, self.chunks[index])
-        return read_chunk(self.folder, self.chunks[index])
 
 
 def _name(chunk: Chunk) -> str:

@@ -17,11 +17,11 @@ import numpy as np
 from unite.config.effects import override
 from unite.config.schema import SamplingConfig
 from unite.evaluation.arguments import EvaluateArguments
-from unite.evaluation.chunks import Arrays
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Row
 from unite.evaluation.suite import Suite, identity
 from unite.evaluation.target import Target
+from unite.metrics.accumulator import Arrays
 from unite.metrics.fidelity import FidelityPlan
 from unite.paper import DOPRI5_EVALUATIONS, counterpart
 from unite.sampling.protocol import check_balanced
@@ -195,11 +195,11 @@ class Cost:
         self.seconds += seconds
         self.machine |= machine
 
-    def merge(self, other: Cost) -> None:
-        """Add another one's cost."""
-        self.evaluations += other.evaluations
-        self.seconds += other.seconds
-        for name, value in other.machine.items():
+    def merge(self, arrays: Arrays) -> None:
+        """Add what `to_arrays` gave of others' cost."""
+        self.evaluations += arrays["cost"]
+        self.seconds += float(arrays["seconds"])
+        for name, value in json.loads(str(arrays["machine"])).items():
             seen = self.machine.setdefault(name, value)
             if value not in seen.split(" and "):
                 self.machine[name] = f"{seen} and {value}"
@@ -211,15 +211,3 @@ class Cost:
             "seconds": np.array(self.seconds),
             "machine": np.array(json.dumps(self.machine)),
         }
-
-    def from_arrays(self, arrays: Arrays) -> Cost:
-        """Cost of what `to_arrays` gave."""
-        cost = Cost()
-        cost.evaluations += arrays["cost"]
-        cost.seconds = float(arrays["seconds"])
-        cost.machine = json.loads(str(arrays["machine"]))
-        return cost
-
-    def result(self) -> tuple[np.ndarray, float]:
-        """Evaluations and passes (2,), and seconds."""
-        return self.evaluations, self.seconds

@@ -7,17 +7,21 @@ same latents to the bit: they are drawn once, by whoever comes first, and decode
 from __future__ import annotations
 
 import hashlib
-import io
 import json
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
+from unite.evaluation.arrays import read_arrays, write_arrays
+from unite.metrics.errors import MetricError
 from unite.models.unite import UNITE
 from unite.sampling.generator import Samples
 from unite.storage import Store
+
+logger = logging.getLogger(__name__)
 
 
 def flow_digest(model: UNITE) -> str:
@@ -38,24 +42,28 @@ def decoded_once(
     """
     digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     name = f"latents-{digest}.npz"
-    if folder.is_file(name):
-        return _decoded(folder.read(name), model)
+    if (kept := _kept(folder, name)) is not None:
+        return _decoded(kept, model)
     samples = draw()
-    folder.write(name, _packed(samples))
+    tensors = {name: each for name, each in vars(samples).items() if name != "reconstruction"}
+    kept = {name: each.cpu().numpy() for name, each in tensors.items() if each is not None}
+    write_arrays(folder, name, kept)
     return samples
 
 
-def _packed(samples: Samples) -> bytes:
-    tensors = {name: value for name, value in vars(samples).items() if value is not None}
-    del tensors["reconstruction"]
-    file = io.BytesIO()
-    np.savez(file, **{name: tensor.cpu().numpy() for name, tensor in tensors.items()})
-    return file.getvalue()
+def _kept(folder: Store, name: str) -> dict[str, np.ndarray] | None:
+    """Arrays of kept latents; None where there are none. Damaged ones are told, and are none."""
+    if not folder.is_file(name):
+        return None
+    try:
+        return read_arrays(folder.read(name))
+    except MetricError as error:
+        logger.warning("%s/%s: %s. Its latents are drawn again", folder, name, error)
+        return None
 
 
-def _decoded(kept: bytes, model: UNITE) -> Samples:
-    with np.load(io.BytesIO(kept), allow_pickle=False) as file:
-        tensors = {name: torch.from_numpy(file[name]) for name in file.files}
+def _decoded(kept: Mapping[str, np.ndarray], model: UNITE) -> Samples:
+    tensors = {name: torch.from_numpy(array) for name, array in kept.items()}
     device = next(model.parameters()).device
     z_BKD, mask_BK = tensors["z_BKD"].to(device), tensors.get("mask_BK")
     with torch.inference_mode():

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -23,10 +23,8 @@ from unite.config.serialise import json_digest
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.card import MetricCard
 from unite.evaluation.chunks import (
-    Arrays,
     Chunk,
     ChunkError,
-    KeptChunks,
     damaged,
     discard_chunk,
     is_finished,
@@ -38,8 +36,7 @@ from unite.evaluation.chunks import (
 from unite.evaluation.results import Outcome, has_outcomes
 from unite.evaluation.target import Subject, Target
 from unite.flow import NOISE_VERSION
-from unite.metrics.accumulator import Totals, merge_arrays, to_arrays
-from unite.metrics.errors import MetricError
+from unite.metrics.accumulator import Arrays, Totals, merge_arrays, to_arrays
 from unite.metrics.versions import library_versions
 from unite.storage import Store
 
@@ -93,14 +90,9 @@ class Task(ABC):
         self.count(totals, instruments, chunk)
         return to_arrays(totals)
 
-    def merged(self, chunks: Sequence[Arrays]) -> Totals:
-        """Totals of all chunks, read one at a time in order; MetricError for another number."""
+    def merged(self, chunks: Iterable[Arrays]) -> Totals:
+        """Totals of all chunks, read one at a time in order; ValueError for another number."""
         pieces = self.chunks()
-        if len(chunks) != len(pieces):
-            raise MetricError(
-                f"{self.suite}: {len(chunks)} results for {len(pieces)} chunks; each chunk is "
-                "counted once"
-            )
         totals = {label: self.totals(label) for label in dict.fromkeys(p.label for p in pieces)}
         for piece, arrays in zip(pieces, chunks, strict=True):
             merge_arrays(totals[piece.label], arrays)
@@ -115,7 +107,7 @@ class Task(ABC):
         arrays, totals = read_chunk(self.folder, chunk), self.totals(chunk.label)
         try:
             merge_arrays(totals, arrays)
-        except (LookupError, TypeError, ValueError) as error:
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
             raise damaged(self.folder, chunk, f"it holds other arrays ({error})") from error
         require_shapes(self.folder, chunk, arrays, to_arrays(totals))
 
@@ -275,7 +267,7 @@ class Suite(Task):
     def outcome(self, totals: Any) -> Outcome:
         """Numbers and pictures from the totals of all chunks."""
 
-    def combine(self, chunks: Sequence[Arrays]) -> Outcome:
+    def combine(self, chunks: Iterable[Arrays]) -> Outcome:
         """Numbers and pictures from all chunks, in the order of `chunks()`."""
         return self.outcome(self.merged(chunks))
 
@@ -325,9 +317,10 @@ def work_items(task: Task) -> list[WorkItem]:
     return [WorkItem(task=task, chunk=chunk) for chunk in task.chunks()]
 
 
-def read_chunks(task: Task) -> KeptChunks:
-    """The kept results of all chunks, in order; reading one that is missing is a StorageError."""
-    return KeptChunks(task.folder, task.chunks())
+def read_chunks(task: Task) -> Iterator[Arrays]:
+    """The kept results of all chunks, in order, never all of them in memory; StorageError for one
+    that is missing."""
+    return (read_chunk(task.folder, chunk) for chunk in task.chunks())
 
 
 def identity(value: Any) -> Any:

@@ -7,7 +7,7 @@ merges the chunks in the order of their index and asks for the result. Samples n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, Self
+from typing import Protocol
 
 import numpy as np
 
@@ -15,27 +15,18 @@ Arrays = Mapping[str, np.ndarray]
 
 
 class Accumulator(Protocol):
-    """Counts of the samples seen so far, under settings that were fixed before the first one."""
+    """Counts of the samples seen so far, under settings that were fixed before the first one.
 
-    @property
-    def update(self) -> Any:
-        """Method that counts a batch in; its arguments are the accumulator's own."""
-        ...
-
-    def merge(self, other: Any) -> None:
-        """Add the counts of another one of the same settings; ValueError for other settings."""
-        ...
+    Its `update` counts a batch in, with arguments of its own.
+    """
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Counts as arrays for an npz file, without the settings."""
         ...
 
-    def from_arrays(self, arrays: Arrays) -> Self:
-        """A new accumulator of this one's settings that holds what `to_arrays` gave."""
-        ...
-
-    def result(self) -> Any:
-        """The figures; ValueError when too little was counted."""
+    def merge(self, arrays: Arrays) -> None:
+        """Add what `to_arrays` gave of another one of the same settings; ValueError, KeyError or
+        TypeError for arrays that do not fit them."""
         ...
 
 
@@ -58,7 +49,7 @@ def merge_arrays(totals: Totals, arrays: Arrays) -> None:
     for name, total in totals.items():
         prefix = _prefix(name)
         own = {key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)}
-        total.merge(total.from_arrays(own))
+        total.merge(own)
 
 
 def _prefix(name: str) -> str:
@@ -78,23 +69,15 @@ class Stack:
         for name, array in arrays.items():
             self.parts.setdefault(name, []).append(np.atleast_1d(array))
 
-    def merge(self, other: Stack) -> None:
+    def merge(self, arrays: Arrays) -> None:
         """Append the rows of another stack."""
-        self.update(**other.to_arrays())
+        self.update(**{name: arrays[name] for name in self.names or arrays if name in arrays})
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All rows by name; names without rows are left out."""
         return {name: np.concatenate(parts) for name, parts in self.parts.items()}
 
-    def from_arrays(self, arrays: Arrays) -> Stack:
-        """A stack of the same names."""
-        stack = Stack(*self.names)
-        stack.update(**{name: arrays[name] for name in self.names or arrays if name in arrays})
-        return stack
-
-    def result(self) -> dict[str, np.ndarray]:
-        """All rows by name; names without rows are left out."""
-        return self.to_arrays()
+    result = to_arrays
 
 
 class Sums:
@@ -110,22 +93,16 @@ class Sums:
         for name, array in arrays.items():
             self.arrays[name] = array + self.arrays.get(name, 0)
 
-    def merge(self, other: Sums) -> None:
-        """Add the sums of another one; ValueError for those of other names."""
-        if self.arrays and other.arrays and self.arrays.keys() != other.arrays.keys():
-            raise ValueError(f"sums of {set(other.arrays)} cannot be added to {set(self.arrays)}")
-        self.update(**other.arrays)
+    def merge(self, arrays: Arrays) -> None:
+        """Add the sums of another one; KeyError for a name that is missing, ValueError for other
+        names than before."""
+        own = {name: arrays[name] for name in self.names or arrays}
+        if self.arrays and own and self.arrays.keys() != own.keys():
+            raise ValueError(f"sums of {set(own)} cannot be added to {set(self.arrays)}")
+        self.update(**own)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Sums by name; nothing before the first batch."""
         return {name: np.asarray(array) for name, array in self.arrays.items()}
 
-    def from_arrays(self, arrays: Arrays) -> Sums:
-        """Sums of the same names; KeyError for one that is missing."""
-        sums = Sums(*self.names)
-        sums.update(**{name: arrays[name] for name in self.names or arrays})
-        return sums
-
-    def result(self) -> dict[str, np.ndarray]:
-        """Sums by name; nothing before the first batch."""
-        return self.to_arrays()
+    result = to_arrays

@@ -9,7 +9,6 @@ Shapes: B samples of a batch, F features, C classes, M kept samples.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from unite.lazy import torch
+from unite.metrics.accumulator import Arrays
 from unite.metrics.errors import MetricError
 from unite.metrics.frechet import Gaussian
 from unite.metrics.inception_score import ScoreSums
@@ -87,18 +87,6 @@ class FidelityStatistics:
         moments = Moments.zeros(plan.num_features, device)
         return cls(plan, moments, scores if plan.num_classes else None)
 
-    @classmethod
-    def total(cls, plan: FidelityPlan, chunks: Iterable[FidelityStatistics]) -> FidelityStatistics:
-        """Sum of chunks in the order given, which must be that of their index.
-
-        MetricError unless every index of the plan was counted exactly once.
-        """
-        total = cls.zeros(plan)
-        for chunk in chunks:
-            total.merge(chunk)
-        total.check_complete()
-        return total
-
     def update(
         self, indices_B: np.ndarray, features_BF: Tensor, logits_BC: Tensor | None = None
     ) -> None:
@@ -106,11 +94,7 @@ class FidelityStatistics:
         indices = np.asarray(indices_B, np.int64)
         if len(indices) != len(features_BF):
             raise MetricError(f"{len(indices)} indices for {len(features_BF)} rows of features")
-        if len(indices) and not 0 <= indices.min() <= indices.max() < self.plan.total:
-            raise MetricError(
-                f"sample indices {indices.min()}..{indices.max()} lie outside of "
-                f"0..{self.plan.total - 1}"
-            )
+        self._check(indices)
         if (logits_BC is None) != (self.scores is None):
             raise MetricError("logits must be given exactly when the plan has num_classes")
         self.moments.update(features_BF)
@@ -122,16 +106,16 @@ class FidelityStatistics:
         rows = torch.from_numpy(kept).to(features_BF.device)
         self.kept_features.append(features_BF[rows].float().cpu().numpy())
 
-    def merge(self, other: FidelityStatistics) -> None:
-        """Count in another chunk of the same plan."""
-        if other.plan != self.plan:
-            raise MetricError(f"chunks of two plans cannot be added: {self.plan}, {other.plan}")
-        self.moments.merge(other.moments)
-        if self.scores is not None and other.scores is not None:
-            self.scores.merge(other.scores)
-        self.indices += other.indices
-        self.kept_indices += other.kept_indices
-        self.kept_features += other.kept_features
+    def merge(self, arrays: Arrays) -> None:
+        """Count in another chunk of the same plan; MetricError for one of another."""
+        kept = _part(arrays, "kept")
+        self._check(arrays["indices"])
+        self.moments.merge(_part(arrays, "moments"))
+        if self.scores is not None:
+            self.scores.merge(_part(arrays, "scores"))
+        self.indices.append(arrays["indices"])
+        self.kept_indices.append(kept["indices"])
+        self.kept_features.append(kept["features"])
 
     def check_complete(self, left_out: int = 0) -> None:
         """MetricError unless each index of the plan was counted exactly once.
@@ -148,8 +132,8 @@ class FidelityStatistics:
             )
 
     def result(self) -> Gaussian:
-        """Mean and covariance of the features."""
-        return Gaussian(*self.moments.result())
+        """Mean and covariance of the features; MetricError under 2 samples."""
+        return Gaussian(self.moments.mean(), self.moments.covariance())
 
     def kept(self) -> tuple[np.ndarray, np.ndarray]:
         """Indices (M,) and features (M, F) of the kept samples, in the order of their index."""
@@ -168,20 +152,13 @@ class FidelityStatistics:
         flat["indices"] = _joined(self.indices, np.int64)
         return flat | {"kept/indices": indices, "kept/features": features_MF}
 
-    def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> FidelityStatistics:
-        """Statistics of what `to_arrays` gave; MetricError when that is of another plan."""
-        plan = self.plan
-        moments = self.moments.from_arrays(_part(arrays, "moments"))
-        scores = self.scores and self.scores.from_arrays(_part(arrays, "scores"))
-        if moments.num_features != plan.num_features:
+    def _check(self, indices: np.ndarray) -> None:
+        """MetricError for an index that the plan does not have."""
+        if len(indices) and not 0 <= indices.min() <= indices.max() < self.plan.total:
             raise MetricError(
-                f"a stored chunk has {moments.num_features} features and the extractor "
-                f"{plan.num_features}: remove the chunks of the earlier extractor"
+                f"sample indices {indices.min()}..{indices.max()} lie outside of "
+                f"0..{self.plan.total - 1}"
             )
-        kept = _part(arrays, "kept")
-        return FidelityStatistics(
-            plan, moments, scores, [arrays["indices"]], [kept["indices"]], [kept["features"]]
-        )
 
 
 def fidelity_metrics(
@@ -198,13 +175,12 @@ def fidelity_metrics(
         values["is"], values["is_std"] = statistics.scores.result()
     if real_kept_MF is not None:
         fake, kept = torch.from_numpy(statistics.kept()[1]), torch.from_numpy(real_kept_MF)
-        kid = kernel_distance(fake, kept)
-        values |= {"kid": kid.mean, "kid_std": kid.std}
+        values["kid"], values["kid_std"] = kernel_distance(fake, kept)
         values |= manifold_metrics(fake, kept)
     return values
 
 
-def _part(arrays: Mapping[str, np.ndarray], part: str) -> dict[str, np.ndarray]:
+def _part(arrays: Arrays, part: str) -> dict[str, np.ndarray]:
     prefix = f"{part}/"
     found = {name.removeprefix(prefix): arrays[name] for name in arrays if name.startswith(prefix)}
     if not found:

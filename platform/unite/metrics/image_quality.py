@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from unite.domains.image_error import SMALLEST_ERROR, l1, psnr, unit_pair
+from unite.metrics.accumulator import Arrays
 from unite.metrics.errors import MetricError
 from unite.metrics.specs import higher_is_better
 
@@ -123,10 +124,12 @@ class ReconstructionTotals:
         cases = zip(arrays[self.worst_by].tolist(), indices.tolist(), strict=True)
         self._count(len(indices), sums, cases)
 
-    def merge(self, other: ReconstructionTotals) -> None:
-        """Add the counts of `other`."""
-        if other.num:
-            self._count(other.num, other.sums, other.worst_cases)
+    def merge(self, arrays: Arrays) -> None:
+        """Add what `to_arrays` gave of others."""
+        other = json.loads(str(arrays["totals"]))
+        if other["num"]:
+            cases = [(float(value), int(index)) for value, index in other["worst_cases"]]
+            self._count(other["num"], other["sums"], cases)
 
     def result(self) -> dict[str, float]:
         """Mean of each metric; MetricError without images."""
@@ -137,12 +140,6 @@ class ReconstructionTotals:
     def to_arrays(self) -> dict[str, np.ndarray]:
         """One array that holds the fields as JSON."""
         return {"totals": np.array(json.dumps(asdict(self)))}
-
-    def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> ReconstructionTotals:
-        """Totals of what `to_arrays` gave."""
-        totals = ReconstructionTotals(**json.loads(str(arrays["totals"])))
-        totals.worst_cases = [(float(value), int(index)) for value, index in totals.worst_cases]
-        return totals
 
     def _count(
         self, num: int, sums: Mapping[str, float], cases: Iterable[tuple[float, int]]

@@ -7,13 +7,13 @@ index, so chunks may be reduced by anybody in any order. Shapes: B samples, C cl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unite.lazy import torch
+from unite.metrics.accumulator import Arrays
 from unite.metrics.errors import MetricError
 from unite.metrics.moments import check_features
 
@@ -58,11 +58,10 @@ class ScoreSums:
         self.negentropy_S += member_SB @ (p_BC * log_p_BC).sum(dim=1)
         self.p_SC += member_SB @ p_BC
 
-    def merge(self, other: ScoreSums) -> None:
-        """Add the counts of `other`."""
-        for name in ("num_S", "negentropy_S", "p_SC"):
-            mine = getattr(self, name)
-            mine += getattr(other, name).to(mine.device)
+    def merge(self, arrays: Arrays) -> None:
+        """Add what `to_arrays` gave of others."""
+        for name, total in self._named.items():
+            total += torch.from_numpy(arrays[name]).to(total.device)
 
     def result(self) -> tuple[float, float]:
         """Mean and standard deviation over the splits; MetricError when a split is empty."""
@@ -78,13 +77,9 @@ class ScoreSums:
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Arrays for an npz file."""
-        return {
-            "num": self.num_S.cpu().numpy(),
-            "negentropy": self.negentropy_S.cpu().numpy(),
-            "p": self.p_SC.cpu().numpy(),
-        }
+        return {name: total.cpu().numpy() for name, total in self._named.items()}
 
-    def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> ScoreSums:
-        """Sums of what `to_arrays` gave; the arrays are copied."""
-        names = ("num", "negentropy", "p")
-        return ScoreSums(*(torch.from_numpy(np.array(arrays[name], np.float64)) for name in names))
+    @property
+    def _named(self) -> dict[str, Tensor]:
+        """The sums by their names in a file."""
+        return {"num": self.num_S, "negentropy": self.negentropy_S, "p": self.p_SC}

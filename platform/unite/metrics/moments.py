@@ -7,13 +7,13 @@ travel. Shapes: B samples, F features.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unite.lazy import torch
+from unite.metrics.accumulator import Arrays
 from unite.metrics.errors import MetricError
 
 if TYPE_CHECKING:
@@ -64,18 +64,6 @@ class Moments:
         moments.update(features_BF)
         return moments
 
-    @classmethod
-    def total(cls, parts: Iterable[Moments]) -> Moments:
-        """Sum of parts, added in the order given; MetricError when there are none."""
-        total: Moments | None = None
-        for part in parts:
-            if total is None:
-                total = cls.zeros(part.num_features, part.sum_F.device)
-            total.merge(part)
-        if total is None:
-            raise MetricError("there are no moments to add: no chunk of samples was finished")
-        return total
-
     @property
     def num_features(self) -> int:
         """Number of features F."""
@@ -88,16 +76,17 @@ class Moments:
         self.sum_F += x_BF.sum(dim=0)
         self.outer_FF.addmm_(x_BF.T, x_BF)
 
-    def merge(self, other: Moments) -> None:
-        """Add the counts of `other`; MetricError when the widths differ."""
-        if other.num_features != self.num_features:
+    def merge(self, arrays: Arrays) -> None:
+        """Add what `to_arrays` gave of others; MetricError when the widths differ."""
+        width = arrays["sum"].size
+        if width != self.num_features:
             raise MetricError(
-                f"moments of {other.num_features} and {self.num_features} features cannot be "
-                "added: they come from different extractors"
+                f"moments of {width} and {self.num_features} features cannot be added: they come "
+                "from different extractors"
             )
-        self.num += other.num
-        self.sum_F += other.sum_F.to(self.sum_F.device)
-        self.outer_FF += other.outer_FF.to(self.outer_FF.device)
+        self.num += int(arrays["num"])
+        self.sum_F += torch.from_numpy(arrays["sum"]).to(self.sum_F.device)
+        self.outer_FF += torch.from_numpy(arrays["outer"]).to(self.outer_FF.device)
 
     def mean(self) -> np.ndarray:
         """Mean (F,); MetricError without samples."""
@@ -112,10 +101,6 @@ class Moments:
         covariance_FF = (centred_FF + centred_FF.T) / (2 * (self.num - 1))
         return covariance_FF.cpu().numpy()
 
-    def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean (F,) and unbiased covariance (F, F); MetricError under 2 samples."""
-        return self.mean(), self.covariance()
-
     def _require(self, least: int) -> None:
         if self.num < least:
             raise MetricError(f"{self.num} samples were counted; at least {least} are needed")
@@ -127,11 +112,3 @@ class Moments:
             "sum": self.sum_F.cpu().numpy(),
             "outer": self.outer_FF.cpu().numpy(),
         }
-
-    def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> Moments:
-        """Moments of what `to_arrays` gave; the arrays are copied."""
-        return Moments(
-            int(arrays["num"]),
-            torch.from_numpy(np.array(arrays["sum"], np.float64)),
-            torch.from_numpy(np.array(arrays["outer"], np.float64)),
-        )

@@ -6,7 +6,6 @@ made, "real" is the reference. Shapes: N fake, M real samples, F features.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,15 +29,6 @@ BLOCK = 2048
 """Rows of a distance matrix that are in memory at a time."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kid:
-    """Kernel distance: mean and standard deviation over subsets."""
-
-    mean: float
-    std: float
-    subset_size: int
-
-
 def kernel_distance(
     fake_NF: Tensor,
     real_MF: Tensor,
@@ -46,8 +36,9 @@ def kernel_distance(
     subsets: int = KID_SUBSETS,
     subset_size: int = KID_SUBSET_SIZE,
     seed: int = KID_SEED,
-) -> Kid:
-    """Unbiased MMD^2 with the kernel (x.y / F + 1)^3, over random subsets (Binkowski et al. 2018).
+) -> tuple[float, float]:
+    """Unbiased MMD^2 with the kernel (x.y / F + 1)^3: mean and standard deviation over random
+    subsets (Binkowski et al. 2018).
 
     Subsets hold `subset_size` samples of each side, or as many as the smaller side has. Slightly
     negative values mean equal distributions. MetricError for fewer than 2 samples.
@@ -61,7 +52,7 @@ def kernel_distance(
         fake_SF = fake_NF[_choice(rng, len(fake_NF), size)]
         real_SF = real_MF[_choice(rng, len(real_MF), size)]
         values.append(_unbiased_mmd(fake_SF, real_SF))
-    return Kid(mean=float(np.mean(values)), std=float(np.std(values)), subset_size=size)
+    return float(np.mean(values)), float(np.std(values))
 
 
 def _choice(rng: np.random.RandomState, num: int, size: int) -> Tensor:

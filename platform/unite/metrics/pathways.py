@@ -19,13 +19,14 @@ Shapes: B images, K registers, H width, L blocks, T levels, N rows of a batch, M
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from unite.lazy import torch
+from unite.metrics.accumulator import Arrays
 from unite.metrics.similarity import cka_from_sums, cknna
 from unite.sampling.protocol import Condition, check_levels
 
@@ -142,32 +143,21 @@ class AlignmentSums:
         found = {"keys": keys_N[new], "x": _gather(x_rows, new), "y": torch.stack(y_new, dim=1)}
         self._kept = {name: torch.cat([v[old], found[name]]) for name, v in self._kept.items()}
 
-    def merge(self, other: AlignmentSums) -> None:
-        """Add another worker's sums. ValueError when it measured something else."""
-        if other.config != self.config:
-            raise ValueError(f"config: {other.config} cannot be added to {self.config}")
-        if not other._sums:
+    def merge(self, arrays: Arrays) -> None:
+        """Add what `to_arrays` gave of another worker's sums."""
+        if not arrays:
             return
-        num_blocks, width = other._sums["x_sum"].shape
-        self._start(num_blocks, width, other._sums["x_sum"].device)
-        old, new = self._lowest(other._kept["keys"])
-        self._sums = {name: value + other._sums[name] for name, value in self._sums.items()}
+        other = {name: torch.from_numpy(value) for name, value in arrays.items()}
+        self._start(*other["x_sum"].shape, device="cpu")
+        old, new = self._lowest(other["keys"])
+        self._sums = {name: value + other[name] for name, value in self._sums.items()}
         self._kept = {
-            name: torch.cat([value[old], other._kept[name][new]])
-            for name, value in self._kept.items()
+            name: torch.cat([value[old], other[name][new]]) for name, value in self._kept.items()
         }
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Everything but the config, as arrays; empty before the first batch."""
         return {k: v.cpu().numpy() for k, v in {**self._sums, **self._kept}.items()}
-
-    def from_arrays(self, arrays: Mapping[str, np.ndarray]) -> AlignmentSums:
-        """Sums of what `to_arrays` gave."""
-        sums = AlignmentSums(self.config)
-        tensors = {name: torch.tensor(value) for name, value in arrays.items()}
-        sums._kept = {name: tensors.pop(name) for name in ("keys", "x", "y") if name in tensors}
-        sums._sums = tensors
-        return sums
 
     def result(self) -> Alignment:
         """The curves. ValueError without enough rows; a warning where a curve says little."""
@@ -200,7 +190,7 @@ class AlignmentSums:
             **curves,
         )
 
-    def _start(self, num_blocks: int, width: int, device: torch.device) -> None:
+    def _start(self, num_blocks: int, width: int, device: torch.device | str) -> None:
         """Allocate zeros of the right shapes, unless sums exist already."""
         if self._sums:
             return

@@ -12,6 +12,9 @@ from unite.lazy import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+ALIKE = 1e-6
+"""Distance of rows of unit length from their mean that rounding to float32 explains."""
+
 
 def cka_from_sums(
     rows: float, x_H: Tensor, y_H: Tensor, xx_HH: Tensor, yy_HH: Tensor, xy_HH: Tensor
@@ -42,15 +45,18 @@ def cknna(x_NH: Tensor, y_NH: Tensor, neighbors: int) -> float:
     nearest neighbours of each row by inner product (itself left out), both kernels masked to the
     pairs that are neighbours on both sides, and the unbiased HSIC (Song et al. 2012, eq. 5) of the
     masked kernels, divided by the root of the same quantity of each side with itself. ValueError
-    with fewer than k + 2 rows. NaN where a side has no variation.
+    with fewer than k + 2 rows. NaN where a side's rows all point in one direction.
     """
     num_rows = x_NH.shape[0]
-    if not 2 <= neighbors <= num_rows - 2 or num_rows < 4:
+    if not 2 <= neighbors <= num_rows - 2:
         raise ValueError(
-            f"neighbors: {neighbors} with {num_rows} rows; CKNNA needs k >= 2 and k + 2 rows"
+            f"CKNNA with k = {neighbors} neighbours needs k of at least 2 and k + 2 rows, the "
+            f"registers of all samples, and there are {num_rows}: measure more samples"
         )
-    x_kernel, x_near = _neighborhood(x_NH, neighbors)
-    y_kernel, y_near = _neighborhood(y_NH, neighbors)
+    units = [torch.nn.functional.normalize(each.double(), dim=-1) for each in (x_NH, y_NH)]
+    if any(float((unit - unit.mean(dim=0)).norm(dim=-1).max()) <= ALIKE for unit in units):
+        return float("nan")
+    (x_kernel, x_near), (y_kernel, y_near) = (_neighborhood(unit, neighbors) for unit in units)
     mutual = x_near & y_near
     shared = _unbiased_hsic(x_kernel * mutual, y_kernel * mutual)
     x_own = _unbiased_hsic(x_kernel * x_near, x_kernel * x_near)
@@ -59,9 +65,8 @@ def cknna(x_NH: Tensor, y_NH: Tensor, neighbors: int) -> float:
     return float(shared / own.sqrt()) if x_own > 0 and y_own > 0 else float("nan")
 
 
-def _neighborhood(x_NH: Tensor, neighbors: int) -> tuple[Tensor, Tensor]:
+def _neighborhood(unit_NH: Tensor, neighbors: int) -> tuple[Tensor, Tensor]:
     """Kernel (N, N) with an empty diagonal, and the mask of each row's nearest neighbours."""
-    unit_NH = torch.nn.functional.normalize(x_NH.double(), dim=-1)
     kernel_NN = unit_NH @ unit_NH.T
     nearest = kernel_NN.fill_diagonal_(-torch.inf).topk(neighbors, dim=-1).indices
     mask_NN = torch.zeros_like(kernel_NN, dtype=torch.bool).scatter_(1, nearest, True)

@@ -32,6 +32,12 @@ def test_reconstruction_agrees_with_the_evaluation_during_training(run_suites, t
     assert "under 16 pixels" in outcome.remarks[0]
 
 
+def test_workers_find_the_weights_from_any_current_folder(request_of, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (suite,) = request_of(suite=("reconstruction",), weights="weights").suites
+    assert suite.weights == str(tmp_path / "weights")
+
+
 def test_the_8_bit_means_are_of_the_pictures(run_suites, tiny, data):
     """Against plain numpy on truncated pictures of the same reconstructions."""
     (outcome,) = run_suites("reconstruction")

@@ -9,7 +9,6 @@ samples, C classes, R rank of sigma.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -18,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from unite.content import HEAD_BYTES, beginning, kind_of, stand_in
-from unite.evaluation.arrays import read_arrays
-from unite.evaluation.images.features import ExtractorId, FeatureExtractor, metric_name
+from unite.content import HEAD_BYTES, kind_of, stand_in
+from unite.evaluation.arrays import read_arrays, write_arrays
+from unite.evaluation.images.features import ExtractorId, FeatureExtractor
 from unite.metrics.errors import MetricError
-from unite.metrics.fidelity import FidelityStatistics, fidelity_metrics
+from unite.metrics.fidelity import FidelityStatistics
 from unite.metrics.frechet import Gaussian, check_definite
 from unite.storage import Store
 
@@ -132,22 +131,14 @@ class Reference:
                 f"{data_digest[:12]}. Build a reference of that data, or name the right one"
             )
 
-    def metrics(self, statistics: FidelityStatistics) -> dict[str, float]:
-        """Fidelity metrics against these statistics, by their true names (`metric_name`)."""
-        values = fidelity_metrics(statistics, self.gaussian, self.kept_features)
-        return {metric_name(self.extractor, name): value for name, value in values.items()}
-
     def with_root(self) -> Reference:
         """The same reference with its root computed, so that no later step repeats it."""
         return replace(self, root_FR=self.gaussian.root)
 
     def save(self, uri: str) -> None:
         """Write an npz file to a path or s3:// URI, atomically."""
-        buffer = io.BytesIO()
-        arrays: dict[str, Any] = {"meta": np.array(json.dumps(self._meta())), **self._arrays()}
-        np.savez(buffer, **arrays)
         folder, name = _split_uri(uri)
-        folder.write(name, buffer.getvalue())
+        write_arrays(folder, name, {"meta": np.array(json.dumps(self._meta())), **self._arrays()})
 
     @classmethod
     def load(cls, uri: str, *, extractor: FeatureExtractor | None = None) -> Reference:
@@ -244,8 +235,6 @@ def _read_npz(data: bytes) -> dict[str, np.ndarray]:
         raise MetricError(f"it {why}")
     if kind_of(head) == "numpy":
         raise MetricError("it holds one array (.npy); a reference is an .npz with mu and sigma")
-    if kind_of(head) != "zip":
-        raise MetricError(f"it is not an npz file of reference statistics: it {beginning(head)}")
     return read_arrays(data)
 
 

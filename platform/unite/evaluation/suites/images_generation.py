@@ -17,7 +17,7 @@ import numpy as np
 
 from unite.config.schema import SamplingConfig
 from unite.evaluation.arguments import EvaluateArguments
-from unite.evaluation.chunks import Arrays, Chunk
+from unite.evaluation.chunks import Chunk
 from unite.evaluation.dataset import class_counts
 from unite.evaluation.drawing import Cost, Drawing, num_samples, sampling_of
 from unite.evaluation.guidance import SCALES, search_of, search_scale, too_few_to_search
@@ -40,7 +40,7 @@ from unite.evaluation.results import Outcome, Row, has_outcomes, read_outcomes
 from unite.evaluation.suite import Run, common_fields
 from unite.evaluation.target import Target, check_labels
 from unite.lazy import torch
-from unite.metrics.accumulator import Stack, Totals, merge_arrays
+from unite.metrics.accumulator import Arrays, Stack, Totals, merge_arrays
 from unite.metrics.fidelity import FidelityPlan, FidelityStatistics, fidelity_metrics
 from unite.paper import model_counterpart
 from unite.sampling.grid import image_grid, png

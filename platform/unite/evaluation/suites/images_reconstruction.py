@@ -15,7 +15,7 @@ import numpy as np
 
 from unite.config.validate import LPIPS_SMALLEST_SIDE as SMALLEST_SIDE
 from unite.evaluation.arguments import EvaluateArguments
-from unite.evaluation.chunks import Arrays, Chunk
+from unite.evaluation.chunks import Chunk
 from unite.evaluation.dataset import MOST_IMAGES, Dataset, undecodable
 from unite.evaluation.images.distances import (
     UINT8_RULE,
@@ -32,10 +32,11 @@ from unite.evaluation.results import Outcome, Row
 from unite.evaluation.suite import common_fields
 from unite.evaluation.target import Target
 from unite.lazy import torch
-from unite.metrics.accumulator import Totals
+from unite.metrics.accumulator import Arrays, Totals
 from unite.metrics.fidelity import FidelityPlan
 from unite.paper import model_counterpart
 from unite.sampling.grid import image_grid, png
+from unite.storage import Store
 from unite.training.vgg import require_perceptual
 from unite.weights import MissingWeightsError
 
@@ -76,7 +77,7 @@ class Reconstruction(FeatureSuite):
             extractors=extractors_of(arguments, target),
             lpips=not why_no_lpips,
             why_no_lpips=why_no_lpips,
-            weights=weights,
+            weights=weights and Store.open(weights).uri,  # workers have another current folder
             seed=arguments.seed,
             **common_fields(arguments, target),
         )
@@ -246,19 +247,9 @@ class _Album:
         inputs, outputs = zip(*(self.pairs[row] for row in rows), strict=True)
         return {"rows": np.array(rows), "inputs": np.stack(inputs), "outputs": np.stack(outputs)}
 
-    def merge(self, other: _Album) -> None:
+    def merge(self, arrays: Arrays) -> None:
         """Remember another album's images as well."""
-        self.pairs |= other.pairs
-
-    def from_arrays(self, arrays: Arrays) -> _Album:
-        """Album of what `to_arrays` gave."""
-        album = _Album()
-        album.update(arrays["rows"], arrays["inputs"], arrays["outputs"])
-        return album
-
-    def result(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Row -> (input, reconstruction)."""
-        return self.pairs
+        self.update(arrays["rows"], arrays["inputs"], arrays["outputs"])
 
     def picture(self, rows: Sequence[int]) -> np.ndarray:
         """Inputs above reconstructions: the first images, then the worst (H, W, C)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import os
 import re
 import subprocess
@@ -96,7 +97,15 @@ def test_names_are_shown_as_the_literature_writes_them(metric, name):
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(3.0, "3"), (12345.0, "12,345"), (0.123456, "0.1235"), (1e12, "1e+12")]
+    ("value", "text"),
+    [
+        (3.0, "3"),
+        (12345.0, "12,345"),
+        (0.123456, "0.1235"),
+        (1e12, "1e+12"),
+        (math.nan, "nan"),
+        (-math.inf, "-inf"),
+    ],
 )
 def test_numbers_have_four_digits_and_whole_ones_all(value, text):
     assert number(value) == text

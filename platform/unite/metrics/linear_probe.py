@@ -45,7 +45,6 @@ class ProbeResult:
     num_train: int
     num_test: int
     num_features: int
-    num_classes: int
     converged: bool
 
 
@@ -98,7 +97,6 @@ def linear_probe(
         num_train=len(train_BF),
         num_test=len(test_BF),
         num_features=train_BF.shape[1],
-        num_classes=len(classes),
         converged=bool(regression.n_iter_.max() < config.max_iterations),
     )
 

@@ -9,8 +9,8 @@ Shapes: B samples, T levels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,30 +35,6 @@ class TrajectoryConfig:
         check_levels(self.levels)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Trajectory:
-    """Mean quality of the decoded predictions."""
-
-    config: TrajectoryConfig
-    num_samples: int
-    metrics: dict[str, np.ndarray]
-    """Metric name -> values (T + 1,): one for each level, the last for D(z0)."""
-
-    @classmethod
-    def of(cls, config: TrajectoryConfig, sums: Mapping[str, np.ndarray]) -> Trajectory:
-        """Means of all `level_sums`, added up; ValueError when there are none."""
-        if not sums:
-            raise ValueError("trajectory: no samples were added; give at least one batch")
-        num = int(sums["num_samples"])
-        means = {name: total / num for name, total in sums.items() if name != "num_samples"}
-        return cls(config=config, num_samples=num, metrics=means)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        metrics = {name: values.tolist() for name, values in self.metrics.items()}
-        return {"config": asdict(self.config), "num_samples": self.num_samples, "metrics": metrics}
-
-
 def level_sums(qualities: Sequence[Mapping[str, Tensor]]) -> dict[str, np.ndarray]:
     """Sums over a batch's samples (float64, (T + 1,) of each metric), and their number.
 
@@ -69,3 +45,15 @@ def level_sums(qualities: Sequence[Mapping[str, Tensor]]) -> dict[str, np.ndarra
         for name in qualities[0]
     }
     return {**sums, "num_samples": np.array(len(next(iter(qualities[0].values()))))}
+
+
+def level_means(sums: Mapping[str, np.ndarray]) -> tuple[int, dict[str, list[float]]]:
+    """Number of samples, and the means of each metric, of all `level_sums`, added up.
+
+    ValueError when there are none.
+    """
+    if not sums:
+        raise ValueError("trajectory: no samples were added; give at least one batch")
+    num = int(sums["num_samples"])
+    means = {name: total / num for name, total in sums.items() if name != "num_samples"}
+    return num, {name: mean.tolist() for name, mean in means.items()}

@@ -24,7 +24,7 @@ from unite.figures import sheet
 from unite.figures.trajectory import TrajectoryCurve, to_the_input, trajectory_figure
 from unite.lazy import torch
 from unite.metrics.accumulator import Stack, Sums, Totals
-from unite.metrics.noise_levels import Trajectory, TrajectoryConfig, level_sums
+from unite.metrics.noise_levels import TrajectoryConfig, level_means, level_sums
 from unite.sampling.grid import image_grid, png
 
 if TYPE_CHECKING:
@@ -79,20 +79,21 @@ class TrajectorySuite(Suite):
 
     def outcome(self, totals: Any) -> Outcome:
         """Mean quality by noise level, the picture grid and the curve."""
-        result = Trajectory.of(self.config, totals["sums/"].result())
+        num, means = level_means(totals["sums/"].result())
         picture = totals["picture"].result()["picture"]
-        *values, clean = result.metrics[self.metric].tolist()
+        *values, clean = means[self.metric]
         curve = TrajectoryCurve(
             metric=self.metric, levels=self.config.levels, values=values, clean=clean
         )
         plot = sheet.picture(trajectory_figure({"model": curve}))
-        rows = self._rows(result)
-        content = {**result.to_dict(), "card": rows[0].card.of_many()}
+        rows = self._rows(num, means[self.metric])
+        content = {"config": asdict(self.config), "num_samples": num, "metrics": means}
+        content |= {"card": rows[0].card.of_many()}
         return Outcome(
             suite=self.suite,
             protocol=f"decoded predictions, {to_the_input(self.metric)}",
             rows=tuple(rows),
-            remarks=undecodable(self.data, self.total, result.num_samples),
+            remarks=undecodable(self.data, self.total, num),
             files={
                 "trajectory.png": png(picture),
                 f"trajectory_{self.metric}.png": plot.png,
@@ -101,16 +102,16 @@ class TrajectorySuite(Suite):
             },
         )
 
-    def _rows(self, result: Trajectory) -> list[Row]:
+    def _rows(self, num: int, values: Sequence[float]) -> list[Row]:
         places = [f"t{level:.2f}" for level in self.config.levels] + ["z0"]
         notes = [f"D(z_hat), t = {level:g}" for level in self.config.levels]
         notes.append("D(z0)")
         cards = (
             self.card(
                 f"{self.metric}_{place}", value, data=self.data.digest, seed=self.config.seed,
-                num_samples=result.num_samples, details=asdict(self.config),
+                num_samples=num, details=asdict(self.config),
             )
-            for place, value in zip(places, result.metrics[self.metric], strict=True)
+            for place, value in zip(places, values, strict=True)
         )  # fmt: skip
         return [Row(card=card, note=note) for card, note in zip(cards, notes, strict=True)]
 

@@ -115,7 +115,7 @@ def shown_value(metric: str, value: float) -> str:
 
 def number(value: float, digits: int = 4) -> str:
     """A number in so many significant digits; whole numbers in full."""
-    whole = value == int(value) and abs(value) < 1e9
+    whole = float(value).is_integer() and abs(value) < 1e9
     return f"{value:,.0f}" if whole else f"{value:.{digits}g}"
 
 

@@ -13,7 +13,7 @@ from functools import cached_property
 
 from unite.config.serialise import json_digest
 from unite.evaluation.arguments import EvaluateArguments, without_effect
-from unite.evaluation.images.names import NAMED
+from unite.evaluation.images.features import NAMED
 from unite.evaluation.suite import Suite
 from unite.evaluation.target import Subject, Target
 from unite.runs import is_builtin

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch_fidelity
 from PIL import Image
 from torch_fidelity import feature_extractor_inceptionv3 as theirs
 
+from unite.evaluation.images import extractors
 from unite.evaluation.images.extractors import (
     INCEPTION,
     INCEPTION_FILE,
@@ -21,7 +23,7 @@ from unite.evaluation.images.extractors import (
 from unite.evaluation.images.features import INCEPTION_DIGEST, ExtractorId, metric_name
 from unite.evaluation.images.reference import Origin, Reference
 from unite.metrics.errors import MetricError
-from unite.metrics.fidelity import FidelityPlan, FidelityStatistics
+from unite.metrics.fidelity import FidelityPlan, FidelityStatistics, fidelity_metrics
 from unite.weights import MissingWeightsError
 
 REAL = ExtractorId(name=INCEPTION, digest=INCEPTION_DIGEST, resize="")
@@ -155,7 +157,8 @@ def statistics_of(extractor: Inception, images: torch.Tensor) -> FidelityStatist
     for indices in torch.arange(len(images)).split(10):
         made = extractor.features(images[indices])
         statistics.update(indices.numpy(), made["features"], made["logits"])
-    return FidelityStatistics.total(plan, [statistics])
+    statistics.check_complete()
+    return statistics
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -179,26 +182,32 @@ def test_fid_and_inception_score_agree_with_torch_fidelity(weights_folder, tmp_p
         verbose=False,
     )
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    extractor = build_extractor(
-        INCEPTION, image_shape=(3, 16, 16), weights=str(weights_folder), inception_digest=digest
-    )
-    assert identify_extractor(
-        INCEPTION, image_shape=(3, 16, 16), weights=str(weights_folder), inception_digest=digest
-    ) == (ExtractorId.of(extractor), 2048, 1008)
+    extractor = Inception(file.read_bytes())
     # Without the published weights it is not FID, whoever vouches for them.
     name = f"{INCEPTION}-{digest[:8]}"
     assert metric_name(extractor) == f"fd-{name}"
     reference = Reference.of(statistics_of(extractor, real), extractor, Origin())
-    found = reference.metrics(statistics_of(extractor, fake))
+    found = fidelity_metrics(statistics_of(extractor, fake), reference.gaussian, None)
     assert expected["frechet_inception_distance"] > 0.1
     assert expected["inception_score_mean"] > 1.01
+    assert metric_name(extractor, "is_std") == f"cs_std-{name}"
     pairs = {
-        f"fd-{name}": "frechet_inception_distance",
-        f"cs-{name}": "inception_score_mean",
-        f"cs_std-{name}": "inception_score_std",
+        "fid": "frechet_inception_distance",
+        "is": "inception_score_mean",
+        "is_std": "inception_score_std",
     }
     for ours, other in pairs.items():
         assert found[ours] == pytest.approx(expected[other], rel=1e-3, abs=1e-6)
+
+
+def test_inception_is_identified_as_what_is_built(weights_folder, monkeypatch):
+    digest = hashlib.sha256((weights_folder / "random.pth").read_bytes()).hexdigest()
+    published = replace(extractors.INCEPTION_WEIGHTS, digest=digest, num_bytes=0)
+    monkeypatch.setattr(extractors, "INCEPTION_WEIGHTS", published)
+    monkeypatch.setattr(extractors, "INCEPTION_DIGEST", digest)
+    place = {"image_shape": (3, 16, 16), "weights": str(weights_folder)}
+    built = build_extractor(INCEPTION, **place)
+    assert identify_extractor(INCEPTION, **place) == (ExtractorId.of(built), 2048, 1008)
 
 
 def test_grey_images_are_read_as_rgb(weights_folder):

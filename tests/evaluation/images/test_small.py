@@ -7,10 +7,12 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch.utils.flop_counter import FlopCounterMode
 
+from unite.config.schema import ImagesConfig
 from unite.evaluation.images.extractors import Pixels, build_extractor, identify_extractor
 from unite.evaluation.images.features import ExtractorId, metric_name
 from unite.evaluation.images.small import SmallExtractor, SmallNetwork, fit_extractor
 from unite.evaluation.images.small_card import CARD_FILE, FitOptions, training_flop
+from unite.evaluation.images.sources import ExtractorSource
 from unite.evaluation.images.torch_fidelity import register_extractor
 from unite.metrics.errors import MetricError
 from unite.metrics.frechet import Gaussian
@@ -86,9 +88,12 @@ def test_features_do_not_depend_on_the_batch(extractor):
     assert torch.allclose(whole, alone, rtol=1e-4, atol=1e-5)
 
 
-def test_it_is_stored_with_its_card(extractor, tmp_path):
+def test_it_is_stored_with_its_card(extractor, tmp_path, monkeypatch):
     folder = str(tmp_path / "extractor")
     extractor.save(folder)
+    monkeypatch.chdir(tmp_path)
+    config = ImagesConfig(size=8, patch=2, channels=1, num_classes=10)
+    assert ExtractorSource.open("extractor", config).place == folder
     again = build_extractor(folder, image_shape=(1, 8, 8))
     known = identify_extractor(folder, image_shape=(1, 8, 8))
     assert known == (ExtractorId.of(again), again.num_features, again.num_classes)

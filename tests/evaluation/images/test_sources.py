@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from unite.config.schema import ImagesConfig
@@ -30,6 +32,19 @@ def test_small_photographs_get_inception_where_its_file_is(monkeypatch):
     assert choose((), CIFAR) == ((INCEPTION,), ())
 
 
+def test_images_of_one_class_have_no_small_extractor(monkeypatch):
+    """It is fitted by telling classes apart."""
+    assert choose(("auto",), replace(DIGITS, num_classes=1)) == (("pixels",), ())
+    faces = replace(CIFAR, num_classes=1)
+    for asked, config in (("small", DIGITS), ("small", faces), ("auto", replace(faces, size=24))):
+        with pytest.raises(MetricError, match="these images have one: name another --extractor"):
+            choose((asked,), replace(config, num_classes=1))
+    with pytest.raises(MetricError, match=f"(?s)these images have one.*{INCEPTION_FILE}"):
+        choose((), faces)
+    monkeypatch.setattr("unite.evaluation.images.sources.identify_extractor", lambda *_, **__: None)
+    assert choose((), faces) == ((INCEPTION,), ())
+
+
 def test_without_inception_the_remark_says_which_file_to_fetch():
     places, remarks = choose(("auto",), IMAGENET)
     assert places == (SMALL,)
@@ -54,6 +69,13 @@ def test_sources_are_equal_when_their_features_are():
     assert a == ExtractorSource.open("pixels", DIGITS, weights="elsewhere")
     assert a != ExtractorSource.open("pixels", CIFAR)
     assert a.num_features == 64
+
+
+def test_places_are_those_of_any_current_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    source = ExtractorSource.open("pixels", DIGITS, weights="weights")
+    assert (source.place, source.weights) == ("pixels", str(tmp_path / "weights"))
+    assert ExtractorSource.open("pixels", DIGITS).weights == ""
 
 
 @pytest.mark.parametrize(

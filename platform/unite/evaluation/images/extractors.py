@@ -10,27 +10,30 @@ import io
 from typing import TYPE_CHECKING
 
 from unite.evaluation.images.features import (
+    INCEPTION,
     INCEPTION_DIGEST,
+    PIXELS,
     ExtractorId,
     FeatureExtractor,
     Features,
     check_uint8,
 )
-from unite.evaluation.images.names import INCEPTION
 from unite.evaluation.images.small_card import read_fitted
 from unite.evaluation.instruments import exact_convolutions
 from unite.lazy import torch
 from unite.metrics.errors import MetricError
-from unite.storage import Store
 from unite.weights import Pretrained, find_weights
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
-INCEPTION_BYTES = 95_628_359
-INCEPTION_FEATURES = 2048
-INCEPTION_CLASSES = 1008
+INCEPTION_WEIGHTS = Pretrained(
+    file=INCEPTION_FILE,
+    digest=INCEPTION_DIGEST,
+    num_bytes=95_628_359,
+    purpose="FID and Inception Score need torch-fidelity's Inception weights",
+)
 
 
 class Inception:
@@ -39,15 +42,16 @@ class Inception:
     Float32 without TF32, so that a GPU gives what a CPU gives to rounding.
     """
 
-    num_features = INCEPTION_FEATURES
-    num_classes = INCEPTION_CLASSES
+    num_features = 2048
+    num_classes = 1008
     resize = "bilinear as in TensorFlow 1.x to 299x299, then (x - 128) / 128"
 
     def __init__(self, weights: bytes) -> None:
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         self.digest = hashlib.sha256(weights).hexdigest()
-        self.name = inception_name(self.digest)
+        published = self.digest == INCEPTION_DIGEST
+        self.name = INCEPTION if published else f"{INCEPTION}-{self.digest[:8]}"
         # The path may be a file object, so weights from S3 need no copy on disk.
         self.network: nn.Module = FeatureExtractorInceptionV3(
             INCEPTION, ["2048", "logits_unbiased"], io.BytesIO(weights)
@@ -71,7 +75,7 @@ class Inception:
 class Pixels:
     """The pixels themselves, flattened, in [0, 1]: a distance without any network."""
 
-    name = "pixels"
+    name = PIXELS
     num_classes = 0
 
     def __init__(self, image_shape: tuple[int, int, int]) -> None:
@@ -98,37 +102,17 @@ class Pixels:
         return {"features": images_BCHW.to(self.device).flatten(1) / 255, "logits": None}
 
 
-def inception_name(digest: str) -> str:
-    """Name of Inception with weights of this SHA-256: its own for the published ones alone."""
-    return INCEPTION if digest == INCEPTION_DIGEST else f"{INCEPTION}-{digest[:8]}"
-
-
-def _inception_file(digest: str, weights: str) -> Store:
-    wanted = Pretrained(
-        file=INCEPTION_FILE,
-        digest=digest,
-        num_bytes=INCEPTION_BYTES if digest == INCEPTION_DIGEST else 0,
-        purpose="FID and Inception Score need torch-fidelity's Inception weights",
-    )
-    return find_weights(wanted, weights)
-
-
 def build_extractor(
-    name: str,
-    *,
-    image_shape: tuple[int, int, int],
-    weights: str = "",
-    inception_digest: str = INCEPTION_DIGEST,
+    name: str, *, image_shape: tuple[int, int, int], weights: str = ""
 ) -> FeatureExtractor:
-    """An extractor on the CPU: a name of EXTRACTORS, or the folder of a fitted small extractor.
+    """An extractor on the CPU: inception-v3-compat, pixels, or the folder of a fitted one.
 
     MissingWeightsError when its weights are not at hand, MetricError for an unknown name; so build
-    it before a GPU is taken. `inception_digest` lets tests bring Inception weights of their own,
-    whose distance is then not called FID.
+    it before a GPU is taken.
     """
     if name == INCEPTION:
-        return Inception(_inception_file(inception_digest, weights).read())
-    if name == "pixels":
+        return Inception(find_weights(INCEPTION_WEIGHTS, weights).read())
+    if name == PIXELS:
         return Pixels(image_shape)
     from unite.evaluation.images.small import SmallExtractor
 
@@ -136,22 +120,17 @@ def build_extractor(
 
 
 def identify_extractor(
-    name: str,
-    *,
-    image_shape: tuple[int, int, int],
-    weights: str = "",
-    inception_digest: str = INCEPTION_DIGEST,
+    name: str, *, image_shape: tuple[int, int, int], weights: str = ""
 ) -> tuple[ExtractorId, int, int]:
     """Identity, number of features and of classes of an extractor, whose network is not built.
 
     As of `build_extractor`, and with its errors.
     """
     if name == INCEPTION:
-        _inception_file(inception_digest, weights)
-        known = inception_name(inception_digest)
-        identity = ExtractorId(name=known, digest=inception_digest, resize=Inception.resize)
-        return identity, INCEPTION_FEATURES, INCEPTION_CLASSES
-    if name == "pixels":
+        find_weights(INCEPTION_WEIGHTS, weights)
+        identity = ExtractorId(name=name, digest=INCEPTION_DIGEST, resize=Inception.resize)
+        return identity, Inception.num_features, Inception.num_classes
+    if name == PIXELS:
         pixels = Pixels(image_shape)
         return ExtractorId.of(pixels), pixels.num_features, pixels.num_classes
     card, _ = read_fitted(name)

@@ -17,6 +17,13 @@ from unite.metrics.specs import spec_of
 if TYPE_CHECKING:
     from torch import Tensor
 
+INCEPTION, PIXELS = "inception-v3-compat", "pixels"
+"""Names of the extractors that are not fitted."""
+AUTO, SMALL = "auto", "small"
+"""Further names that are asked for: what suits the images, and the small extractor that is fitted
+on the run's own training data."""
+NAMED = (AUTO, "inception", SMALL, INCEPTION, PIXELS)
+"""All names that are asked for; anything else is the folder of a fitted extractor."""
 INCEPTION_DIGEST = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 """SHA-256 of the weights that torch-fidelity publishes for FID."""
 

@@ -13,15 +13,27 @@ from dataclasses import dataclass, field
 
 from unite.config.schema import ImagesConfig
 from unite.evaluation.images.extractors import build_extractor, identify_extractor
-from unite.evaluation.images.features import ExtractorId, FeatureExtractor
-from unite.evaluation.images.names import AUTO, INCEPTION, SMALL
+from unite.evaluation.images.features import (
+    AUTO,
+    INCEPTION,
+    NAMED,
+    PIXELS,
+    SMALL,
+    ExtractorId,
+    FeatureExtractor,
+)
 from unite.metrics.errors import MetricError
+from unite.storage import Store
 from unite.weights import MissingWeightsError
 
 SMALLEST_FOR_INCEPTION = 32
 """Smallest side in pixels: CIFAR-10's, with customary FID. Inception resizes to 299 itself."""
 MOST_PIXELS = 1024
 """Values of an image up to which raw pixels are features as well: their covariance stays small."""
+ONE_CLASS = (
+    "The small extractor learns to tell classes, and these images have one: name another "
+    "--extractor, which is inception or the folder of one that was fitted on classes."
+)
 GENERIC_FOLDERS = {"train", "data", "shards", "parquet", "images", "dataset", ""}
 
 
@@ -33,7 +45,7 @@ class ExtractorSource:
     num_features: int
     num_classes: int
     place: str = field(compare=False)
-    """A name of `unite.evaluation.images.names.EXTRACTORS`, or the folder of a fitted one."""
+    """INCEPTION, PIXELS, or the folder of a fitted one."""
     image_shape: tuple[int, int, int] = field(compare=False)
     """Shape of the images, (C, H, W)."""
     weights: str = field(default="", compare=False)
@@ -41,7 +53,10 @@ class ExtractorSource:
 
     @classmethod
     def open(cls, place: str, images: ImagesConfig, weights: str = "") -> ExtractorSource:
-        """Find an extractor; MetricError or MissingWeightsError say what is missing."""
+        """Find an extractor; MetricError or MissingWeightsError say what is missing.
+
+        Places are made absolute: workers have another current folder.
+        """
         shape = image_shape(images)
         known = identify_extractor(place, image_shape=shape, weights=weights)
         identity, num_features, num_classes = known
@@ -49,9 +64,9 @@ class ExtractorSource:
             id=identity,
             num_features=num_features,
             num_classes=num_classes,
-            place=place,
+            place=place if place in NAMED else Store.open(place).uri,
             image_shape=shape,
-            weights=weights,
+            weights=weights and Store.open(weights).uri,
         )
 
     @property
@@ -82,7 +97,7 @@ def choose(
 
     A place is a name or folder; SMALL stands for one that is to be fitted. `auto` takes what suits
     the images. MissingWeightsError when Inception was asked for by name and its file is not at
-    hand, MetricError for a folder without an extractor.
+    hand, MetricError for a folder without an extractor and for a fit without classes.
     """
     places: list[str] = []
     remarks: list[str] = []
@@ -92,27 +107,30 @@ def choose(
             places += found
             remarks += why
         else:
-            places.append(_named(request))
+            places.append(INCEPTION if request == "inception" else request)
+    if SMALL in places and images.num_classes < 2:
+        raise MetricError(ONE_CLASS)
     for place in places:
         if place != SMALL:
             identify_extractor(place, image_shape=image_shape(images), weights=weights)
     return tuple(dict.fromkeys(places)), tuple(remarks)
 
 
-def _named(request: str) -> str:
-    return INCEPTION if request == "inception" else request
-
-
 def _suited(images: ImagesConfig, weights: str) -> tuple[list[str], list[str]]:
+    """Places that suit the images, and remarks; MetricError when there are none."""
+    fitted, missing = [SMALL] if images.num_classes > 1 else [], ""
     if images.channels * images.size**2 <= MOST_PIXELS:
-        return [SMALL, "pixels"], []
-    if images.channels != 3 or images.size < SMALLEST_FOR_INCEPTION:
-        return [SMALL], []
-    try:
-        identify_extractor(INCEPTION, image_shape=image_shape(images), weights=weights)
-    except MissingWeightsError as error:
-        return [SMALL], [f"No FID, measured with a small extractor instead. {error}"]
-    return [INCEPTION], []
+        return [*fitted, PIXELS], []
+    if images.channels == 3 and images.size >= SMALLEST_FOR_INCEPTION:
+        try:
+            identify_extractor(INCEPTION, image_shape=image_shape(images), weights=weights)
+            return [INCEPTION], []
+        except MissingWeightsError as error:
+            missing = str(error)
+    if not fitted:
+        raise MetricError(" ".join(filter(None, (ONE_CLASS, missing))))
+    remark = f"No FID, measured with a small extractor instead. {missing}"
+    return fitted, [remark] if missing else []
 
 
 def image_shape(images: ImagesConfig) -> tuple[int, int, int]:

@@ -1,11 +1,14 @@
 """A request from its chunks to the written report: nothing is computed twice."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
+
+import pytest
 
 from tiny_run import never, the_suite, value
+from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.report import cells, markdown, print_outcomes
-from unite.evaluation.request import conclude
+from unite.evaluation.request import conclude, open_suites
 from unite.evaluation.results import read_outcomes
 from unite.tracking.results import RESULT_NAME
 
@@ -62,7 +65,7 @@ def test_every_number_has_a_name_that_tracking_takes(run_suites):
         for row in outcome.rows:
             assert RESULT_NAME.fullmatch(f"eval/{outcome.suite}/{row.card.metric}")
             assert len(cells(row)) == 5
-            json.dumps(row.to_dict())
+            json.dumps(asdict(row))
 
 
 def test_remarks_of_the_request_stand_before_those_of_its_first_suite(
@@ -74,6 +77,15 @@ def test_remarks_of_the_request_stand_before_those_of_its_first_suite(
     monkeypatch.setattr(type(evaluation), "remarks", ("Somebody else's weights.",))
     after, *_ = conclude(evaluation, lambda name: [])
     assert after == replace(before, remarks=("Somebody else's weights.", *before.remarks))
+
+
+def test_a_request_of_which_nothing_is_left_is_an_error(request_of, monkeypatch):
+    target = request_of().target
+    weights = replace(target, subject=replace(target.subject, trained_here=False))
+    with pytest.raises(ValueError, match="nothing can be measured. no suite compute: what a run"):
+        open_suites(EvaluateArguments(suite=("compute",)), weights)
+    (left,) = open_suites(EvaluateArguments(suite=("compute", "entropy")), weights)
+    assert left.suite == "entropy"
 
 
 def test_the_title_of_weights_without_a_run_tells_no_length(request_of):

@@ -89,16 +89,18 @@ def open_evaluation(arguments: EvaluateArguments, storage: str) -> Evaluation:
 def open_suites(arguments: EvaluateArguments, target: Target) -> tuple[Suite, ...]:
     """The suites that were asked for, in their order; those that the target cannot have are told.
 
-    ValueError for suites that its domain lacks, and as of `Suite.of`.
+    ValueError for suites that its domain lacks, when none is left, and as of `Suite.of`.
     """
     domain = target.subject.config.domain
     names = names_of(arguments, domain)
     kinds = {name: suites_for(domain)[name].load() for name in names}
-    reasons = {name: kind.why_not(target) for name, kind in kinds.items()}
-    for name, why in reasons.items():
-        if why:
-            logger.warning("no suite %s: %s", name, why)
-    return tuple(kind.of(arguments, target) for name, kind in kinds.items() if not reasons[name])
+    reasons = {name: why for name, kind in kinds.items() if (why := kind.why_not(target))}
+    told = [f"no suite {name}: {why}" for name, why in reasons.items()]
+    if len(reasons) == len(kinds):
+        raise ValueError(f"nothing can be measured. {'. '.join(told)}")
+    for line in told:
+        logger.warning("%s", line)
+    return tuple(kind.of(arguments, target) for name, kind in kinds.items() if name not in reasons)
 
 
 def names_of(arguments: EvaluateArguments, domain: DomainConfig) -> tuple[str, ...]:

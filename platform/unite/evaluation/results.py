@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from unite.evaluation.card import MetricCard
@@ -27,14 +27,9 @@ class Row:
     note: str = ""
     """Note for readers beside it."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able fields."""
-        paper = self.paper and {"value": self.paper.value, "source": self.paper.source}
-        return {"card": self.card.to_dict(), "paper": paper, "note": self.note}
-
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Row:
-        """Inverse of `to_dict`, also after JSON."""
+        """Inverse of `asdict`, also after JSON."""
         paper = content["paper"] and PaperFigure(**content["paper"])
         card = MetricCard.from_dict(content["card"])
         return cls(card=card, paper=paper, note=content["note"])
@@ -71,7 +66,7 @@ class Outcome:
         return {
             "suite": self.suite,
             "protocol": self.protocol,
-            "rows": [row.to_dict() for row in self.rows],
+            "rows": [asdict(row) for row in self.rows],
             "remarks": list(self.remarks),
         }
 

@@ -28,7 +28,14 @@ from unite.data.parts import Split, measured_split, require_domains
 from unite.data.shards import ShardSet
 from unite.domains.stored import Stored, stored_of
 from unite.evaluation.dataset import Dataset, class_counts, data_folder
-from unite.runs import EVALUATIONS, read_record, read_run_config, resolve_run, run_of
+from unite.runs import (
+    EVALUATIONS,
+    parent_of,
+    read_record,
+    read_run_config,
+    resolve_run,
+    run_of,
+)
 from unite.storage import Store
 
 PARTS = ("train", "eval")
@@ -101,7 +108,7 @@ def open_target(
     _check_data(checkpoint, train)
     if shared := describe_shared(*(parts[part][0] for part in PARTS)):
         log.warning("%s", shared)
-    where = run.uri.removesuffix(f"/{run.name}") if run else Store.open(storage).uri
+    where = parent_of(run).uri if run else Store.open(storage).uri
     return Target(subject=subject, run=run, storage=where, train=train, held_out=held_out)
 
 
@@ -203,7 +210,7 @@ def _data_uris(
         )
     held_out = eval_data or (data or config.data.eval or train)
     # A run that was moved finds the digits beside itself again.
-    storage = run.uri.removesuffix(f"/{run.name}") if run else storage
+    storage = parent_of(run).uri if run else storage
     return {"train": data_folder(train, storage), "eval": data_folder(held_out, storage)}
 
 

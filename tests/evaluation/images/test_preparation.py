@@ -152,7 +152,7 @@ def test_the_chunks_of_a_reference_are_in_memory_one_at_a_time(storage, monkeypa
             alive[0] -= 1
 
     monkeypatch.setattr(
-        "unite.evaluation.chunks.read_chunk", lambda *where: Counted(read_chunk(*where))
+        "unite.evaluation.suite.read_chunk", lambda *where: Counted(read_chunk(*where))
     )
     assert refer(storage).num == 1500
     assert len(partition("reference", 1500)) >= 16

@@ -20,11 +20,17 @@ from unite.entry import run
 
 def main() -> None:
     """Parse and export; the exit code is 0 on success, 2 for bad input, 130 on Ctrl-C."""
-    from unite.commands.export import ExportArguments, export
+    from unite.commands.export_request import ExportArguments, record_of, settle
     from unite.config.flags import parse
     from unite.runs import default_storage
 
-    arguments = parse(ExportArguments, description=__doc__)
+    arguments = settle(parse(ExportArguments, description=__doc__), default_storage())
+    if told := record_of(arguments).lines():
+        print("\n".join(told))
+        return
+    # Imported here so that help, typing errors and finished work answer at once.
+    from unite.commands.export import export
+
     export(arguments, default_storage())
 
 

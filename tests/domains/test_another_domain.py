@@ -33,7 +33,8 @@ from unite.ablation.trials import expand
 from unite.ablation.verdict import Measured, verdict
 from unite.checkpoints.export import write_export
 from unite.checkpoints.store import CheckpointError, checkpoint_digest, latest
-from unite.commands.export import ExportArguments, export
+from unite.commands.export import export
+from unite.commands.export_request import ExportArguments
 from unite.config import schema
 from unite.config.axes import NOISE
 from unite.config.effects import override, require_effect

@@ -16,7 +16,8 @@ from PIL import Image
 
 import unite
 from unite.checkpoints.store import CheckpointError, latest
-from unite.commands.export import ExportArguments, export, prepare
+from unite.commands.export import export, prepare
+from unite.commands.export_request import ExportArguments
 from unite.evaluation.card import MetricCard
 from unite.evaluation.results import Outcome, Row, write_outcomes
 from unite.evaluation.target import open_subject

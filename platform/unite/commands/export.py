@@ -7,50 +7,34 @@ from typing import Any
 
 from unite import tracking
 from unite.checkpoints.export import write_export
-from unite.checkpoints.layout import CARDS_FILE, EXPORT_WEIGHTS
+from unite.checkpoints.layout import CARDS_FILE, EXPORT_CONFIG, EXPORT_WEIGHTS
 from unite.checkpoints.load import load
+from unite.commands.export_request import (
+    ExportArguments,
+    place_of,
+    record_of,
+    recorded,
+    settle,
+)
 from unite.commands.model_card import cards_content, find_card, measured, model_card, title
-from unite.config.effects import refuse_changed
-from unite.config.names import check_name
 from unite.config.schema import TrackingConfig
 from unite.config.serialise import to_dict
+from unite.drivers.told import kept
 from unite.evaluation.card import MetricCard
 from unite.evaluation.compare import why_not_better
 from unite.evaluation.results import Outcome
 from unite.evaluation.target import Subject, open_subject
-from unite.metrics.specs import direction, directions
+from unite.metrics.specs import direction
 from unite.models.unite import UNITE
-from unite.runs import read_record, run_of
 from unite.sampling import serving
 from unite.storage import Store
 from unite.tracking import registry
 from unite.words import command
 
 README = "README.md"
+FILES = (README, CARDS_FILE, EXPORT_CONFIG, EXPORT_WEIGHTS)
 CARD_TAG = "card."
 """Prefix of the tags that hold a version's metric cards."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportArguments:
-    """Export a model, and register it in MLflow when asked to."""
-
-    run: str = "latest"
-    """latest, a run's name or MLflow id, or a path or s3:// URI of a run, checkpoint, export or
-    weights file."""
-    out: str = ""
-    """Folder or s3:// URI; empty = RUN/exports/IMAGES_SEEN."""
-    register: str = ""
-    """Name of a registered model in MLflow, which gets the export as its next version."""
-    champion: str = ""
-    """A metric, such as psnr or fd-digits-cnn: the new version gets the alias `champion` if it is
-    better than the version that has it, measured in the same way, or if there is none."""
-    mlflow: str = ""
-    """Tracking URI; empty = the run's own, else MLFLOW_TRACKING_URI, else sqlite in the storage."""
-    storage: str = ""
-    """Folder or s3:// URI of the runs; empty = UNITE_STORAGE, else ./runs."""
-    ema: bool = True
-    """Export the averaged weights; false takes those of the last step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +42,7 @@ class Export:
     """A checked request."""
 
     arguments: ExportArguments
-    storage: str
+    """The request, settled."""
     subject: Subject
     outcomes: tuple[Outcome, ...]
     card: MetricCard | None
@@ -71,43 +55,35 @@ class Export:
 
 
 def export(arguments: ExportArguments, default_storage: str) -> None:
-    """Write the folder and, when asked to, register it; prints the results.
+    """Write the folder and, when asked to, register it; prints the results and keeps them.
 
     ValueError, CheckpointError or StorageError say what is wrong with the input.
     """
-    request = prepare(arguments, arguments.storage or default_storage)
-    model = load(request.subject.uri, ema=arguments.ema)
-    write_folder(request, model)
-    print(f"exported {title(request.subject)}: {request.out}")
-    if not arguments.register:
-        return
-    try:
-        version = _register(request, model)
-        print(f"registered {version} at {request.uri}")
-        if request.card is not None:
-            print(_contest(request, version))
-    except tracking.TrackingError as error:
-        raise tracking.TrackingError(
-            f"{error}. The folder {request.out} is complete and kept; the same command registers it"
-        ) from error
+    request = prepare(arguments, default_storage)
+    with kept(record_of(request.arguments)) as whole:
+        model = load(request.subject.uri, ema=arguments.ema)
+        write_folder(request, model)
+        print(f"exported {title(request.subject)}: {request.out}")
+        if arguments.register:
+            _deliver(request, model)
+        whole([request.out / name for name in FILES], request.out)
 
 
-def prepare(arguments: ExportArguments, storage: str) -> Export:
+def prepare(arguments: ExportArguments, default_storage: str) -> Export:
     """Check everything that can be checked before weights are read."""
-    _check(arguments)
-    subject = open_subject(arguments.run, storage, ema=arguments.ema)
+    arguments = settle(arguments, default_storage)
+    subject = open_subject(arguments.run, arguments.storage, ema=arguments.ema)
     outcomes, command = tuple(measured(subject)), _command(subject)
     card = find_card(outcomes, arguments.champion, command) if arguments.champion else None
-    out = _out(arguments, subject)
+    out = place_of(arguments, subject)
     _check_free(out, subject)
     out.check_writable()
     return Export(
         arguments=arguments,
-        storage=storage,
         subject=subject,
         outcomes=outcomes,
         card=card,
-        uri=_registry_uri(arguments, subject, storage),
+        uri=_registry_uri(arguments, subject),
         out=out,
         command=command,
     )
@@ -122,43 +98,21 @@ def write_folder(request: Export, model: UNITE) -> None:
     write_export(model, to_dict(subject.config), request.out)
 
 
-def _check(arguments: ExportArguments) -> None:
-    if arguments.register:
-        check_name(arguments.register, "--register")
-    else:
-        refuse_changed(arguments, ("champion", "mlflow"), "without --register NAME")
-    if arguments.champion and direction(arguments.champion) is None:
-        raise ValueError(
-            f"--champion {arguments.champion!r}: neither higher nor lower is better; use one of "
-            f"{', '.join(directions())} (distances with their extractor, as fd-digits-cnn)"
-        )
-
-
-def _registry_uri(arguments: ExportArguments, subject: Subject, storage: str) -> str:
+def _registry_uri(arguments: ExportArguments, subject: Subject) -> str:
     """The MLflow to register with, which answers; TrackingError when it does not."""
     if not arguments.register:
         return ""
     handle = _handle(subject)
-    recorded = handle.uri if handle and tracking.is_here(handle) else ""
-    uri = tracking.resolve_uri(TrackingConfig(uri=arguments.mlflow or recorded), storage)
+    own = handle.uri if handle and tracking.is_here(handle) else ""
+    uri = tracking.resolve_uri(TrackingConfig(uri=arguments.mlflow or own), arguments.storage)
     tracking.check(uri)
     return uri
 
 
 def _handle(subject: Subject) -> tracking.RunHandle | None:
     """The training run in MLflow."""
-    run = run_of(Store.open(subject.uri))
-    record = read_record(run) if run is not None else {}
-    if not (record.get("mlflow_run_id") and record.get("mlflow_uri")):
-        return None
-    return tracking.RunHandle(record["mlflow_uri"], record["mlflow_run_id"])
-
-
-def _out(arguments: ExportArguments, subject: Subject) -> Store:
-    if arguments.out:
-        return Store.open(arguments.out)
-    run, _, _ = subject.home.rpartition("/evaluations/")
-    return Store.open(run) / "exports" / f"{subject.images:012d}{'' if subject.ema else '-raw'}"
+    uri, run_id = recorded(subject)
+    return tracking.RunHandle(uri, run_id) if uri else None
 
 
 def _command(subject: Subject) -> str:
@@ -167,13 +121,26 @@ def _command(subject: Subject) -> str:
 
 
 def _check_free(out: Store, subject: Subject) -> None:
-    """ValueError when the folder has another model; the same one is written again."""
-    if not out.exists(EXPORT_WEIGHTS):
+    """ValueError when the folder is a run or has another model; the same one is written again."""
+    if not any(out.is_file(name) for name in (EXPORT_CONFIG, EXPORT_WEIGHTS)):
         return
     whose = out.read_json(CARDS_FILE, {}) if out.is_file(CARDS_FILE) else {}
     same = cards_content(subject, ())
     if any(whose.get(name) != same[name] for name in ("checkpoint", "weights")):
         raise ValueError(f"{out} already holds another model; name another --out")
+
+
+def _deliver(request: Export, model: UNITE) -> None:
+    """Register the folder, and let it contest for the alias."""
+    try:
+        version = _register(request, model)
+        print(f"registered {version} at {request.uri}")
+        if request.card is not None:
+            print(_contest(request, version))
+    except tracking.TrackingError as error:
+        raise tracking.TrackingError(
+            f"{error}. The folder {request.out} is complete and kept; the same command registers it"
+        ) from error
 
 
 def _register(request: Export, model: UNITE) -> registry.Version:
@@ -193,7 +160,7 @@ def _register(request: Export, model: UNITE) -> registry.Version:
         request.arguments.register,
         package,
         experiment=subject.config.tracking.experiment,
-        storage=request.storage,
+        storage=request.arguments.storage,
         run_id=registry.source_run(_handle(subject), request.uri),
     )
 

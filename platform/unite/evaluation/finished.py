@@ -82,7 +82,7 @@ def record_of(arguments: Any) -> Record | None:
         return None
     if name := _of(arguments, "recipe"):
         home = untrained_home(name, arguments.seed, arguments.storage)
-        return _record(home, {"arguments": asdict(replace(arguments, storage=""))}, arguments)
+        return record_in(home, {"arguments": asdict(replace(arguments, storage=""))}, arguments)
     return _record_of_run(arguments)
 
 
@@ -109,7 +109,7 @@ def _record_of_run(arguments: SampleArguments) -> Record | None:
         "given": _given((arguments.reference, *arguments.extractor)),
     }
     home = run / EVALUATIONS / checkpoint_digest(checkpoint)
-    return _record(home, followed, arguments)
+    return record_in(home, followed, arguments)
 
 
 def _record_of_data(arguments: DataArguments) -> Record:
@@ -122,10 +122,10 @@ def _record_of_data(arguments: DataArguments) -> Record:
     }
     if isinstance(arguments, ReferenceArguments):
         followed["weights"] = _weights_in(arguments.weights)
-    return _record(Store.open(arguments.storage), followed, arguments)
+    return record_in(Store.open(arguments.storage), followed, arguments)
 
 
-def _record(home: Store, followed: dict[str, Any], arguments: Any) -> Record:
+def record_in(home: Store, followed: dict[str, Any], arguments: Any) -> Record:
     """The record of a kind of request in a folder; code and libraries decide every number."""
     followed = followed | {
         "kind": type(arguments).__name__,

@@ -67,6 +67,15 @@ def test_another_request_other_weights_and_missing_samples_are_not_finished(aske
     assert kept(asked) is None
 
 
+def test_samples_without_their_grid_are_not_finished(asked):
+    generate(asked, "elsewhere")
+    assert kept(asked)
+    Path(f"{asked.out}-grid.png").unlink()
+    assert kept(asked) is None
+    generate(asked, "elsewhere")
+    assert kept(asked) and Path(f"{asked.out}-grid.png").is_file()
+
+
 def test_the_record_is_no_sample(asked):
     generate(asked, "elsewhere")
     torch.manual_seed(0)

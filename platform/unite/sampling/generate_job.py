@@ -81,7 +81,7 @@ def generate(arguments: GenerateArguments, default_storage: str) -> Store:
         f"{count(round(nfe), 'evaluation')} each){there}: {files}"
     )
     print(ended)
-    record.keep([begun, ended], [out], out)
+    record.keep([begun, ended], writer.left, out)
     return out
 
 

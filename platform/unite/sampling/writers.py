@@ -34,6 +34,9 @@ GRID_IMAGES = 100
 class Writer(Protocol):
     """Owner of the files of one call's samples."""
 
+    left: tuple[Store, ...]
+    """Folder and files that a finished call leaves."""
+
     def claim(self, request: Mapping[str, Any], *, replace: bool) -> set[int]:
         """Reserve the folder for a request; indices of samples that an earlier, interrupted call of
         the same request left. ValueError when the folder holds anything else that counts."""
@@ -62,6 +65,7 @@ class PictureWriter:
     def __init__(self, config: Any, store: Store) -> None:
         self.domain = build_domain(config)
         self.store, self.grid = store, grid_of(store)
+        self.left = (store, self.grid)
         self.kept: set[int] = set()
         self.pictures: dict[int, np.ndarray] = {}
         store.check_writable()

@@ -51,7 +51,7 @@ class AtomsWriter:
     def __init__(self, config: AtomsConfig | JointConfig, store: Store) -> None:
         domain = build_domain(config)
         assert isinstance(domain, AtomsDomain)
-        self.domain, self.store = domain, store
+        self.domain, self.store, self.left = domain, store, (store,)
         self.structures: dict[int, Structure] = {}
         self.seed = 0
         store.check_writable()

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from unite.data.folder import ParquetFolder
+from unite.data.ingest.listing import list_tree
 from unite.storage import StorageError, Store, moved
 
 
@@ -108,6 +110,16 @@ def test_a_link_to_a_file_keeps_its_name_and_neighbours(tmp_path):
     assert Store.open(tmp_path / "named" / "w.pt").uri == str(tmp_path / "named" / "w.pt")
     assert Store.open(tmp_path / "also" / "w.pt").uri == str(tmp_path / "named" / "w.pt")
     assert Store.open(tmp_path / "also").uri == str(tmp_path / "named")
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a b", "a#b", "100%", "\u00e9+;'"])
+def test_a_name_is_taken_as_it_is(store, name):
+    """What is written by boto3 is read by pyarrow, which would unquote a part of a URI."""
+    place = Store.open(f"{store}/{name}")
+    place.write("x", b"1")
+    assert place.read("x") == b"1" and place.list() == ["x"] and store.list() == [name]
+    place.check_writable()
+    assert place.list() == ["x"]
 
 
 def test_delete_takes_files_and_folders(store):
@@ -268,6 +280,18 @@ def test_an_object_store_that_never_answers_is_given_up_at_our_deadline(monkeypa
     with pytest.raises(StorageError, match="cannot write s3://bucket/runs.* did not answer within"):
         store.check_writable()
     blocked.set()
+
+
+def test_a_listing_that_fails_names_its_place():
+    class Away:
+        def get_file_info(self, what):
+            raise OSError("AWS Error NETWORK_CONNECTION during ListObjectsV2 operation")
+
+    store = Store("s3://bucket/images")
+    store.__dict__["_resolved"] = (Away(), "bucket/images")
+    for listing in (ParquetFolder.list, list_tree, Store.list, Store.infos):
+        with pytest.raises(StorageError, match="cannot list s3://bucket/images: AWS Error NETWORK"):
+            listing(store)
 
 
 @pytest.mark.parametrize(

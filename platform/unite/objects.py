@@ -1,7 +1,8 @@
 """Objects of an S3 store through boto3: whole uploads, conditional writes, limits of time.
 
 An upload appears when it is complete, or not at all. A conditional write is what a lock is made of
-where there are no files: of several writers, one succeeds. boto3 is imported on first use.
+where there are no files: of several writers, one succeeds. boto3 is imported on first use; reading
+goes through pyarrow.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, TypeVar
 
+import pyarrow.fs as pafs
+
 T = TypeVar("T")
 
+PREFIX = "s3://"
 PART_BYTES = 16 * 2**20
 """Size of an upload's parts, of which there may be 10,000."""
 STREAMS = 4
@@ -112,7 +116,7 @@ def _joined(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
 
 
 def _split(uri: str) -> tuple[str, str]:
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    bucket, _, key = uri.removeprefix(PREFIX).partition("/")
     return bucket, key
 
 
@@ -124,6 +128,23 @@ def is_away(error: BaseException) -> bool:
 def endpoint() -> str:
     """URL of the object store that the environment names; empty = AWS itself."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", "")
+
+
+def reader_of(uri: str) -> tuple[pafs.FileSystem, str]:
+    """The file system by which objects are listed and read, and the path of a URI in it."""
+    # The key goes as it is: in from_uri it would be unquoted, and boto3 does not.
+    path = uri.removeprefix(PREFIX)
+    found, _ = pafs.FileSystem.from_uri(f"{PREFIX}{path.partition('/')[0]}")
+    scheme, _, host = endpoint().rpartition("://")
+    limited = pafs.S3FileSystem(
+        region=found.region,
+        endpoint_override=host.rstrip("/") or None,
+        scheme=scheme or None,
+        connect_timeout=CONNECT_S,
+        request_timeout=ANSWER_S,
+        retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
+    )
+    return limited, path
 
 
 def _client() -> Any:

@@ -238,7 +238,7 @@ def is_trial(run: Store) -> bool:
 
 def committed_at(checkpoint: Store) -> int:
     """Time at which a checkpoint was committed, in ns since 1970; 0 when it was not."""
-    return checkpoint.filesystem.get_file_info(checkpoint.path(MARKER)).mtime_ns or 0
+    return checkpoint.time(MARKER)
 
 
 def _available(root: Store) -> str:

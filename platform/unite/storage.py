@@ -23,13 +23,7 @@ import pyarrow.fs as pafs
 
 from unite.content import HEAD_BYTES, stand_in
 from unite.network import within
-from unite.objects import (
-    ANSWER_S,
-    ATTEMPTS,
-    CONNECT_S,
-    endpoint,
-    upload,
-)
+from unite.objects import PREFIX, endpoint, reader_of, upload
 
 T = TypeVar("T")
 
@@ -129,7 +123,8 @@ class Store:
     @cached_property
     def _resolved(self) -> tuple[pafs.FileSystem, str]:
         try:
-            filesystem, path = self._in_time(lambda: _filesystem_of(self.uri))
+            read = reader_of if self.uri.startswith(PREFIX) else pafs.FileSystem.from_uri
+            filesystem, path = self._in_time(lambda: read(self.uri))
         except (ValueError, OSError) as error:
             raise StorageError(f"cannot open {self.uri}: {error}") from error
         return filesystem, path.rstrip("/")
@@ -144,40 +139,48 @@ class Store:
         return f"{self._resolved[1]}/{name}" if name else self._resolved[1]
 
     def exists(self, name: str = "") -> bool:
-        return self._type(name) != pafs.FileType.NotFound
+        return self._info(name).type != pafs.FileType.NotFound
 
     def is_file(self, name: str = "") -> bool:
-        return self._type(name) == pafs.FileType.File
+        return self._info(name).type == pafs.FileType.File
 
-    def _type(self, name: str) -> pafs.FileType:
+    def time(self, name: str = "") -> int:
+        """Time at which a file was written, in ns since 1970; 0 when there is none."""
+        return self._info(name).mtime_ns or 0
+
+    def _info(self, name: str) -> pafs.FileInfo:
         with self._naming("read", name):
-            return self._in_time(lambda: self.filesystem.get_file_info(self.path(name)).type)
+            return self._in_time(lambda: self.filesystem.get_file_info(self.path(name)))
 
     def list(self, name: str = "", *, recursive: bool = False) -> list[str]:
         """Names below `name`, relative to it, sorted; empty when there is no such folder."""
+        with self._naming("list", name):
+            return sorted(self._in_time(lambda: self.infos(name, recursive=recursive)))
+
+    def infos(self, name: str = "", *, recursive: bool = False) -> dict[str, pafs.FileInfo]:
+        """Kind, bytes and time of all below a folder, by name; empty when there is no such folder.
+
+        It has no deadline: a million objects take minutes.
+        """
         base = self.path(name)
         selector = pafs.FileSelector(base, recursive=recursive, allow_not_found=True)
         with self._naming("list", name):
-            infos = self._in_time(lambda: self.filesystem.get_file_info(selector))
-        return sorted(info.path[len(base) :].lstrip("/") for info in infos)
+            infos = self.filesystem.get_file_info(selector)
+        return {info.path[len(base) :].lstrip("/"): info for info in infos}
 
     def size(self, name: str) -> int:
         """Bytes of a file, or StorageError naming it."""
         with self._naming("read", name):
-            info = self._in_time(lambda: self.filesystem.get_file_info(self.path(name)))
+            info = self._info(name)
             if info.type != pafs.FileType.File:
                 raise FileNotFoundError("there is no such file")
             return info.size
 
     def stamps(self) -> dict[str, tuple[int, int]]:
         """Bytes and time (ns since 1970) of files below a folder by name, of a file by ""."""
-        base = self.path()
-        below = pafs.FileSelector(base, recursive=True, allow_not_found=True)
-        what = [base] if self.is_file() else below
-        with self._naming("list", ""):
-            infos = self._in_time(lambda: self.filesystem.get_file_info(what))
-        files = {i.path[len(base) :].lstrip("/"): i for i in infos if i.type == pafs.FileType.File}
-        return {name: (files[name].size, files[name].mtime_ns or 0) for name in sorted(files)}
+        infos = {"": self._info("")} if self.is_file() else self.infos(recursive=True)
+        files = [name for name, info in infos.items() if info.type == pafs.FileType.File]
+        return {name: (infos[name].size, infos[name].mtime_ns or 0) for name in sorted(files)}
 
     def read(self, name: str = "") -> bytes:
         """The whole file, or StorageError naming it."""
@@ -245,7 +248,7 @@ class Store:
 
     def delete(self, name: str = "") -> None:
         """Remove a file or a folder with everything in it; nothing happens when it is absent."""
-        kind = self._type(name)
+        kind = self._info(name).type
         with self._naming("delete", name):
             if kind == pafs.FileType.Directory:
                 self.filesystem.delete_dir(self.path(name))
@@ -316,22 +319,6 @@ class Store:
             raise
         except OSError as error:
             raise StorageError(f"cannot {verb} {self._full(name)}: {error}{hint}") from error
-
-
-def _filesystem_of(uri: str) -> tuple[pafs.FileSystem, str]:
-    """The file system of a URI and the path in it; requests have limits of time."""
-    filesystem, path = pafs.FileSystem.from_uri(uri)
-    if isinstance(filesystem, pafs.S3FileSystem):
-        scheme, _, host = endpoint().rpartition("://")
-        filesystem = pafs.S3FileSystem(
-            region=filesystem.region,
-            endpoint_override=host.rstrip("/") or None,
-            scheme=scheme or None,
-            connect_timeout=CONNECT_S,
-            request_timeout=ANSWER_S,
-            retry_strategy=pafs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
-        )
-    return filesystem, path
 
 
 def _misfit(value: Any, fields: Mapping[str, type]) -> str:

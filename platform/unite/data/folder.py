@@ -107,10 +107,9 @@ def _local(place: str) -> dict[str, int | None]:
 
 
 def _remote(store: Store, folder: str) -> dict[str, int | None]:
-    selector = pafs.FileSelector(store.path(folder), allow_not_found=True)
     return {
-        info.base_name: info.size if info.type == pafs.FileType.File else None
-        for info in store.filesystem.get_file_info(selector)
+        name: info.size if info.type == pafs.FileType.File else None
+        for name, info in store.infos(folder).items()
     }
 
 

@@ -127,10 +127,5 @@ def _kept_below(folder: Store) -> list[Outcome]:
     """Outcomes in the folders below, oldest first."""
     homes = [folder / name for name in folder.list()]
     kept = [home for home in homes if not home.is_file() and has_outcomes(home)]
-    kept.sort(key=_written_at)
+    kept.sort(key=lambda home: home.time(RESULTS_FILE))
     return [outcome for home in kept for outcome in read_outcomes(home)]
-
-
-def _written_at(home: Store) -> int:
-    """Time of its results, in ns since 1970."""
-    return home.filesystem.get_file_info(home.path(RESULTS_FILE)).mtime_ns or 0

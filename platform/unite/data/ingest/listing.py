@@ -59,9 +59,7 @@ def list_tree(store: Store) -> Listing[None]:
     if store.is_local:
         _walk(store.path(), "", frozenset(), listing)
         return listing
-    base = store.path()
-    for info in store.filesystem.get_file_info(pafs.FileSelector(base, recursive=True)):
-        path = info.path[len(base) :].lstrip("/")
+    for path, info in store.infos(recursive=True).items():
         if listing.takes(path) and info.type == pafs.FileType.File:
             listing.files[path] = None
             # An object store has no folders of its own: they show in the names of files.

@@ -109,15 +109,14 @@ class Decoder:
 
     def _decode(self, pending: Pending, start: int, picks: list[Pick]) -> None:
         fields, bad = self._domain.decode_rows(self._columns(picks))
-        for position, _ in bad if self._substitutes else ():
-            good = self._substitute(picks[position])
+        for position, reason in bad if self._substitutes else ():
+            good = self._substitute(picks[position], reason)
             for name, values in fields.items():
                 values[position] = good[name][0]
         pending.fill(start, fields, [(int(pending.rows_B[start + p]), why) for p, why in bad])
 
-    def _substitute(self, bad: Pick) -> dict[str, np.ndarray]:
-        """The decoded next good row of the window, cyclically."""
-        reason = ""
+    def _substitute(self, bad: Pick, reason: str) -> dict[str, np.ndarray]:
+        """The decoded next good row of the window, cyclically; `reason` is that of the bad one."""
         for step in range(1, len(bad.window)):
             fields, failed = self._domain.decode_rows(
                 self._columns([Pick(bad.window, bad.offset + step)])

@@ -103,6 +103,12 @@ def write_manifest(store: Store, splits: dict[str, SplitManifest]) -> None:
     store.write_json(MANIFEST, {"schema_version": SCHEMA_VERSION, "splits": sections})
 
 
+def is_whole(store: Store, manifest: SplitManifest) -> bool:
+    """True if all shards of a split lie in the folder, in their size."""
+    there = store.infos()
+    return all(s.file in there and there[s.file].size == s.bytes for s in manifest.shards)
+
+
 def parse_shard(value: dict[str, Any]) -> Shard:
     """A shard from its JSON form; ValueError for a file outside of the manifest's folder."""
     if value["file"].startswith("/") or ".." in value["file"].split("/"):

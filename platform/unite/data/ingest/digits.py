@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image
 
 from unite.data.ingest.images import PARQUET, SCHEMA
+from unite.data.ingest.prepare import require_empty, require_same
 from unite.data.ingest.write import write_shard
-from unite.data.manifest import SplitManifest, read_manifest, write_manifest
+from unite.data.manifest import SplitManifest, is_whole, read_manifest, write_manifest
 from unite.data.names import shard_name
 from unite.storage import Store
 
@@ -23,13 +24,23 @@ BUILTIN_DIGITS = "builtin:digits"
 NUM_TRAIN = 1500
 NUM_EVAL = 297
 ROWS_PER_GROUP = 256
+FILES = {split: shard_name(split, 0, 1) for split in ("train", "eval")}
+"""Split -> its one shard."""
 _SEED = 0
 
 
 def prepare_digits(store: Store) -> bool:
-    """Write both splits and the manifest; False when the folder has them already."""
-    if {"train", "eval"} <= (read_manifest(store) or {}).keys():
+    """Write both splits and the manifest; False when the folder has them already.
+
+    ShardError when it holds another data set.
+    """
+    there = read_manifest(store) or {}
+    for split, manifest in there.items():
+        require_same(store, split, manifest.preparation.get("source"), BUILTIN_DIGITS)
+    if there.keys() >= FILES.keys() and all(is_whole(store, each) for each in there.values()):
         return False
+    for split in FILES:
+        require_empty(store, split, own=FILES.values())
     images, labels = load_digits()
     train, held_out = _split(labels)
     write_manifest(
@@ -71,7 +82,7 @@ def _write_split(
     )
     shard = write_shard(
         store,
-        shard_name(split, 0, 1),
+        FILES[split],
         cells,
         schema=SCHEMA,
         parquet=PARQUET,

@@ -8,7 +8,7 @@ from unite.config.names import BUILTIN
 from unite.config.serialise import json_digest
 from unite.data.ingest.kind import Ingest
 from unite.data.ingest.prepare import Plan
-from unite.data.manifest import SplitManifest, read_manifest
+from unite.data.manifest import SplitManifest, is_whole, read_manifest
 from unite.entry import PACKAGE, code_digest
 from unite.finished import Record
 from unite.storage import Store
@@ -32,14 +32,12 @@ def record_of(ingest: Ingest) -> Record | None:
 
 def is_complete(plan: Plan) -> bool:
     """True if the manifest of this very preparation is there, and every shard in its size."""
-    manifests, store = read_manifest(plan.store) or {}, plan.store
+    manifests = read_manifest(plan.store) or {}
     for part in plan.splits:
         manifest = manifests.get(part.split)
         if manifest is None or manifest.preparation.get("fingerprint") != part.fingerprint:
             return False
-        if not all(
-            store.is_file(s.file) and store.size(s.file) == s.bytes for s in manifest.shards
-        ):
+        if not is_whole(plan.store, manifest):
             return False
     return True
 

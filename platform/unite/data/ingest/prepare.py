@@ -8,7 +8,7 @@ manifest is written last and the records are removed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -232,19 +232,20 @@ def _finished(ingest: Ingest, store: Store, split: str, fingerprint: str) -> dic
     hint = ingest.hint(split)
     if manifest is not None:
         found = manifest.preparation.get("fingerprint")
-        _require_same(store, split, found, fingerprint, hint)
+        require_same(store, split, found, fingerprint, hint)
         return {shard.file: shard for shard in manifest.shards}
     if not store.is_file(_marker(split)):
-        _require_empty(store, split)
+        require_empty(store, split)
         return {}
     found = store.read_json(_marker(split), {}).get("fingerprint")
-    _require_same(store, split, found, fingerprint, hint)
+    require_same(store, split, found, fingerprint, hint)
     records = [store.read_json(f"{UNFINISHED}/{name}", {}, ShardError) for name in _records(store)]
     shards = [parse_shard(record["shard"]) for record in records if "shard" in record]
     return {shard.file: shard for shard in shards}
 
 
-def _require_same(store: Store, split: str, found: str | None, wanted: str, hint: str) -> None:
+def require_same(store: Store, split: str, found: str | None, wanted: str, hint: str = "") -> None:
+    """ShardError when what a folder holds as a split is not what is wanted."""
     if found != wanted:
         raise ShardError(
             f"{store} already holds split '{split}' of another source or with other settings"
@@ -252,12 +253,13 @@ def _require_same(store: Store, split: str, found: str | None, wanted: str, hint
         )
 
 
-def _require_empty(store: Store, split: str) -> None:
+def require_empty(store: Store, split: str, own: Collection[str] = ()) -> None:
+    """ShardError when a folder holds parquet of a split that is not described, nor among `own`."""
     described = read_manifest(store) is not None
     strangers = [
         name
         for name in store.list()
-        if name.endswith(".parquet") and not is_foreign(name)
+        if name.endswith(".parquet") and not is_foreign(name) and name not in own
         if not described or split_of(name) in SPLITS[split]
     ]
     if strangers:

@@ -38,7 +38,7 @@ from unite.data.ingest.atoms.rows import (
 )
 from unite.data.ingest.atoms.text import MOST_ATOMS, element_numbers, sdf_records, xyz_frames
 from unite.data.ingest.prepare import begin, finish, plan, run_job
-from unite.data.manifest import ShardError, read_manifest
+from unite.data.manifest import ShardError, is_whole, read_manifest
 from unite.data.names import split_of
 from unite.domains.columns import NUMBERS, POSITIONS, Column
 from unite.storage import Store
@@ -155,7 +155,8 @@ class QM9Ingest(AtomsIngest):
 
 def prepare_qm9(store: Store) -> None:
     """Write all of QM9 from the package qm9pack, in this process; finished shards are kept."""
-    if read_manifest(store):  # it is written last, with all splits
+    there = read_manifest(store)  # it is written last, with all splits
+    if there and all(is_whole(store, manifest) for manifest in there.values()):
         return
     planned = plan(QM9Ingest(source=BUILTIN_QM9, out=store.uri))
     begin(planned)

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from plain_data import changed_shards
 from typed import typed
 from unite.data.ingest.digits import load_digits, prepare_digits
 from unite.data.ingest.finished import describe_manifest, is_complete
@@ -100,7 +101,7 @@ def test_tree_of_class_folders(tree, tmp_path):
         stored = np.asarray(Image.open(io.BytesIO(row["image"])).convert("RGB"))
         assert stored.shape == (16, 16, 3)
         assert np.abs(stored.astype(int) - expected).mean() < 4
-    shards.verify()
+    assert not changed_shards(shards)
     assert not (tmp_path / "out" / UNFINISHED).exists()
 
 
@@ -328,7 +329,7 @@ def test_interrupted_job_keeps_finished_shards(tree, tmp_path):
     resumed = prepare(chosen)
     assert kept.stat().st_mtime_ns == before, "a finished shard was written again"
     assert resumed.digest == prepare(config(tree, tmp_path / "straight")).digest
-    resumed.verify()
+    assert not changed_shards(resumed)
 
 
 KILLED = """
@@ -379,7 +380,7 @@ def test_killed_with_9_and_run_again(tree, tmp_path, fatal, kept):
     again = {path.name: path.stat().st_mtime_ns for path in out.glob("*.parquet")}
     assert sum(again[name] == written for name, written in before.items()) == kept
     assert resumed.digest == prepare(config(tree, tmp_path / "straight")).digest
-    resumed.verify()
+    assert not changed_shards(resumed)
     assert not (out / UNFINISHED).exists()
 
 
@@ -522,7 +523,7 @@ def test_prepare_from_and_to_s3(tree, s3):
         source.write(str(path.relative_to(tree)), path.read_bytes())
     shards = prepare(config(source.uri, f"{s3}/out"))
     assert (shards.num_rows, shards.class_names) == (29, CLASSES)
-    shards.verify()
+    assert not changed_shards(shards)
 
 
 def test_digits(tmp_path):
@@ -550,6 +551,39 @@ def test_digits(tmp_path):
         == ShardSet.open(store.uri, "train", IMAGES).digest
         == ShardSet.open(tmp_path / "again", "train", IMAGES).digest
     )
+
+
+def test_digits_whose_shard_was_lost_are_written_again(tmp_path):
+    """Training says to run the preparation again, which must not call them finished then."""
+    store = Store.open(tmp_path)
+    prepare_digits(store)
+    whole = store.read("train-00000-of-00001.parquet")
+    for damage in (lambda name: store.delete(name), lambda name: store.write(name, whole[:99])):
+        damage("train-00000-of-00001.parquet")
+        assert prepare_digits(store)
+        assert store.read("train-00000-of-00001.parquet") == whole
+    assert not prepare_digits(store)
+
+
+def test_digits_do_not_take_the_place_of_other_data(tree, tmp_path):
+    out = Store.open(tmp_path / "out")
+    prepare(config(tree, out.uri))
+    before = out.read("manifest.json")
+    with pytest.raises(ShardError, match="out already holds split 'train' of another source"):
+        prepare_digits(out)
+    assert out.read("manifest.json") == before
+    foreign = Store.open(tmp_path / "foreign")
+    foreign.write("train-00000-of-00025.parquet", out.read("train-00000-of-00004.parquet"))
+    with pytest.raises(ShardError, match="parquet files that no manifest describes"):
+        prepare_digits(foreign)
+    assert foreign.list() == ["train-00000-of-00025.parquet"]
+
+
+def test_digits_of_a_killed_preparation_are_written_again(tmp_path):
+    store = Store.open(tmp_path)
+    prepare_digits(store)
+    store.delete("manifest.json")
+    assert prepare_digits(store) and not prepare_digits(store)
 
 
 def with_path(shards: ShardSet) -> ShardSet:

@@ -26,6 +26,7 @@ import pytest
 import torch
 from PIL import Image
 
+from plain_data import epoch_rows
 from unite.checkpoints.store import latest, read_checkpoint
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
@@ -135,7 +136,7 @@ class Plain:
             GROUPS, seed=c.training.seed, lanes=c.data.lanes, window=c.data.shuffle_window
         )
         epochs = np.arange(total) // n
-        rows = np.concatenate([order.epoch_rows(epoch) for epoch in range(epochs[-1] + 1)])
+        rows = np.concatenate([epoch_rows(order, epoch) for epoch in range(epochs[-1] + 1)])
         self.model = make_model(c)
         self.weights = dict(self.model.named_parameters())
         self.average = {name: w.detach().clone() for name, w in self.weights.items()}

@@ -88,22 +88,6 @@ class SampleOrder:
         begin, end = self.window_bounds(lane, window)
         return permutation(end - begin, _WINDOW, self.seed, epoch, lane, window)
 
-    def epoch_rows(self, epoch: int) -> np.ndarray:
-        """Global row ids of a whole epoch in order, int64 (num_rows,). For small sets and tests."""
-        firsts, counts = self.first_rows.tolist(), self.row_counts.tolist()
-        groups = self._layout(epoch)[0].tolist()
-        sequence = np.concatenate([np.arange(firsts[g], firsts[g] + counts[g]) for g in groups])
-        rows = np.empty(self.num_rows, dtype=np.int64)
-        for lane in range(min(self.lanes, self.num_rows)):
-            start, size = self._lane_start(lane), self._lane_rows(lane)
-            shuffled = sequence[start : start + size].copy()
-            for window in range(-(-size // self.window)):
-                begin, end = self.window_bounds(lane, window)
-                order = self.window_permutation(epoch, lane, window)
-                shuffled[begin:end] = shuffled[begin:end][order]
-            rows[lane :: self.lanes] = shuffled
-        return rows
-
     def reads(self, *, rank: int, world: int, samples_seen: int) -> Iterator[Read]:
         """Reads of a rank from `samples_seen` on, without end, in the order of need.
 

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
-from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -92,8 +91,8 @@ class ShardSet:
         if len(folders) > 1:
             return _joined([cls.open(folder, split, columns) for folder in folders])
         store = Store.open(uri)
-        folder = ParquetFolder.list(store)
         manifests = read_manifest(store)
+        folder = ParquetFolder.list(store)
         if store.exists(UNFINISHED) and split not in (manifests or {}):
             raise ShardError(
                 f"the preparation of {uri} is running or was interrupted; run the same "
@@ -125,32 +124,6 @@ class ShardSet:
     def labels(self) -> np.ndarray:
         """The labels of all rows, int64 (num_rows,), as `read_labels` reads them."""
         return read_labels(self.uri, self.files)
-
-    def verify(self) -> None:
-        """Compare every shard with its digest in the manifest; ShardError names those that differ.
-
-        Reads all bytes. ShardError too when the folder has no manifest to compare with.
-        """
-        folders = parts_of(self.uri)
-        if len(folders) > 1:
-            for folder in folders:
-                ShardSet.open(folder, cast(Split, self.split), self.columns).verify()
-            return
-        if self.manifest is None:
-            raise ShardError(f"{self.uri} has no {MANIFEST}, so there are no digests to compare")
-        store = Store.open(self.uri)
-        with ThreadPoolExecutor(_IO_THREADS) as pool:
-            digests = list(pool.map(store.digest, [s.file for s in self.manifest.shards]))
-        changed = [
-            shard.file
-            for shard, digest in zip(self.manifest.shards, digests, strict=True)
-            if digest != shard.sha256
-        ]
-        if changed:
-            raise ShardError(
-                f"{self.uri}: {len(changed)} shard(s) differ from their digest in {MANIFEST}: "
-                f"{', '.join(changed[:5])}; delete them and run jobs/prepare_data.py again"
-            )
 
 
 def read_labels(uri: str, files: Iterable[str], column: Column = LABEL) -> np.ndarray:

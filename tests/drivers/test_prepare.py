@@ -1,16 +1,20 @@
 """A preparation as a Ray Data job."""
 
 import io
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from plain_data import changed_shards
 from unite.data.ingest.images import ImagesIngest
-from unite.data.ingest.prepare import plan
+from unite.data.ingest.prepare import begin, plan, run_job
 from unite.data.shards import ShardSet
 from unite.domains.columns import IMAGES
+from unite.drivers import prepare as driver
 from unite.storage import StorageError
 
 pytestmark = pytest.mark.ray
@@ -38,7 +42,7 @@ def test_job_writes_all_shards_and_repairs_them(ray_cluster, tree, tmp_path):
     assert {"train": shards.manifest} == manifests
     (tmp_path / "out" / shards.files[0]).unlink()
     assert prepare(plan(chosen))["train"].digest == manifests["train"].digest
-    shards.verify()
+    assert not changed_shards(shards)
 
 
 def test_error_of_a_task_reaches_the_caller_as_itself(ray_cluster, tree, tmp_path):
@@ -51,3 +55,27 @@ def test_error_of_a_task_reaches_the_caller_as_itself(ray_cluster, tree, tmp_pat
     with pytest.raises(StorageError, match="cannot read .*png") as caught:
         prepare(planned)
     assert "UDF" not in str(caught.value)
+
+
+def test_shards_of_an_earlier_run_say_nothing_of_the_speed(tree, tmp_path, monkeypatch):
+    chosen = ImagesIngest(source=str(tree), out=str(tmp_path / "out"), size=16, rows_per_shard=5)
+    first, lines = plan(chosen), []
+    begin(first)
+    for job in first.jobs[:2]:
+        run_job(job)
+
+    @contextmanager
+    def line(text, total):
+        yield lambda text, completed: lines.append(text)
+
+    seconds = iter([0.0, 1.0, 2.0, 10.0, 20.0])
+    monkeypatch.setattr(driver, "progress_line", line)
+    monkeypatch.setattr(driver, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    again = plan(chosen)
+    list(driver._shown(map(run_job, again.jobs), again))
+    assert lines == [
+        "1/4 shards  5 images",
+        "2/4 shards  10 images",
+        "3/4 shards  15 images  0 images/s  ETA 0:06",
+        "4/4 shards  18 images  0 images/s  ETA 0:00",
+    ]

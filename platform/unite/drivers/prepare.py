@@ -27,20 +27,22 @@ def prepare(plan: Plan, *, num_cpus: float = 0) -> dict[str, SplitManifest]:
 
 
 def _shown(shards: Iterator[Shard], plan: Plan) -> Iterator[Shard]:
-    """Pass shards on, and show the progress."""
-    started, rows = time.monotonic(), 0
+    """Pass shards on, and show the progress; those of an earlier run say nothing of the speed."""
+    kept = {job.name: job.finished for job in plan.jobs}
+    started, rows, new = time.monotonic(), 0, 0
     with progress_line("starting", len(plan.jobs)) as show:
         for done, shard in enumerate(shards, start=1):
-            rows += shard.num_rows + sum(shard.skipped.values())
-            show(_describe(done, rows, plan, time.monotonic() - started), done)
+            more = shard.num_rows + sum(shard.skipped.values())
+            rows += more
+            new += 0 if shard == kept[shard.file] else more
+            show(_describe(done, rows, new / max(time.monotonic() - started, 1e-9), plan), done)
             yield shard
 
 
-def _describe(done: int, rows: int, plan: Plan, seconds: float) -> str:
-    rate = rows / max(seconds, 1e-9)
-    left = (plan.num_rows - rows) / max(rate, 1e-9)
+def _describe(done: int, rows: int, rate: float, plan: Plan) -> str:
+    """The progress line of `done` shards; `rate` is in rows a second."""
     noun = plan.ingest.noun
-    return (
-        f"{done:,}/{count(len(plan.jobs), 'shard')}  {count(rows, noun)}  {rate:,.0f} {noun}s/s  "
-        f"ETA {clock(left)}"
-    )
+    line = f"{done:,}/{count(len(plan.jobs), 'shard')}  {count(rows, noun)}"
+    if not rate:
+        return line
+    return f"{line}  {rate:,.0f} {noun}s/s  ETA {clock((plan.num_rows - rows) / rate)}"

@@ -76,7 +76,7 @@ def test_a_group_shrinks_with_the_cluster_and_grows_at_a_checkpoint(root, tmp_pa
         nodes.lose(nodes.in_use())
         run.until(lambda: "1 worker of 1..2" in run.said and run.images > seen + 640)
         before = run.said.count("a worker was lost")
-        nodes.nodes.append(nodes.cluster.add_node(num_cpus=CPUS))
+        nodes.add(CPUS)
         run.until(lambda: run.said.count("2 workers of 1..2") == 2)
         grown_at = run.images
         run.until(lambda: run.images > grown_at + 3200)

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +132,8 @@ def connect(**overrides: Any) -> float:
     settings |= overrides
     try:
         if starts or in_job():
-            ray.init(**settings)
+            with own_sigterm():
+                ray.init(**settings)
         else:
             check_address(named_address())
             within(lambda: ray.init(**settings), DEADLINE_S, too_late(named_address()))
@@ -142,6 +146,20 @@ def connect(**overrides: Any) -> float:
         watch_head()
     terminal.phase(f"Ray {'started' if starts else 'joined'}: {describe_size()}")
     return time.monotonic() - began
+
+
+@contextmanager
+def own_sigterm() -> Iterator[None]:
+    """Context in which Ray puts its own handler in the place of SIGTERM's; ours comes back.
+
+    Ray's ends the process from wherever it is, with nothing said of what is kept.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(before) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
 
 
 def runtime_env() -> dict[str, Any]:

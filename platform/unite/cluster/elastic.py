@@ -91,7 +91,10 @@ class RoomWatch:
         """The size that the next group would have if this one ended; 0 = it is no larger."""
         own = {"CPU": 0.0, "GPU": 0.0, **self.group.bundle}
         have = [*free, *[own] * self.group.num_workers]
-        found = train_workers(self.cluster, have, batch_size=self.batch_size).num_workers
+        try:
+            found = train_workers(self.cluster, have, batch_size=self.batch_size).num_workers
+        except CapacityError:  # tasks that read hold what is kept for them
+            return 0
         return found if found > self.group.num_workers else 0
 
     def _watch(self) -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import psutil
 
-from unite.cluster.connect import prepare_environment
+from unite.cluster.connect import own_sigterm, prepare_environment
 from unite.cluster.preemption import drain
 from unite.network import free_port
 
@@ -39,19 +40,30 @@ class LocalNodes:
     def __init__(self, nodes: int, cpus: int) -> None:
         """Start them. The nodes' processes inherit this process's environment."""
         prepare_environment()
+        from ray._common.utils import get_ray_address_file
         from ray.cluster_utils import Cluster
 
+        self._named = Path(get_ray_address_file(None))
+        self._named_before = self._named.read_text() if self._named.exists() else ""
         head: dict[str, Any] = {"num_cpus": 0, "object_store_memory": STORE_BYTES}
         # Without a dashboard, what Train leaves behind is not cleared away.
         head |= {"include_dashboard": True, "dashboard_port": free_port()}
-        self.cluster: Any = Cluster(initialize_head=True, head_node_args=head)
-        size: dict[str, Any] = {"num_cpus": cpus, "object_store_memory": STORE_BYTES}
-        self.nodes = [self.cluster.add_node(**size) for _ in range(nodes)]
+        with _asking_as_before():
+            self.cluster: Any = Cluster(initialize_head=True, head_node_args=head)
+        self.nodes: list[Any] = []
+        for _ in range(nodes):
+            self.add(cpus)
 
     @property
     def address(self) -> str:
         """Value of RAY_ADDRESS for those who join."""
         return self.cluster.address
+
+    def add(self, cpus: int) -> None:
+        """Start another node."""
+        with _asking_as_before():
+            node = self.cluster.add_node(num_cpus=cpus, object_store_memory=STORE_BYTES)
+        self.nodes.append(node)
 
     def in_use(self) -> Any:
         """A node on which a worker trains; RuntimeError when there is none."""
@@ -71,6 +83,32 @@ class LocalNodes:
         self.nodes.remove(node)
 
     def close(self) -> None:
-        """End all of them."""
+        """End all of them; whoever looks for this machine's cluster finds that of before."""
         for node in [*self.nodes, self.cluster.head_node]:
             node.kill_all_processes(check_alive=False, allow_graceful=False)
+        self.cluster.global_state.disconnect()
+        if self._named_before:
+            self._named.write_text(self._named_before)
+        else:
+            self._named.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _asking_as_before() -> Iterator[None]:
+    """Context for the start of a node in a process that may have joined another cluster.
+
+    Ray turns this process's client of a cluster's small values (`internal_kv`) to each node that it
+    starts. Once that node is gone, the next call meant for the other cluster, such as one of Ray
+    Data, would wait for a head that is gone, and Ray ends a process after a minute of that.
+    """
+    # Ray has no public way to it; the pin on one Ray version is what makes it safe.
+    from ray.experimental import internal_kv
+
+    before = internal_kv.internal_kv_get_gcs_client()
+    try:
+        with own_sigterm():
+            yield
+    finally:
+        internal_kv._internal_kv_reset()
+        if before is not None:
+            internal_kv._initialize_internal_kv(before)

@@ -63,7 +63,10 @@ def drain(address: str, node: str, deadline: float, reason: str) -> None:
     preempted = reasons.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
     head = _head(address)
     try:
-        accepted, why = head.drain_node(node, preempted, reason, round(1000 * deadline))
+        # Without a limit, Ray waits for a head that is gone and then ends this process.
+        accepted, why = head.drain_node(
+            node, preempted, reason, round(1000 * deadline), timeout=ANSWER_S
+        )
     except (RayError, OSError, RuntimeError, ValueError) as error:
         raise DrainError(f"the cluster at {address} could not drain {node}: {error}") from error
     if not accepted:

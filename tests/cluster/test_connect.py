@@ -1,0 +1,42 @@
+"""What joining Ray leaves as it was in this process."""
+
+import signal
+
+import pytest
+
+from unite.cluster.connect import CapacityError, connect
+from unite.drivers.signals import stop_on_signals
+
+
+def test_a_handler_of_sigterm_outlives_the_start_of_ray(monkeypatch):
+    def take_over_and_fail(**settings):
+        signal.signal(signal.SIGTERM, lambda *_: pytest.fail("Ray's own was called"))
+        raise Exception("no more is needed")
+
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", take_over_and_fail)
+    with pytest.raises(KeyboardInterrupt), stop_on_signals():
+        with pytest.raises(CapacityError):
+            connect()
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_without_a_handler_of_ours_that_of_ray_stays(monkeypatch):
+    def rays(*_):
+        """Ray's handler."""
+
+    def take_over_and_fail(**settings):
+        signal.signal(signal.SIGTERM, rays)
+        raise Exception("no more is needed")
+
+    monkeypatch.setenv("RAY_ADDRESS", "local")
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.init", take_over_and_fail)
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with pytest.raises(CapacityError):
+            connect()
+        assert signal.getsignal(signal.SIGTERM) is rays
+    finally:
+        signal.signal(signal.SIGTERM, before)

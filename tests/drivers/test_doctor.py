@@ -14,6 +14,8 @@ def node(host: str = "head", **changes: object) -> dict:
     facts = {
         "host": host,
         "time": 100.0,
+        "asked_at": 100.0,
+        "time_error_s": 0.0,
         "python": "3.11.9",
         "packages": {"ray": "2.60.0", "torch": "2.15.0"},
         "code": "abc",
@@ -61,7 +63,7 @@ def test_another_version_or_other_code_is_named_with_both() -> None:
         ),
         ({"storage": {"error": "permission denied"}}, "storage", "permission denied"),
         ({"tracking": "mlflow:5000 does not answer: refused"}, "tracking", "refused"),
-        ({"time": 103.0, "asked_at": 100.0, "time_error_s": 0.5}, "clock", "2.5 s apart"),
+        ({"time": 103.0, "time_error_s": 0.5}, "clock", "2.5 s apart"),
     ],
 )
 def test_each_fault_is_found_on_its_node(changes: dict, check: str, words: str) -> None:
@@ -84,11 +86,19 @@ def test_shared_memory_is_that_of_the_workers_that_a_node_holds() -> None:
 def test_tracking_that_nobody_looked_at_is_not_called_reachable() -> None:
     rows = diagnose([node(tracking=None), node("worker")])
     (unknown, seen) = [each.found for each in rows if each.check == "tracking"]
-    assert "no server is named" in unknown and seen == "reachable"
+    assert "no server is named" in unknown and seen == "answers, credentials accepted"
+
+
+def test_a_node_that_tells_nothing_is_a_row_and_hides_no_other() -> None:
+    mute = {"host": "worker", "node_id": "ab", "address": "10.0.0.2", "error": "no answer"}
+    assert failing(node(), mute, node("other", memory=1), needs=8 * GIB) == {
+        "answer": "worker: no answer",
+        "memory": "other: 0.0 GiB, a worker needs 8.0",
+    }
 
 
 def test_a_slow_answer_is_no_wrong_clock() -> None:
-    late = node("worker", time=103.0, asked_at=100.0, time_error_s=1.5)
+    late = node("worker", time=103.0, time_error_s=1.5)
     assert failing(node(), late) == {}
 
 

@@ -1,8 +1,13 @@
 """Facts of this machine, as they are."""
 
 import os
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
 
 from unite.drivers import machine
+from unite.tracking import Login
 
 
 def test_facts_of_this_machine(tmp_path) -> None:
@@ -23,3 +28,44 @@ def test_a_server_that_is_not_there_is_named() -> None:
 def test_a_database_in_a_folder_of_another_machine_is_named() -> None:
     assert "no folder of this machine" in machine.tracking_error("sqlite:////nowhere/mlflow.db")
     assert machine.tracking_error("") == ""
+
+
+class LockedServer(BaseHTTPRequestHandler):
+    """MLflow's answers to a search of experiments, for who has the password."""
+
+    def do_POST(self) -> None:
+        right = self.headers["Authorization"] == "Bearer right"
+        body = b"{}" if right else b'{"error_code": "UNAUTHENTICATED", "message": "who are you?"}'
+        self.send_response(200 if right else 401)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST
+
+    def log_message(self, *_: object) -> None:
+        """Silence."""
+
+
+@pytest.fixture
+def locked():
+    server = HTTPServer(("127.0.0.1", 0), LockedServer)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_server_must_take_the_credentials_that_the_driver_hands_on(
+    locked, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "wrong")
+    assert "refuses the credentials" in machine.facts("", locked)["tracking"]
+    monkeypatch.delenv("MLFLOW_TRACKING_TOKEN")
+    login = Login({"MLFLOW_TRACKING_TOKEN": "right"})
+    assert machine.facts("", locked, login)["tracking"] == ""
+
+
+def test_a_database_without_its_driver_is_no_reachable_one() -> None:
+    assert "cannot be used" in machine.tracking_error("mssql+nothing://db/mlflow")

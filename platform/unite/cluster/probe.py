@@ -15,34 +15,67 @@ from unite.cluster.connect import connect
 from unite.network import DEADLINE_S
 
 Facts = dict[str, Any]
-"""Plain data that a node tells of itself; `host` is its name."""
+"""Plain data that a node tells of itself; `host` is its name. One that tells nothing has `error`,
+the reason, beside its name."""
+FACTS_DEADLINE_S = 2 * DEADLINE_S
+"""Seconds that all nodes together get to tell their facts."""
 PAIR_DEADLINE_S = 30.0
 """Seconds that two nodes get to find each other and to sum a number."""
+CLOCK_LOOKS = 3
 
 
-def cluster_facts(ask: Callable[[], Facts]) -> list[Facts]:
-    """Result of `ask` on every living node of the cluster, with the node's id and address.
+def cluster_facts(ask: Callable[..., Facts], *given: Any) -> list[Facts]:
+    """Result of `ask(*given)` on every living node of the cluster, with its id and address.
 
-    `asked_at` is the driver's time in the middle of the asking, `time_error_s` half of its length.
-    Where several hosts have one name, it says the first digits of the node's id, too.
+    `time` is what its clock said, `asked_at` the driver's time in the middle of the asking,
+    `time_error_s` half of its length. Where several hosts have one name, it says the first digits
+    of the node's id, too.
     """
     connect()
     import ray
 
-    asked = time.time()
     task = ray.remote(num_cpus=0)(ask)
     alive = [node for node in ray.nodes() if node["Alive"]]
-    pending = {
-        node["NodeID"]: task.options(scheduling_strategy=_on(node["NodeID"])).remote()
+    asked = [
+        (node, task.options(scheduling_strategy=_on(node["NodeID"])).remote(*given))
         for node in alive
-    }
-    found = []
-    for node in alive:
-        answer = ray.get(pending[node["NodeID"]], timeout=DEADLINE_S)
+    ]
+    deadline = time.monotonic() + FACTS_DEADLINE_S
+    return told_apart([_answer(node, pending, deadline) for node, pending in asked])
+
+
+def _answer(node: dict[str, Any], pending: Any, deadline: float) -> Facts:
+    """Facts of a node, or the reason why there are none."""
+    import ray
+    from ray.exceptions import GetTimeoutError, RayError
+
+    known = {"node_id": node["NodeID"], "address": node["NodeManagerAddress"]}
+    try:
+        told = ray.get(pending, timeout=max(deadline - time.monotonic(), 0.0))
+        return told | _clock(node["NodeID"]) | known
+    except GetTimeoutError:
+        reason = f"no answer within {FACTS_DEADLINE_S:g} s"
+    except RayError as error:
+        reason = str(error).strip().splitlines()[-1]
+    return {"host": node["NodeManagerHostname"], "error": reason} | known
+
+
+def _clock(node_id: str) -> Facts:
+    """A node's time against the driver's, of some looks the quickest: by now a process waits."""
+    import ray
+
+    look = ray.remote(num_cpus=0)(_now).options(scheduling_strategy=_on(node_id))
+    seen = []
+    for _ in range(CLOCK_LOOKS):
+        asked = time.time()
+        there = ray.get(look.remote(), timeout=DEADLINE_S)
         spent = time.time() - asked
-        answer |= {"asked_at": asked + spent / 2, "time_error_s": spent / 2}
-        found.append(answer | {"node_id": node["NodeID"], "address": node["NodeManagerAddress"]})
-    return told_apart(found)
+        seen.append({"time": there, "asked_at": asked + spent / 2, "time_error_s": spent / 2})
+    return min(seen, key=lambda each: each["time_error_s"])
+
+
+def _now() -> float:
+    return time.time()
 
 
 def told_apart(nodes: list[Facts]) -> list[Facts]:
@@ -66,20 +99,17 @@ def all_pairs(nodes: list[Facts]) -> dict[tuple[str, str], str]:
 def _pair(one: Facts, other: Facts) -> str:
     import ray
 
-    member = ray.remote(num_cpus=0)(_sum)
-    port = ray.get(
-        ray.remote(num_cpus=0)(_free_port)
-        .options(scheduling_strategy=_on(one["node_id"]))
-        .remote(),
-        timeout=DEADLINE_S,
-    )
-    tasks = [
-        member.options(scheduling_strategy=_on(node["node_id"])).remote(
-            rank, one["address"], port, PAIR_DEADLINE_S
-        )
-        for rank, node in enumerate((one, other))
-    ]
+    finder, member = ray.remote(num_cpus=0)(_free_port), ray.remote(num_cpus=0)(_sum)
+    tasks = []
     try:
+        found = finder.options(scheduling_strategy=_on(one["node_id"])).remote()
+        port = ray.get(found, timeout=DEADLINE_S)
+        tasks = [
+            member.options(scheduling_strategy=_on(node["node_id"])).remote(
+                rank, one["address"], port, PAIR_DEADLINE_S
+            )
+            for rank, node in enumerate((one, other))
+        ]
         results = ray.get(tasks, timeout=2 * PAIR_DEADLINE_S)
     except Exception as error:  # Ray's, torch's or a deadline: all mean that the pair fails
         for task in tasks:

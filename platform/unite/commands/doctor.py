@@ -12,6 +12,7 @@ from unite.drivers.doctor import Finding, as_json, diagnose
 from unite.drivers.machine import facts
 from unite.runs import default_storage
 from unite.tables import print_table
+from unite.tracking import Login
 
 
 def doctor(*, storage: str, cluster: str, recipe: str, as_text: bool) -> None:
@@ -23,8 +24,8 @@ def doctor(*, storage: str, cluster: str, recipe: str, as_text: bool) -> None:
         from unite.cluster.probe import all_pairs, cluster_facts
 
         os.environ["RAY_ADDRESS"] = cluster
-        joined = cluster_facts(lambda: facts(place, tracking))
-        pairs = all_pairs(joined)
+        joined = cluster_facts(facts, place, tracking, Login.of_this_process())
+        pairs = all_pairs([each for each in joined if "error" not in each])
         nodes += joined
     config = named_recipe(recipe) if recipe else None
     findings = diagnose(nodes, needs=_needs(config), cluster=config and config.cluster, pairs=pairs)

@@ -46,7 +46,9 @@ def diagnose(
     `needs` is the main memory in bytes that a worker of the recipe takes, `cluster` its workers;
     `pairs` holds the error (empty = none) of an all-reduce between two nodes.
     """
-    findings = [*_versions(nodes), *_clocks(nodes)]
+    findings = [_silent(facts) for facts in nodes if "error" in facts]
+    nodes = [facts for facts in nodes if "error" not in facts]
+    findings += [*_versions(nodes), *_clocks(nodes)]
     for facts in nodes:
         findings += [
             *_size(facts, needs),
@@ -72,12 +74,23 @@ def diagnose(
 
 
 def as_json(nodes: Sequence[Facts], findings: Sequence[Finding]) -> dict[str, Any]:
-    """Facts and findings as plain data. No environment variable and no address is in them."""
+    """Facts and findings as plain data, without any environment variable."""
     return {
         "ok": all(each.ok for each in findings),
         "nodes": [dict(facts) for facts in nodes],
         "findings": [asdict(each) for each in findings],
     }
+
+
+def _silent(facts: Facts) -> Finding:
+    """A node that lives for Ray and does not tell its facts."""
+    return Finding(
+        check="answer",
+        node=facts["host"],
+        found=facts["error"],
+        ok=False,
+        cure="look at Ray's logs there, build the node from requirements.lock, start its Ray anew",
+    )
 
 
 def _versions(nodes: Sequence[Facts]) -> Iterator[Finding]:
@@ -106,8 +119,7 @@ def _versions(nodes: Sequence[Facts]) -> Iterator[Finding]:
 def _clocks(nodes: Sequence[Facts]) -> Iterator[Finding]:
     """Clocks against the first node's, as far as the asking itself can tell (`time_error_s`)."""
     for facts in nodes[1:]:
-        skew = abs(facts["time"] - facts.get("asked_at", facts["time"]))
-        skew = max(0.0, skew - facts.get("time_error_s", 0.0))
+        skew = max(0.0, abs(facts["time"] - facts["asked_at"]) - facts["time_error_s"])
         yield Finding(
             check="clock",
             node=facts["host"],
@@ -180,12 +192,13 @@ def _tracking(facts: Facts) -> Iterator[Finding]:
         yield Finding(check="tracking", node=facts["host"], found=found)
         return
     cure = (
-        "set MLFLOW_TRACKING_URI to a server that nodes reach; runs spool and send later till then"
+        "set MLFLOW_TRACKING_URI to a server that every node reaches, and its credentials: no run "
+        "starts without, and workers that do not reach it leave points for `unite mlflow push`"
     )
     yield Finding(
         check="tracking",
         node=facts["host"],
-        found=error or "reachable",
+        found=error or "answers, credentials accepted",
         ok=not error,
         cure=cure if error else "",
     )

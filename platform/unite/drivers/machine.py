@@ -14,9 +14,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 from urllib.parse import urlsplit
 
+from unite.config.schema import TrackingConfig
 from unite.entry import code_digest
 from unite.network import answers
 from unite.storage import StorageError, Store, database_path
+from unite.tracking import Login, TrackingError, check, resolve_uri
 
 PROBE_BYTES = 8 * 2**20
 """Size of the file that measures a storage."""
@@ -26,14 +28,16 @@ Facts = dict[str, Any]
 """Plain data of one machine, as `facts` makes it: it travels between processes and into JSON."""
 
 
-def facts(storage: str, tracking: str) -> Facts:
+def facts(storage: str, tracking: str, login: Login | None = None) -> Facts:
     """Everything about this machine; a storage or server that fails is told, not raised.
 
-    `storage` is a folder or s3:// URI, `tracking` MLflow's URI; empty = not looked at.
+    `storage` is a folder or s3:// URI, `tracking` MLflow's URI; empty = not looked at. `login` has
+    the credentials of another process, as the workers of a run get its driver's.
     """
+    if login is not None:
+        login.use()
     return {
         "host": platform.node(),
-        "time": time.time(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "code": code_digest()[:12],
@@ -68,16 +72,20 @@ def storage_facts(uri: str) -> dict[str, Any]:
 
 
 def tracking_error(uri: str) -> str:
-    """Reason why MLflow cannot be reached from this machine; empty when it can."""
+    """Reason why runs cannot use MLflow from this machine; empty when they can."""
     database = database_path(uri)
     if database is not None:
         return "" if database.parent.is_dir() else f"{database.parent} is no folder of this machine"
     place = urlsplit(uri)
-    if place.scheme not in ("http", "https") or not place.hostname:
-        return ""
-    port = place.port or (443 if place.scheme == "https" else 80)
-    error = answers(place.hostname, port)
-    return f"{place.hostname}:{port} does not answer: {error}" if error else ""
+    if place.scheme in ("http", "https") and place.hostname:
+        port = place.port or (443 if place.scheme == "https" else 80)
+        if error := answers(place.hostname, port):
+            return f"{place.hostname}:{port} does not answer: {error}"
+    try:
+        check(resolve_uri(TrackingConfig(uri=uri), "."))
+    except TrackingError as error:
+        return str(error)
+    return ""
 
 
 def _timed(call: Any) -> float:

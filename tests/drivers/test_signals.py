@@ -1,10 +1,13 @@
 """The first signal asks, the second ends at once, and the handlers of before come back."""
 
 import signal
+import threading
 
 import pytest
 
+from unite.drivers import signals
 from unite.drivers.signals import stop_on_signals
+from unite.storage import StorageError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -18,6 +21,23 @@ def test_the_first_signal_asks_and_the_second_ends_at_once(number, caplog):
         assert "it saves (Ctrl-C once more ends it at once)" in caplog.text
         signal.raise_signal(number)
     assert asked == [1]
+
+
+def test_a_storage_that_is_away_hears_it_later_and_ends_nothing(caplog, monkeypatch):
+    monkeypatch.setattr(signals, "AGAIN_S", 0.001)
+    tries, heard = [], threading.Event()
+
+    def ask() -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            raise StorageError("the store is away")
+        heard.set()
+
+    with stop_on_signals(ask, "it saves"):
+        signal.raise_signal(signal.SIGTERM)
+        assert heard.wait(30)
+    assert len(tries) == 3
+    assert caplog.text.count("cannot be asked yet, which is tried again: the store is away") == 1
 
 
 @pytest.mark.parametrize("number", SIGNALS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -20,7 +21,8 @@ COLUMNS = ("", "drill", "images lost", "promised", "longest pause, s", "typed", 
 
 def drill(names: Sequence[Name], *, recipe: str, steps: int, keep: bool, as_text: bool) -> None:
     """Do drills in a temporary storage, which is removed unless `keep`."""
-    folder = Path(tempfile.mkdtemp(prefix="unite-drill-"))
+    # A user names a short folder for Ray where that of temporary files is too long for sockets.
+    folder = Path(tempfile.mkdtemp(prefix="unite-drill-", dir=os.environ.get("RAY_TMPDIR") or None))
     scratch = Scratch(recipe=recipe, folder=folder, steps=steps)
     seen: list[Observation] = []
     try:

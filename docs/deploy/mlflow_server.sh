@@ -3,6 +3,8 @@
 #
 #   POSTGRES_HOST=127.0.0.1 POSTGRES_PASSWORD=... MLFLOW_ADMIN_PASSWORD=... sh docs/deploy/mlflow_server.sh
 #
+# MLflow answers to localhost and private addresses alone. Other names by which it is called go into
+# MLFLOW_SERVER_ALLOWED_HOSTS, such as 'mlflow:5000,mlflow.example.org'; else they get a 403.
 # Passwords reach files only in a folder that this user alone can read.
 set -eu
 umask 077

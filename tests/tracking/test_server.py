@@ -151,6 +151,22 @@ def test_a_page_in_the_place_of_mlflow_names_the_status_and_the_missing_path(ser
     assert "html" not in str(e.value)
 
 
+def test_a_server_that_was_not_told_its_name_does_not_want_other_credentials(server):
+    body = b"Invalid Host header - possible DNS rebinding attack detected"
+    with pytest.raises(TrackingError, match="was not told this name") as error:
+        check(server(body, 403))
+    assert "credentials" not in str(error.value)
+    said = tracking_server._unreachable("http://mlflow:5000", Exception(body.decode()))
+    assert "start it with --allowed-hosts 'mlflow:5000' (or MLFLOW_SERVER_ALLOWED" in said
+
+
+def test_the_command_that_starts_a_server_tells_it_its_name():
+    for known in ("localhost", "127.0.0.1", "[::1]"):
+        assert "--allowed-hosts" not in tracking_server.start_command(f"http://{known}:5000")
+    named = tracking_server.start_command("http://mlflow:5000")
+    assert "--host mlflow --port 5000 --allowed-hosts 'mlflow:5000' --backend" in named
+
+
 def test_a_server_that_never_answers_is_given_up_at_our_deadline(monkeypatch):
     monkeypatch.setattr("unite.tracking.server.DEADLINE_S", 0.3)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "100")

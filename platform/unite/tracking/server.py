@@ -25,6 +25,7 @@ from unite.config.schema import TrackingConfig
 from unite.network import (
     DEADLINE_S,
     DeadlineError,
+    is_loopback,
     persist,
     proxy_of,
     spare_loopback,
@@ -283,6 +284,10 @@ def _unreachable(uri: str, error: Exception) -> str:
     reason = reason_of(error)
     if not uri.startswith("http"):
         return f"the tracking database {uri} cannot be used: {reason}"
+    parts = urlsplit(uri)
+    if "Invalid Host header" in str(error):
+        flag = f"--allowed-hosts '{parts.netloc}' (or MLFLOW_SERVER_ALLOWED_HOSTS)"
+        return f"the MLflow server at {uri} was not told this name of it: start it with {flag}"
     if any(code in reason for code in ("401", "403", "UNAUTHENTICATED", "PERMISSION_DENIED")):
         return (
             f"the MLflow server at {uri} refuses the credentials: {reason}. Set "
@@ -294,7 +299,6 @@ def _unreachable(uri: str, error: Exception) -> str:
             f"{refused['code']}. The URI may lack a path: of a server under --static-prefix /TEAM "
             f"it is {uri}/TEAM. Or another program has that port."
         )
-    parts = urlsplit(uri)
     proxy = proxy_of(parts.scheme, parts.hostname or "")
     past = f" The call went through {proxy}; add {parts.hostname} to NO_PROXY if it must not."
     return (
@@ -307,8 +311,9 @@ def _unreachable(uri: str, error: Exception) -> str:
 def start_command(uri: str) -> str:
     """The command that starts a server which will answer at the http URI `uri`."""
     parts = urlsplit(uri)
+    name = "" if is_loopback(parts.hostname or "") else f"--allowed-hosts '{parts.netloc}' "
     return (
-        f"mlflow server --host {parts.hostname} --port {parts.port or 5000} "
+        f"mlflow server --host {parts.hostname} --port {parts.port or 5000} {name}"
         "--backend-store-uri sqlite:///mlflow.db --artifacts-destination ./mlartifacts"
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 from ray.exceptions import ActorDiedError, RayActorError
 from ray.train import ControllerError, FailureConfig, WorkerGroupError
@@ -13,7 +15,10 @@ from ray.train.v2._internal.execution.failure_handling import FailureDecision
 from ray.train.v2.api.exceptions import PreemptionError
 from ray.train.v2.api.preemption import PreemptionInfo
 
+from unite.cluster import losses
+from unite.cluster.losses import TrainingError
 from unite.cluster.restarts import Restarts
+from unite.cluster.train import _raise_own
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
 from unite.storage import Store
@@ -54,6 +59,16 @@ def test_a_rank_that_hung_is_told(restarts, caplog):
     assert restarts.make_decision(lost()) is AGAIN
     assert caplog.messages[0].startswith("rank 1 hangs")
     assert present(restarts.job.folder).reason == "hung"
+
+
+@pytest.mark.parametrize("make", [lost, lambda: ControllerError(ActorDiedError())])
+def test_the_driver_hears_that_the_limit_was_counted_here(restarts, monkeypatch, make):
+    monkeypatch.setattr(losses, "INCIDENT_SECONDS", 0.0)
+    errors = [make() for _ in range(3)]
+    assert [restarts.make_decision(error) for error in errors] == [AGAIN, AGAIN, END]
+    travelled = pickle.loads(pickle.dumps(errors[-1]))
+    with pytest.raises(TrainingError, match=r"lost 3 times in a row .*max_failures = 2 allows"):
+        _raise_own(travelled, restarts.job, group=None)
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,6 @@ from unite.words import count
 
 logger = logging.getLogger(__name__)
 
-# What a run raises about itself: repeating it would end the same way.
-OWN_ERRORS = (ValueError, NonFiniteError, IntegrationError, CheckpointError, StorageError)
-
 INCIDENT_SECONDS = 60.0
 """Seconds in which a cluster may still start processes on a node that is gone."""
 
@@ -33,20 +30,21 @@ class TrainingError(RuntimeError):
     """The run cannot go on; the message is the worker's own."""
 
 
+# What a run raises about itself: repeating it would end the same way.
+OWN_ERRORS = (
+    ValueError,
+    NonFiniteError,
+    IntegrationError,
+    CheckpointError,
+    StorageError,
+    TrainingError,
+)
+
+
 def own_error(error: Exception) -> str | None:
     """The message of the first failure that the run itself raised, if any."""
     behind = (cause for failure in failures(error) for cause in causes(failure))
     return next((str(cause) for cause in behind if isinstance(cause, OWN_ERRORS)), None)
-
-
-def too_many(job: Job, error: Exception) -> TrainingError:
-    """Error for a loss more than the run's limit."""
-    limit = job.config.cluster.max_failures
-    return TrainingError(
-        f"a worker was lost {count(limit + 1, 'time')} in a row without a new checkpoint, "
-        f"more than cluster.max_failures = {limit} allows: {error}. The same command goes "
-        "on from the last checkpoint"
-    )
 
 
 def reason_of_loss(job: Job) -> str:
@@ -71,11 +69,11 @@ class Losses:
         self._counted = float("-inf")
         """Time of the last loss that was counted, until another one is taken for a part of it."""
 
-    def allow(self, error: Exception) -> bool:
-        """Count a lost group, and tell what becomes of it; False when it is one too many."""
+    def charge(self, error: Exception) -> None:
+        """Count a lost group and say what becomes of it; TrainingError for one too many."""
         if self._is_same_incident(error):
             logger.warning("the cluster has not seen yet that a node is gone: restarting once more")
-            return True
+            return
         limit = self.job.config.cluster.max_failures
         newest = latest(self.job.folder)
         if newest is not None and newest.uri != self._checkpoint:
@@ -83,7 +81,11 @@ class Losses:
         self.lost += 1
         self._counted = time.monotonic()
         if self.lost > limit:
-            return False
+            raise TrainingError(
+                f"a worker was lost {count(self.lost, 'time')} in a row without a new checkpoint, "
+                f"more than cluster.max_failures = {limit} allows: {error}. The same command goes "
+                "on from the last checkpoint"
+            ) from error
         # A line of another process is shown once: run and place tell two losses apart.
         logger.warning(
             "a worker was lost (%s); restarting %s %s, %d of %d",
@@ -93,12 +95,6 @@ class Losses:
             self.lost,
             limit,
         )
-        return True
-
-    def charge(self, error: Exception) -> None:
-        """Count a lost group; TrainingError when it is one too many."""
-        if not self.allow(error):
-            raise too_many(self.job, error) from error
 
     def _is_same_incident(self, error: Exception) -> bool:
         soon = time.monotonic() - self._counted < INCIDENT_SECONDS

@@ -15,7 +15,7 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 
 from unite.cluster.failures import is_controller_lost
-from unite.cluster.losses import Losses, Outage, own_error, reason_of_loss
+from unite.cluster.losses import Losses, Outage, TrainingError, own_error, reason_of_loss
 from unite.cluster.preemption import is_preempted
 from unite.training.interruptions import note_ended
 from unite.training.setup import Job
@@ -57,7 +57,18 @@ class Restarts(DefaultFailurePolicy):
         if is_preempted(error) or self.outage.ended(error) or own_error(error) is not None:
             return False
         reason = reason_of_loss(self.job)
-        allowed = self.losses.allow(error)
-        if allowed:
-            note_ended(self.job.folder, reason)
-        return allowed
+        try:
+            self.losses.charge(error)
+        except TrainingError as end:
+            _say_why(error, end)
+            return False
+        note_ended(self.job.folder, reason)
+        return True
+
+
+def _say_why(error: Any, end: TrainingError) -> None:
+    """Hand the end of a run to the driver, which cannot tell from the error that it was counted."""
+    if isinstance(error, ControllerError):
+        error.controller_failure = end
+    else:
+        error.worker_failures = dict.fromkeys(error.worker_failures, end)

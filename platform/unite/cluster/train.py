@@ -31,7 +31,6 @@ from unite.cluster.losses import (
     TrainingError,
     own_error,
     reason_of_loss,
-    too_many,
 )
 from unite.cluster.preemption import is_preempted, notice
 from unite.cluster.resources import (
@@ -97,8 +96,6 @@ def _fit(
             else:
                 reason = reason_of_loss(job)
                 _raise_own(error, job, group)
-                if isinstance(error, WorkerGroupError) and not is_range(job.config.cluster):
-                    raise too_many(job, error) from error  # the controller has counted
                 losses.charge(error)
         else:
             if not summary["leaving"]:

@@ -19,7 +19,7 @@ from unite.ablation.trials import Sweep, Trial, TrialGroup
 from unite.checkpoints.lease import hold
 from unite.checkpoints.store import checkpoint_digest, latest, read_state
 from unite.cluster.connect import CapacityError, describe_cluster
-from unite.cluster.losses import OWN_ERRORS, TrainingError
+from unite.cluster.losses import OWN_ERRORS
 from unite.cluster.pool import WorkError
 from unite.cluster.resources import TrialLayout
 from unite.cluster.train import TrackerFactory, fit, set_threads, train_rank
@@ -72,7 +72,7 @@ def run_trial(
     show_worker_warnings(f"{context.sweep.label(work.trials[0])}: ")
     try:
         return {"state": _run(work, context)}
-    except (*OWN_ERRORS, TrainingError) as error:
+    except OWN_ERRORS as error:
         return {"state": "failed", "error": str(error)}
     except CapacityError as error:
         return {"state": NO_ROOM, "error": str(error)}

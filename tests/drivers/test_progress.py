@@ -1,12 +1,14 @@
 """The progress line and its words."""
 
+import threading
 from types import SimpleNamespace
 
 import pytest
 
 from unite import terminal
 from unite.drivers import progress
-from unite.drivers.progress import Meter, progress_line
+from unite.drivers.progress import Meter, follow_run, progress_line
+from unite.storage import Store
 
 
 class Job:
@@ -55,3 +57,28 @@ def test_where_there_is_no_terminal_a_line_comes_every_ten_seconds(now, monkeypa
             now[0] += later
             show(f"{done} of 4", done)
     assert told == ["2 of 4", "3 of 4"], "the last line is told by who counts"
+
+
+def test_a_run_is_followed_whatever_the_clock_of_its_workers_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(progress, "POLL_SECONDS", 0.01)
+    folder, told = Store.open(tmp_path), []
+    begun, ready = threading.Event(), threading.Event()
+    earlier = {"state": "stopped", "time": 4e9, "images": 64, "workers": 7}
+    folder.write_json("progress.json", earlier)
+
+    def phase(text: str) -> None:
+        told.append(text)
+        (ready if "ready" in text else begun).set()
+
+    def work() -> None:
+        assert begun.wait(30)
+        folder.write_json("progress.json", {**earlier, "time": 5.0, "workers": 2})
+        ready.wait(30)
+
+    monkeypatch.setattr(terminal, "phase", phase)
+    thread = threading.Thread(target=work)
+    thread.start()
+    follow_run(
+        SimpleNamespace(folder=folder, config=SimpleNamespace(storage=str(tmp_path))), thread
+    )
+    assert told[1:] == ["2 workers ready"]

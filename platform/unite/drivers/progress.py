@@ -58,19 +58,22 @@ def progress_line(
 
 
 def follow_run(run: Run, thread: threading.Thread) -> None:
-    """Show the progress of a run that starts now, as its file tells it, until the thread ends."""
-    since, is_ready = time.time(), False
+    """Show the progress of a run that starts now, as its file tells it, until the thread ends.
+
+    The workers write it by a clock of their own, so what is there already is known by its content.
+    """
+    since, earlier, is_ready = time.monotonic(), read_progress(run.folder), False
     terminal.phase(describe_progress(None))
     with progress_line(describe_progress(None)) as show:
         while thread.is_alive():
             thread.join(POLL_SECONDS)
             progress = read_progress(run.folder)
-            if progress is None or progress["time"] < since:  # an earlier start's
+            if progress in (None, earlier):  # an earlier start's
                 continue
             if not is_ready:
                 is_ready = True
                 terminal.phase(f"{count(progress.get('workers', 1), 'worker')} ready")
-                Timings(Store(run.config.storage)).add({WORKERS: time.time() - since})
+                Timings(Store(run.config.storage)).add({WORKERS: time.monotonic() - since})
             show(
                 describe_progress(progress),
                 progress.get("images", 0),

@@ -12,7 +12,7 @@ from itertools import combinations
 from typing import Any
 
 from unite.cluster.connect import connect
-from unite.network import DEADLINE_S
+from unite.network import DEADLINE_S, free_port
 
 Facts = dict[str, Any]
 """Plain data that a node tells of itself; `host` is its name. One that tells nothing has `error`,
@@ -99,7 +99,7 @@ def all_pairs(nodes: list[Facts]) -> dict[tuple[str, str], str]:
 def _pair(one: Facts, other: Facts) -> str:
     import ray
 
-    finder, member = ray.remote(num_cpus=0)(_free_port), ray.remote(num_cpus=0)(_sum)
+    finder, member = ray.remote(num_cpus=0)(free_port), ray.remote(num_cpus=0)(_sum)
     tasks = []
     try:
         found = finder.options(scheduling_strategy=_on(one["node_id"])).remote()
@@ -132,14 +132,6 @@ def _sum(rank: int, address: str, port: int, seconds: float) -> float:
     dist.all_reduce(value)
     dist.destroy_process_group()
     return float(value)
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as found:
-        found.bind(("", 0))
-        return found.getsockname()[1]
 
 
 def _on(node_id: str) -> Any:

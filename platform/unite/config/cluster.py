@@ -15,7 +15,7 @@ class ClusterConfig:
     use_gpu: bool = False
     """Reserve one GPU per worker."""
     cpus_per_worker: float = 0.0
-    """CPUs reserved per worker; 0 = computed so that Ray Data keeps at least one CPU."""
+    """CPUs reserved per worker; 0 = at most 1, and so that Ray Data keeps half a CPU."""
     threads_per_worker: int = 0
     """Threads of CPU arithmetic in each worker; 0 = the machine's cores shared among them. On a
     machine that other work shares, 1 is the fastest for a small model."""

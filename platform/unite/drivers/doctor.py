@@ -7,7 +7,7 @@ a recipe. No Ray here: whoever asks a cluster hands in its facts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from unite.cluster.connect import OBJECT_STORE_BYTES
@@ -33,6 +33,10 @@ class Finding:
     ok: bool = True
     cure: str = ""
 
+    def unless(self, ok: object, cure: str) -> Finding:
+        """The row as it is if all is well, else as a failing one with its cure."""
+        return self if ok else replace(self, ok=False, cure=cure)
+
 
 def diagnose(
     nodes: Sequence[Facts],
@@ -54,19 +58,13 @@ def diagnose(
             *_size(facts, needs),
             _shared(facts, cluster),
             *_storage(facts),
-            *_tracking(facts),
+            _tracking(facts),
         ]
     for (one, other), error in (pairs or {}).items():
         cure = "open all ports between the nodes: security group, firewall, network policy"
-        findings.append(
-            Finding(
-                check="all-reduce",
-                node=f"{one} - {other}",
-                found=error or "agrees (gloo, between CPUs)",
-                ok=not error,
-                cure=cure if error else "",
-            )
-        )
+        found = error or "agrees (gloo, between CPUs)"
+        row = Finding(check="all-reduce", node=f"{one} - {other}", found=found)
+        findings.append(row.unless(not error, cure))
     if pairs is not None:
         why = "the first step of a run tries it" if any(f["gpus"] for f in nodes) else NO_GPU
         findings.append(Finding(check="NCCL", node="all", found=f"not tried: {why}"))
@@ -84,13 +82,8 @@ def as_json(nodes: Sequence[Facts], findings: Sequence[Finding]) -> dict[str, An
 
 def _silent(facts: Facts) -> Finding:
     """A node that lives for Ray and does not tell its facts."""
-    return Finding(
-        check="answer",
-        node=facts["host"],
-        found=facts["error"],
-        ok=False,
-        cure="look at Ray's logs there, build the node from requirements.lock, start its Ray anew",
-    )
+    cure = "look at Ray's logs there, build the node from requirements.lock, start its Ray anew"
+    return Finding(check="answer", node=facts["host"], found=facts["error"], ok=False, cure=cure)
 
 
 def _versions(nodes: Sequence[Facts]) -> Iterator[Finding]:
@@ -105,13 +98,9 @@ def _versions(nodes: Sequence[Facts]) -> Iterator[Finding]:
         first = read(nodes[0])
         others = [facts for facts in nodes[1:] if read(facts) != first]
         for facts in others:
-            yield Finding(
-                check=name,
-                node=facts["host"],
-                found=f"{read(facts)}, {nodes[0]['host']} has {first}",
-                ok=False,
-                cure="submit with --working-dir . (code), or build nodes from requirements.lock",
-            )
+            found = f"{read(facts)}, {nodes[0]['host']} has {first}"
+            cure = "submit with --working-dir . (code), or build nodes from requirements.lock"
+            yield Finding(check=name, node=facts["host"], found=found, ok=False, cure=cure)
         if not others:
             yield Finding(check=name, node="all", found=first)
 
@@ -120,13 +109,9 @@ def _clocks(nodes: Sequence[Facts]) -> Iterator[Finding]:
     """Clocks against the first node's, as far as the asking itself can tell (`time_error_s`)."""
     for facts in nodes[1:]:
         skew = max(0.0, abs(facts["time"] - facts["asked_at"]) - facts["time_error_s"])
-        yield Finding(
-            check="clock",
-            node=facts["host"],
-            found=f"{skew:.1f} s apart",
-            ok=skew <= MAX_SKEW_S,
-            cure="" if skew <= MAX_SKEW_S else "start the time service (chrony, systemd-timesyncd)",
-        )
+        row = Finding(check="clock", node=facts["host"], found=f"{skew:.1f} s apart")
+        cure = "start the time service (chrony, systemd-timesyncd)"
+        yield row.unless(skew <= MAX_SKEW_S, cure)
 
 
 def _size(facts: Facts, needs: int) -> Iterator[Finding]:
@@ -134,15 +119,10 @@ def _size(facts: Facts, needs: int) -> Iterator[Finding]:
     names = ", ".join(f"{gpu['name']} {gpu['memory'] / GIB:.0f} GiB" for gpu in gpus) or "none"
     yield Finding(check="CPUs", node=node, found=count(facts["cpus"], "core"))
     yield Finding(check="GPUs", node=node, found=names)
-    fits = facts["memory"] >= needs
-    yield Finding(
-        check="memory",
-        node=node,
-        found=f"{facts['memory'] / GIB:.1f} GiB"
-        + (f", a worker needs {needs / GIB:.1f}" if needs else ""),
-        ok=fits,
-        cure="" if fits else "lower training.batch_size or raise training.accumulation",
-    )
+    wanted = f", a worker needs {needs / GIB:.1f}" if needs else ""
+    row = Finding(check="memory", node=node, found=f"{facts['memory'] / GIB:.1f} GiB{wanted}")
+    cure = "lower training.batch_size or raise training.accumulation"
+    yield row.unless(facts["memory"] >= needs, cure)
 
 
 def _shared(facts: Facts, cluster: ClusterConfig | None) -> Finding:
@@ -153,52 +133,38 @@ def _shared(facts: Facts, cluster: ClusterConfig | None) -> Finding:
         workers, needs = streams(cluster, here)
         if needs > wanted:
             wanted, whose = needs, f"the data of {count(workers, 'worker')}"
-    roomy = facts["shared_memory"] >= wanted
     cure = f"start the container with --shm-size={-(-2 * wanted // GIB)}g, or mount a memory volume"
-    return Finding(
-        check="shared memory",
-        node=facts["host"],
-        found=f"{facts['shared_memory'] / GIB:.1f} GiB free in /dev/shm, {whose} takes "
-        f"{wanted / GIB:.1f}",
-        ok=roomy,
-        cure="" if roomy else cure,
-    )
+    have = facts["shared_memory"]
+    found = f"{have / GIB:.1f} GiB free in /dev/shm, {whose} takes {wanted / GIB:.1f}"
+    row = Finding(check="shared memory", node=facts["host"], found=found)
+    return row.unless(have >= wanted, cure)
 
 
 def _storage(facts: Facts) -> Iterator[Finding]:
     found = facts["storage"]
     if "error" in found:
         cure = "give --storage a place that every node can write, and its credentials to the nodes"
-        yield Finding(
-            check="storage", node=facts["host"], found=found["error"], ok=False, cure=cure
-        )
+        row = Finding(check="storage", node=facts["host"], found=found["error"])
+        yield row.unless(False, cure)
     elif found:
-        fast = found["latency_s"] <= SLOW_LATENCY_S
         speed = [found[name] / 2**20 for name in ("write_bytes_per_s", "read_bytes_per_s")]
-        yield Finding(
+        row = Finding(
             check="storage",
             node=facts["host"],
             found=f"writes in {1e3 * found['latency_s']:.0f} ms, "
             f"{speed[0]:.0f} MiB/s, reads {speed[1]:.0f} MiB/s",
-            ok=fast,
-            cure="" if fast else "use a storage in the nodes' region",
         )
+        yield row.unless(found["latency_s"] <= SLOW_LATENCY_S, "use a storage in the nodes' region")
 
 
-def _tracking(facts: Facts) -> Iterator[Finding]:
+def _tracking(facts: Facts) -> Finding:
     error = facts["tracking"]
     if error is None:
         found = "no server is named: each storage has a file of its own"
-        yield Finding(check="tracking", node=facts["host"], found=found)
-        return
+        return Finding(check="tracking", node=facts["host"], found=found)
     cure = (
         "set MLFLOW_TRACKING_URI to a server that every node reaches, and its credentials: no run "
         "starts without, and workers that do not reach it leave points for `unite mlflow push`"
     )
-    yield Finding(
-        check="tracking",
-        node=facts["host"],
-        found=error or "answers, credentials accepted",
-        ok=not error,
-        cure=cure if error else "",
-    )
+    found = error or "answers, credentials accepted"
+    return Finding(check="tracking", node=facts["host"], found=found).unless(not error, cure)

@@ -10,7 +10,7 @@ import pytest
 from unite import network
 from unite.cluster import connect as connecting
 from unite.cluster import jobs as job_server
-from unite.cluster.address import AddressError, advice, check_address
+from unite.cluster.address import AddressError, advice, check_address, named_address
 from unite.cluster.connect import CapacityError, connect
 from unite.cluster.jobs import JobServerError, RayJobs
 
@@ -24,6 +24,15 @@ def dead(monkeypatch, turned_clock):
         "unite.cluster.address.answers", lambda host, port: "Connection refused", raising=True
     )
     return f"127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize(
+    ("named", "address"),
+    [("", ""), ("local", ""), ("auto", "auto"), ("localhost:6379", "localhost:6379")],
+)
+def test_only_local_itself_means_a_cluster_of_ones_own(monkeypatch, named, address):
+    monkeypatch.setenv("RAY_ADDRESS", named)
+    assert named_address() == address
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])

@@ -23,7 +23,8 @@ class AddressError(ValueError):
 
 def named_address() -> str:
     """The cluster that the user names, or "" for a private one on this machine."""
-    return os.environ.get(VARIABLE, "").removeprefix("local")
+    named = os.environ.get(VARIABLE, "")
+    return "" if named == "local" else named
 
 
 def check_address(address: str) -> None:

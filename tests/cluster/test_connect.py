@@ -1,10 +1,10 @@
-"""What joining Ray leaves as it was in this process."""
+"""What joining Ray leaves as it was in this process, and what it hands to workers."""
 
 import signal
 
 import pytest
 
-from unite.cluster.connect import CapacityError, connect
+from unite.cluster.connect import CapacityError, connect, runtime_env
 from unite.drivers.signals import stop_on_signals
 
 
@@ -40,3 +40,15 @@ def test_without_a_handler_of_ours_that_of_ray_stays(monkeypatch):
         assert signal.getsignal(signal.SIGTERM) is rays
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_workers_of_a_named_cluster_go_to_the_store_of_their_driver(monkeypatch):
+    """The one that is for S3 alone wins (`objects.endpoint`), so both must travel."""
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.setenv(name, f"http://{name.lower()}")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted")
+    sent = runtime_env()["env_vars"]
+    assert sent["AWS_ENDPOINT_URL_S3"] == "http://aws_endpoint_url_s3"
+    assert sent["AWS_ENDPOINT_URL"] == "http://aws_endpoint_url"
+    assert "planted" not in str(sent)

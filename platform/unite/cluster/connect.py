@@ -72,9 +72,11 @@ WORKER_ENVIRONMENT = (
 # Settings that workers need and that are no secrets: those must be in the nodes' environment.
 FORWARDED = (
     "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
     "AWS_DEFAULT_REGION",
     "AWS_EC2_METADATA_DISABLED",
     "MLFLOW_TRACKING_URI",
+    "UNITE_COMPILE_CACHE",
     "UNITE_STORAGE",
     "UNITE_WEIGHTS",
 )

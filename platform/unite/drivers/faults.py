@@ -144,7 +144,8 @@ def lose_storage(scratch: Scratch, stack: ExitStack) -> Disturbed:
     bucket, server = stack.enter_context(local_s3())
     proxy = stack.enter_context(Stumbling(server))
     login = {"AWS_ACCESS_KEY_ID": "drill", "AWS_SECRET_ACCESS_KEY": "drill"}
-    there = {"AWS_ENDPOINT_URL": proxy.url, "AWS_DEFAULT_REGION": "us-east-1", **login}
+    places = dict.fromkeys(("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"), proxy.url)
+    there = {**places, "AWS_DEFAULT_REGION": "us-east-1", **login}
     stack.enter_context(variables(there))
     scratch = replace(scratch, storage=f"{bucket}/runs", environment=there)
     training = _begun(scratch.training("storage", 1, UNTRACKED), stack, scratch.every)

@@ -72,7 +72,9 @@ def storage_facts(uri: str) -> dict[str, Any]:
 
 
 def tracking_error(uri: str) -> str:
-    """Reason why runs cannot use MLflow from this machine; empty when they can."""
+    """Reason why runs cannot use MLflow from this machine; empty when they can, or for no URI."""
+    if not uri:
+        return ""
     database = database_path(uri)
     if database is not None:
         return "" if database.parent.is_dir() else f"{database.parent} is no folder of this machine"

@@ -51,7 +51,7 @@ def _answer(node: dict[str, Any], pending: Any, deadline: float) -> Facts:
 
     known = {"node_id": node["NodeID"], "address": node["NodeManagerAddress"]}
     try:
-        told = ray.get(pending, timeout=max(deadline - time.monotonic(), 0.0))
+        told: Any = ray.get(pending, timeout=max(deadline - time.monotonic(), 0.0))
         return told | _clock(node["NodeID"]) | known
     except GetTimeoutError:
         reason = f"no answer within {FACTS_DEADLINE_S:g} s"

@@ -9,11 +9,11 @@ import pytest
 from ray.exceptions import ActorDiedError
 
 from unite import network
-from unite.cluster import losses as module
-from unite.cluster.losses import INCIDENT_SECONDS, Losses, Outage, TrainingError
+from unite.cluster.losses import Losses, Outage, TrainingError
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
 from unite.storage import StorageError, Store
+from unite.training.progress import FILE
 from unite.training.setup import Job
 
 
@@ -77,30 +77,36 @@ class ControllerLostError(Exception):
         self.controller_failure._actor_init_failed = at_its_start
 
 
-def test_a_controller_lost_with_the_same_node_is_no_second_loss(
-    untrained_run, tmp_path, turned_clock
-):
-    now = 0.0
-    turned_clock(module, monotonic=lambda: now)
+def test_a_start_that_ends_before_anything_is_computed_costs_nothing_once(untrained_run, tmp_path):
     config = replace(recipe("smoke"), {"cluster.max_failures": 9})
-    losses = Losses(Job(config=config, folder=untrained_run(tmp_path, images=(64,))))
+    folder = untrained_run(tmp_path, images=(64,))
+    losses = Losses(Job(config=config, folder=folder))
+    published = iter(range(99))
 
-    def counted(error, at):
-        nonlocal now
-        now = at
+    def counted(error, *, trained=False):
+        if trained:
+            folder.write_json(FILE, {"state": "training", "images": next(published)})
         losses.charge(error)
         return losses.lost
 
     worker, controller = LostError(ConnectionError("away")), ControllerLostError()
-    assert counted(controller, 0) == 1, "nothing was lost before"
-    assert counted(worker, 100) == 2
-    assert counted(ControllerLostError(at_its_start=True), 101) == 3, "an error of its own start"
-    assert counted(controller, 102) == 3, "the same node"
-    assert counted(controller, 103) == 4, "once alone"
-    assert counted(ActorDiedError(), 104) == 4, "the controller itself"
-    assert counted(worker, 200) == 5
-    assert counted(worker, 201) == 6, "the new group trained"
-    assert counted(controller, 201 + INCIDENT_SECONDS) == 7, "another incident"
+    assert counted(controller) == 0, "the first start of all"
+    assert counted(controller) == 1, "once alone"
+    assert counted(worker, trained=True) == 2
+    assert counted(ControllerLostError(at_its_start=True)) == 3, "an error of its own start"
+    assert counted(controller) == 3, "a node that is just gone"
+    assert counted(controller) == 4, "once alone"
+    assert counted(ActorDiedError()) == 4, "the controller itself"
+    assert counted(ActorDiedError(), trained=True) == 5, "what was trained is lost"
+    assert counted(worker) == 6, "a worker that began"
+
+
+def test_a_limit_of_no_losses_allows_a_start_that_failed(untrained_run, tmp_path):
+    config = replace(recipe("smoke"), {"cluster.max_failures": 0})
+    losses = Losses(Job(config=config, folder=untrained_run(tmp_path, images=(64,))))
+    losses.charge(ActorDiedError())
+    with pytest.raises(TrainingError, match=r"lost 1 time in a row"):
+        losses.charge(ActorDiedError())
 
 
 def test_a_lost_worker_on_a_disk_is_no_outage(tmp_path):

@@ -15,15 +15,13 @@ from unite.flow.solvers import IntegrationError
 from unite.network import persist
 from unite.objects import is_away
 from unite.storage import StorageError
+from unite.training.progress import read_progress
 from unite.training.readout import NonFiniteError
 from unite.training.setup import Job
 from unite.training.watchdog import hang_told
 from unite.words import count
 
 logger = logging.getLogger(__name__)
-
-INCIDENT_SECONDS = 60.0
-"""Seconds in which a cluster may still start processes on a node that is gone."""
 
 
 class TrainingError(RuntimeError):
@@ -58,28 +56,29 @@ def reason_of_loss(job: Job) -> str:
 class Losses:
     """Lost groups in a row without a new checkpoint between them, against the run's limit.
 
-    The group after a lost one may be started on the node that went with it: a start that ends
-    shortly after a loss is a part of that one, once.
+    A start that ends before anything is computed costs none, once: the cluster may have taken a
+    node for it that is just gone, and on a full machine new processes die.
     """
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.lost = 0
         self._checkpoint: str | None = None
-        self._counted = float("-inf")
-        """Time of the last loss that was counted, until another one is taken for a part of it."""
+        self._progress = read_progress(job.folder)
+        """What the run had published when the last group was started."""
+        self._forgiven = False
+        """True if that group follows on a start that cost nothing."""
 
     def charge(self, error: Exception) -> None:
         """Count a lost group and say what becomes of it; TrainingError for one too many."""
-        if self._is_same_incident(error):
-            logger.warning("the cluster has not seen yet that a node is gone: restarting once more")
+        if self._is_failed_start(error):
+            logger.warning("the workers were lost before they began: starting them once more")
             return
         limit = self.job.config.cluster.max_failures
         newest = latest(self.job.folder)
         if newest is not None and newest.uri != self._checkpoint:
             self.lost, self._checkpoint = 0, newest.uri
         self.lost += 1
-        self._counted = time.monotonic()
         if self.lost > limit:
             raise TrainingError(
                 f"a worker was lost {count(self.lost, 'time')} in a row without a new checkpoint, "
@@ -96,11 +95,11 @@ class Losses:
             limit,
         )
 
-    def _is_same_incident(self, error: Exception) -> bool:
-        soon = time.monotonic() - self._counted < INCIDENT_SECONDS
-        if found := soon and is_controller_lost(error):
-            self._counted = float("-inf")
-        return found
+    def _is_failed_start(self, error: Exception) -> bool:
+        before, self._progress = self._progress, read_progress(self.job.folder)
+        nothing_done = is_controller_lost(error) and self._progress == before
+        self._forgiven = nothing_done and not self._forgiven
+        return self._forgiven
 
 
 class Outage:

@@ -45,6 +45,12 @@ def test_manifests_use_fields_that_their_kinds_have(path: Path) -> None:
             assert unknown(document["spec"], FIELDS[document["kind"]], document["kind"]) == []
 
 
+def test_a_job_on_a_standing_cluster_has_what_kuberay_takes() -> None:
+    """KubeRay refuses one with a backoffLimit, and one that is suspended."""
+    job = yaml.safe_load((DEPLOY / "kuberay/rayjob-train.yaml").read_text())["spec"]
+    assert job["clusterSelector"] and not job.get("backoffLimit") and not job.get("suspend")
+
+
 def test_an_unknown_field_or_value_is_found() -> None:
     known = FIELDS["RayCluster"]
     assert unknown({"rayversion": "2"}, known, "RayCluster") == ["RayCluster.rayversion"]

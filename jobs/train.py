@@ -4,7 +4,7 @@
     python jobs/train.py cifar10 --data.train DIR          parquet shards (jobs/prepare_data.py)
     python jobs/train.py unite-b --data.train s3://...     ImageNet-256
     python jobs/train.py --config run.yaml                 a recipe in a file, and changes to it
-    ray job submit --working-dir . -- python jobs/train.py on a running cluster
+    ray job submit --working-dir . -- python jobs/train.py     on a cluster (docs/cluster.md)
 
 The first word is a recipe (`unite recipes` lists them); every field of it is a flag. The same
 command again continues an interrupted run. Ctrl-C saves a checkpoint and ends.

@@ -222,9 +222,11 @@ class DataConfig:
     train: str = ""
     """Folder of training shards (`jobs/prepare_data.py` writes them; Hugging Face style parquet
     also works). Files named train-* are taken when the folder holds several splits.
-    `builtin:digits` makes scikit-learn's digits in the storage folder."""
+    `builtin:digits` makes scikit-learn's digits in the storage folder, `builtin:qm9` (extra [qm9])
+    QM9. Of a joint model MOLECULES::CRYSTALS."""
     eval: str = ""
-    """Folder of held-out shards; empty = files named test-* or validation-* beside `train`."""
+    """Folder of held-out shards; empty = files named validation-*, else eval-*, else test-*, beside
+    `train`."""
     lanes: int = 4
     """Smallest number of streams that the epoch's order is interleaved from. A new run takes the
     next multiple of its workers, so that each reads its own rows alone, and keeps it."""

@@ -16,7 +16,8 @@ class TrainArguments:
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
     resume: str = "auto"
-    """auto: continue this config's run if it exists. never: start a new run. Or a run folder."""
+    """auto: continue this config's run if it exists. never: start a new run beside it. Or a run's
+    folder, to continue it, or an older checkpoint's, to branch off."""
     allow_changes: bool = False
     """Continue a run although the config changed."""
     dry_run: bool = False

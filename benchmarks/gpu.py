@@ -11,7 +11,7 @@ with what is missing. It ends within --minutes, whatever is left: the report nam
   python benchmarks/gpu.py --dry-run                  the list, with limits
   python benchmarks/gpu.py --toy --out DIR            every kind of row on a CPU, at no real size
   python benchmarks/gpu.py --only train --again       rows with "train" in their name, anew
-  python benchmarks/gpu.py --jobs cifar10 fig5 --data shared/data     long jobs, after the rows
+  python benchmarks/gpu.py --jobs cifar10 fig5 --data DIR     long jobs, after the rows
 
 Long jobs (gpu_jobs.py) train to their end over several calls and keep their runs in --out/runs;
 their small files are packed into DATE_gpu_jobs.tar.gz. Their evaluation needs the package tyro.

@@ -1,4 +1,4 @@
-"""Readers of many ranks: python benchmarks/readers.py --data shared/data/imagenet_sample/train
+"""Readers of many ranks: python benchmarks/readers.py --data DIR
 
 Headline metrics, each the worst of 64 ranks that read ImageNet's 1,281,167 rows in batches of
 1,024: bytes read in an epoch / bytes of the rank's share (goal: at most 1.05), compressed bytes

@@ -1,6 +1,6 @@
 """Images per second of our stream against torchvision's ImageFolder and DataLoader.
 
-    python benchmarks/stream.py --data shared/data/imagenet_sample/train
+    python benchmarks/stream.py --data TREE
 
 Headline metric: warm decoded images/s of our arm divided by that of the reference arm, on the same
 cores, in one run. Goals: at least 4.0 for prepared shards, at least 1.0 for shards of the original

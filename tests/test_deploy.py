@@ -51,6 +51,21 @@ def test_a_job_on_a_standing_cluster_has_what_kuberay_takes() -> None:
     assert job["clusterSelector"] and not job.get("backoffLimit") and not job.get("suspend")
 
 
+def test_the_scheduler_reaches_what_the_pods_of_the_cluster_reach() -> None:
+    """The storage by their service account, MLflow by their account."""
+    cron = yaml.safe_load((DEPLOY / "kuberay/cronjob-evals.yaml").read_text())["spec"]
+    cluster = yaml.safe_load((DEPLOY / "kuberay/raycluster.yaml").read_text())["spec"]
+
+    def reached(template: dict[str, Any]) -> Any:
+        variables = template["spec"]["containers"][0]["env"]
+        mlflow = [each for each in variables if each["name"].startswith("MLFLOW_")]
+        return template["spec"]["serviceAccountName"], mlflow
+
+    found = reached(cron["jobTemplate"]["spec"]["template"])
+    assert found == reached(cluster["headGroupSpec"]["template"])
+    assert len(found[1]) == 3
+
+
 def test_an_unknown_field_or_value_is_found() -> None:
     known = FIELDS["RayCluster"]
     assert unknown({"rayversion": "2"}, known, "RayCluster") == ["RayCluster.rayversion"]

@@ -208,5 +208,5 @@ def test_the_cron_job_holds_no_secret_and_asks_for_what_there_is(root):
     assert words[:2] == ["python", "jobs/schedule_evals.py"]
     check_schedule(tyro.cli(ScheduleArguments, args=words[2:]))
     for variable in container["env"]:
-        secret = re.search("TOKEN|KEY|PASSWORD|SECRET", variable["name"])
+        secret = re.search("TOKEN|KEY|USERNAME|PASSWORD|SECRET", variable["name"])
         assert bool(secret) == ("valueFrom" in variable), variable["name"]

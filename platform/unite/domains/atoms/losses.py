@@ -1,4 +1,4 @@
-"""Terms of the reconstruction loss, and the native quality of a reconstruction (METHOD 7, 7.1).
+"""Terms of the reconstruction loss, and the native quality of a reconstruction (METHOD 7).
 
 A term over atoms is their sum divided by (samples x the training set's mean atoms per sample), a
 constant, so that it does not depend on how a batch is cut. Shapes: B batch, N atoms.

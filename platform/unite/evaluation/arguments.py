@@ -195,9 +195,9 @@ class FitArguments(DataArguments):
 class CompareArguments:
     """Put the numbers of two evaluations side by side."""
 
-    a: Annotated[Positional[str], "run or results.json of the first"]
+    a: Annotated[Positional[str], tyro.conf.arg(metavar="RUN")]
     """Run, or results.json, of the first."""
-    b: Annotated[Positional[str], "run or results.json of the second"]
+    b: Annotated[Positional[str], tyro.conf.arg(metavar="RUN")]
     """Run, or results.json, of the second."""
     allow_different_cards: bool = False
     """Compare numbers that were measured differently, and show the fields that differ."""

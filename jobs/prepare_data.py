@@ -2,6 +2,7 @@
 atoms, and a manifest. The first word names the kind of source; without one it is images.
 
     python jobs/prepare_data.py DIR --out shards             a tree of class folders (ImageNet)
+    python jobs/prepare_data.py DIR --split eval --out shards   held-out images, which a run needs
     python jobs/prepare_data.py train.tar --out shards       a tar of one, or of a tar per class
     python jobs/prepare_data.py val.tar --labels LOC_val_solution.csv --split eval --out shards
     python jobs/prepare_data.py PARQUET_DIR --out shards     Hugging Face style parquet

@@ -143,6 +143,29 @@ def test_a_probe_finds_a_kernel_that_computes_something_else(
     assert not block.fused and not block.mlp.fused
 
 
+def test_a_probe_finds_a_gradient_that_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
+    def off(gate_value: Tensor, *, fused: bool) -> Tensor:
+        """The same values, whose gradient is 0.1% too large where it is fused."""
+        extra = 0.001 * swiglu(gate_value) if fused else torch.zeros(())
+        return swiglu(gate_value) + extra - extra.detach()
+
+    monkeypatch.setattr(choose, "swiglu", off)
+    reason = choose.probe(torch.device("cpu"), width=64, num_heads=2)
+    assert "in torch.float32 they differ from plain torch" in reason
+
+
+def test_a_probe_runs_below_bfloat16_autocast_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def only_float32(gate_value: Tensor, *, fused: bool) -> Tensor:
+        if fused and gate_value.dtype == torch.bfloat16:
+            raise TypeError("does not compile")
+        return swiglu(gate_value)
+
+    assert choose.probe(torch.device("cpu"), width=72, num_heads=1) == ""
+    monkeypatch.setattr(choose, "swiglu", only_float32)
+    reason = choose.probe(torch.device("cpu"), width=64, num_heads=2)
+    assert reason == "TypeError: does not compile"
+
+
 def test_a_kernel_that_does_not_compile_is_no_reason_to_stop(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

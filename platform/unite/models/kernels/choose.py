@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from unite.models.kernels import gate_norm, qk_norm_rope, swiglu
 
-MIN_CAPABILITY = (8, 0)
+BF16_CAPABILITY = (8, 0)
 """Oldest CUDA architecture that has bfloat16 matrix products."""
 PROBE_TOKENS = 19
+ROUNDINGS = {torch.float32: 256, torch.bfloat16: 8}
+"""Precisions of the probe, and by how many roundings of the largest value results may differ."""
 SWITCH = "fused"
 """Attribute of the layers that can take a kernel."""
 log = logging.getLogger(__name__)
@@ -82,7 +84,7 @@ def unusable(device: torch.device) -> str:
     if device.type != "cuda" or torch.version.hip is not None:
         return f"they are written for CUDA, and this device is {device.type}"
     capability = torch.cuda.get_device_capability(device)
-    if capability < MIN_CAPABILITY:
+    if capability < BF16_CAPABILITY:
         name = torch.cuda.get_device_name(device)
         return f"{name} has compute capability {capability[0]}.{capability[1]}, they need 8.0"
     return ""
@@ -91,37 +93,49 @@ def unusable(device: torch.device) -> str:
 def probe(device: torch.device, *, width: int, num_heads: int) -> str:
     """Reason why the kernels fail on a device at these widths; empty when they agree with torch.
 
-    Values and gradients of one small batch in float32 are compared with those of the plain forms.
+    Values and gradients of one small batch are compared with those of the plain forms, in float32
+    and below bfloat16 autocast, for which other code is compiled.
     """
-    try:
-        plain, fused = (_numbers(device, width, width // num_heads, use) for use in (False, True))
-    except Exception as error:  # a compiler's, driver's or launcher's: any of them means no
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-    for one, other in zip(plain, fused, strict=True):
-        limit = 256 * torch.finfo(torch.float32).eps * max(1.0, float(one.abs().max()))
-        difference = float((one - other).abs().max())
-        if not difference <= limit:
-            return f"they differ from plain torch by {difference:.2g}, rounding allows {limit:.2g}"
+    for dtype in ROUNDINGS:
+        sizes = device, width, width // num_heads, dtype
+        try:
+            plain, fused = (_numbers(*sizes, use) for use in (False, True))
+        except Exception as error:  # a compiler's, driver's or launcher's: any of them means no
+            return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        for one, other in zip(plain, fused, strict=True):
+            limit = ROUNDINGS[dtype] * torch.finfo(dtype).eps * float(one.abs().max())
+            difference = float((one - other).abs().max())
+            if not difference <= limit:
+                return (
+                    f"in {dtype} they differ from plain torch by {difference:.2g}, rounding "
+                    f"allows {limit:.2g}"
+                )
     return ""
 
 
-def _numbers(device: torch.device, width: int, head_width: int, fused: bool) -> list[Tensor]:
-    """Outputs of all kernels, chained, and the gradients of their inputs."""
+def _numbers(
+    device: torch.device, width: int, head_width: int, dtype: torch.dtype, fused: bool
+) -> list[Tensor]:
+    """Outputs of all kernels and the gradients of their inputs, as a block has them in a precision:
+    what a product gives is of that, the residual and the norms' weights are float32."""
     generator = torch.Generator().manual_seed(0)
 
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator).to(device).requires_grad_()
+    def draw(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.randn(*shape, generator=generator).to(device, dtype).requires_grad_()
 
-    x, branch = draw(2, PROBE_TOKENS, width), draw(2, PROBE_TOKENS, width)
-    gate, shift, scale, weight = draw(2, width), draw(2, width), draw(2, width), draw(width)
-    qkv, norms = draw(2, PROBE_TOKENS, 3, 2, head_width), draw(2, head_width)
+    x, weight, norms = draw(2, PROBE_TOKENS, width), draw(width), draw(2, head_width)
+    branch, pair = (draw(2, PROBE_TOKENS, n * width, dtype=dtype) for n in (1, 2))
+    gate, shift, scale = (draw(2, width, dtype=dtype) for _ in range(3))
+    qkv = draw(2, PROBE_TOKENS, 3, 2, head_width, dtype=dtype)
     rotary = draw(2, PROBE_TOKENS, head_width // 2).detach()
-    residual, result = gate_norm(x, (gate, branch), weight, (shift, scale), 1e-6, fused=fused)
-    outputs = [residual, result, swiglu(result[..., : width // 2 * 2], fused=fused)]
-    outputs += qk_norm_rope(qkv, norms, rotary, 1e-6, fused=fused)
-    sum((output.square().mean() for output in outputs), torch.zeros((), device=device)).backward()
-    leaves = (x, branch, gate, shift, scale, weight, qkv, norms)
-    return [
-        *(o.detach() for o in outputs),
-        *(leaf.grad for leaf in leaves if leaf.grad is not None),
-    ]
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+        outputs = [
+            *gate_norm(x, (gate, branch), weight, (shift, scale), 1e-6, fused=fused),
+            swiglu(pair, fused=fused),
+            *qk_norm_rope(qkv, norms, rotary, 1e-6, fused=fused),
+        ]
+    # Gradients as large as the outputs, so that their errors are seen beside rounding.
+    torch.autograd.backward(outputs, [output.detach() for output in outputs])
+    leaves = (x, branch, gate, shift, scale, weight, pair, qkv, norms)
+    found = [*(output.detach() for output in outputs), *(leaf.grad for leaf in leaves)]
+    return [each.float() for each in found if each is not None]

@@ -70,8 +70,8 @@ def _keys(
 @triton.jit
 def _values(keys, out, count, NORMAL: tl.constexpr, W: tl.constexpr):
     """Values 2 w and 2 w + 1 of a row are the halves of its word w."""
-    row = tl.program_id(1).to(tl.int64)
-    place = tl.program_id(0).to(tl.int64) * W + tl.arange(0, W)
+    row = tl.program_id(0).to(tl.int64)
+    place = tl.program_id(1).to(tl.int64) * W + tl.arange(0, W)
     key = (tl.zeros((W,), tl.int64) + tl.load(keys + row)).to(tl.uint64, bitcast=True)
     step = _mix(key) | 1
     word = _mix(key + step * (place + 1).to(tl.uint64, bitcast=True))
@@ -107,7 +107,8 @@ def values(keys_B: Tensor, count: int, *, normal: bool) -> Tensor:
     """`count` values of each key, float32 (B, count): standard normal, or uniform in [0, 1)."""
     out = torch.empty(len(keys_B), count, device=keys_B.device)
     if out.numel():
-        grid = (triton.cdiv((count + 1) // 2, WORDS), len(keys_B))
+        # Rows first: CUDA takes no more than 65,535 programs along any other axis.
+        grid = (len(keys_B), triton.cdiv((count + 1) // 2, WORDS))
         kernel: Any = _values[grid]
         kernel(keys_B.contiguous(), out, count, NORMAL=normal, W=WORDS)
     return out

@@ -58,10 +58,11 @@ def _forward(
     if which == 2:
         tl.store(v + own, x, mask=inside)
     else:
-        x = x.to(ACC)
-        scale = 1.0 / tl.sqrt(tl.sum(x * x, axis=1) / E + eps)
+        # A name of its own: Triton does not let a branch change the type of a variable.
+        value = x.to(ACC)
+        scale = 1.0 / tl.sqrt(tl.sum(value * value, axis=1) / E + eps)
         w = tl.load(weight + which * E + column, mask=column < E, other=0.0).to(ACC)
-        first, second = tl.split(tl.reshape(x * scale[:, None] * w[None, :], (R, PAIRS, 2)))
+        first, second = tl.split(tl.reshape(value * scale[:, None] * w[None, :], (R, PAIRS, 2)))
         cos, sin = _angles(rotary, tokens, exists, length, E, PAIRS, ACC)
         turned = tl.join(first * cos - second * sin, second * cos + first * sin)
         turned = tl.reshape(turned, (R, 2 * PAIRS)).to(qkv.dtype.element_ty)

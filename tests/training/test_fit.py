@@ -149,6 +149,15 @@ def test_a_card_too_small_for_one_image_says_what_would_do(on_paper) -> None:
     assert choose(SMOKE, card(2.4))
 
 
+@pytest.mark.parametrize(("name", "batch"), [("cifar10", 512), ("qm9", 512), ("unite-b", 1024)])
+def test_micro_batches_are_as_large_as_fills_a_card(on_paper, name, batch) -> None:
+    """Counted in tokens: steps on small samples are bound by launches, so they are not cut."""
+    config = replace(recipe(name), {"training.batch_size": batch, "cluster.num_workers": 1})
+    cut = choose(config, card(1e6)).config
+    assert largest_micro_batch(cut) == (128 if name == "unite-b" else 512)
+    assert cut.flow.chunk == (2 if name == "unite-b" else 0)
+
+
 def test_a_trial_step_decides_in_doubt(on_paper, monkeypatch) -> None:
     monkeypatch.setattr(Card, "of", lambda device: card(12.0))
     model, tried = build_model(SMOKE), []

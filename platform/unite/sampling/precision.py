@@ -8,9 +8,8 @@ from typing import Any
 import torch
 
 from unite.config.schema import Precision
+from unite.models.kernels.choose import BF16_CAPABILITY
 
-BF16_CAPABILITY = (8, 0)
-"""First CUDA architecture with matrix products in bfloat16."""
 SMALLEST_BATCH, LARGEST_BATCH = 32, 512
 BATCH_BYTES = 144 * 2**20
 """Memory of a card for each image of a batch: guided, a row of UNITE-XL and its unconditional twin

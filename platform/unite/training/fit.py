@@ -29,7 +29,9 @@ from unite.config.finetune import FinetuneRunConfig
 from unite.config.recipes import names, recipe
 from unite.config.schema import RunConfig
 from unite.config.serialise import flatten, replace
+from unite.config.workers import sizes
 from unite.domains import build_domain
+from unite.models.kernels.choose import BF16_CAPABILITY
 from unite.models.unite import UNITE
 from unite.training.memory import WorkerMemory, largest_micro_batch, worker_memory
 from unite.training.step import Address, TrainingStep
@@ -41,18 +43,17 @@ CHUNK, RECOMPUTE = "flow.chunk", "training.gradient_checkpointing"
 ACCUMULATION, MICRO_BATCH = "training.accumulation", "training.micro_batch"
 CUT = (CHUNK, RECOMPUTE, ACCUMULATION, MICRO_BATCH)
 """Fields that decide, of which the accumulation follows from the micro-batch that is chosen."""
-LARGEST_MICRO_BATCH = 128
-"""Images that fill a card: more at once are not faster."""
-LARGEST_PASS = 512
-"""Rows of a pass of the flow that fill a card."""
+FULL_TOKENS = 2**16
+"""Tokens of a tokenization pass, registers and the samples' own, that fill a card: more at once are
+not faster. 128 images of UNITE-B, 512 of 32 x 32 pixels, whose step is bound by launches."""
+FULL_REGISTERS = 2**17
+"""Registers of a pass of the flow that fill a card: 512 rows of UNITE-B."""
 USABLE = 0.9
 """Share of a card's memory that is counted on: the rest is lost between blocks of memory."""
 CONTEXT_BYTES = GIB
 """Memory of the driver, its libraries and the compiled code."""
 FULL = 0.97
 """Share of the memory that a tried step may have reached at its peak."""
-BF16_CAPABILITY = (8, 0)
-"""First CUDA architecture with matrix products in bfloat16."""
 COMPILERS = ("g++", "clang++", "c++")
 
 
@@ -149,15 +150,18 @@ def set_by_user(config: RunConfig) -> tuple[str, ...]:
 
 def _cuts(config: RunConfig, kept: tuple[str, ...]) -> Iterator[RunConfig]:
     """Configs from the fastest cut to the smallest."""
-    flow, training = config.flow, config.training
+    flow, training, registers = config.flow, config.training, config.model.num_registers
     typed = largest_micro_batch(config)
-    smaller = [n for n in _divisors(typed) if n <= LARGEST_MICRO_BATCH]
+    share = training.batch_size // sizes(config.cluster, training.batch_size)[-1]
+    tokens = registers + build_domain(config.domain).num_tokens(config.model)
+    full = [n for n in _divisors(share) if n * tokens <= FULL_TOKENS] or [1]
     as_set = not {ACCUMULATION, MICRO_BATCH}.isdisjoint(kept)
     given = training.gradient_checkpointing
     for recompute in [given] if RECOMPUTE in kept else [False, True]:
-        for micro in [typed] if as_set else smaller:
+        for micro in [typed] if as_set else full:
             for chunk in [flow.chunk or flow.steps] if CHUNK in kept else _divisors(flow.steps):
-                if chunk > 1 and micro * chunk > LARGEST_PASS and CHUNK not in kept:
+                large = micro * chunk * registers > FULL_REGISTERS
+                if chunk > 1 and large and CHUNK not in kept:
                     continue
                 changes = {CHUNK: 0 if chunk == flow.steps else chunk, RECOMPUTE: recompute}
                 if micro != typed:

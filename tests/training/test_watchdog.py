@@ -6,12 +6,17 @@ import os
 import subprocess
 import sys
 import threading
+import traceback
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from unite.storage import Store
 from unite.training import watchdog
+from unite.training.exchange import GradientExchange
+from unite.training.parallelize import World
+from unite.training.shares import gathered
 from unite.training.watchdog import (
     COMPUTING,
     FLOOR_SECONDS,
@@ -90,6 +95,32 @@ def test_the_node_of_a_rank_is_known_to_the_driver(tmp_path):
 )
 def test_what_a_rank_does_is_known_by_its_functions(functions, words):
     assert doing(functions).startswith(words)
+
+
+def test_a_rank_waits_for_others_in_every_exchange(monkeypatch):
+    """Told by the stack in which it waits: it would end itself for a computation that hangs."""
+    found = []
+
+    def waits(*given, **named):
+        found.append(doing([frame.name for frame in traceback.extract_stack()]))
+        return SimpleNamespace(wait=lambda: waits())
+
+    def train_step():
+        exchange.expect()
+        parameter.sum().backward()
+        exchange.finish()
+        world.average_([torch.ones(1)])
+        world.gather(1)
+        gathered({0: torch.zeros(1, 2, 2)}, [(1, 2, 2)], [0], 0, 2, torch.device("cpu"))
+
+    for name in ("all_reduce", "all_gather_object", "all_gather_into_tensor"):
+        monkeypatch.setattr(torch.distributed, name, waits)
+    parameter, world = torch.nn.Parameter(torch.ones(2)), World(size=2)
+    exchange = GradientExchange([parameter], world)
+    train_step()
+    sent, *waited = found
+    assert sent == COMPUTING, "what is sent is not waited for"
+    assert waited == 4 * ["waiting for the other ranks"]
 
 
 def test_a_rank_that_waits_tells_once_and_goes_on(tmp_path, caplog):

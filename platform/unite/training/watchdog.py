@@ -52,6 +52,8 @@ COMPUTING = "computing"
 WAITS = {
     "average_": "waiting for the other ranks",
     "gather": "waiting for the other ranks",
+    "finish": "waiting for the other ranks",
+    "gathered": "waiting for the other ranks",
     "_require_insured": "waiting for room in the storage",
     "wait": "waiting for a checkpoint",
     "settle": "waiting for its device or a checkpoint's copy",

@@ -66,6 +66,18 @@ def test_a_step_reads_the_numbers_of_the_one_before(trainer: Trainer):
     assert len(set(seen)) == 4, "each answer is of another step"
 
 
+def test_no_step_between_log_points_waits_for_the_device(trainer: Trainer):
+    for _ in range(2):  # what a first step makes may wait
+        trainer.train_step(next(trainer.stream))
+        trainer.images += trainer.plan.batch_size
+    batch = next(trainer.stream)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        trainer.train_step(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
 def test_a_step_that_is_not_finite_is_named_though_it_is_read_later(trainer: Trainer):
     for _ in range(2):
         trainer.train_step(next(trainer.stream))

@@ -51,10 +51,12 @@ class GuidedPredictor:
         labels = self.labels_B[rows]
         labels[len(z) :] = self.null_label
         self.network_rows_B.index_add_(0, rows, torch.ones_like(rows))
-        inputs = z[source.to(z.device)]
-        z_hat = self.predict(inputs, t_B[source].to(z), labels.to(z.device), rows).to(z.dtype)
+        there, t, labels, guided = (
+            each.to(z.device, non_blocking=True)  # the host runs ahead of the device
+            for each in (source, t_B[source].to(z.dtype), labels, guided)
+        )
+        z_hat = self.predict(z[there], t, labels, rows).to(z.dtype)
         conditional, unconditional = z_hat.split([len(z), len(guided)])
-        guided = guided.to(z.device)
         difference = conditional[guided] - unconditional
         return conditional.index_copy(0, guided, unconditional + self.scale * difference)
 

@@ -47,7 +47,8 @@ def flow_error(
 
 def per_sample(value_B: Tensor, like: Tensor) -> Tensor:
     """A value per sample, shaped, placed and typed to broadcast over the (B, ...) tensor `like`."""
-    return value_B.to(like).reshape(-1, *(1,) * (like.dim() - 1))
+    there = value_B.to(like, non_blocking=value_B.device.type == "cpu")
+    return there.reshape(-1, *(1,) * (like.dim() - 1))
 
 
 def per_sample_mean(value: Tensor, mask_BK: Tensor | None = None) -> Tensor:

@@ -50,7 +50,8 @@ def _colour(
 def _shift(x_BCHW: Tensor, draws_B2: Tensor, share: float) -> Tensor:
     """Each image moved by whole pixels, up to `share` of its sides; zeros come in."""
     height, width = x_BCHW.shape[-2:]
-    reach = torch.tensor([round(share * side) for side in (height, width)], device=x_BCHW.device)
+    reach = torch.tensor([round(share * side) for side in (height, width)])
+    reach = reach.to(x_BCHW.device, non_blocking=True)
     moved_B2 = ((2 * reach + 1) * draws_B2).floor().long() - reach
     rows_BH = torch.arange(height, device=x_BCHW.device) - moved_B2[:, :1]
     columns_BW = torch.arange(width, device=x_BCHW.device) - moved_B2[:, 1:]

@@ -178,7 +178,7 @@ class Trainer:
         undo = Undo(turns[:-1]) if len(turns) > 1 else None
         # As float32, which counts to 16 million exactly; averaged over ranks like the rest.
         flags = [float(self.requests()), float(self.stream.bad.total)]
-        shared = torch.tensor(flags, device=self.world.device)
+        shared = torch.tensor(flags).to(self.world.device, non_blocking=True)
         names, control = [*FLAGS], None
         for player in turns:
             more, values = self._turn(player, shared if control is None else None, control)

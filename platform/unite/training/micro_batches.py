@@ -28,7 +28,7 @@ def micro_batches(
         sample, labels_B = domain.to_sample(fields)
         address = Address(
             seed=config.seed,
-            epochs_B=torch.from_numpy(batch.epochs_B[rows]).to(device),
-            rows_B=torch.from_numpy(batch.rows_B[rows]).to(device),
+            epochs_B=torch.from_numpy(batch.epochs_B[rows]).to(device, non_blocking=True),
+            rows_B=torch.from_numpy(batch.rows_B[rows]).to(device, non_blocking=True),
         )
         yield MicroBatch(sample, labels_B, address)

@@ -89,13 +89,14 @@ class World:
 def parallelize(model: UNITE, config: TrainingConfig, device: torch.device) -> UNITE:
     """Place the model, then kernels, recompute and compile of its blocks, as configured."""
     model.to(device)
+    if config.compile or device.type == "cuda":
+        keep_compiled()  # before the kernels are: they are compiled code, too
     if config.kernels == "auto" and device.type == "cuda":
         shape = model.tokenizer.config
         use_kernels(model, device, width=shape.width, num_heads=shape.num_heads)
     for encoder in {model.tokenizer, model.denoiser}:
         encoder.checkpoint_blocks = config.gradient_checkpointing
     if config.compile:
-        keep_compiled()
         torch._dynamo.config.recompile_limit = COMPILED_SHAPES
         # On a GPU code for one length is faster than code for any (3% of UNITE-B's step).
         for block in _blocks(model):

@@ -1,10 +1,11 @@
 """Everything that is worth measuring on a GPU, most valuable first: python benchmarks/gpu.py
 
-It needs a plain checkout, torch >= 2.11, numpy, pyarrow, rich, pyyaml and pillow: no network, no
-Ray, no MLflow, no pretrained file. Each row is a process of its own with a limit of its own, so
-that a crash or a full memory costs that row alone. After each of them DATE_gpu.md (tables) and
-DATE_gpu.json (rows) in --out hold all that is known; within twelve hours the same command goes on
-with what is missing. It ends within --minutes, whatever is left: the report names what did not fit.
+It needs a plain checkout, torch >= 2.11, numpy, pyarrow, safetensors, rich, pyyaml and pillow: no
+network, no Ray, no MLflow, no pretrained file. Each row is a process of its own with a limit of its
+own, so that a crash or a full memory costs that row alone. After each of them DATE_gpu.md (tables)
+and DATE_gpu.json (rows) in --out hold all that is known; within twelve hours, on the same card, the
+same command goes on with what is missing. It ends within --minutes, whatever is left: the report
+names what did not fit.
 
   python benchmarks/gpu.py                            25 minutes at most, report in benchmarks/
   python benchmarks/gpu.py --minutes 9 --out DIR      a part; again with the same DIR: the rest
@@ -19,7 +20,8 @@ their small files are packed into DATE_gpu_jobs.tar.gz. Their evaluation needs t
 Arms of the training rows: `plain` is a straightforward implementation with the settings of the
 released one (micro-batches of 64, recompute above F = 4, eager), `ours` is the platform's step.
 "Start" runs from the start of the process to the end of the second step: cold with an empty compile
-cache, warm with that of the row before. Compiled code is kept in --out/cache.
+cache, warm with that of the row before. Compiled code is kept in --out/cache. The row `sampling,
+plain` also needs torchdiffeq.
 """
 
 from __future__ import annotations
@@ -34,7 +36,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ print(f"{name}, torch {torch.__version__}")
 """
 SHORTEST_S = 20.0
 """Seconds that must be left for a row to be started."""
+UNFINISHED = 75
+"""Exit code of a long job whose time was over; the same call goes on with it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +184,9 @@ def perform(step: Step, limit_s: float, out: Path) -> tuple[str, list[dict[str, 
     env = {
         **os.environ,
         **step.env,
-        "PYTHONPATH": str(HERE.parent / "platform"),
+        "PYTHONPATH": os.pathsep.join(
+            filter(None, [str(HERE.parent / "platform"), os.environ.get("PYTHONPATH")])
+        ),
         "TORCHINDUCTOR_CACHE_DIR": str(cache / "inductor"),
         "TRITON_CACHE_DIR": str(cache / "triton"),
         "BENCHMARK_STARTED": str(time.time()),
@@ -209,6 +214,8 @@ def perform(step: Step, limit_s: float, out: Path) -> tuple[str, list[dict[str, 
     rows = [json.loads(line[len(ROW) :]) for line in output.splitlines() if line.startswith(ROW)]
     if late:
         return f"cut after {limit_s:.0f} s", rows
+    if process.returncode == UNFINISHED:
+        return "cut: the same command goes on with it", rows
     if process.returncode:
         print(output[-4000:], flush=True)
         return f"exit code {process.returncode}: {reason_of(output)}", rows
@@ -221,13 +228,16 @@ def reason_of(output: str) -> str:
     return lines[-1][:200] if lines else "no output"
 
 
-def title_of() -> str:
-    """Card, torch and commit, asked for in a process of its own."""
+def card_of() -> str:
+    """Card and torch, asked for in a process of its own."""
     done = subprocess.run([sys.executable, "-c", CARD], capture_output=True, text=True)
-    commit = subprocess.run(
-        ["git", "-C", str(HERE), "log", "-1", "--format=%h"], capture_output=True, text=True
-    )
-    return f"{done.stdout.strip() or 'torch is missing'}, commit {commit.stdout.strip() or '?'}"
+    return done.stdout.strip() or "torch is missing"
+
+
+def commit_of() -> str:
+    """Commit of the checkout; "?" outside of one."""
+    words = ["git", "-C", str(HERE), "log", "-1", "--format=%h"]
+    return subprocess.run(words, capture_output=True, text=True).stdout.strip() or "?"
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -241,7 +251,7 @@ def main(arguments: argparse.Namespace) -> int:
             limit = f"{step.limit_s:.0f} s at most" if step.limit_s < 1e6 else "what time is left"
             print(f"{step.name:36} {limit:20} {step.goal}")
         return 0
-    results = Results(arguments.out, f"GPU, {datetime.now(UTC):%Y-%m-%d}: {title_of()}")
+    results = Results(arguments.out, card_of(), commit_of())
     print(results.title, flush=True)
     failed = 0
     for step in wanted:

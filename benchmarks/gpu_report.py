@@ -15,21 +15,25 @@ PACKED = (".json", ".jsonl", ".png", ".svg", ".csv", ".md")
 LARGEST_PACKED = 2 * 2**20
 FRESH_S = 12 * 3600
 """Age in seconds up to which rows are gone on with."""
+DAY = "%Y-%m-%d"
 
 
 class Results:
     """Rows by step, on disk after each: tables for readers, JSON to go on from."""
 
-    def __init__(self, out: Path, title: str) -> None:
+    def __init__(self, out: Path, card: str, commit: str) -> None:
         out.mkdir(parents=True, exist_ok=True)
-        self.out, self.title = out, title
-        # A day that ends between two calls makes no second report.
-        fresh = [p for p in out.glob("*_gpu.json") if time.time() - p.stat().st_mtime < FRESH_S]
-        self.stem = fresh[0].stem if fresh else f"{datetime.now(UTC):%Y-%m-%d}_gpu"
-        self.file = out / f"{self.stem}.json"
+        now = datetime.now(UTC)
+        self.out, self.card = out, card
+        self.title = f"GPU, {now:{DAY}}: {card}, commit {commit}"
+        found = {p: rows for p in sorted(out.glob("*_gpu*.json")) if (rows := rows_of(p, card))}
         self.rows: dict[str, dict[str, Any]] = {}
-        if self.file.is_file():
-            self.rows = json.loads(self.file.read_text())
+        stems = (f"{now:{DAY}}_gpu{n}" for n in ("", *(f"_{n}" for n in range(2, 100))))
+        self.stem = next(stem for stem in stems if not (out / f"{stem}.json").exists())
+        if found:
+            last = max(found, key=lambda path: path.stat().st_mtime)
+            self.rows, self.stem = found[last], last.stem
+        self.file = out / f"{self.stem}.json"
 
     def has(self, name: str) -> bool:
         """True if a step needs no second try."""
@@ -37,7 +41,7 @@ class Results:
 
     def keep(self, name: str, goal: str, state: str, rows: list[dict[str, Any]]) -> None:
         """Write what a step found."""
-        self.rows[name] = {"state": state, "goal": goal, "rows": rows}
+        self.rows[name] = {"state": state, "goal": goal, "rows": rows, "card": self.card}
         self._write(self.file, json.dumps(self.rows, indent=1))
         self._write(self.out / f"{self.stem}.md", "\n".join(self.lines()) + "\n")
 
@@ -67,6 +71,19 @@ class Results:
         beside = path.with_suffix(".part")
         beside.write_text(text)
         beside.replace(path)
+
+
+def rows_of(file: Path, card: str) -> dict[str, dict[str, Any]]:
+    """Rows of a report that the same card goes on with: none of an old one, which a checkout may
+    have made a minute ago."""
+    try:
+        made = datetime.strptime(file.name[:10], DAY).replace(tzinfo=UTC)
+        rows = json.loads(file.read_text())
+    except ValueError:
+        return {}
+    days = (datetime.now(UTC) - made).days
+    fresh = days < 2 and time.time() - file.stat().st_mtime < FRESH_S
+    return rows if fresh and all(row.get("card") == card for row in rows.values()) else {}
 
 
 def table(results: dict[str, dict[str, Any]]) -> Iterator[str]:

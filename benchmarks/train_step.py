@@ -222,7 +222,7 @@ def timed_block(arm: Arm, block: list[Any], device: torch.device) -> tuple[float
 
 
 def allocated(device: torch.device) -> int:
-    return torch.cuda.memoryallocated() if device.type == "cuda" else 0
+    return torch.cuda.memory_allocated() if device.type == "cuda" else 0
 
 
 def describe(device: torch.device) -> str:

@@ -138,9 +138,8 @@ class Plain:
 
     def __init__(self, setting: Setting) -> None:
         self.setting, self.config = setting, setting.config
-        self.model = parallelize(
-            setting.model(), replace(self.config.training, compile=False), setting.device
-        )
+        plain = replace(self.config.training, compile=False, kernels="plain")
+        self.model = parallelize(setting.model(), plain, setting.device)
         lpips = plain_lpips(setting.perceptual) if setting.perceptual else None
         self.step = setting.step(self.model, lpips)
         self.average = copy.deepcopy(self.model)

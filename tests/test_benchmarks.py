@@ -289,6 +289,7 @@ def test_the_list_for_a_gpu_ends_in_time_and_keeps_every_row(benchmark, tmp_path
         "good": "print('ROW {\"a\": 1}')",
         "bad": "raise SystemExit('out of memory')",
         "slow": "import time; print('ROW {\"b\": 2}', flush=True); time.sleep(600)",
+        "long": "print('ROW {\"a\": 7}'); raise SystemExit(75)",
         "late": "print('ROW {\"a\": 3}')",
     }
     for name, text in code.items():
@@ -299,7 +300,7 @@ def test_the_list_for_a_gpu_ends_in_time_and_keeps_every_row(benchmark, tmp_path
     ]
     monkeypatch.setattr(script, "HERE", tmp_path)
     monkeypatch.setattr(script, "toy_steps", lambda: made)
-    monkeypatch.setattr(script, "title_of", lambda: "a card")
+    monkeypatch.setattr(script, "card_of", lambda: "a card")
     out = tmp_path / "out"
     assert script.main(script.parse(["--toy", "--out", str(out)])) == 1
     kept = json.loads(next(out.glob("*_gpu.json")).read_text())
@@ -307,6 +308,7 @@ def test_the_list_for_a_gpu_ends_in_time_and_keeps_every_row(benchmark, tmp_path
     assert states["good"] == states["late"] == "done"
     assert states["bad"] == "exit code 1: out of memory" and states["slow"] == "cut after 4 s"
     assert kept["x slow"]["rows"] == [{"b": 2}]
+    assert states["long"].startswith("cut: ") and kept["x long"]["rows"] == [{"a": 7}]
     report = next(out.glob("*_gpu.md")).read_text()
     assert "| x good | 1 |" in report and "- x bad: exit code 1" in report
     (tmp_path / "bad.py").write_text("print('ROW {\"a\": 5}')")
@@ -314,6 +316,38 @@ def test_the_list_for_a_gpu_ends_in_time_and_keeps_every_row(benchmark, tmp_path
     again = script.parse(["--toy", "--out", str(out), "--only", "good", "bad"])
     assert script.main(again) == 0, "what is there is not measured again"
     assert "| x bad | 5 |" in next(out.glob("*_gpu.md")).read_text()
+
+
+def test_rows_of_another_card_or_day_are_not_gone_on_with(benchmark, tmp_path):
+    """A report that came with the checkout is as young as the checkout."""
+    script = benchmark("gpu_report")
+    first = script.Results(tmp_path, "an H200", "abc")
+    first.keep("x", "", "done", [{"a": 1}])
+    assert script.Results(tmp_path, "an H200", "def").has("x")
+    other = script.Results(tmp_path, "an H100", "abc")
+    assert not other.has("x") and other.file != first.file
+    other.keep("y", "", "done", [{"a": 2}])
+    assert script.Results(tmp_path, "an H100", "abc").has("y")
+    assert script.Results(tmp_path, "an H200", "abc").has("x")
+    first.file.rename(tmp_path / "2026-01-01_gpu.json")
+    assert not script.Results(tmp_path, "an H200", "abc").has("x")
+
+
+def test_the_plain_arm_has_no_kernels(benchmark, monkeypatch):
+    """On a GPU its blocks would take them, as ours do."""
+    arms, seen = benchmark("train_step_arms"), []
+
+    def note(model, training, device):
+        seen.append((training.kernels, training.compile))
+        return model
+
+    monkeypatch.setattr(arms, "parallelize", note)
+    config = importlib.import_module("train_step").recipe("smoke")
+    config = replace(config, training=replace(config.training, compile=True))
+    setting = arms.Setting.of(config, torch.device("cpu"), 100)
+    for arm in (arms.Plain, arms.Ours):
+        arm(setting)
+    assert seen == [("plain", False), ("auto", True)]
 
 
 def test_the_list_for_a_gpu_is_named_without_one(root):

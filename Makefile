@@ -20,7 +20,7 @@ demo: $(STAMP)  ## train on handwritten digits, end to end, and print what came 
 	$(BIN)/python jobs/train.py $(ARGS)
 
 test: $(STAMP) $(CHEMISTRY)  ## run the test suite; ARGS="tests/flow -x" narrows it
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 test-all: override ARGS := --all $(ARGS)
 test-all: test  ## the test suite with the tests that take minutes: faults, learning

@@ -46,8 +46,6 @@ os.environ.update(ENVIRONMENT)
 # Fixtures of a tiny trained run and its evaluations, for several folders.
 pytest_plugins = ("tiny_run", "joint_run")
 
-# Tests of these folders start Ray, servers and commands or hold leases, and mostly wait.
-WAITING = ("checkpoints", "cluster", "fault", "integration", "tracking")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 REQUIRE_BROWSER = "UNITE_REQUIRE_BROWSER"
 
@@ -57,18 +55,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """One process of two (`make test`) runs all that needs Ray, so that there is one cluster, and
-    what waits as much, so that both end together; the rest goes by files, which share fixtures.
-    Tests that take minutes run under --all alone.
-    """
+    """Tests that take minutes run under --all alone."""
     if not config.getoption("--all"):
         long = [item for item in items if item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]
-    for item in items:
-        place = item.path.relative_to(ROOT / "tests")
-        waits = place.parts[0] in WAITING or item.get_closest_marker("ray")
-        item.add_marker(pytest.mark.xdist_group("ray" if waits else str(place)))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -65,9 +65,9 @@ class Losses:
         self.lost = 0
         self._checkpoint: str | None = None
         self._progress = read_progress(job.folder)
-        """What the run had published when the last group was started."""
+        """Progress that the run had published when the last group was started."""
         self._forgiven = False
-        """True if that group follows on a start that cost nothing."""
+        """True if that group follows a start that cost nothing."""
 
     def charge(self, error: Exception) -> None:
         """Count a lost group and say what becomes of it; TrainingError for one too many."""

@@ -52,3 +52,11 @@ def test_workers_of_a_named_cluster_go_to_the_store_of_their_driver(monkeypatch)
     assert sent["AWS_ENDPOINT_URL_S3"] == "http://aws_endpoint_url_s3"
     assert sent["AWS_ENDPOINT_URL"] == "http://aws_endpoint_url"
     assert "planted" not in str(sent)
+
+
+def test_a_relative_folder_of_weights_is_found_by_workers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UNITE_WEIGHTS", "weights")
+    assert runtime_env()["env_vars"]["UNITE_WEIGHTS"] == str(tmp_path / "weights")
+    monkeypatch.setenv("UNITE_WEIGHTS", "s3://bucket/weights")
+    assert runtime_env()["env_vars"]["UNITE_WEIGHTS"] == "s3://bucket/weights"

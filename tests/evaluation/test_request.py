@@ -1,15 +1,19 @@
 """A request from its chunks to the written report: nothing is computed twice."""
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 
 import pytest
 
 from tiny_run import never, the_suite, value
+from unite.evaluation import request
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.report import cells, markdown, print_outcomes
-from unite.evaluation.request import conclude, open_suites
-from unite.evaluation.results import read_outcomes
+from unite.evaluation.request import conclude, open_suites, write_report
+from unite.evaluation.results import Outcome, read_outcomes
+from unite.storage import Store
 from unite.tracking.results import RESULT_NAME
 
 
@@ -58,6 +62,20 @@ def test_results_and_report_are_written(run_suites, request_of, capsys):
     text = capsys.readouterr().out
     assert "FD-pixels" in text
     assert "euler, 4 steps, guidance 1.5" in text
+
+
+def test_results_of_evaluations_that_end_together_are_all_kept(tmp_path, monkeypatch):
+    def slowly(*inputs, merge=request.merge_outcomes):
+        found = merge(*inputs)
+        time.sleep(0.3)
+        return found
+
+    monkeypatch.setattr(request, "merge_outcomes", slowly)
+    home = Store.open(tmp_path)
+    outcomes = [Outcome(suite=name, rows=()) for name in ("generation", "entropy", "compute")]
+    with ThreadPoolExecutor(len(outcomes)) as pool:
+        list(pool.map(lambda outcome: write_report(home, [outcome]), outcomes))
+    assert {each.suite for each in read_outcomes(home)} == {each.suite for each in outcomes}
 
 
 def test_every_number_has_a_name_that_tracking_takes(run_suites):

@@ -56,3 +56,8 @@ def test_a_scale_maps_the_ends_inside_and_logarithms_evenly():
     assert [scale(value) for value in (1.0, 10.0, 100.0)] == [0.0, 100.0, 200.0]
     flat = Scale.over([5.0, 5.0], 0.0, 100.0, log=False)
     assert flat(5.0) == 50.0
+
+
+def test_a_metric_that_is_zero_everywhere_has_an_axis_from_zero():
+    scale = Scale.over([0.0, 0.0], 0, 100, log=False)
+    assert scale.ticks()[0] == 0 and scale.ticks()[-1] == 1

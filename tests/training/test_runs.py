@@ -52,3 +52,9 @@ def test_a_request_stops_its_own_run_alone(tmp_path, owner, asked, stops):
     assert not stop_asked(folder, owner)
     request_stop(folder, asked)
     assert stop_asked(folder, owner) is stops
+
+
+def test_a_relative_folder_of_weights_is_found_by_workers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = replace(recipe("smoke"), {"storage": "runs", "weights": "weights"})
+    assert open_run(config).config.weights == str(tmp_path / "weights")

@@ -9,7 +9,7 @@ a higher generation, and its old holder, which may only have slept, finds out be
 every write that counts is preceded by `Lease.check`. The generation stands in COMMITTED.
 
 A run has two of them: of its driver ("driver"), taken before anything is written, and of rank 0
-("writer").
+("writer"). Evaluations of a checkpoint add their results to one file, each under ".results".
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ TELL_S = 2.0
 """Seconds of waiting after which that is said."""
 GENERATION = re.compile(r"generation (\d+)")
 
-Role = Literal["driver", "writer"]
+Role = Literal["driver", "writer", ".results"]
 
 
 class BusyError(ValueError):
@@ -144,7 +144,7 @@ def _wait(file: IO[str], run: Store, patience_s: float) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 file.seek(0)
-                raise _busy(run, file.readline().strip()) from None
+                raise _busy(run, file.name, file.readline().strip()) from None
             time.sleep(POLL_S)
         except OSError as error:  # some network file systems are mounted without locks
             logger.warning("%s cannot be locked against a second writer: %s", run, error)
@@ -155,10 +155,16 @@ def _process() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def _busy(run: Store, holder: str) -> BusyError:
+def _busy(run: Store, place: str, holder: str) -> BusyError:
+    holder = holder or "another process"
+    if place.endswith(".results"):
+        return BusyError(
+            f"{run} gets the results of {holder}, for too long: stop it, if it hangs. The same "
+            "command goes on with what is measured here"
+        )
     return BusyError(
-        f"{run} is being trained by {holder or 'another process'}: wait until it ends, or stop it "
-        "there. Nothing was written. The same command goes on from its last checkpoint."
+        f"{run} is being trained by {holder}: wait until it ends, or stop it there. Nothing was "
+        "written. The same command goes on from its last checkpoint."
     )
 
 
@@ -206,11 +212,11 @@ class RemoteLease(Lease):
                     return
                 continue
             if seen != first and now - started > patience_s:
-                raise _busy(self.run, str(record.get("process", "")))
+                raise _busy(self.run, self.uri, str(record.get("process", "")))
             if now - started > TELL_S and not told:
                 told = True
                 logger.warning(
-                    "%s was being trained by %s, which may live: waiting up to %g s for a sign",
+                    "%s was being written by %s, which may live: waiting up to %g s for a sign",
                     *(self.run, record.get("process"), LEASE_S),
                 )
             time.sleep(POLL_S)

@@ -28,6 +28,7 @@ from unite.cluster.address import (
 )
 from unite.cluster.head import watch_head
 from unite.network import DEADLINE_S, DeadlineError, spare_loopback, within
+from unite.storage import Store
 from unite.words import count
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
@@ -168,6 +169,8 @@ def runtime_env() -> dict[str, Any]:
     """Environment in which workers import unite, installed or not, with non-secret settings."""
     env_vars = {name: os.environ[name] for name in WORKER_ENVIRONMENT if name in os.environ}
     env_vars |= {name: os.environ[name] for name in FORWARDED if name in os.environ}
+    if weights := env_vars.get("UNITE_WEIGHTS"):  # may be relative to this process's folder
+        env_vars["UNITE_WEIGHTS"] = Store.open(weights).uri
     hook = {"worker_process_setup_hook": output.WORKER_HOOK}
     if in_job():
         # Relative to the job's unpacked working_dir on each node.

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from unite.checkpoints.lease import hold
 from unite.config.domains import DomainConfig
 from unite.domains import build_domain
 from unite.evaluation.arguments import EvaluateArguments, check, check_of_domain, chosen_suites
@@ -142,10 +143,14 @@ def combine(suite: Suite) -> Outcome:
 
 
 def write_report(home: Store, outcomes: Sequence[Outcome]) -> None:
-    """Write results.json and report.md, with earlier results of other suites on this subject."""
-    everything = merge_outcomes(home, outcomes, (CFG_SEARCH, *all_suites()))
-    write_outcomes(home, everything)
-    home.write(REPORT_FILE, markdown(everything).encode())
+    """Write results.json and report.md, with earlier results of other suites on this subject.
+
+    Evaluations of its other suites may end at the same time: one after the other adds its own.
+    """
+    with hold(home, ".results"):
+        everything = merge_outcomes(home, outcomes, (CFG_SEARCH, *all_suites()))
+        write_outcomes(home, everything)
+        home.write(REPORT_FILE, markdown(everything).encode())
 
 
 def report_files(home: Store, outcomes: Iterable[Outcome]) -> dict[str, bytes]:

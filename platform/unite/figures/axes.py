@@ -28,7 +28,9 @@ class Scale:
         if log:
             free = (high / low) ** MARGIN if high > low else 2.0
             return cls(low=low / free, high=high * free, start=start, end=end, log=True)
-        free = MARGIN * (high - low) or abs(high) * MARGIN or 1.0
+        if low == high == 0:  # a metric that is 0 everywhere, such as a share
+            high = 1.0
+        free = MARGIN * (high - low) or abs(high) * MARGIN
         return cls(low=low - free, high=high + free, start=start, end=end)
 
     def __call__(self, value: float) -> float:

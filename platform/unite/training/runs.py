@@ -58,7 +58,9 @@ def open_run(config: RunConfig, *, resume: str = "auto", allow_changes: bool = F
     another config and `allow_changes` is not set.
     """
     storage = Store.open(config.storage or default_storage())
-    config = replace_dataclass(config, storage=storage.uri, data=_absolute(config.data))
+    weights = config.weights and absolute(config.weights)  # workers have another current folder
+    data = _absolute(config.data)
+    config = replace_dataclass(config, storage=storage.uri, data=data, weights=weights)
     if resume not in ("auto", "never"):
         return _continue_at(config, Store.open(resume), allow_changes)
     name = config.name or f"{config.recipe}-{digest(config)}"

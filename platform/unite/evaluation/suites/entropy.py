@@ -65,7 +65,8 @@ class EntropySuite(Suite):
     @classmethod
     def of(cls, arguments: EvaluateArguments, target: Target) -> Self:
         """The suite of a request."""
-        return cls(total=1, bins=arguments.entropy_bins, **common_fields(arguments, target))
+        fields = common_fields(arguments, target)
+        return cls(total=1, bins=arguments.entropy_bins, seed=arguments.seed, **fields)
 
     @classmethod
     def of_untrained(cls, arguments: EvaluateArguments, subject: Subject) -> Self:

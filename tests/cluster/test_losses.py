@@ -96,9 +96,10 @@ def test_a_start_that_ends_before_anything_is_computed_costs_nothing_once(untrai
     assert counted(ControllerLostError(at_its_start=True)) == 3, "an error of its own start"
     assert counted(controller) == 3, "a node that is just gone"
     assert counted(controller) == 4, "once alone"
-    assert counted(ActorDiedError()) == 4, "the controller itself"
-    assert counted(ActorDiedError(), trained=True) == 5, "what was trained is lost"
-    assert counted(worker) == 6, "a worker that began"
+    assert counted(ActorDiedError()) == 5, "the controller itself, and still nothing computed"
+    assert counted(ActorDiedError(), trained=True) == 6, "what was trained is lost"
+    assert counted(ActorDiedError()) == 6, "the node that is just gone"
+    assert counted(worker) == 7, "a worker that began"
 
 
 def test_a_limit_of_no_losses_allows_a_start_that_failed(untrained_run, tmp_path):

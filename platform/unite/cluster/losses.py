@@ -67,7 +67,7 @@ class Losses:
         self._progress = read_progress(job.folder)
         """Progress that the run had published when the last group was started."""
         self._forgiven = False
-        """True if that group follows a start that cost nothing."""
+        """True if the last group, too, ended before anything was computed."""
 
     def charge(self, error: Exception) -> None:
         """Count a lost group and say what becomes of it; TrainingError for one too many."""
@@ -98,8 +98,8 @@ class Losses:
     def _is_failed_start(self, error: Exception) -> bool:
         before, self._progress = self._progress, read_progress(self.job.folder)
         nothing_done = is_controller_lost(error) and self._progress == before
-        self._forgiven = nothing_done and not self._forgiven
-        return self._forgiven
+        forgiven, self._forgiven = self._forgiven, nothing_done
+        return nothing_done and not forgiven
 
 
 class Outage:

@@ -23,13 +23,6 @@ def test_the_papers_entropy_is_told_apart(run_suites):
     assert note["norm_mb"] == "paper: bins not given, 2048 fit"
 
 
-def test_the_untrained_model_is_that_of_the_seed(run_suites):
-    (first,), (second,) = (run_suites("entropy", seed=seed) for seed in (0, 1))
-    assert {row.card.seed for row in second.rows} == {1}
-    assert value(first, "total_mb") == value(second, "total_mb"), "of the trained one"
-    assert value(first, "random_total_mb") != value(second, "random_total_mb")
-
-
 def test_separate_weights_are_analysed_as_two(run_suites, separate_export, data):
     alignment, entropy = run_suites("entropy", "alignment", run=separate_export, data=data)
     names = {row.card.metric: row for row in entropy.rows}

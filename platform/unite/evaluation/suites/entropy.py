@@ -65,8 +65,7 @@ class EntropySuite(Suite):
     @classmethod
     def of(cls, arguments: EvaluateArguments, target: Target) -> Self:
         """The suite of a request."""
-        fields = common_fields(arguments, target)
-        return cls(total=1, bins=arguments.entropy_bins, seed=arguments.seed, **fields)
+        return cls(total=1, bins=arguments.entropy_bins, **common_fields(arguments, target))
 
     @classmethod
     def of_untrained(cls, arguments: EvaluateArguments, subject: Subject) -> Self:

@@ -2,9 +2,11 @@
 
 import copy
 import json
+from itertools import combinations
 
 import pytest
 
+from unite.cluster import probe
 from unite.commands import doctor as command
 from unite.config.schema import ClusterConfig
 from unite.drivers.doctor import GIB, as_json, diagnose
@@ -37,7 +39,7 @@ def failing(*nodes: dict, **more: object) -> dict[str, str]:
 
 
 def test_like_nodes_that_have_what_they_need_pass() -> None:
-    assert failing(node(), node("worker"), needs=8 * GIB, pairs={("head", "worker"): ""}) == {}
+    assert failing(node(), node("worker"), needs=8 * GIB, pairs=sums("")) == {}
 
 
 def test_another_version_or_other_code_is_named_with_both() -> None:
@@ -102,12 +104,51 @@ def test_a_slow_answer_is_no_wrong_clock() -> None:
     assert failing(node(), late) == {}
 
 
-def test_two_nodes_that_do_not_find_each_other_fail() -> None:
-    pairs = {("head", "worker"): "timed out"}
-    (row,) = [each.found for each in diagnose([node(gpus=[])], pairs=pairs) if each.check == "NCCL"]
-    assert row == "not tried: no node has a GPU"
-    found = failing(node(), node("worker"), pairs=pairs)
-    assert found == {"all-reduce": "head - worker: timed out"}
+def sums(gloo: str, nccl: str | None = "") -> dict[str, probe.Sums]:
+    pair = ("head", "worker")
+    return {"gloo": {pair: gloo}, "nccl": {pair: nccl}}
+
+
+def reduces(pairs: dict[str, probe.Sums]) -> list[str]:
+    """Rows of a diagnosis about all-reduces: check, node and result."""
+    rows = [each for each in diagnose([node()], pairs=pairs) if each.check.startswith("all-")]
+    return [f"{each.check}: {each.node}: {each.found}" for each in rows]
+
+
+def test_two_nodes_that_do_not_find_each_other_fail_in_the_backend_that_failed() -> None:
+    assert failing(node(), node("worker"), pairs=sums("timed out")) == {
+        "all-reduce, gloo": "head - worker: timed out"
+    }
+    assert failing(node(), node("worker"), pairs=sums("", "no route")) == {
+        "all-reduce, nccl": "head - worker: no route"
+    }
+    (row,) = [each for each in diagnose([node()], pairs=sums("", "no route")) if not each.ok]
+    assert "NCCL_SOCKET_IFNAME" in row.cure
+
+
+def test_pairs_that_end_alike_share_a_row_and_no_gpu_is_no_failure() -> None:
+    hosts = ("a", "b", "c")
+    gloo: probe.Sums = dict.fromkeys(combinations(hosts, 2), "")
+    gloo["a", "c"] = "refused"
+    assert reduces({"gloo": gloo, "nccl": {}}) == [
+        "all-reduce, gloo: 2 pairs: agrees",
+        "all-reduce, gloo: a - c: refused",
+        "all-reduce, nccl: all: not tried: there are no two nodes with GPUs",
+    ]
+    assert reduces(sums("", None)) == [
+        "all-reduce, gloo: head - worker: agrees",
+        "all-reduce, nccl: head - worker: not tried: no GPU was free",
+    ]
+    assert failing(node(), pairs=sums("", None)) == {}
+
+
+def test_gpus_that_ray_counts_and_torch_does_not_see_fail() -> None:
+    assert failing(node(ray_gpus=1)) == {}
+    assert failing(node(), node("worker", gpus=[], ray_gpus=4)) == {
+        "GPUs": "worker: none, Ray counts 4"
+    }
+    unused = [each for each in diagnose([node(ray_gpus=0)]) if each.check == "GPUs"]
+    assert [(each.ok, each.found) for each in unused] == [(True, "A100 40 GiB, Ray counts 0")]
 
 
 def test_a_storage_that_cannot_be_written_is_exit_code_1_and_json_says_so(

@@ -25,7 +25,9 @@ def doctor(*, storage: str, cluster: str, recipe: str, as_text: bool) -> None:
 
         os.environ["RAY_ADDRESS"] = cluster
         joined = cluster_facts(facts, place, tracking, Login.of_this_process())
-        pairs = all_pairs([each for each in joined if "error" not in each])
+        sound = [each for each in joined if "error" not in each]
+        on_gpus = [each for each in sound if each["gpus"] and each["ray_gpus"]]
+        pairs = {"gloo": all_pairs(sound), "nccl": all_pairs(on_gpus, "nccl")}
         nodes += joined
     config = named_recipe(recipe) if recipe else None
     findings = diagnose(nodes, needs=_needs(config), cluster=config and config.cluster, pairs=pairs)

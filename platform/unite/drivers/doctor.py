@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from unite.cluster.connect import OBJECT_STORE_BYTES
+from unite.cluster.probe import Sums
 from unite.cluster.resources import streams
 from unite.config.schema import ClusterConfig
 from unite.drivers.machine import Facts
 from unite.words import GIB, count
 
-NO_GPU = "no node has a GPU"
 MAX_SKEW_S = 2.0
 """Difference between two clocks in seconds above which leases and times mislead."""
 SLOW_LATENCY_S = 1.0
@@ -43,12 +43,12 @@ def diagnose(
     *,
     needs: int = 0,
     cluster: ClusterConfig | None = None,
-    pairs: Mapping[tuple[str, str], str] | None = None,
+    pairs: Mapping[str, Sums] | None = None,
 ) -> list[Finding]:
     """Findings about all nodes, the driver's machine first.
 
     `needs` is the main memory in bytes that a worker of the recipe takes, `cluster` its workers;
-    `pairs` holds the error (empty = none) of an all-reduce between two nodes.
+    `pairs` holds the outcomes of all-reduces between two nodes, by backend: `gloo` and `nccl`.
     """
     findings = [_silent(facts) for facts in nodes if "error" in facts]
     nodes = [facts for facts in nodes if "error" not in facts]
@@ -60,14 +60,9 @@ def diagnose(
             *_storage(facts),
             _tracking(facts),
         ]
-    for (one, other), error in (pairs or {}).items():
-        cure = "open all ports between the nodes: security group, firewall, network policy"
-        found = error or "agrees (gloo, between CPUs)"
-        row = Finding(check="all-reduce", node=f"{one} - {other}", found=found)
-        findings.append(row.unless(not error, cure))
     if pairs is not None:
-        why = "the first step of a run tries it" if any(f["gpus"] for f in nodes) else NO_GPU
-        findings.append(Finding(check="NCCL", node="all", found=f"not tried: {why}"))
+        for backend, sums in pairs.items():
+            findings += _sums(backend, sums)
     return findings
 
 
@@ -114,11 +109,38 @@ def _clocks(nodes: Sequence[Facts]) -> Iterator[Finding]:
         yield row.unless(skew <= MAX_SKEW_S, cure)
 
 
+def _sums(backend: str, sums: Sums) -> Iterator[Finding]:
+    """A row for each pair of nodes whose all-reduce fails, and one for all that end alike."""
+    of_gpus = " with GPUs" if backend == "nccl" else ""
+    row = Finding(
+        check=f"all-reduce, {backend}",
+        node="all",
+        found=f"not tried: there are no two nodes{of_gpus}",
+    )
+    if not sums:
+        yield row
+    for outcome, found in {"": "agrees", None: "not tried: no GPU was free"}.items():
+        pairs = [" - ".join(pair) for pair, error in sums.items() if error == outcome]
+        if pairs:
+            node = pairs[0] if len(pairs) == 1 else count(len(pairs), "pair")
+            yield replace(row, node=node, found=found)
+    cure = "open all ports between the nodes: security group, firewall, network policy"
+    if of_gpus:
+        cure += "; NCCL_SOCKET_IFNAME names the interface between them, NCCL_DEBUG=INFO says more"
+    for pair, error in sums.items():
+        if error:
+            yield replace(row, node=" - ".join(pair), found=error).unless(False, cure)
+
+
 def _size(facts: Facts, needs: int) -> Iterator[Finding]:
     node, gpus = facts["host"], facts["gpus"]
     names = ", ".join(f"{gpu['name']} {gpu['memory'] / GIB:.0f} GiB" for gpu in gpus) or "none"
     yield Finding(check="CPUs", node=node, found=count(facts["cpus"], "core"))
-    yield Finding(check="GPUs", node=node, found=names)
+    counted = facts.get("ray_gpus", len(gpus))
+    told = "" if counted == len(gpus) else f", Ray counts {counted}"
+    cure = "install the GPU's driver, in containers NVIDIA's toolkit, and a torch built for it"
+    row = Finding(check="GPUs", node=node, found=names + told)
+    yield row.unless(counted <= len(gpus), cure)
     wanted = f", a worker needs {needs / GIB:.1f}" if needs else ""
     row = Finding(check="memory", node=node, found=f"{facts['memory'] / GIB:.1f} GiB{wanted}")
     cure = "lower training.batch_size or raise training.accumulation"

@@ -1,11 +1,15 @@
 """What joining Ray leaves as it was in this process, and what it hands to workers."""
 
 import signal
+from typing import Any
 
 import pytest
 
 from unite.cluster.connect import CapacityError, connect, runtime_env
+from unite.cluster.output import WORKER_HOOK, begin_worker
 from unite.drivers.signals import stop_on_signals
+
+ELSEWHERE = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9", "RAY_ADDRESS": "127.0.0.1:9"}
 
 
 def test_a_handler_of_sigterm_outlives_the_start_of_ray(monkeypatch):
@@ -60,3 +64,20 @@ def test_a_relative_folder_of_weights_is_found_by_workers(tmp_path, monkeypatch)
     assert runtime_env()["env_vars"]["UNITE_WEIGHTS"] == str(tmp_path / "weights")
     monkeypatch.setenv("UNITE_WEIGHTS", "s3://bucket/weights")
     assert runtime_env()["env_vars"]["UNITE_WEIGHTS"] == "s3://bucket/weights"
+
+
+@pytest.mark.ray
+def test_workers_ask_their_own_cluster_whatever_else_runs_on_the_machine(ray_cluster):
+    """Train's cleaner took the address of another cluster from the driver's environment."""
+
+    @ray_cluster.remote(num_cpus=0, runtime_env={"env_vars": ELSEWHERE})
+    def asked() -> Any:
+        from ray.util.state import list_nodes
+
+        begin_worker()
+        return list_nodes()
+
+    (node,) = ray_cluster.nodes()
+    (found,) = ray_cluster.get(asked.remote(), timeout=60)
+    assert found.node_id == node["NodeID"]
+    assert WORKER_HOOK == f"{begin_worker.__module__}.{begin_worker.__name__}"

@@ -29,11 +29,11 @@ def nodes(monkeypatch):
 
 
 def start(root, storage, name, address, log) -> subprocess.Popen:
-    """Train on two of the nodes for 6 epochs; a loss would end it."""
+    """Train on two of the nodes for 4 epochs; a loss would end it."""
     flags = {
         "--storage": str(storage),
         "--name": name,
-        "--training.epochs": "6",
+        "--training.epochs": "4",
         "--checkpoint.every-images": "1000000",
         "--evaluation.every-images": "1000000",
         "--cluster.num-workers": "2",
@@ -89,7 +89,7 @@ def test_a_drained_node_is_left_without_a_lost_step(root, tmp_path, nodes):
     said = log.read_text()
     assert "a node goes away in" in said and "a worker was lost" not in said
     (moved,) = read_interruptions(folder)
-    assert moved.wasted == 0 and 320 < moved.seen == moved.resumed < 6 * 1500
+    assert moved.wasted == 0 and 320 < moved.seen == moved.resumed < 4 * 1500
 
     undisturbed = start(root, tmp_path, "undisturbed", nodes.address, log)
     assert undisturbed.wait(timeout=600) == 0, log.read_text()

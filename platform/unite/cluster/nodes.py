@@ -7,6 +7,8 @@ Used by `unite drill`. It starts Ray's own test cluster, which the pin on one ve
 from __future__ import annotations
 
 import contextlib
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -51,6 +53,7 @@ class LocalNodes:
         with _asking_as_before():
             self.cluster: Any = Cluster(initialize_head=True, head_node_args=head)
         self.nodes: list[Any] = []
+        self._folders: list[str] = []
         for _ in range(nodes):
             self.add(cpus)
 
@@ -60,9 +63,16 @@ class LocalNodes:
         return self.cluster.address
 
     def add(self, cpus: int) -> None:
-        """Start another node."""
+        """Start another node, in a folder of its own: in one folder nodes delete each other's copy
+        of the code, and Ray waits a minute for a worker that found none."""
+        from ray._common.utils import get_default_ray_temp_dir
+
+        above = Path(get_default_ray_temp_dir()).parent  # Unix sockets need a short path
+        folder = tempfile.mkdtemp(prefix="node-", dir=above)
+        self._folders.append(folder)
+        settings = {"temp_dir": folder, "include_log_monitor": True}
         with _asking_as_before():
-            node = self.cluster.add_node(num_cpus=cpus, object_store_memory=STORE_BYTES)
+            node = self.cluster.add_node(num_cpus=cpus, object_store_memory=STORE_BYTES, **settings)
         self.nodes.append(node)
 
     def in_use(self) -> Any:
@@ -87,6 +97,8 @@ class LocalNodes:
         for node in [*self.nodes, self.cluster.head_node]:
             node.kill_all_processes(check_alive=False, allow_graceful=False)
         self.cluster.global_state.disconnect()
+        for folder in self._folders:
+            shutil.rmtree(folder, ignore_errors=True)
         if self._named_before:
             self._named.write_text(self._named_before)
         else:

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from unite import logs, terminal
 
-WORKER_HOOK = "unite.logs.show_worker_warnings"
+WORKER_HOOK = "unite.cluster.output.begin_worker"
 """Function that Ray calls in each worker process, as its `worker_process_setup_hook`."""
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 HANDLER = "ray_print_logs"
 """Ray's name for the handler that prints the lines of workers in the driver."""
 EVENT = ":event_summary:"
 """Mark in the autoscaler's lines about events."""
+
+
+def begin_worker() -> None:
+    """Show this worker's warnings to the user, and let Ray's own questions go to its own cluster.
+
+    Train's cleaner of placement groups looks for a cluster by the environment, then on the machine:
+    of two on one machine it may find the other one, where nobody knows its run, and then leaves.
+    """
+    import ray
+
+    logs.show_worker_warnings()
+    os.environ["RAY_ADDRESS"] = ray.get_runtime_context().gcs_address
+    os.environ.pop("RAY_API_SERVER_ADDRESS", None)
 
 
 def listen() -> None:

@@ -23,7 +23,7 @@ from unite.ablation.decoder_gan import (
     unchanged,
 )
 from unite.ablation.decoder_gan_figure import before_and_after, gan_figure
-from unite.ablation.decoder_gan_options import GanSweepOptions, settle
+from unite.ablation.decoder_gan_options import GanSweepOptions, gan_folder, settle
 
 RFD, FD, PSNR = "reconstruction/rfd-x", "generation/fd-x", "reconstruction/psnr"
 
@@ -177,3 +177,17 @@ def test_options_take_the_scales_values_and_keep_the_control():
 def test_impossible_options_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         settle(GanSweepOptions(**changes))
+
+
+def test_sweeps_with_other_options_have_folders_of_their_own(tmp_path):
+    """The later one wrote over the table and the figure of the one before."""
+
+    def folder(**changes) -> str:
+        return gan_folder(settle(GanSweepOptions(storage=str(tmp_path), **changes))).name
+
+    assert folder() == folder(seeds=3) == "decoder-gan-laptop"
+    assert folder(scale="cifar10", data="d") == "decoder-gan-cifar10"
+    assert folder(samples=100, epochs=0.5) == "decoder-gan-laptop-epochs-0.5-samples-100"
+    others = [folder(arms=(GE,)), folder(run=("a",)), folder(run=("b",)), folder(parents=1)]
+    others += [folder(extractor=("pixels",)), folder(scale="gpu", run=("runs/a",))]
+    assert len({*others, "decoder-gan-laptop", "decoder-gan-gpu"}) == len(others) + 2

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from unite.ablation.decoder_gan import CONTROL, GE, PARENT, SETS
-from unite.ablation.decoder_gan_options import GAN_SCALES, GanSweepOptions, settle
+from unite.ablation.decoder_gan_options import GAN_SCALES, GanSweepOptions, gan_folder, settle
 from unite.checkpoints.layout import MARKER, CheckpointError, latest
 from unite.config.finetune import ParentConfig
 from unite.config.validate import validate
@@ -55,8 +55,9 @@ def test_the_smoke_sweep_writes_its_files_and_repeats_nothing(swept):
     assert "2 of 2 fine-tunings done: smoke-seed-0-gan" in swept.progress
     assert swept.tuned == [CONTROL, GE]
     assert "| control |" in swept.told and "UNDECIDED: GE, trained lowers rfd" in swept.told
-    out = Store.open(swept.options.storage) / "sweeps" / "decoder-gan-smoke"
-    assert len((out / "latents").list()) == SETS  # of the parent, for all arms
+    out = gan_folder(swept.options)
+    kept = Store.open(swept.options.storage) / "sweeps" / "decoder-gan-smoke"
+    assert len((kept / "latents").list()) == SETS  # of the parent, for all arms
     wanted = {"decoder_gan.md", "decoder_gan.png", "decoder_gan.svg", "decoder_gan_images.png"}
     assert wanted <= set(out.list())
     assert set(swept.told.splitlines()[-1].removeprefix(f"{out}: ").split(", ")) == wanted

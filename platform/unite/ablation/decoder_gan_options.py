@@ -6,13 +6,15 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from unite.ablation.decoder_gan import ARMS, CONTROL, GE
-from unite.ablation.options import CommonOptions, require_not_negative
+from unite.ablation.options import CommonOptions, distinction, require_not_negative
 from unite.config.recipes import recipe
 from unite.config.scales import Fields
 from unite.runs import default_storage, is_builtin
 from unite.storage import Store
 
 ScaleName = Literal["smoke", "laptop", "cifar10", "gpu"]
+NAMED = ("run", "parents", "arms", "seeds", "epochs", "samples", "extractor")
+"""Options that decide what the table shows: a sweep that sets one has a folder of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +108,6 @@ class GanSweepOptions(CommonOptions):
 
 def settle(options: GanSweepOptions) -> GanSweepOptions:
     """Options with the scale's values where none are given; ValueError for impossible ones."""
-    scale = GAN_SCALES[options.scale]
     require_not_negative(options, "parents", "seeds", "epochs", "samples")
     if options.num_workers is not None:
         require_not_negative(options, "num_workers")
@@ -116,14 +117,21 @@ def settle(options: GanSweepOptions) -> GanSweepOptions:
         raise ValueError(f"--arms {unknown[0]!r} is no arm; there are {arms}")
     if options.run and options.parents:
         raise ValueError("--parents has no effect with --run, which names the parents: drop one")
-    data = options.data or recipe(scale.parent).data.train
     if options.run and options.data:
         raise ValueError("--data has no effect with --run: its parents name theirs; drop one")
-    if not options.run and not data:
+    settled = _complete(options)
+    if not options.run and not settled.data:
         raise ValueError(
-            f"--scale {options.scale} trains {scale.parent}, which needs --data: a folder or s3:// "
-            "URI of parquet shards (jobs/prepare_data.py makes them)"
+            f"--scale {options.scale} trains {GAN_SCALES[options.scale].parent}, which needs "
+            "--data: a folder or s3:// URI of parquet shards (jobs/prepare_data.py makes them)"
         )
+    return settled
+
+
+def _complete(options: GanSweepOptions) -> GanSweepOptions:
+    """Options with the scale's values where none are given, and absolute places."""
+    scale = GAN_SCALES[options.scale]
+    data = options.data or recipe(scale.parent).data.train
     chosen = [arm for arm in ARMS if arm in (CONTROL, *(options.arms or scale.arms))]
     return replace(
         options,
@@ -136,3 +144,10 @@ def settle(options: GanSweepOptions) -> GanSweepOptions:
         extractor=options.extractor or scale.extractors,
         storage=Store.open(options.storage or default_storage()).uri,
     )
+
+
+def gan_folder(options: GanSweepOptions) -> Store:
+    """Folder of a settled sweep's table, figure and pictures."""
+    usual = _complete(GanSweepOptions(scale=options.scale))
+    name = f"decoder-gan-{options.scale}{distinction(options, usual, NAMED)}"
+    return Store.open(options.storage) / "sweeps" / name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -111,7 +112,8 @@ def settle(axis: Axis, options: SweepOptions) -> SweepOptions:
 
 def sweep_name(axis: Axis, options: SweepOptions) -> str:
     """Name of a settled sweep's folder and of its MLflow run: other points, another name."""
-    return f"sweep-{axis.name}-{options.scale}{distinction(options)}"
+    usual = complete(SweepOptions(scale=options.scale))
+    return f"sweep-{axis.name}-{options.scale}{distinction(options, usual)}"
 
 
 def sweep_folder(axis: Axis, options: SweepOptions) -> Store:
@@ -119,14 +121,13 @@ def sweep_folder(axis: Axis, options: SweepOptions) -> Store:
     return Store.open(options.storage) / "sweeps" / sweep_name(axis, options)
 
 
-def distinction(options: SweepOptions) -> str:
-    """Suffix that tells a sweep from the one without flags, such as "-values-1_14-epochs-3".
+def distinction(options: CommonOptions, usual: CommonOptions, names: Sequence[str] = NAMED) -> str:
+    """Suffix that tells a settled sweep from the usual one, such as "-values-1_14-epochs-3".
 
     Words that are not the whole value (a folder's last part) are followed by a digest of it.
     """
-    usual = complete(SweepOptions(scale=options.scale))
     changed = {
-        name: value for name in NAMED if (value := getattr(options, name)) != getattr(usual, name)
+        name: value for name in names if (value := getattr(options, name)) != getattr(usual, name)
     }
     texts = {name: _texts(value) for name, value in changed.items()}
     words = {name: [_word(text) for text in each] for name, each in texts.items()}

@@ -29,7 +29,7 @@ from unite.ablation.decoder_gan import (
     table,
 )
 from unite.ablation.decoder_gan_figure import before_and_after, gan_figure
-from unite.ablation.decoder_gan_options import GAN_SCALES, GanSweepOptions
+from unite.ablation.decoder_gan_options import GAN_SCALES, GanSweepOptions, gan_folder
 from unite.ablation.results import is_trained
 from unite.checkpoints.layout import latest
 from unite.checkpoints.load import load
@@ -124,7 +124,7 @@ def pieces_of(options: GanSweepOptions, parents: Sequence[str]) -> list[Piece]:
             epochs=options.epochs,
             samples=options.samples,
             extractors=options.extractor,
-            folder=_folder(options).uri,
+            folder=_kept(options).uri,
             use_gpu=scale.use_gpu,
         )
         for arm, seed in arms
@@ -134,7 +134,7 @@ def pieces_of(options: GanSweepOptions, parents: Sequence[str]) -> list[Piece]:
 
 def write_files(options: GanSweepOptions, measured: Sequence[Measured]) -> list[str]:
     """Write table, figure, pictures and verdict; returns the lines of table and verdict."""
-    out = Store.open(options.out) if options.out else _folder(options)
+    out = Store.open(options.out) if options.out else gan_folder(options)
     distance, samples = (
         next(name for name in measured[0].metrics if name.startswith(start))
         for start in ("reconstruction/rf", "generation/f")
@@ -187,8 +187,8 @@ def _reconstructions(run: str) -> tuple[np.ndarray, np.ndarray]:
     return model.domain.render(sample).numpy(), model.domain.render(made).numpy()
 
 
-def _folder(options: GanSweepOptions) -> Store:
-    """Folder of the sweep's results."""
+def _kept(options: GanSweepOptions) -> Store:
+    """Folder of measured pieces, which all sweeps of a scale have in common."""
     return Store.open(options.storage) / "sweeps" / f"decoder-gan-{options.scale}"
 
 

@@ -163,7 +163,7 @@ def test_one_early_bad_row_does_not_abort_but_zero_tolerance_does(numbers):
 
 
 def test_a_wholly_bad_set_aborts(numbers):
-    with pytest.raises(BadDataError, match="none of .* can be decoded .*broken"):
+    with pytest.raises(BadDataError, match="row .* is bad, and so are all of the .* rows .*broken"):
         take(numbers, 1, domain=NumbersDomain(set(range(ROWS))), batch_size=4)
 
 

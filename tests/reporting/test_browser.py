@@ -186,6 +186,7 @@ def test_a_click_on_a_number_shows_its_card_and_refuses_other_protocols(page, ri
         "lower is better",
         "num_samples",
         "3,000",
+        "seed\n0\n",
         "2.12: Table",
     ):
         assert words in text, words

@@ -50,11 +50,11 @@ def _panel(measured: Sequence[Measured], metric: str, parents: Sequence[str]) ->
                 joined=False,
             ),
         ]
-    name = shown_name(metric.rpartition("/")[2])
+    suite, _, name = metric.rpartition("/")
     return Panel(
-        title=f"{metric.partition('/')[0]}: {name}",
+        title=f"{suite}: {shown_name(name)}",
         x_label="",
-        y_label=", ".join(filter(None, (name, better_words(metric.rpartition("/")[2])))),
+        y_label=better_words(name),
         series=series,
         x_ticks=[(float(place), _tick(arm)) for place, arm in enumerate(arms)],
     )

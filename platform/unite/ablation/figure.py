@@ -66,7 +66,7 @@ def _ours(axis: Axis, measured: Sequence[Measured], metric: str) -> Panel:
                     joined=axis.is_numeric,
                 ),
             ]
-    return _panel(axis, f"Ours: {metric_name(metric)}", metric_name(metric), metric, series)
+    return _panel(axis, f"Ours: {metric_name(metric)}", metric, series)
 
 
 def _seeds(axis: Axis, measured: Sequence[Measured], arm: str, metric: str, index: int) -> Series:
@@ -97,17 +97,15 @@ def _paper(axis: Axis, name: str, cells: Mapping[Point, Cell]) -> Panel:
             )
     sources = dict.fromkeys(TABLES[cell.table].source for cell in cells.values())
     title = f"Paper: {name}, ImageNet 256x256"
-    return _panel(axis, title, name, name, series, note="; ".join(sources))
+    return _panel(axis, title, name, series, note="; ".join(sources))
 
 
-def _panel(
-    axis: Axis, title: str, name: str, metric: str, series: Sequence[Series], note: str = ""
-) -> Panel:
+def _panel(axis: Axis, title: str, metric: str, series: Sequence[Series], note: str = "") -> Panel:
     step = 1 if len(axis.fields) <= MOST_TICKS else 5
     return Panel(
         title=title,
         x_label=axis.label.split(",")[0] if axis.is_numeric else "",
-        y_label=", ".join(filter(None, (name, which_way(metric)))),
+        y_label=which_way(metric),
         series=series,
         x_ticks=[(_place(axis, value), value) for value in list(axis.fields)[::step]],
         note=note,

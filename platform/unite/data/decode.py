@@ -18,6 +18,7 @@ from unite.data.bad_rows import BadDataError
 from unite.data.shards import ROW_ID
 from unite.domains.base import Domain
 from unite.domains.columns import names_of
+from unite.words import count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,9 @@ class Decoder:
                 return fields
             reason = failed[0][1]
         raise BadDataError(
-            f"none of {len(bad.window)} consecutive rows can be decoded (the last: {reason})"
+            f"row {bad.window.value(ROW_ID, bad.offset)} is bad, and so are all of the "
+            f"{count(len(bad.window), 'row')} of its shuffled window that could stand for it (the "
+            f"last: {reason}); repair these rows in data.train, or take them out"
         )
 
     def _columns(self, picks: list[Pick]) -> dict[str, list[Any]]:

@@ -139,10 +139,11 @@ def blob(data: Collected, catalogue: Catalogue) -> dict[str, Any]:
 def _protocol(suite: str, protocol: Mapping[str, Any]) -> dict[str, str]:
     """The fields of a protocol that mean something, as text."""
     unused = {} if suite.partition("-")[0] == "generation" else SAMPLER
+    drawn = {"seed"} if protocol.get("num_samples") else set()
     return {
         name: value if isinstance(value, str) else shown(value)
         for name, value in protocol.items()
-        if value not in ("", 0, None) and value != unused.get(name)
+        if (value not in ("", 0, None) or name in drawn) and value != unused.get(name)
     }
 
 

@@ -77,6 +77,15 @@ def test_moments_say_nothing_about_a_rate(config):
     assert expect_training(config, 1000) is None
 
 
+def test_a_session_stopped_before_its_second_evaluation_says_nothing_about_a_rate(config):
+    interval = config.evaluation.every_images
+    note_training(config, images=interval - 1, seconds=76, stopped=True)
+    assert expect_training(config, 1000) is None
+    note_training(config, images=interval, seconds=10, stopped=True)
+    expected = expect_training(config, interval * 3)
+    assert expected.parts["training"] == pytest.approx(30, rel=1e-3)
+
+
 def test_the_words():
     expected = Expected(parts={"start-up": 80, "training": 30}, basis="typical")
     assert str(expected) == "about 2 min: 1:20 start-up, 0:30 training (typical)"

@@ -166,7 +166,8 @@ def _launch(run: Run) -> dict[str, Any]:
             summary = _in_thread(functools.partial(fit, job, group, factory), run)
         status = "KILLED" if summary["stopped"] else "FINISHED"
         seconds = summary["seconds"]
-        note_training(run.config, round(summary["images_per_s"] * seconds), seconds)
+        images = round(summary["images_per_s"] * seconds)
+        note_training(run.config, images, seconds, stopped=summary["stopped"])
         return summary
     finally:
         if handle is not None:

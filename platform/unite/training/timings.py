@@ -100,11 +100,16 @@ def rate_name(config: RunConfig) -> str:
     return f"training {config.recipe} on {workers}{compiled}, FLOP/s"
 
 
-def note_training(config: RunConfig, images: int, seconds: float, name: str = "") -> None:
-    """Keep the rate of a session that trained `images` in `seconds`, evaluations included."""
-    if images and seconds >= SHORTEST_S:
+def note_training(config: RunConfig, images: int, seconds: float, *, stopped: bool = False) -> None:
+    """Keep the rate of a session that trained `images` in `seconds`, evaluations included.
+
+    One that was stopped before it has trained from one evaluation to the next says nothing: most of
+    its time was the evaluation before the first step, which comes once.
+    """
+    is_too_short = stopped and images < config.evaluation.every_images
+    if images and seconds >= SHORTEST_S and not is_too_short:
         flops = training_flops(config).total * images
-        Timings(Store.open(config.storage)).add({name or rate_name(config): flops / seconds})
+        Timings(Store.open(config.storage)).add({rate_name(config): flops / seconds})
 
 
 @dataclass(frozen=True, kw_only=True)

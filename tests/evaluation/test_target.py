@@ -63,6 +63,12 @@ def test_a_run_without_checkpoints(storage, tmp_path):
         open_target(str(tmp_path), str(storage), ema=True)
 
 
+def test_a_folder_that_is_no_run_is_not_told_to_train(storage, tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing")
+    with pytest.raises(CheckpointError, match=r"holds no model: expected a run.*notes\.txt"):
+        open_target(str(tmp_path), str(storage), ema=True)
+
+
 def test_a_request_is_refused_before_its_data_are_opened_or_written(storage, monkeypatch):
     monkeypatch.setattr("unite.evaluation.target.data_folder", never)
     arguments = EvaluateArguments(run="tiny", suite=("kinds",), storage=str(storage))

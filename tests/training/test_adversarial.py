@@ -410,6 +410,12 @@ def test_a_run_without_a_checkpoint_is_refused(smoke):
         find_parent(run.folder.uri, storage="")
 
 
+def test_a_folder_without_a_model_holds_no_bare_weights(tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing")
+    with pytest.raises(Exception, match=r"holds no model: expected a run.*notes\.txt"):
+        find_parent(str(tmp_path), storage="")
+
+
 def test_an_export_needs_data_and_bare_weights_are_refused(parent, tmp_path):
     place = tmp_path / "exported"
     write_export(load(parent.place.uri), to_dict(parent.config), Store.open(place))

@@ -35,6 +35,15 @@ def read_marker(folder: Store) -> dict[str, str]:
     return folder.read_json(MARKER, {"sha256": dict}, CheckpointError)["sha256"]
 
 
+def no_model(folder: Store) -> CheckpointError:
+    """The error for a folder without a model: what belongs there, and what is there."""
+    return CheckpointError(
+        f"{folder} holds no model: expected a run, a checkpoint ({STATE_FILE}, {MARKER}) or an "
+        f"export ({EXPORT_WEIGHTS}, {EXPORT_CONFIG}); it has: "
+        f"{', '.join(folder.list()) or 'no files'}"
+    )
+
+
 def read_state(folder: Store, *names: str) -> dict[str, Any]:
     """state.json of a checkpoint; CheckpointError names the field of `names` that is not right."""
     fields = {name: STATE_FIELDS[name] for name in names}

@@ -27,7 +27,7 @@ from unite.checkpoints.authors import (
     to_ours,
 )
 from unite.checkpoints.infer import ROTARY_KEY, Hints, hints_from_config, infer_configs
-from unite.checkpoints.layout import AUTHORS_WEIGHTS, EXPORT_CONFIG, EXPORT_WEIGHTS
+from unite.checkpoints.layout import AUTHORS_WEIGHTS, EXPORT_CONFIG, EXPORT_WEIGHTS, no_model
 from unite.checkpoints.metadata import is_run_config, parse_config, read_config
 from unite.checkpoints.store import (
     MARKER,
@@ -147,11 +147,7 @@ def _load_folder(folder: Store, choice: Choice) -> UNITE:
     for name in (EXPORT_WEIGHTS, AUTHORS_WEIGHTS):
         if folder.is_file(name):
             return _load_file(folder / name, choice)
-    raise CheckpointError(
-        f"{folder} holds no model: expected a run, a checkpoint ({STATE_FILE}, {MARKER}) or an "
-        f"export ({EXPORT_WEIGHTS}, {EXPORT_CONFIG}); it has: "
-        f"{', '.join(folder.list()) or 'no files'}"
-    )
+    raise no_model(folder)
 
 
 def _load_checkpoint(folder: Store, choice: Choice) -> UNITE:

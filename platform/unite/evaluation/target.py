@@ -19,6 +19,7 @@ from unite.checkpoints.layout import (
     CheckpointError,
     checkpoint_digest,
     latest,
+    no_model,
     read_state,
 )
 from unite.config.schema import RunConfig
@@ -153,6 +154,8 @@ def _checkpoint_in(place: Store) -> Store:
     if itself or any(place.is_file(name) for name in (EXPORT_WEIGHTS, AUTHORS_WEIGHTS)):
         return place
     newest = latest(place)
+    if newest is None and read_run_config(place.uri) is None:
+        raise no_model(place)
     if newest is None:
         raise CheckpointError(
             f"the run {place} has no committed checkpoint yet, so there is nothing to evaluate: "

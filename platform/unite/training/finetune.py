@@ -10,10 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from unite.checkpoints.layout import (
+    AUTHORS_WEIGHTS,
+    EXPORT_WEIGHTS,
     MARKER,
     CheckpointError,
     checkpoint_digest,
     latest,
+    no_model,
     read_state,
 )
 from unite.config.finetune import FinetuneRunConfig, ParentConfig
@@ -56,6 +59,9 @@ def find_parent(path: str, *, storage: str, data: str = "") -> Parent:
         raise CheckpointError(
             f"the run {place} has no committed checkpoint yet: there is no decoder to fine-tune"
         )
+    weights = (EXPORT_WEIGHTS, AUTHORS_WEIGHTS)
+    if config is None and not (place.is_file() or any(map(place.exists, weights))):
+        raise no_model(place)
     if config is None:
         raise ValueError(
             f"--run {place} holds bare weights, which do not say how the model was trained: "

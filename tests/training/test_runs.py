@@ -44,6 +44,14 @@ def test_a_branch_keeps_the_lanes_of_its_run(untrained_run, tmp_path):
     assert branch.config.data.lanes == recipe("smoke").data.lanes == 2
 
 
+def test_a_run_is_continued_by_its_name_as_other_commands_take_it(tmp_path):
+    first = opened(tmp_path, 2, 1)
+    begin(first)
+    assert opened(tmp_path, 2, 1, resume=first.folder.name).folder.uri == first.folder.uri
+    with pytest.raises(ValueError, match="neither a run folder"):
+        opened(tmp_path, 2, 1, resume="nope")
+
+
 @pytest.mark.parametrize(
     "owner, asked, stops", [("a", "a", True), ("a", "", True), ("a", "b", False), ("", "", True)]
 )

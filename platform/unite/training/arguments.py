@@ -17,7 +17,7 @@ class TrainArguments:
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
     resume: str = "auto"
     """auto: continue this config's run if it exists. never: start a new run beside it. Or a run's
-    folder, to continue it, or an older checkpoint's, to branch off."""
+    name or folder, to continue it, or an older checkpoint's folder, to branch off."""
     allow_changes: bool = False
     """Continue a run although the config changed."""
     dry_run: bool = False

@@ -53,16 +53,18 @@ def open_run(config: RunConfig, *, resume: str = "auto", allow_changes: bool = F
     """Find or name the run of a config and check that it may continue.
 
     `resume`: "auto" (continue this config's run when it exists), "never" (a new run beside it),
-    or a run or checkpoint folder. A checkpoint that is not its run's newest begins a branch, a run
-    of its own beside it. ValueError names the changed fields when a run would continue under
-    another config and `allow_changes` is not set.
+    or a run's name, or a run or checkpoint folder. A checkpoint that is not its run's newest begins
+    a branch, a run of its own beside it. ValueError names the changed fields when a run would
+    continue under another config and `allow_changes` is not set.
     """
     storage = Store.open(config.storage or default_storage())
     weights = config.weights and absolute(config.weights)  # workers have another current folder
     data = _absolute(config.data)
     config = replace_dataclass(config, storage=storage.uri, data=data, weights=weights)
     if resume not in ("auto", "never"):
-        return _continue_at(config, Store.open(resume), allow_changes)
+        named = storage / resume
+        place = named if "/" not in resume and named.exists(CONFIG_FILE) else Store.open(resume)
+        return _continue_at(config, place, allow_changes)
     name = config.name or f"{config.recipe}-{digest(config)}"
     if resume == "never":
         name = _unused(storage, name)
@@ -90,7 +92,7 @@ def _continue_at(config: RunConfig, place: Store, allow_changes: bool) -> Run:
     if not folder.exists(CONFIG_FILE):
         raise ValueError(
             f"--resume {place}: neither a run folder (no {CONFIG_FILE}) nor a committed "
-            f"checkpoint (no {MARKER}); use auto, never, or a folder under the storage"
+            f"checkpoint (no {MARKER}); use auto, never, a run's name or such a folder"
         )
     run = _at(config, folder, allow_changes)
     if checkpoint is None or run.resume_from is None or checkpoint.name == run.resume_from.name:

@@ -1,6 +1,7 @@
 import pytest
 
 from unite.evaluation.arguments import (
+    LEAST_BATCH,
     EvaluateArguments,
     FitArguments,
     ReferenceArguments,
@@ -8,6 +9,7 @@ from unite.evaluation.arguments import (
     check_data,
     chosen_suites,
 )
+from unite.evaluation.instruments import LEAST_ROWS
 from unite.evaluation.suites import all_suites
 
 
@@ -15,6 +17,11 @@ def test_suites_come_in_their_own_order():
     assert chosen_suites(()) == tuple(all_suites())
     assert chosen_suites(("probe", "generation")) == ("generation", "probe")
     assert chosen_suites(("entropy,compute",)) == ("entropy", "compute")
+
+
+def test_the_smallest_batch_is_the_one_that_is_computed():
+    assert LEAST_BATCH == 2 * LEAST_ROWS
+    check(EvaluateArguments(batch_size=LEAST_BATCH))
 
 
 def test_an_unknown_suite_is_named_with_the_nearest():
@@ -43,6 +50,7 @@ def test_an_unknown_suite_is_named_with_the_nearest():
         ({"num_samples": -1}, "--num-samples must not be negative"),
         ({"num_workers": -1}, "--num-workers must not be negative"),
         ({"batch_size": -1}, "--batch-size must not be negative"),
+        ({"batch_size": LEAST_BATCH - 1}, "--batch-size 31 must be at least 32"),
         ({"wait_s": -1.0}, "--wait-s must not be negative"),
         ({"analysis_images": 0}, "--analysis-images must be at least 1"),
         ({"entropy_bins": 1}, "--entropy-bins must be at least 2"),

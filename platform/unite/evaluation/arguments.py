@@ -15,6 +15,9 @@ from unite.config.schema import DomainConfig, Precision, Solver
 from unite.evaluation.suites import all_suites, meant, suites_for
 from unite.paper import ENTROPY_BINS
 
+LEAST_BATCH = 32
+"""Smallest `--batch-size`: batches of half as many rows, and no fewer, round each row alike
+(`instruments.LEAST_ROWS`)."""
 AUTO = ("auto",)
 """Features of the distances by themselves: Inception where its weights are, else a fitted one."""
 
@@ -244,6 +247,11 @@ def check_data(arguments: DataArguments) -> None:
 
 def _check_workers(arguments: WorkerArguments) -> None:
     _refuse_negative(arguments, ("batch_size", "num_workers", "wait_s"))
+    if 0 < arguments.batch_size < LEAST_BATCH:
+        raise ValueError(
+            f"--batch-size {arguments.batch_size} must be at least {LEAST_BATCH}, below which "
+            "rounding would change (0 = by the device)"
+        )
     if arguments.num_workers == 0:
         refuse_changed(arguments, ("wait_s",), "with --num-workers 0, without Ray")
 

@@ -221,6 +221,17 @@ def test_folders_of_before_the_flag_go_on(tree, tmp_path):
         plan(replace(chosen, encoding="auto"))
 
 
+def test_a_folder_of_another_preparation_says_what_differs(tree, tmp_path):
+    made = config(tree, tmp_path / "out", size=16)
+    prepare(made)
+    with pytest.raises(ShardError, match="settings: size is 16 there, 24 here; choose"):
+        plan(replace(made, size=24))
+    (tree / "more").mkdir()
+    (tree / "more" / "0.jpg").write_bytes(jpeg(0))
+    with pytest.raises(ShardError, match=r"settings: its source, \S*, had other rows; choose"):
+        plan(made)
+
+
 def test_images_of_the_right_size_keep_their_bytes(tmp_path):
     (tmp_path / "tree" / "a").mkdir(parents=True)
     data = jpeg(0, size=(16, 16))

@@ -8,7 +8,7 @@ manifest is written last and the records are removed.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -92,7 +92,7 @@ def plan(ingest: Ingest) -> Plan:
 
 def _plan_split(ingest: Ingest, store: Store, split: str, source: Source) -> SplitPlan:
     fingerprint = content_digest([SCHEMA_VERSION, source.digest, ingest.settings()])
-    finished = _finished(ingest, store, split, fingerprint)
+    finished = _finished(ingest, store, split, source, fingerprint)
     files = [shard_name(split, index, len(source.parts)) for index in range(len(source.parts))]
     jobs = [
         ShardJob(
@@ -226,13 +226,16 @@ def _classes(ingest: Ingest, source: Source) -> str:
     return f", {count(len(names), 'class', 'classes')} ({shown(names)})"
 
 
-def _finished(ingest: Ingest, store: Store, split: str, fingerprint: str) -> dict[str, Shard]:
+def _finished(
+    ingest: Ingest, store: Store, split: str, source: Source, fingerprint: str
+) -> dict[str, Shard]:
     """Shards of earlier runs of the same preparation; ShardError when the folder has others."""
     manifest = (read_manifest(store) or {}).get(split)
     hint = ingest.hint(split)
     if manifest is not None:
-        found = manifest.preparation.get("fingerprint")
-        require_same(store, split, found, fingerprint, hint)
+        before = manifest.preparation
+        changed = _changed(before, {**_origin(source), **ingest.describe()}, hint)
+        require_same(store, split, before.get("fingerprint"), fingerprint, changed)
         return {shard.file: shard for shard in manifest.shards}
     if not store.is_file(_marker(split)):
         require_empty(store, split)
@@ -242,6 +245,17 @@ def _finished(ingest: Ingest, store: Store, split: str, fingerprint: str) -> dic
     records = [store.read_json(f"{UNFINISHED}/{name}", {}, ShardError) for name in _records(store)]
     shards = [parse_shard(record["shard"]) for record in records if "shard" in record]
     return {shard.file: shard for shard in shards}
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any], hint: str) -> str:
+    """The fields that differ, as the end of a sentence; with `hint` where the encoding is one."""
+    of_source = ("source", "source_digest")
+    names = [n for n in now if n not in of_source and before.get(n) != now[n]]
+    listed = [f"{n} is {before.get(n, 'not recorded')} there, {now[n]} here" for n in names]
+    if before.get("source_digest") != now["source_digest"]:
+        listed.append(f"its source, {before.get('source', 'not recorded')}, had other rows")
+    end = hint if "encoding" in names else ""
+    return f": {'; '.join(listed)}{end}" if listed else ""
 
 
 def require_same(store: Store, split: str, found: str | None, wanted: str, hint: str = "") -> None:

@@ -158,7 +158,7 @@ def _checkpoint_in(place: Store) -> Store:
         raise no_model(place)
     if newest is None:
         raise CheckpointError(
-            f"the run {place} has no committed checkpoint yet, so there is nothing to evaluate: "
+            f"the run {place} has no committed checkpoint yet: "
             "let it train until the first one (checkpoint.every_images)"
         )
     return newest

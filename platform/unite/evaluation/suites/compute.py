@@ -25,8 +25,8 @@ from unite.paper import ANALYSED, PaperFigure, model_counterpart
 
 UNITS = {
     "_m": "million",
-    "device_hours": "of all devices together",
-    "images_per_s": "all workers, training",
+    "device_hours": "of all devices together, at the median rate",
+    "images_per_s": "all workers, training, median",
     "mfu": "share of the matmul rate, training",
 }
 THROUGHPUT, MFU = "throughput/images_per_s", "throughput/mfu"

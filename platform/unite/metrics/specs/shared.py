@@ -56,7 +56,7 @@ ROWS = (
     compute(key="epochs", paper="epochs", meaning="passes over the training set"),
     compute(key="total_flop", paper="total FLOP", meaning="operations of the whole training"),
     compute(key="images_per_s", unit="1/s", meaning="training samples per second, all workers"),
-    compute(key="device_hours", unit="h", meaning="hours of training, of all devices together"),
+    compute(key="device_hours", unit="h", meaning="device hours of training, at the median rate"),
     compute(key="mfu", meaning="share of the device's matmul rate in training, 0..1"),
 )
 # fmt: on

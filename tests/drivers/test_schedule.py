@@ -166,6 +166,15 @@ def test_a_dry_run_shows_what_a_round_would_do(tmp_path, untrained_run, capsys, 
     assert "results: 0 there, 2 missing" in said
 
 
+def test_an_address_without_its_scheme_is_refused_with_the_cure(tmp_path, monkeypatch):
+    """Ray takes HOST:PORT for the head's own port, and asks there in another protocol."""
+    with pytest.raises(ValueError, match=r"--address head:8265 is no URL: write http://head:8265"):
+        main(asked(once=True, address="head:8265"), str(tmp_path))
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "head:8265")
+    with pytest.raises(ValueError, match="RAY_API_SERVER_ADDRESS head:8265 is no URL"):
+        main(asked(every="6h"), str(tmp_path))
+
+
 def test_nothing_to_do_needs_no_cluster(tmp_path, untrained_run):
     untrained_run(tmp_path, images=())
     arguments = asked(once=True, address="http://127.0.0.1:9")

@@ -39,6 +39,7 @@ def main(arguments: ScheduleArguments, storage: str) -> int:
     JobServerError when a single round could not reach the cluster.
     """
     check_schedule(arguments)
+    address = job_server(arguments)
     storage = arguments.storage or storage
     if not (REPOSITORY / SCRIPT).is_file():
         raise ValueError(f"{REPOSITORY} has no {SCRIPT}: run this from a copy of the repository")
@@ -46,7 +47,7 @@ def main(arguments: ScheduleArguments, storage: str) -> int:
         found = survey(arguments, storage)
         _print_plan(found, arguments)
         return 1 if found.troubled else 0
-    jobs = RayJobs(_address(arguments))
+    jobs = RayJobs(address)
     if arguments.once:
         return round_of(arguments, storage, jobs)
     repeat(lambda: round_of(arguments, storage, jobs), seconds(arguments.every))
@@ -89,8 +90,14 @@ def round_of(arguments: ScheduleArguments, storage: str, jobs: RayJobs) -> int:
     return 1 if work.failed or found.troubled else 0
 
 
-def _address(arguments: ScheduleArguments) -> str:
-    return arguments.address or os.environ.get(ADDRESS_VARIABLES[0]) or DEFAULT_ADDRESS
+def job_server(arguments: ScheduleArguments) -> str:
+    """URL of the job server; ValueError for HOST:PORT alone, which Ray takes for a head's own port."""
+    variable = ADDRESS_VARIABLES[0]
+    address = arguments.address or os.environ.get(variable) or DEFAULT_ADDRESS
+    if "://" not in address:
+        name = "--address" if arguments.address else variable
+        raise ValueError(f"{name} {address} is no URL: write http://{address}")
+    return address
 
 
 def _print_plan(found: Survey, arguments: ScheduleArguments) -> None:

@@ -65,7 +65,7 @@ class ScheduleArguments(EvaluateArguments):
     max_attempts: int = 3
     """Number of failed jobs after which a checkpoint and suite are given up."""
     address: str = ""
-    """Ray's job server; empty = RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265."""
+    """URL of Ray's job server; empty = RAY_API_SERVER_ADDRESS, else http://127.0.0.1:8265."""
     experiment: str = "unite"
     """MLflow experiment to look for runs in; empty = the storage alone."""
     push: Annotated[str, tyro.conf.Suppress] = ""

@@ -91,7 +91,7 @@ def round_of(arguments: ScheduleArguments, storage: str, jobs: RayJobs) -> int:
 
 
 def job_server(arguments: ScheduleArguments) -> str:
-    """URL of the job server; ValueError for HOST:PORT alone, which Ray takes for a head's own port."""
+    """URL of the job server; ValueError for HOST:PORT, which Ray takes for the head's own port."""
     variable = ADDRESS_VARIABLES[0]
     address = arguments.address or os.environ.get(variable) or DEFAULT_ADDRESS
     if "://" not in address:

@@ -205,6 +205,25 @@ def test_artifacts_that_an_mlflow_of_ones_own_keeps_elsewhere_stay_there(storage
     ]
 
 
+def test_a_copy_from_a_home_that_may_not_be_looked_into_is_at_home_here(storage, monkeypatch):
+    closed, stat = "/home/somebody", os.stat
+
+    def guarded(place, **options):
+        if str(place).startswith(f"{closed}/"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return stat(place, **options)
+
+    path = f"{storage}/mlflow.db"
+    execute(
+        path,
+        "INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage) "
+        f"VALUES (7, 'mine', '{closed}/runs/mlartifacts/7', 'active')",
+    )
+    monkeypatch.setattr(os, "stat", guarded)
+    found = connect(f"sqlite:///{path}").get_experiment("7")
+    assert found.artifact_location == f"{storage}/mlartifacts/7"
+
+
 def test_a_copied_storage_writes_and_reads_its_own_artifacts(storage, tmp_path):
     first = started(storage)
     copy = tmp_path / "it's a copy"

@@ -181,8 +181,11 @@ def _foreign_roots(database: Path) -> list[str]:
 
 
 def _was_home(root: Path, database: str) -> bool:
-    """True if a database stood, or stands, beside this folder of artifacts."""
-    return not root.is_dir() or root.with_name(database).exists()
+    """True if a database stood, or stands, beside this folder of artifacts.
+
+    A folder that may not be looked into, as in another's home, is none that is there.
+    """
+    return not os.path.isdir(root) or os.path.exists(root.with_name(database))
 
 
 def _root(place: str) -> str:

@@ -16,14 +16,17 @@ from unite.data.shards import ShardSet
 from unite.domains.columns import IMAGES
 from unite.drivers.evaluate import evaluate
 from unite.drivers.features import fit_extractor, make_reference
+from unite.drivers.session import make_worker
 from unite.evaluation.arguments import FitArguments, ReferenceArguments
 from unite.evaluation.chunks import partition, read_chunk
 from unite.evaluation.dataset import Dataset
 from unite.evaluation.images.fitting import FitTask, default_options
+from unite.evaluation.images.preparation import Extractors
 from unite.evaluation.images.reading import images_of
 from unite.evaluation.images.reference import Reference
 from unite.evaluation.instruments import Instruments
 from unite.metrics.errors import MetricError
+from unite.storage import StorageError
 
 
 @pytest.fixture
@@ -49,6 +52,27 @@ def test_a_reference_holds_every_row_once(storage):
     assert reference.made.data_digest == Dataset.open(reference.made.data, "train", IMAGES).digest
     assert reference.root_FR is not None
     assert not list((storage / "references").glob("reference-*/chunks/*"))
+
+
+def test_a_reference_that_another_command_builds_meanwhile_is_taken(storage, digits):
+    data = Dataset.open(digits, "train", IMAGES)
+    asked = Extractors.of(("pixels",), data, images_of(data), str(storage))
+    (source,) = asked.sources
+    worker, others = make_worker(False, 0), []
+
+    def compute(title, works):
+        for work in works:
+            worker(work)
+
+    def compute_as_two(title, works):
+        compute(title, works)
+        others.append(asked.reference(source, compute))
+
+    assert asked.reference(source, compute_as_two) == others[0]
+    assert Reference.load(others[0]).num == 1500
+    shutil.rmtree(storage / "references")
+    with pytest.raises(StorageError, match="chunks/reference-0-"):
+        asked.reference(source, lambda title, works: None)
 
 
 def test_the_evaluation_finds_the_reference_that_was_built(storage, request_of):

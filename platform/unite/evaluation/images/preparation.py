@@ -23,7 +23,7 @@ from unite.evaluation.images.statistics import ReferenceTask, reference_uri
 from unite.evaluation.suite import Run, work_items
 from unite.lazy import torch
 from unite.metrics.errors import MetricError
-from unite.storage import Store
+from unite.storage import StorageError, Store
 
 TEST_IMAGES = 16
 """Real images that an extractor is tested with."""
@@ -117,7 +117,12 @@ class Extractors:
         file = out or reference_uri(self.storage, task)
         if not (_is_whole(file) if not out else Store.open(file).is_file()):
             run(f"reference statistics on {source.name}", work_items(task))
-            task.reference().save(file)
+            try:
+                task.reference().save(file)
+            except StorageError:
+                # Another command that built it meanwhile has removed the chunks, once it was saved.
+                if not _is_whole(file):
+                    raise
             task.folder.delete(CHUNKS)
         return file
 

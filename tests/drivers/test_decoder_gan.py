@@ -14,6 +14,7 @@ import torch
 from unite.ablation.decoder_gan import CONTROL, GE, PARENT, SETS
 from unite.ablation.decoder_gan_options import GAN_SCALES, GanSweepOptions, gan_folder, settle
 from unite.checkpoints.layout import MARKER, CheckpointError, latest
+from unite.checkpoints.lease import BusyError, hold
 from unite.config.finetune import ParentConfig
 from unite.config.validate import validate
 from unite.drivers import decoder_gan, decoder_gan_piece
@@ -62,6 +63,12 @@ def test_the_smoke_sweep_writes_its_files_and_repeats_nothing(swept):
     assert wanted <= set(out.list())
     assert set(swept.told.splitlines()[-1].removeprefix(f"{out}: ").split(", ")) == wanted
     assert swept.again == 2 * swept.told
+
+
+def test_a_second_driver_is_refused_at_once(swept):
+    folder = Store.open(swept.options.storage) / "sweeps" / "decoder-gan-smoke"
+    with hold(folder, "driver"), pytest.raises(BusyError, match="wait until it ends"):
+        decoder_gan.main(swept.options)
 
 
 def test_a_checkpoint_of_a_fine_tuning_takes_what_its_plan_says(swept):

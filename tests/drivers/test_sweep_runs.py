@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pytest
 from unite import tracking
 from unite.ablation.options import SweepOptions
 from unite.ablation.trials import expand
+from unite.checkpoints.lease import BusyError, hold
 from unite.cluster.connect import CapacityError
 from unite.cluster.losses import TrainingError
 from unite.cluster.resources import TrialLayout
@@ -22,7 +24,7 @@ from unite.drivers.sweep import run_sweep
 from unite.drivers.sweep_runs import publish, start_parent, training_run
 from unite.drivers.trial import Context, run_trial
 from unite.runs import RUN_FILE
-from unite.training.runs import open_run
+from unite.training.runs import open_run, request_stop
 
 FD = "eval/generation/fd-pixels"
 
@@ -147,6 +149,19 @@ def test_a_sweep_whose_trials_failed_says_so(tmp_path, uri, monkeypatch):
     assert "no luck" in "\n".join(ended.lines)
     (parent,) = tracking.find_runs(uri, "unite")
     assert parent.status == "FAILED"
+
+
+def test_a_second_driver_is_refused_and_leaves_the_first_one_alone(tmp_path, uri, monkeypatch):
+    """It would delete the files of Tune and the request to stop under the first one."""
+    sweep = sweep_of(tmp_path)
+    monkeypatch.setattr(driver, "_run", lambda *arguments: {})
+    with hold(sweep.folder, "driver"):
+        request_stop(sweep.folder)
+        before = sorted(sweep.folder.list(recursive=True))
+        with pytest.raises(BusyError, match=f"process {os.getpid()} on .*: wait until it ends"):
+            run_sweep(sweep)
+        assert sorted(sweep.folder.list(recursive=True)) == before
+    assert not run_sweep(sweep).stopped
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ a higher generation, and its old holder, which may only have slept, finds out be
 every write that counts is preceded by `Lease.check`. The generation stands in COMMITTED.
 
 A run has two of them: of its driver ("driver"), taken before anything is written, and of rank 0
-("writer"). Evaluations of a checkpoint add their results to one file, each under ".results".
+("writer"); a sweep has one of its driver. Evaluations of a checkpoint add their results to one
+file, each under ".results".
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ from unite.ablation.decoder_gan_figure import before_and_after, gan_figure
 from unite.ablation.decoder_gan_options import GAN_SCALES, GanSweepOptions, gan_folder
 from unite.ablation.results import is_trained
 from unite.checkpoints.layout import latest
+from unite.checkpoints.lease import hold
 from unite.checkpoints.load import load
 from unite.cluster.pool import Pool
 from unite.data.loader import sequential_batches
@@ -77,12 +78,16 @@ class Work:
 
 
 def main(options: GanSweepOptions) -> int:
-    """Run a settled sweep: parents, then every arm and seed, then its files; 0 when done."""
+    """Run a settled sweep: parents, then every arm and seed, then its files; 0 when done.
+
+    BusyError when another command runs it.
+    """
     own = _own_parents(options)
     parents = [run.folder for run in own] or _given_parents(options)
     if options.dry_run:
         return _show(options, parents)
-    with stop_on_signals(), _workers(options) as pool:
+    alone = hold(_folder(options), "driver", patience_s=0.0)
+    with alone, stop_on_signals(), _workers(options) as pool:
         left = [run.config for run in own if not is_trained(run)]
         begun = [prepare(config, resume="auto", allow_changes=False) for config in left]
         _do(pool, "parent", [Work(run.folder, partial(train_parent, run)) for run in begun])

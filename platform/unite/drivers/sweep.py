@@ -21,6 +21,7 @@ from unite.ablation.files import report_files
 from unite.ablation.results import Result, has_results, is_finished, read_result
 from unite.ablation.trials import Sweep, TrialGroup
 from unite.ablation.verdict import Measured, verdict
+from unite.checkpoints.lease import hold
 from unite.cluster.connect import CapacityError, connect
 from unite.cluster.resources import reachable_nodes, trains_inside, trial_layout, wait_for
 from unite.cluster.tune import Item, run_grid
@@ -94,15 +95,24 @@ def _require_data(sweep: Sweep) -> None:
 
 
 def run_sweep(sweep: Sweep) -> SweepResult:
-    """Finish a sweep and draw it. Finished trials do not run again."""
+    """Finish a sweep and draw it. Finished trials do not run again.
+
+    BusyError, before anything is written to the sweep's folder, when another command runs it.
+    """
     _require_data(sweep)
     cluster = sweep.trials[0].config.cluster
     if not cluster.wait_s and not all(has_results(work) for work in sweep.works):
         trial_layout(cluster, reachable_nodes())  # before anything is written
     for work in sweep.works:
         prepare(work.config, resume="auto", allow_changes=False)
-    left = [work for work in sweep.works if not is_finished(work)]
     sweep.folder.check_writable()
+    with hold(sweep.folder, "driver", patience_s=0.0):
+        return _run_alone(sweep)
+
+
+def _run_alone(sweep: Sweep) -> SweepResult:
+    """Finish and draw a sweep as the only driver of its folder."""
+    left = [work for work in sweep.works if not is_finished(work)]
     parent = start_parent(sweep)
     sweep.folder.delete(STOP_FILE)
     terminal.tell(f"{sweep.name}: {len(left)} of {count(len(sweep.works), 'run')} to do")

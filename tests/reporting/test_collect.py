@@ -110,6 +110,26 @@ def test_a_storage_that_does_not_answer_is_said_with_the_reason(writer, monkeypa
     )
 
 
+def test_a_run_that_was_copied_from_a_storage_that_is_away_has_no_such_problem(
+    writer, tmp_path_factory, monkeypatch
+):
+    copied, is_file = tmp_path_factory.mktemp("copied"), Store.is_file
+    for name in ("here", "away"):
+        writer.start(name, folder=name)
+    shutil.copytree(writer.storage / "here", copied / "here")
+
+    def refused(store, name=""):
+        if store.is_below(Store.open(writer.storage)):
+            raise StorageError(f"cannot read {store}: no credentials")
+        return is_file(store, name)
+
+    monkeypatch.setattr(Store, "is_file", refused)
+    found = {run.name: run for run in collect(writer.uri, "rich", str(copied)).runs}
+    assert {name: run.reachable for name, run in found.items()} == {"here": True, "away": False}
+    assert "no credentials" in "".join(found["away"].problems)
+    assert "cannot be read" not in "".join(found["here"].problems)
+
+
 def test_a_domain_names_its_samples(writer):
     handle, folder = writer.start("qm9", folder="qm9")
     progress = {"state": "done", "images": 9, "total_images": 9, "noun": "molecule"}

@@ -172,7 +172,8 @@ class _Reader:
         trajectory, evaluations = evaluations.beside("trajectory", TRAJECTORY_FILE, thumbnail)
         history, in_history = _history(folder)
         samples, num_samples, in_samples = _samples(handle)
-        for problem in (*self._away(recorded), *in_history, *in_samples):
+        away = self._away(recorded) if folder is None else []
+        for problem in (*away, *in_history, *in_samples):
             evaluations = with_problem(evaluations, problem)
         return ReportRun(
             infos=tuple(infos),

@@ -61,6 +61,15 @@ def test_trajectories_have_curves_a_point_for_the_clean_latent_and_pictures(seen
     assert "prediction at t = 0.9" in figure.pictures[0].caption
 
 
+def test_runs_of_one_name_in_three_storages_all_have_their_curves(seen, index, rich):
+    run = seen.data.runs[index[rich.good]]
+    copies = [replace(run, info=replace(run.info, run_id=f"{n}" * 32)) for n in range(3)]
+    (figure,) = charts.trajectory(copies, Catalogue.of(copies))
+    names = [run.name, f"{run.name}, {run.folder_name}", f"{run.name}, {'2' * 32}"]
+    assert [label for _, label in figure.legend] == names
+    assert [shown.run for shown in figure.pictures] == [0, 1, 2]
+
+
 def test_measurements_of_different_protocols_never_share_a_chart(seen, index, rich):
     good, other = (seen.data.runs[index[name]] for name in (rich.good, rich.other))
     found = []

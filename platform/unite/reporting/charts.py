@@ -92,8 +92,9 @@ def _by_protocol(
         entries = [e for e in catalogue.of_suite(index, suite) if e.card.metric.endswith(speaks)]
         for entry in entries[:1]:
             group = groups.setdefault((metric_of(entry.card), entry.letter), {})
-            name = run.name if run.name not in group else f"{run.name}, {run.folder_name}"
-            group[name] = (index, run)
+            apart = (run.folder_name, run.info.run_id)
+            names = [run.name, *(f"{run.name}, {each}" for each in apart)]
+            group[next(name for name in names if name not in group)] = (index, run)
     figures = []
     for metric, letter in sorted(groups, key=lambda each: (len(each[1]), each)):
         members, letters = groups[metric, letter], [a for m, a in groups if m == metric]

@@ -32,6 +32,14 @@ def log(spool: Spool, *steps: int) -> None:
         spool.log.append({"loss/total": step / 2, "lr": 0.1}, step)
 
 
+def test_a_file_that_a_push_beside_the_training_removes_is_no_failure(spool, fake, monkeypatch):
+    spool.put_file("card.json", b"{}")
+    monkeypatch.setattr(fake, "upload", lambda path, name: path.unlink())
+    delivery = Delivery(spool)
+    assert [delivery.step() for _ in range(3)] == [True, True, False]
+    assert delivery.sent_files == 1 and not delivery.pending()
+
+
 def test_points_arrive_in_one_request_with_their_time(spool, fake):
     log(spool, 8, 16, 24)
     deliver(Delivery(spool))

@@ -7,6 +7,7 @@ lost, a resumed run that logs the same steps again, a second push), the run has 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,9 +120,10 @@ class Delivery:
         before = path.stat()
         if image is None or image not in (self._known_images or ()):
             self._upload(gateway, path, name)
-        after = path.stat()
-        if (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns):
-            path.unlink(missing_ok=True)  # unless a newer one of its name came meanwhile
+        with suppress(FileNotFoundError):  # a push beside the training has removed it meanwhile
+            after = path.stat()
+            if (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns):
+                path.unlink()  # unless a newer one of its name came meanwhile
         return True
 
     def _upload(self, gateway: MlflowGateway, path: Path, name: str) -> None:

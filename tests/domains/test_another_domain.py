@@ -580,7 +580,7 @@ def test_a_sweep_is_planned_judged_drawn_and_reported_by_its_own_metric(
     assert all(values[0].entries for _, values in cohort.points), "by the cards of its results"
     assert "closeness" in [column.title for column in seen.summary.columns]
     page = render(seen, root / "dashboards", datetime.now(UTC))
-    assert "held-out closeness, higher is better" in page
+    assert "Ours: held-out closeness" in page and ">higher is better<" in page
 
 
 def test_it_is_evaluated_by_the_suites_that_it_registers(config):

@@ -152,3 +152,17 @@ def test_examples_are_what_rows_are_decoded_to() -> None:
 
 def test_facts_are_in_words() -> None:
     assert DOMAIN.facts() == {"images": "8 px, 3 channels, 10 classes, patch 2"}
+
+
+@pytest.mark.parametrize(
+    "images",
+    [torch.rand(2, 3, 4, 4), torch.rand(2, 3, 16, 16), torch.rand(3, 8, 8), torch.rand(2, 1, 8, 8)],
+)
+def test_other_images_are_refused_by_shape(images) -> None:
+    config = ImagesConfig(size=8, patch=4)
+    embed = PatchEmbed(config, 8, torch.zeros(4, 8))
+    with pytest.raises(ValueError, match=r"\(B, 3, 8, 8\); these are torch.float32, "):
+        embed(images)
+    with pytest.raises(ValueError, match=r"these are torch.uint8, \(2, 3, 8, 8\)"):
+        embed(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+    assert embed(torch.rand(2, 3, 8, 8)).shape == (2, 4, 8)

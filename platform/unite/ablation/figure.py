@@ -15,11 +15,11 @@ from unite.ablation.verdict import (
     paper_cells,
     paper_value,
     shown_metrics,
+    sources,
 )
 from unite.config.axes import Axis, Cell, Point
 from unite.figures.chart import Figure, Panel, Series
 from unite.metrics.specs import better_words, shown_name, spec_of
-from unite.paper import TABLES
 
 MOST_TICKS = 6
 
@@ -95,9 +95,8 @@ def _paper(axis: Axis, name: str, cells: Mapping[Point, Cell]) -> Panel:
             series.append(
                 Series(label=label, points=points, index=index, joined=axis.is_numeric, dashed=True)
             )
-    sources = dict.fromkeys(TABLES[cell.table].source for cell in cells.values())
     title = f"Paper: {name}, ImageNet 256x256"
-    return _panel(axis, title, name, series, note="; ".join(sources))
+    return _panel(axis, title, name, series, note=sources(cell.table for cell in cells.values()))
 
 
 def _panel(axis: Axis, title: str, metric: str, series: Sequence[Series], note: str = "") -> Panel:

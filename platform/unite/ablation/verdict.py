@@ -167,8 +167,15 @@ def finding(axis: Axis, claim: Claim) -> str:
 
 
 def _sources(axis: Axis, claim: Claim) -> str:
-    tables = (axis.paper[claim.role][point].table for point in (claim.better, claim.worse))
-    return "; ".join(dict.fromkeys(TABLES[table].source for table in tables))
+    return sources(axis.paper[claim.role][point].table for point in (claim.better, claim.worse))
+
+
+def sources(tables: Iterable[str]) -> str:
+    """Places of tables in the paper, each once; one that another names as well is left out."""
+    found = dict.fromkeys(TABLES[table].source for table in tables)
+    return "; ".join(
+        one for one in found if not any(one in other for other in found if other != one)
+    )
 
 
 def _judge(axis: Axis, claim: Claim, measured: Sequence[Measured], metric: str) -> str:

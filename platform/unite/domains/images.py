@@ -30,13 +30,19 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, config: ImagesConfig, width: int, positions_NH: Tensor) -> None:
         super().__init__()
+        self.shape = (config.channels, config.size, config.size)
         self.projection = nn.Conv2d(config.channels, width, config.patch, stride=config.patch)
         self.register_buffer("positions", positions_NH)
         nn.init.xavier_uniform_(self.projection.weight.view(width, -1))
         self.projection.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, image_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, N, H), patches in row-major order."""
+        """(B, C, H, W) -> (B, N, H), patches in row-major order; ValueError for other images."""
+        if image_BCHW.shape[1:] != self.shape or not image_BCHW.is_floating_point():
+            raise ValueError(
+                f"images are float in [0, 1], (B, {', '.join(map(str, self.shape))}); these are "
+                f"{image_BCHW.dtype}, {tuple(image_BCHW.shape)}"
+            )
         return self.projection(image_BCHW).flatten(2).transpose(1, 2) + self.positions
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -114,3 +115,20 @@ def test_points_of_a_run_lie_in_its_folder_and_older_ones_move_there(tmp_path):
     assert not (run / "tracking" / "metrics.jsonl").exists()
     assert Spool.of_points(spool.points_file).folder == run / "tracking"
     assert Spool(tmp_path / "parcel").points_file == tmp_path / "parcel" / "metrics.jsonl"
+
+
+def test_a_file_that_was_sent_while_the_files_are_listed_is_left_out(tmp_path, monkeypatch):
+    """A push beside the training ended the thread that sends."""
+    spool = Spool(tmp_path)
+    for name in ("a.txt", "b.txt"):
+        spool.put_file(name, b"1")
+    is_file = Path.is_file
+
+    def then_gone(path: Path) -> bool:
+        there = is_file(path)
+        if path.name == "a.txt":
+            path.unlink(missing_ok=True)
+        return there
+
+    monkeypatch.setattr(Path, "is_file", then_gone)
+    assert [spool.name_of(path) for path in spool.files()] == ["b.txt"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -104,9 +105,12 @@ class Spool:
 
     def files(self) -> list[Path]:
         """Queued files, oldest first."""
-        found = (self.folder / FILES_FOLDER).rglob("*")
-        kept = [path for path in found if path.is_file() and not UNFINISHED.fullmatch(path.name)]
-        return sorted(kept, key=lambda path: (path.stat().st_mtime_ns, path))
+        found = []
+        for path in (self.folder / FILES_FOLDER).rglob("*"):
+            with suppress(FileNotFoundError):  # a push beside the training has just sent it
+                if path.is_file() and not UNFINISHED.fullmatch(path.name):
+                    found.append((path.stat().st_mtime_ns, path))
+        return [path for _, path in sorted(found)]
 
     def name_of(self, path: Path) -> str:
         """The artifact name of a queued file."""

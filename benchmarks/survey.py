@@ -4,7 +4,7 @@ Headline metrics: wall seconds to find what 10,000 checkpoints lack (goal: at mo
 largest resident memory of the process, imports included (goal: at most 200 MiB). The work is many
 small files, so the number of checkpoints is what counts and not their size: each is a folder of a
 marker and a state with its config, its metrics and a history of 20 evaluations, and holds no
-tensors. Every other checkpoint has a result of one suite.
+tensors. Every other checkpoint has a result of one suite. MLflow, a sqlite file, is asked for runs.
 
 Arms, in one run: the scan of a hundredth of the checkpoints, and of all of them. Time must grow no
 faster than their number; what the first pays beyond its share is what a run costs once (config,
@@ -33,6 +33,7 @@ import tyro
 
 from unite.checkpoints.layout import MARKER, STATE_FILE, folder_of
 from unite.config.recipes import recipe
+from unite.config.schema import TrackingConfig
 from unite.config.serialise import replace, to_dict
 from unite.data.ingest.digits import prepare_digits
 from unite.data.shards import ShardSet
@@ -42,6 +43,7 @@ from unite.evaluation.results import write_outcomes
 from unite.runs import CONFIG_FILE
 from unite.scheduling.rounds import ScheduleArguments
 from unite.storage import Store
+from unite.tracking.server import connect, resolve_uri
 
 GOAL_SECONDS, GOAL_MIB = 15.0, 200.0
 DONE_SUITE = "entropy"
@@ -94,13 +96,15 @@ def scanned(storage: Path, num: int, runs: int) -> tuple[int, int, float, float,
 
 def scan(storage: Path) -> Survey:
     """The scan of every run and suite."""
-    return survey(ScheduleArguments(once=True, experiment=""), str(storage))
+    return survey(ScheduleArguments(once=True), str(storage))
 
 
 def make_storage(storage: Path, num: int, runs: int) -> None:
     """Write runs with checkpoints, half of which have a result."""
     data = Store.open(storage / "data" / "digits")
     prepare_digits(data)
+    uri = resolve_uri(TrackingConfig(), str(storage))
+    connect(uri, create=True).create_experiment("unite")
     digest = ShardSet.open(data.uri, "train", IMAGES).digest
     for number in range(runs):
         config = replace(recipe("smoke"), {"storage": str(storage), "name": f"run-{number:03d}"})

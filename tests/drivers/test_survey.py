@@ -9,10 +9,12 @@ import pytest
 
 from tiny_run import dry_round
 from unite.checkpoints.store import STATE_FILE
+from unite.config.schema import TrackingConfig
 from unite.drivers import survey as module
 from unite.drivers.survey import find_checkpoints, survey
 from unite.evaluation.results import write_outcomes
 from unite.scheduling.rounds import ScheduleArguments
+from unite.tracking import start_run
 
 SUITES = ("generation", "entropy", "trajectory")
 
@@ -99,6 +101,19 @@ def test_a_scan_needs_nothing_that_computes(tmp_path, untrained_run, extractor):
     assert "results: 0 there, 14 missing" in told
     assert "HEAVY []" in told
     assert "END 0" in told
+
+
+def test_mlflow_is_asked_by_a_process_that_ends(tmp_path, untrained_run):
+    """Its client took 110 MiB of the scheduler's memory for ever."""
+    here, there = tmp_path / "here", tmp_path / "there"
+    untrained_run(here, "mine", images=(256,))
+    untrained_run(there, "theirs", images=(256,))
+    config = TrackingConfig(uri=f"sqlite:///{here}/mlflow.db")
+    params = {"storage": str(there), "name": "theirs"}
+    start_run(config, storage=str(here), name="theirs", params=params, config_dict={}, tags={})
+    told = dry_round(here)
+    assert "results: 0 there, 14 missing" in told, told
+    assert "HEAVY []" in told
 
 
 def test_data_that_are_not_a_checkpoints_own_are_told_for_it_alone(tmp_path, untrained_run):

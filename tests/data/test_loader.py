@@ -162,6 +162,33 @@ def test_one_early_bad_row_does_not_abort_but_zero_tolerance_does(numbers):
         take(numbers, 2, domain=NumbersDomain({5}), data=strict, batch_size=ROWS)
 
 
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_a_bad_row_alone_in_its_window_is_replaced_by_one_of_its_row_group(numbers, world):
+    """Whatever lane and worker it falls to: windows hold one row each."""
+    data = config(shuffle_window=1)
+    for bad, stands in ((7, 8), (9, 5)):  # row groups of five: 9 is the last of 5..9
+        got = [
+            batch
+            for rank in range(world)
+            for batch in take(
+                numbers, 20, domain=NumbersDomain({bad}), data=data, batch_size=6, rank=rank,
+                world=world,
+            )
+        ]  # fmt: skip
+        rows = np.concatenate([batch.rows_B for batch in got])
+        values = np.concatenate([batch.fields["value"][:, 0] for batch in got])
+        assert set(values[rows == bad]) == {stands}
+        assert np.array_equal(values[rows != bad], rows[rows != bad])
+
+
+def test_a_bad_row_in_a_wholly_bad_row_group_is_replaced_by_one_of_the_next(numbers):
+    bad = {53, 54, 55, 56}  # the last row group; row 0 follows
+    data = config(shuffle_window=1, max_bad_fraction=1.0)
+    got = take(numbers, 1, domain=NumbersDomain(bad), data=data, batch_size=ROWS)[0]
+    values = got.fields["value"][:, 0]
+    assert set(values[np.isin(got.rows_B, list(bad))]) == {0}
+
+
 def test_a_wholly_bad_set_aborts(numbers):
     with pytest.raises(BadDataError, match="row .* is bad, and so are all of the .* rows .*broken"):
         take(numbers, 1, domain=NumbersDomain(set(range(ROWS))), batch_size=4)

@@ -1,12 +1,15 @@
 """Decode picked rows in a pool of threads, and replace the bad ones.
 
-A row that cannot be decoded is replaced by the next good one of its window, so that a batch depends
-neither on the number of workers nor on timing. It keeps its own row id and is counted.
+A row that cannot be decoded is replaced by the next good one of its window, else of its row group
+or the following one, so that a batch depends neither on the number of workers nor on timing. It
+keeps its own row id and is counted.
 """
 
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
@@ -15,10 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unite.data.bad_rows import BadDataError
-from unite.data.shards import ROW_ID
+from unite.data.shards import ROW_ID, ShardSet
 from unite.domains.base import Domain
 from unite.domains.columns import names_of
-from unite.words import count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +89,13 @@ class Pending:
 class Decoder:
     """Decodes picked rows in a pool of threads; the codecs release the interpreter lock."""
 
-    def __init__(self, domain: Domain, num_threads: int = 0, *, substitute: bool = True) -> None:
-        """`num_threads` 0 = one per usable core; without `substitute` bad rows stay zeros."""
+    def __init__(
+        self, domain: Domain, num_threads: int = 0, *, shards: ShardSet | None = None
+    ) -> None:
+        """`num_threads` 0 = one per usable core; `shards` are those of the rows, which stand for
+        bad ones. Without them bad rows stay zeros."""
         self._domain = domain
-        self._substitutes = substitute
+        self._shards = shards
         self.num_threads = num_threads or usable_cores()
         self._pool = ThreadPoolExecutor(self.num_threads, thread_name_prefix="decode")
 
@@ -110,25 +115,23 @@ class Decoder:
 
     def _decode(self, pending: Pending, start: int, picks: list[Pick]) -> None:
         fields, bad = self._domain.decode_rows(self._columns(picks))
-        for position, reason in bad if self._substitutes else ():
-            good = self._substitute(picks[position], reason)
+        for position, reason in bad if self._shards is not None else ():
+            good = self._substitute(picks[position], reason, self._shards)
             for name, values in fields.items():
                 values[position] = good[name][0]
         pending.fill(start, fields, [(int(pending.rows_B[start + p]), why) for p, why in bad])
 
-    def _substitute(self, bad: Pick, reason: str) -> dict[str, np.ndarray]:
-        """The decoded next good row of the window, cyclically; `reason` is that of the bad one."""
-        for step in range(1, len(bad.window)):
-            fields, failed = self._domain.decode_rows(
-                self._columns([Pick(bad.window, bad.offset + step)])
-            )
+    def _substitute(self, bad: Pick, reason: str, shards: ShardSet) -> dict[str, np.ndarray]:
+        """The decoded first good row of those that may stand; `reason` is that of the bad one."""
+        for spare in _spares(bad, shards):
+            fields, failed = self._domain.decode_rows(self._columns([spare]))
             if not failed:
                 return fields
             reason = failed[0][1]
         raise BadDataError(
-            f"row {bad.window.value(ROW_ID, bad.offset)} is bad, and so are all of the "
-            f"{count(len(bad.window), 'row')} of its shuffled window that could stand for it (the "
-            f"last: {reason}); repair these rows in data.train, or take them out"
+            f"row {bad.window.value(ROW_ID, bad.offset)} is bad, and so are all of the other rows "
+            "of its shuffled window, its row group and the following one that could stand for it "
+            f"(the last: {reason}); repair these rows in data.train, or take them out"
         )
 
     def _columns(self, picks: list[Pick]) -> dict[str, list[Any]]:
@@ -136,6 +139,19 @@ class Decoder:
             name: [window.value(name, offset) for window, offset in picks]
             for name in names_of(self._domain.columns)
         }
+
+
+def _spares(bad: Pick, shards: ShardSet) -> Iterator[Pick]:
+    """Rows that may stand for a bad one: the window's next ones, cyclically, then those of its row
+    group, cyclically, and of the following one, which are read when it comes to them."""
+    yield from (Pick(bad.window, bad.offset + step) for step in range(1, len(bad.window)))
+    groups, row = shards.row_groups, bad.window.value(ROW_ID, bad.offset)
+    own = bisect_right(groups, row, key=lambda group: group.first_row) - 1
+    for number in dict.fromkeys((own, (own + 1) % len(groups))):
+        columns = shards.read(number).to_pydict()
+        window = Window(columns, np.arange(groups[number].num_rows))
+        first = row + 1 - groups[own].first_row if number == own else 0
+        yield from (Pick(window, first + step) for step in range(len(window)))
 
 
 def usable_cores() -> int:

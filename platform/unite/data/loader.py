@@ -93,7 +93,7 @@ class BatchStream:
             )
         self.wait_seconds = 0.0
         self.bad = BadRows(shards.uri, config.max_bad_fraction, bad_rows)
-        self._decoder = Decoder(domain, config.decode_threads)
+        self._decoder = Decoder(domain, config.decode_threads, shards=shards)
         windows = LaneWindows(shards, config, seed, rank, world, images_seen, reader)
         samples = _shares(images_seen, batch_size, rank, world)
         self._pending = Prefetch(self._submit(windows, samples), depth=BATCHES_AHEAD)
@@ -236,7 +236,7 @@ def sequential_batches(
     """
     total = shards.num_rows if limit is None else min(limit, shards.num_rows)
     begin, end = total * rank // world, total * (rank + 1) // world
-    decoder = Decoder(domain, decode_threads, substitute=False)
+    decoder = Decoder(domain, decode_threads)
     parts = _sequential_picks(shards, begin, end, batch_size)
     batches = Prefetch(
         (decoder.submit(picks, np.zeros(len(picks), dtype=np.int64)) for picks in parts),

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from PIL import Image
 
 from plain_data import changed_shards
 from typed import typed
+from unite.data.ingest import prepare as prepare_room
 from unite.data.ingest.digits import load_digits, prepare_digits
 from unite.data.ingest.finished import describe_manifest, is_complete
 from unite.data.ingest.images import ImagesIngest
@@ -308,6 +310,38 @@ def test_both_splits_in_one_folder(parquet, tmp_path):
     assert (train.num_rows, held_out.num_rows) == (20, 4)
     assert ShardSet.open(out, "train", IMAGES).digest == train.digest
     assert "eval: 4 images" in describe_manifest(Store.open(out))
+
+
+def test_two_preparations_that_end_at_once_are_both_in_the_manifest(parquet, tmp_path, monkeypatch):
+    """The first one stands between its reading and its writing when the second one ends."""
+    planned = {
+        split: plan(
+            ImagesIngest(
+                source=str(parquet.folder), out=str(tmp_path / "out"), size=16, split=split
+            )
+        )
+        for split in ("train", "eval")
+    }
+    shards = {}
+    for split, each in planned.items():
+        begin(each)
+        shards[split] = [run_job(job) for job in each.jobs]
+    reading = threading.Event()
+    second = threading.Thread(target=lambda: finish(planned["eval"], shards["eval"]))
+
+    def read_slowly(store):
+        found = read_manifest(store)
+        if not reading.is_set():
+            reading.set()
+            second.start()
+            second.join(2.0)
+        return found
+
+    monkeypatch.setattr(prepare_room, "read_manifest", read_slowly)
+    finish(planned["train"], shards["train"])
+    second.join(60.0)
+    assert set(read_manifest(planned["train"].store)) == {"train", "eval"}
+    assert not planned["train"].store.exists(UNFINISHED)
 
 
 def test_finished_preparations_say_so_without_ray(tree, tmp_path):

@@ -10,7 +10,7 @@ every write that counts is preceded by `Lease.check`. The generation stands in C
 
 A run has two of them: of its driver ("driver"), taken before anything is written, and of rank 0
 ("writer"); a sweep has one of its driver. Evaluations of a checkpoint add their results to one
-file, each under ".results".
+file, each under ".results", and preparations of a data folder theirs under ".manifest".
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ TELL_S = 2.0
 """Seconds of waiting after which that is said."""
 GENERATION = re.compile(r"generation (\d+)")
 
-Role = Literal["driver", "writer", ".results"]
+Role = Literal["driver", "writer", ".results", ".manifest"]
 
 
 class BusyError(ValueError):
@@ -162,6 +162,11 @@ def _busy(run: Store, place: str, holder: str) -> BusyError:
         return BusyError(
             f"{run} gets the results of {holder}, for too long: stop it, if it hangs. The same "
             "command goes on with what is measured here"
+        )
+    if place.endswith(".manifest"):
+        return BusyError(
+            f"{run} gets a split of {holder}, for too long: stop it, if it hangs. The same command "
+            "goes on with the shards that are finished here"
         )
     return BusyError(
         f"{run} is being trained by {holder}: wait until it ends, or stop it there. Nothing was "

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from unite.checkpoints.lease import hold
 from unite.data.ingest.kind import Ingest
 from unite.data.ingest.source import Part, Source
 from unite.data.ingest.trial import try_parts
@@ -110,8 +111,9 @@ def _plan_split(ingest: Ingest, store: Store, split: str, source: Source) -> Spl
 
 def begin(plan: Plan) -> None:
     """Mark the folder as unfinished: StorageError when it is not writable."""
-    for part in plan.splits:
-        plan.store.write_json(_marker(part.split), {"fingerprint": part.fingerprint})
+    with hold(plan.store, ".manifest"):  # who ends now must not remove the folder of this mark
+        for part in plan.splits:
+            plan.store.write_json(_marker(part.split), {"fingerprint": part.fingerprint})
 
 
 def run_job(job: ShardJob) -> Shard:
@@ -138,6 +140,7 @@ def run_job(job: ShardJob) -> Shard:
 def finish(plan: Plan, shards: Sequence[Shard]) -> dict[str, SplitManifest]:
     """Write the manifest and remove the records; returns the splits that were prepared.
 
+    Preparations of other splits may end at the same time: one after the other adds its own.
     ShardError when no row of a split could be used, or more than its kind of source may lose.
     """
     made = {shard.file: shard for shard in shards}
@@ -145,13 +148,14 @@ def finish(plan: Plan, shards: Sequence[Shard]) -> dict[str, SplitManifest]:
         part.split: _manifest(plan, part, [made[job.name] for job in part.jobs])
         for part in plan.splits
     }
-    write_manifest(plan.store, {**(read_manifest(plan.store) or {}), **manifests})
-    for job in plan.jobs:
-        plan.store.delete(f"{UNFINISHED}/{job.name}.json")
-    for part in plan.splits:
-        plan.store.delete(_marker(part.split))
-    if not _records(plan.store):
-        plan.store.delete(UNFINISHED)
+    with hold(plan.store, ".manifest"):
+        write_manifest(plan.store, {**(read_manifest(plan.store) or {}), **manifests})
+        for job in plan.jobs:
+            plan.store.delete(f"{UNFINISHED}/{job.name}.json")
+        for part in plan.splits:
+            plan.store.delete(_marker(part.split))
+        if not _records(plan.store):
+            plan.store.delete(UNFINISHED)
     return manifests
 
 

@@ -12,6 +12,7 @@ from unite.config.domains import CrystalsConfig
 from unite.data.ingest.atoms.cif import MOST_LINES, look
 from unite.data.ingest.atoms.crystals import MP20Ingest, Perov5Ingest, reduced
 from unite.data.ingest.atoms.niggli import cell_parameters, cell_vectors
+from unite.data.ingest.atoms.rows import Faults
 from unite.data.ingest.atoms.text import MOST_ATOMS
 from unite.data.ingest.prepare import plan
 from unite.data.ingest.source import Record
@@ -361,6 +362,29 @@ def test_what_a_mac_leaves_beside_cifs_is_counted_and_not_read(tmp_path):
     planned = plan(ingest(folder, tmp_path))
     assert planned.num_rows == 2
     assert planned.splits[0].source.skipped == {"hidden or a system's own": 2}
+
+
+def test_cif_files_of_one_name_in_folders_of_their_own_are_all_kept(tmp_path):
+    """A folder of each material; names that differ stay identities, also across splits."""
+    for name in CRYSTALS:
+        (tmp_path / "tree" / name).mkdir(parents=True)
+        (tmp_path / "tree" / name / "structure.cif").write_text(cif(name))
+    planned = plan(ingest(tmp_path / "tree", tmp_path))
+    rows = [each.cells for job in planned.jobs for each in job.part.records()]
+    assert {row["id"]: row["cif"] for row in rows} == {
+        f"row-{name}/structure.cif": cif(name) for name in CRYSTALS
+    }
+    for split in ("train", "test"):
+        (tmp_path / "splits" / split).mkdir(parents=True)
+        (tmp_path / "splits" / split / "mp-1.cif").write_text(cif("Si"))
+    with pytest.raises(ShardError, match="1 id in two splits, such as mp-1"):
+        plan(ingest(tmp_path / "splits", tmp_path))
+
+
+def test_a_cif_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "Si.cif").write_text(cif("Si"), encoding="utf-8-sig")
+    (row,) = ingest(tmp_path / "Si.cif", tmp_path).rows(Faults())
+    assert row.cells["cif"] == cif("Si")
 
 
 def test_tables_without_cif_and_folders_of_nothing_are_refused(tmp_path):

@@ -3,6 +3,7 @@
 import bz2
 import io
 import os
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -16,6 +17,7 @@ from typed import HEAVY, typed
 from unite.config.domains import MoleculesConfig
 from unite.data.ingest.atoms.installed import folder_of, require
 from unite.data.ingest.atoms.molecules import QM9Ingest, net_charge
+from unite.data.ingest.atoms.rows import Faults
 from unite.data.ingest.atoms.splits import edm_split, qm9_split
 from unite.data.ingest.atoms.text import MOST_ATOMS
 from unite.data.ingest.builtin import prepare_builtin
@@ -483,6 +485,60 @@ def test_frames_whose_comments_are_no_names_are_all_kept(tmp_path, comment):
     (tmp_path / "drawn.xyz").write_text(water_frames("{} H2O seed 7", 70))
     drawn = plan(ingest(tmp_path / "drawn.xyz", tmp_path / "other"))
     assert drawn.num_rows == 70 and "uncharacterised" not in describe_plan(drawn)
+
+
+EXTENDED = {
+    "species:S:1:pos:R:3": "{s} {x}",
+    "species:S:1:forces:R:3:pos:R:3": "{s} 1 2 3 {x}",
+    "pos:R:3:charge:R:1:species:S:1": "{x} -0.4 {s}",
+}
+
+
+@pytest.mark.parametrize("properties", EXTENDED)
+@pytest.mark.parametrize("name", ["drawn.xyz", "drawn.extxyz"])
+def test_columns_of_extended_xyz_are_those_that_its_comment_says(tmp_path, properties, name):
+    atoms = {"O": "0 0 0.117", "H": "0 0.757 -0.469", "F": "0 -0.757 -0.469"}
+    lines = [EXTENDED[properties].format(s=s, x=x) for s, x in atoms.items()]
+    head = f"3\nenergy=-1.0 Properties={properties} pbc='F F F'"
+    (tmp_path / name).write_text("\n".join([head, *lines]) + "\n")
+    planned = ingest(tmp_path / name, tmp_path)
+    (row,) = planned.rows(Faults())
+    arrays = planned.parse(row.cells)
+    assert arrays["numbers"].tolist() == [8, 1, 9]
+    apart = arrays["positions"].reshape(3, 3) - arrays["positions"][:3]
+    np.testing.assert_allclose(apart[1:], [[0, 0.757, -0.586], [0, -0.757, -0.586]], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "properties", ["species:S:1", "pos:R:3", "species:S:pos", "pos:R:x:species"]
+)
+def test_extended_xyz_without_symbols_or_coordinates_is_counted(tmp_path, properties):
+    (tmp_path / "other.xyz").write_text(water_frames(f"Properties={properties}", 2))
+    with pytest.raises(ShardError, match="2 that cannot be read"):
+        plan(ingest(tmp_path / "other.xyz", tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("pbc", "refused"), [("", True), ('pbc="F F T"', True), ("pbc='F F F'", False)]
+)
+def test_a_frame_in_a_cell_is_no_molecule(tmp_path, pbc, refused):
+    comment = f'Lattice="5 0 0 0 5 0 0 0 5" Properties=species:S:1:pos:R:3 {pbc}'
+    (tmp_path / "cell.xyz").write_text(water_frames(comment, 1))
+    planned = ingest(tmp_path / "cell.xyz", tmp_path)
+    (row,) = planned.rows(Faults())
+    if not refused:
+        assert planned.parse(row.cells)["numbers"].tolist() == [8, 1, 1]
+        return
+    with pytest.raises(ValueError, match="^periodic: a frame in a cell, 5 0 0 0 5 0 0 0 5, is no"):
+        planned.parse(row.cells)
+
+
+def test_records_of_sdf_of_one_title_are_all_kept(tmp_path):
+    text = re.sub(r"^gdb_\d+$", "ligand", sdf_text(), flags=re.MULTILINE)
+    (tmp_path / "same.sdf").write_text(text)
+    assert ids_of(plan(ingest(tmp_path / "same.sdf", tmp_path))) == [
+        f"row-{i}" for i in range(1, text.count("$$$$") + 1)
+    ]
 
 
 def test_files_of_qm9_in_one_are_all_read(tmp_path, prepare, rows_of):

@@ -31,6 +31,7 @@ from unite.data.ingest.atoms.rows import (
     nameless,
     opened,
     parquet_rows,
+    told_apart,
 )
 from unite.data.ingest.atoms.text import MOST_ATOMS
 from unite.data.manifest import ShardError
@@ -169,8 +170,9 @@ def _rows(source: str, faults: Faults) -> Iterator[Row]:
         raise ShardError(f"{source} holds no .csv, .csv.gz, .parquet or .cif")
     for name in tables:
         yield from _of_file(store, name, faults)
-    for name in texts if not tables else ():
-        yield from _of_cif(store, name, faults)
+    if not tables:
+        found = (row for name in texts for row in _of_cif(store, name, faults))
+        yield from told_apart(found, str(store))
 
 
 def _of_file(store: Store, name: str, faults: Faults) -> Iterator[Row]:
@@ -202,7 +204,7 @@ def _of_cif(store: Store, name: str, faults: Faults) -> Iterator[Row]:
         return
     where = f"{store}/{name}".rstrip("/")
     said = split_of(name) if "/" in name else ""
-    text = store.read(name).decode(errors="replace")
+    text = store.read(name).decode("utf-8-sig", "replace")
     stem = (name or store.name).rpartition("/")[2].rpartition(".")[0]
     blocks = [block for block in _BLOCK.split(text) if "_atom_site_" in block]
     if len(blocks) < 2:

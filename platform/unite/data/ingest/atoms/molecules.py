@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import IO, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -34,6 +34,7 @@ from unite.data.ingest.atoms.rows import (
     readable,
     require_columns,
     tar_members,
+    told_apart,
     zip_members,
 )
 from unite.data.ingest.atoms.text import MOST_ATOMS, element_numbers, sdf_records, xyz_frames
@@ -48,6 +49,7 @@ BUILTIN_QM9 = "builtin:qm9"
 CSV_COLUMNS = ("Index", "Elements", "XYZ_Ang")
 ID = Column(name="id", aliases=("index", "material_id", "Index"))
 SPLIT, SMILES = Column(name="split"), Column(name="smiles", aliases=("SMILES",))
+XYZ = (".xyz", ".extxyz")
 UNCHARACTERISED = "uncharacterised"
 _CHARGE = re.compile(r"\[[^\]]*?([+-]+)(\d*)(?::\d+)?\]")
 
@@ -141,6 +143,8 @@ class QM9Ingest(AtomsIngest):
         """`numbers` and centred `positions` in A of a row of any form."""
         if self.require_neutral and (charge := net_charge(cells.get("smiles") or "")):
             raise ValueError(f"charged: net charge {charge:+d} by its SMILES")
+        if cells.get("cell"):
+            raise ValueError(f"periodic: a frame in a cell, {cells['cell']}, is no molecule")
         numbers, positions = _arrays(cells)
         if positions.size == 3 * len(numbers) and positions.size:
             positions = positions.reshape(-1, 3) * UNITS[self.unit]
@@ -229,14 +233,15 @@ def _of_file(store: Store, faults: Faults) -> Iterator[Row]:
     elif kind == "zip":
         yield from _of_tables(zip_members(store, ".csv", faults), store, faults)
     elif kind == "tar" or (head[:3] == b"BZh" or kind == "gzip") and ".tar" in store.name:
-        yield from _told_apart(_of_tar(store, faults), str(store))
+        yield from _told_apart(_of_tar(store, faults), store)
     elif kind == "text" and store.name.lower().endswith(".sdf"):
         with opened(store) as file:
-            yield from _of_text(sdf_records(file, faults), str(store), str(store))
-    elif kind == "text" and store.name.lower().endswith(".xyz"):
+            records = sdf_records(file, faults)
+            yield from _told_apart(_of_text(records, str(store), str(store)), store)
+    elif kind == "text" and store.name.lower().endswith(XYZ):
         with opened(store) as file:
             frames = xyz_frames(file.read().decode(), faults)
-            yield from _told_apart(_of_text(frames, str(store), str(store)), str(store))
+            yield from _told_apart(_of_text(frames, str(store), str(store)), store)
     elif kind == "text":
         with opened(store) as file:
             yield from _of_csv(file, str(store), "", faults)
@@ -296,7 +301,7 @@ def _of_parquet(store: Store, file: str) -> Iterator[Row]:
 
 
 def _of_tar(store: Store, faults: Faults) -> Iterator[Row]:
-    for name, data in tar_members(store, ".xyz", faults):
+    for name, data in tar_members(store, XYZ, faults):
         frames = xyz_frames(data.decode(errors="replace"), faults)
         yield from _of_text(frames, f"{store}/{name}", str(store))
 
@@ -314,11 +319,6 @@ def _of_text(
         yield Row(id=name or nameless(place, source), where=place, cells=cells)
 
 
-def _told_apart(rows: Iterable[Row], source: str) -> Iterator[Row]:
-    """Rows of XYZ files, numbered where a name comes twice: it is the comment's first word, which
-    may say anything. An index of QM9 stays what it is."""
-    rows = list(rows)
-    distinct = len({row.id for row in rows}) == len(rows)
-    for row in rows:
-        keeps = distinct or _index(row.id)
-        yield row if keeps else replace(row, id=nameless(row.where, source))
+def _told_apart(rows: Iterable[Row], store: Store) -> list[Row]:
+    """Rows of text, by their names where these are identities; QM9's indices always are."""
+    return told_apart(rows, str(store), lambda name: bool(_index(name)))

@@ -11,9 +11,9 @@ import tarfile
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import IO, Any
 
 import numpy as np
@@ -78,6 +78,18 @@ class Faults:
 def nameless(where: str, source: str) -> str:
     """Identity of a row that has none of its own, by its file and number in the source."""
     return f"row-{where.removeprefix(source).lstrip('/#')}"
+
+
+def told_apart(
+    rows: Iterable[Row], source: str, keeps: Callable[[str], bool] = lambda name: False
+) -> list[Row]:
+    """Rows of files whose names need not be identities: an XYZ comment's first word, an SDF title,
+    the name of a CIF file. Where two of one split have the same, all are known by file and number,
+    but those that `keeps` is true of."""
+    rows = list(rows)
+    if len({(row.split, row.id) for row in rows}) == len(rows):
+        return rows
+    return [row if keeps(row.id) else replace(row, id=nameless(row.where, source)) for row in rows]
 
 
 def flat_numbers(cell: Any, name: str, in_threes: bool = False) -> np.ndarray:
@@ -216,7 +228,9 @@ def _check_member(store: Store, member: zipfile.ZipInfo) -> None:
         )
 
 
-def tar_members(store: Store, suffix: str, faults: Faults) -> Iterator[tuple[str, bytes]]:
+def tar_members(
+    store: Store, suffix: str | tuple[str, ...], faults: Faults
+) -> Iterator[tuple[str, bytes]]:
     """Name and bytes of the files of a tar, compressed or not, whose names end so.
 
     Files above LARGEST_ROW are counted and not read.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import IO
 
@@ -14,6 +15,7 @@ MOST_ATOMS = 10_000
 """Atoms beyond which nothing reads a structure."""
 NUMBER_OF = {symbol: number for number, symbol in enumerate(SYMBOLS) if number}
 """Atomic number of each symbol."""
+_SAID = re.compile(r"""(\w+)\s*=\s*(?:"([^"]*)"|'([^']*)'|(\S+))""")
 
 
 def element_numbers(symbols: Iterable[str]) -> np.ndarray:
@@ -28,8 +30,10 @@ def xyz_frames(text: str, faults: Faults) -> Iterator[tuple[str, dict[str, str]]
     """(name, cells) of each frame: a count, a comment, then lines `symbol x y z ...`.
 
     QM9's own files have a charge behind the coordinates, `*^` in exponents, and below the atoms a
-    line of frequencies, the SMILES and the InChI. A line that is no frame ends the reading: what
-    is behind it cannot be told apart, and is counted by its lines that hold one whole number.
+    line of frequencies, the SMILES and the InChI. The comment of extended XYZ says which columns
+    are the symbol and the coordinates, and the cell of a frame that is periodic. A line that is no
+    frame ends the reading: what is behind it cannot be told apart, and is counted by its lines that
+    hold one whole number.
     """
     lines = text.splitlines()
     at = 0
@@ -47,7 +51,7 @@ def xyz_frames(text: str, faults: Faults) -> Iterator[tuple[str, dict[str, str]]
             faults.add(PARSE, max(1, sum(_whole(line) >= 0 for line in lines[at:])))
             return
         words = lines[at + 1].split("\t")[0].split()
-        cells = _cells(lines[at + 2 : end], faults)
+        cells = _cells(lines[at + 2 : end], lines[at + 1], faults)
         at = end
         if words[:1] == ["gdb"] and len(lines) >= at + 3 and _whole(lines[at]) < 0:
             if cells is not None:
@@ -63,14 +67,41 @@ def _whole(line: str) -> int:
     return int(word) if word.isdecimal() and len(word) < 10 else -1
 
 
-def _cells(atoms: list[str], faults: Faults) -> dict[str, str] | None:
-    """Elements and coordinates of lines; None, and counted, when a line has too few words."""
+def _cells(atoms: list[str], comment: str, faults: Faults) -> dict[str, str] | None:
+    """Elements and coordinates of lines; None, and counted, when they have too few words or the
+    comment names no columns of both."""
+    said = {one.lower(): a or b or c for one, a, b, c in _SAID.findall(comment)}
     rows = [line.replace("*^", "e").split() for line in atoms]
-    if any(len(row) < 4 for row in rows):
+    try:
+        symbol, first = _columns(said["properties"]) if "properties" in said else (0, 1)
+        elements = [row[symbol] for row in rows]
+        coordinates = [
+            word for row in rows for word in (row[first], row[first + 1], row[first + 2])
+        ]
+    except (IndexError, KeyError, ValueError):
         faults.add(PARSE)
         return None
-    coordinates = ",".join(word for row in rows for word in row[1:4])
-    return {"elements": ",".join(row[0] for row in rows), "coordinates": coordinates}
+    cells = {"elements": ",".join(elements), "coordinates": ",".join(coordinates)}
+    return cells | ({"cell": said["lattice"]} if _is_periodic(said) else {})
+
+
+def _columns(properties: str) -> tuple[int, int]:
+    """Columns of the symbol and of x in extended XYZ, such as species:S:1:forces:R:3:pos:R:3.
+
+    KeyError or ValueError for words that name none.
+    """
+    words = properties.split(":")
+    starts, at = {}, 0
+    for name, width in zip(words[::3], words[2::3], strict=True):
+        starts[name.lower()] = at
+        at += int(width)
+    return starts["species"], starts["pos"]
+
+
+def _is_periodic(said: dict[str, str]) -> bool:
+    """True for a frame in a cell, which is periodic unless its `pbc` says F of all three."""
+    pbc = said.get("pbc", "T").lower().split()
+    return "lattice" in said and any(word[:1] in ("t", "1") for word in pbc)
 
 
 def sdf_records(file: IO[bytes], faults: Faults) -> Iterator[tuple[str, dict[str, str]]]:

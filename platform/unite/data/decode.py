@@ -115,10 +115,11 @@ class Decoder:
 
     def _decode(self, pending: Pending, start: int, picks: list[Pick]) -> None:
         fields, bad = self._domain.decode_rows(self._columns(picks))
-        for position, reason in bad if self._shards is not None else ():
-            good = self._substitute(picks[position], reason, self._shards)
-            for name, values in fields.items():
-                values[position] = good[name][0]
+        if self._shards is not None:
+            for position, reason in bad:
+                good = self._substitute(picks[position], reason, self._shards)
+                for name, values in fields.items():
+                    values[position] = good[name][0]
         pending.fill(start, fields, [(int(pending.rows_B[start + p]), why) for p, why in bad])
 
     def _substitute(self, bad: Pick, reason: str, shards: ShardSet) -> dict[str, np.ndarray]:

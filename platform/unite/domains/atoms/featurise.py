@@ -64,8 +64,10 @@ def decode(
 
 
 def smallest_distances(fields: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Smallest distance in A between two atoms of each decoded row, (B,); infinite for one atom."""
+    """Smallest distance in A between two atoms of each row, (B,); infinite for one atom or none."""
     mask_BN = torch.from_numpy(fields["numbers"] > 0)
+    if not mask_BN.shape[1]:
+        return np.full(len(mask_BN), np.inf, np.float32)
     if "frac" not in fields:
         apart_BNN = distances(torch.from_numpy(fields["positions"]), mask_BN)
     else:

@@ -248,6 +248,10 @@ def hostile(atoms: int) -> str:
         (cif("NaCl").replace("Na  Na0", "X  X0"), "unknown_element: 'X'"),
         (cif("NaCl")[:200], "parse: the CIF has no loop of atoms"),
         ("", "parse: the CIF has no loop of atoms"),
+        (cif("NaCl").replace("length_b 3", "length_b -3"), r"bad_cell: .* -3.988, .* above 0"),
+        (cif("NaCl").replace("length_b 3.988", "length_b 0(1)"), "bad_cell: .* must be above 0"),
+        (cif("NaCl").replace("length_b 3.988", "length_b nan"), "nonfinite: lengths"),
+        (cif("NaCl").replace("gamma 60.0", "gamma 120.0"), "bad_cell: .* span no volume"),
     ],
 )
 def test_a_hostile_cif_is_refused_before_a_parser_sees_it(tmp_path, monkeypatch, text, why):
@@ -351,6 +355,33 @@ def test_a_loop_of_displacements_before_the_atoms_is_passed_over():
         look(
             cif("NaCl")[:at].replace("Na", "D") + loop + "\n" + cif("NaCl")[at:].replace("Na", "D")
         )
+
+
+def test_a_row_without_atoms_is_counted_beside_others(tmp_path, prepare, rows_of):
+    """Also while the distances of the first rows are looked at, which has none of its own."""
+    crystals = {"none": ([], [], *CRYSTALS["Si"][2:]), "Si": CRYSTALS["Si"]}
+    source = parquet(tmp_path / "crystals.parquet", crystals)
+    manifests = prepare(ingest(source, tmp_path, max_bad_fraction=0.5))
+    assert list(rows_of(tmp_path / "out", manifests)) == ["Si"]
+    assert manifests["train"].shards[0].skipped == {"empty": 1}
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_an_id_of_0_is_one_and_an_empty_one_is_none(tmp_path, form):
+    if form == "parquet":
+        twice = {"NaCl": CRYSTALS["NaCl"], "Si": CRYSTALS["Si"]}
+        named, none = ({"material_id": ids} for ids in ([0, 0], ["", ""]))
+        leak = parquet(tmp_path / "a.parquet", twice, split=["train", "test"], **named)
+        empty = parquet(tmp_path / "b.parquet", twice, split=["train", "train"], **none)
+    else:
+        rows = [f'{{}},{split},"{cif("Si")}"' for split in ("train", "test")]
+        leak, empty = tmp_path / "a.csv", tmp_path / "b.csv"
+        leak.write_text("\n".join(["material_id,split,cif", *(row.format(0) for row in rows)]))
+        empty.write_text("\n".join(["material_id,split,cif", *(row.format("") for row in rows)]))
+    with pytest.raises(ShardError, match="1 id in two splits, such as 0"):
+        list(plan(ingest(leak, tmp_path)).jobs)
+    ids = sorted(row.id for row in ingest(empty, tmp_path).rows(Faults()))
+    assert ids == ["row-1", "row-2"]
 
 
 def test_what_a_mac_leaves_beside_cifs_is_counted_and_not_read(tmp_path):

@@ -1,7 +1,7 @@
 """CIF texts: a look at their atoms before a parser sees them, then pymatgen's reading of them.
 
-The look is ours because the parser's is lenient: it takes deuterium for hydrogen, makes dummies of
-unknown symbols, and is handed nothing that is too large.
+The look is ours because the parser's is lenient: it takes deuterium for hydrogen and a negative
+length for its size, makes dummies of unknown symbols, and is handed nothing that is too large.
 """
 
 from __future__ import annotations
@@ -11,19 +11,21 @@ import re
 import numpy as np
 
 from unite.data.ingest.atoms import installed
+from unite.data.ingest.atoms.niggli import cell_vectors
 from unite.data.ingest.atoms.rows import LARGEST_ROW, TOO_LARGE
 from unite.data.ingest.atoms.text import MOST_ATOMS, element_numbers
 
 MOST_LINES = 2 * MOST_ATOMS
 MAGNETIC = "_space_group_magn"
 _SYMBOL = re.compile(r"[A-Za-z]+")
+_CELL = re.compile(r"^\s*_cell_(?:length|angle)_(\w+)\s+([^\s(]+)", re.MULTILINE | re.IGNORECASE)
 
 
 def read_cif(text: str) -> dict[str, np.ndarray]:
     """`numbers` (N,), flat `frac`, `lengths` in A and `angles` in degrees of a CIF.
 
-    ValueError "reason: details": too_large, unknown_element, disordered, parse, or the extra that
-    is missing.
+    ValueError "reason: details": too_large, unknown_element, bad_cell, nonfinite, disordered,
+    parse, or the extra that is missing.
     """
     look(text)
     parser = installed.require("pymatgen.io.cif", "chem", "reading CIF files")
@@ -44,8 +46,9 @@ def read_cif(text: str) -> dict[str, np.ndarray]:
 
 
 def look(text: str) -> None:
-    """ValueError for a text that is too large, with an element that the table does not have, or of
-    a magnetic structure: the parser evaluates its transformation, and 9**9**9**9 never ends."""
+    """ValueError for a text that is too large, with an element that the table does not have or a
+    cell that is none, or of a magnetic structure: the parser evaluates its transformation, and
+    9**9**9**9 never ends."""
     if len(text) > LARGEST_ROW:
         raise ValueError(f"{TOO_LARGE}: a CIF of {len(text):,} characters")
     if text.count("\n") > MOST_LINES:
@@ -58,6 +61,22 @@ def look(text: str) -> None:
     if len(symbols) > MOST_ATOMS:
         raise ValueError(f"{TOO_LARGE}: a CIF of {len(symbols):,} atoms")
     element_numbers(symbols)
+    _check_cell(text)
+
+
+def _check_cell(text: str) -> None:
+    """ValueError for lengths of any unit that are not above 0, and angles that span no volume."""
+    said = {name.lower(): value for name, value in _CELL.findall(text)}
+    try:
+        a_b_c, corners = (
+            np.array([float(said[name]) for name in names])
+            for names in (("a", "b", "c"), ("alpha", "beta", "gamma"))
+        )
+    except (KeyError, ValueError):
+        return  # the parser says what it lacks
+    if (a_b_c <= 0).any():
+        raise ValueError(f"bad_cell: lengths {a_b_c.tolist()} must be above 0")
+    cell_vectors(np.where(np.isfinite(a_b_c), 10.0, a_b_c), corners)
 
 
 def _atom_symbols(text: str) -> list[str]:

@@ -185,7 +185,7 @@ def _of_file(store: Store, name: str, faults: Faults) -> Iterator[Row]:
         with opened(store, name) as file:
             for place, cells in csv_rows(file, where, ("material_id", "cif"), ("split",), faults):
                 yield Row(
-                    id=cells["material_id"],
+                    id=cells["material_id"] or nameless(place, str(store)),
                     where=place,
                     cells={"cif": cells["cif"]},
                     split=split_word(cells.get("split") or said, place),
@@ -225,8 +225,9 @@ def _of_parquet(store: Store, file: str) -> Iterator[Row]:
         wanted = (CIF,)
     said = split_of(file) if file else ""
     for place, cells in parquet_rows(store, file, wanted, (ID, SPLIT)):
+        known = cells.get("material_id")
         yield Row(
-            id=str(cells.get("material_id") or nameless(place, str(store))),
+            id=nameless(place, str(store)) if known in (None, "") else str(known),
             where=place,
             split=split_word(cells.get("split") or said, place),
             cells={column.name: cells[column.name] for column in wanted},

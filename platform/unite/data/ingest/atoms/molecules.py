@@ -293,7 +293,7 @@ def _of_parquet(store: Store, file: str) -> Iterator[Row]:
     for place, cells in parquet_rows(store, file, (NUMBERS, POSITIONS), (ID, SPLIT, SMILES)):
         known = cells.get("id")
         yield Row(
-            id=nameless(place, str(store)) if known is None else str(known),
+            id=nameless(place, str(store)) if known in (None, "") else str(known),
             where=place,
             split=split_word(cells.get("split") or said, place),
             cells={name: cells.get(name) for name in ("numbers", "positions", "smiles")},

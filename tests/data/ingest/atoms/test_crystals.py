@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from unite.config.domains import CrystalsConfig
-from unite.data.ingest.atoms.cif import MOST_LINES, look
+from unite.data.ingest.atoms.cif import MOST_LINES, look, read_cif
 from unite.data.ingest.atoms.crystals import MP20Ingest, Perov5Ingest, reduced
 from unite.data.ingest.atoms.niggli import cell_parameters, cell_vectors
 from unite.data.ingest.atoms.rows import Faults
@@ -355,6 +355,15 @@ def test_a_loop_of_displacements_before_the_atoms_is_passed_over():
         look(
             cif("NaCl")[:at].replace("Na", "D") + loop + "\n" + cif("NaCl")[at:].replace("Na", "D")
         )
+
+
+def test_atoms_of_a_cif_come_by_electronegativity_and_then_as_they_stand():
+    """As in the arrays of CDVAE and ADiT, which come from the same parser."""
+    pytest.importorskip("pymatgen.core", reason=NEEDS_CHEM)
+    lines = cif("TiO2").splitlines()
+    found = read_cif("\n".join([*lines[:-6], *lines[-4:], *lines[-6:-4]]))
+    assert found["numbers"].tolist() == CRYSTALS["TiO2"][0]
+    np.testing.assert_allclose(found["frac"].reshape(-1, 3), CRYSTALS["TiO2"][1], atol=1e-8)
 
 
 def test_a_row_without_atoms_is_counted_beside_others(tmp_path, prepare, rows_of):

@@ -24,6 +24,9 @@ _CELL = re.compile(r"^\s*_cell_(?:length|angle)_(\w+)\s+([^\s(]+)", re.MULTILINE
 def read_cif(text: str) -> dict[str, np.ndarray]:
     """`numbers` (N,), flat `frac`, `lengths` in A and `angles` in degrees of a CIF.
 
+    Atoms come in the parser's order, that of CDVAE's and ADiT's arrays: by electronegativity, equal
+    elements as in the text.
+
     ValueError "reason: details": too_large, unknown_element, bad_cell, nonfinite, disordered,
     parse, or the extra that is missing.
     """

@@ -79,7 +79,9 @@ def bond_angles(molecule: Structure, bonded_NN: np.ndarray) -> np.ndarray:
 def ring_sizes(bonded_NN: np.ndarray) -> list[int]:
     """Sizes of a molecule's rings of up to LARGEST_RING atoms, ascending; [0] without one.
 
-    Rings are the smallest ones through each bond, each set of atoms once.
+    Rings are one smallest ring through each bond, each set of atoms once. Where several are as
+    small, the order of the atoms decides, as in CC12CC3CC1C2CO3: 3 5 6 or 3 5 6 6 (5 of 300 true
+    molecules of QM9 have other sizes in another order).
     """
     return sorted(map(len, _rings(bonded_NN))) or [0]
 

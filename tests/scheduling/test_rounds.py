@@ -179,7 +179,7 @@ def test_only_what_changes_a_card_makes_another_request(storage, run):
     for changes in (
         {"num_samples": 3000},
         {"solver": "euler"},
-        {"num_steps": 4, "num_workers": 3, "batch_size": 7},
+        {"num_steps": 4, "num_workers": 3, "batch_size": 64},
         {"track": False},
     ):
         assert digest(**changes) == same, f"{changes} say what the run says"

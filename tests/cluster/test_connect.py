@@ -1,11 +1,12 @@
 """What joining Ray leaves as it was in this process, and what it hands to workers."""
 
 import signal
+import time
 from typing import Any
 
 import pytest
 
-from unite.cluster.connect import CapacityError, connect, runtime_env
+from unite.cluster.connect import CapacityError, connect, nodes, runtime_env
 from unite.cluster.output import WORKER_HOOK, begin_worker
 from unite.drivers.signals import stop_on_signals
 
@@ -81,3 +82,22 @@ def test_workers_ask_their_own_cluster_whatever_else_runs_on_the_machine(ray_clu
     (found,) = ray_cluster.get(asked.remote(), timeout=60)
     assert found.node_id == node["NodeID"]
     assert WORKER_HOOK == f"{begin_worker.__module__}.{begin_worker.__name__}"
+
+
+def test_what_an_ending_group_holds_counts_as_free(ray_cluster):
+    """Until it is removed; Ray tells of both a moment later."""
+    group = ray_cluster.util.placement_group([{"CPU": 0.25}, {"CPU": 0.5}])
+    ray_cluster.get(group.ready())
+
+    def free(ending=None) -> float:
+        return sum(node["CPU"] for node in nodes(free=True, ending=ending))
+
+    def until(holds) -> None:
+        deadline = time.monotonic() + 60
+        while not holds():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+    until(lambda: free(group) == free() + 0.75)
+    ray_cluster.util.remove_placement_group(group)
+    until(lambda: free(group) == free())

@@ -37,20 +37,26 @@ def clock(monkeypatch, turned_clock):
     return now
 
 
-def frees(monkeypatch, *seen: list[dict[str, float]]) -> None:
-    """What is free, look by look; the last stays."""
+def cluster(monkeypatch, have: list[dict[str, float]], *seen: list[dict[str, float]]) -> None:
+    """All that the nodes have, and what is free, look by look; the last stays."""
     looks = itertools.chain(seen, itertools.repeat(seen[-1]))
-    monkeypatch.setattr(elastic, "nodes", lambda free: next(looks))
+    monkeypatch.setattr(elastic, "nodes", lambda free=False: next(looks) if free else have)
 
 
 def test_the_largest_group_that_fits_and_divides_the_batch_is_taken(monkeypatch, clock):
-    frees(monkeypatch, [node(4.0), node(3.0)])
+    cluster(monkeypatch, [node(9.0)], [node(4.0), node(3.0)])
     assert next_group(RANGE, 100.0).num_workers == 4
     assert clock[0] >= elastic.SETTLE_SECONDS, "more may come free"
 
 
-def test_a_whole_cluster_is_taken_at_once(monkeypatch, clock, caplog, capsys):
-    frees(monkeypatch, [node(9.0)])
+def test_all_that_a_small_cluster_holds_is_taken_at_once(monkeypatch, clock):
+    cluster(monkeypatch, [node(4.0), node(3.0)], [node(4.0), node(3.0)])
+    assert next_group(RANGE, 100.0).num_workers == 4
+    assert clock[0] == 0.0, "nothing more can come free"
+
+
+def test_a_whole_range_is_taken_at_once(monkeypatch, clock, caplog, capsys):
+    cluster(monkeypatch, [node(20.0)], [node(9.0)])
     assert next_group(RANGE, 100.0).num_workers == 8
     assert clock[0] == 0.0
     assert capsys.readouterr().err.endswith("8 workers of 2..8\n")
@@ -58,14 +64,20 @@ def test_a_whole_cluster_is_taken_at_once(monkeypatch, clock, caplog, capsys):
 
 
 def test_an_ended_group_comes_free_a_moment_later(monkeypatch, clock):
-    frees(monkeypatch, [node(3.0)], [node(3.0)], [node(9.0)])
+    cluster(monkeypatch, [node(9.0)], [node(3.0)], [node(3.0)], [node(9.0)])
     assert next_group(RANGE, 100.0).num_workers == 8
 
 
-def test_it_waits_for_the_smallest_and_then_gives_up(monkeypatch, clock):
-    frees(monkeypatch, *[[node(1.0)]] * 50, [node(3.0)])
+def test_a_node_that_goes_between_two_looks_is_not_waited_for(monkeypatch, clock):
+    cluster(monkeypatch, [node(1.0)], [node(3.0)])
     assert next_group(RANGE, 100.0).num_workers == 2
-    frees(monkeypatch, [node(1.0)])
+    assert clock[0] == 0.0
+
+
+def test_it_waits_for_the_smallest_and_then_gives_up(monkeypatch, clock):
+    cluster(monkeypatch, [node(3.0)], *[[node(1.0)]] * 50, [node(3.0)])
+    assert next_group(RANGE, 100.0).num_workers == 2
+    cluster(monkeypatch, [node(3.0)], [node(1.0)])
     with pytest.raises(CapacityError, match="2 workers at 1 CPU each"):
         next_group(RANGE, 20.0)
 

@@ -6,17 +6,21 @@ import pickle
 
 import pytest
 from ray.exceptions import ActorDiedError, RayActorError
-from ray.train import ControllerError, FailureConfig, WorkerGroupError
+from ray.train import ControllerError, FailureConfig, ScalingConfig, WorkerGroupError
 from ray.train.v2._internal.exceptions import (
     WorkerGroupStartupFailedError,
     WorkerHealthCheckFailedError,
 )
 from ray.train.v2._internal.execution.failure_handling import FailureDecision
+from ray.train.v2._internal.execution.scaling_policy import NoopDecision
 from ray.train.v2.api.exceptions import PreemptionError
 from ray.train.v2.api.preemption import PreemptionInfo
 
+from unite.cluster import elastic
+from unite.cluster import restarts as module
+from unite.cluster.connect import CapacityError
 from unite.cluster.losses import TrainingError
-from unite.cluster.restarts import Restarts
+from unite.cluster.restarts import Restarts, Sizes
 from unite.cluster.train import _raise_own
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
@@ -99,3 +103,76 @@ def test_every_group_has_all_of_its_starts(restarts):
         assert restarts.make_decision(lost()) is AGAIN
     decisions = [restarts.make_decision(NOT_STARTED) for _ in range(2)]
     assert decisions == [AGAIN, END]
+
+
+class Room:
+    """A cluster of one node: all CPUs, and those that the ended group and others leave free."""
+
+    def __init__(self, monkeypatch, turned_clock, have: float) -> None:
+        self.have = self.free = have
+        self.now = 0.0
+        turned_clock(elastic, monotonic=lambda: self.now)
+        monkeypatch.setattr(module, "nodes", self.nodes)
+
+    def nodes(self, *, free: bool = False, ending: object = None) -> list[dict[str, float]]:
+        return [{"CPU": self.free if free else self.have, "GPU": 0.0}]
+
+
+@pytest.fixture
+def room(monkeypatch, turned_clock):
+    return Room(monkeypatch, turned_clock, 9.0)
+
+
+@pytest.fixture
+def sizes(tmp_path, monkeypatch):
+    """Of a run of 2..8 workers whose driver has chosen 4; they may take 60 s to find room."""
+    monkeypatch.setattr(Sizes, "_maybe_send_resource_request", lambda self: None)
+    flags = {"cluster.num_workers": "2..8", "cluster.cpus_per_worker": 1.0}
+    job = Job(config=replace(recipe("smoke"), flags), folder=Store.open(tmp_path))
+    return Sizes(ScalingConfig(num_workers=4), job, patience_s=60.0)
+
+
+def decided(sizes) -> int:
+    """Workers of the next group; 0 = it is asked again."""
+    decision = sizes.make_decision_for_non_running_worker_group()
+    return 0 if isinstance(decision, NoopDecision) else decision.num_workers
+
+
+def test_the_first_group_is_the_drivers_and_the_next_one_what_is_free(sizes, room, caplog):
+    assert decided(sizes) == 4
+    assert not caplog.messages
+    room.have = room.free = 2.75  # a node is lost with the group
+    assert decided(sizes) == 2
+    assert caplog.messages == ["2 workers of 2..8"]
+    room.have = room.free = 9.0
+    assert [decided(sizes), decided(sizes)] == [8, 8]
+    assert caplog.messages[1:] == ["8 workers of 2..8"], "a size that stays is not told"
+
+
+def test_what_readers_of_the_ended_group_hold_is_waited_for(sizes, room):
+    decided(sizes)
+    room.free = 8.25  # eight workers and half a CPU of Ray Data's
+    assert decided(sizes) == 0
+    room.now = elastic.SETTLE_SECONDS
+    assert decided(sizes) == 4, "they belong to another run"
+
+
+def test_room_for_the_smallest_is_waited_for_and_then_the_driver_hears(sizes, room):
+    decided(sizes)
+    room.have = room.free = 1.0
+    assert decided(sizes) == 0
+    room.now = 60.0
+    with pytest.raises(CapacityError, match="2 workers at 1 CPU each") as full:
+        decided(sizes)
+    travelled = pickle.loads(pickle.dumps(ControllerError(full.value)))
+    with pytest.raises(CapacityError, match="2 workers at 1 CPU each"):
+        _raise_own(travelled, sizes.job, group=None)
+
+
+def test_each_loss_has_all_of_its_patience(sizes, room):
+    decided(sizes)
+    for _ in range(2):
+        room.free = 1.0
+        assert decided(sizes) == 0
+        room.now, room.free = room.now + 59.0, 9.0
+        assert decided(sizes) == 8

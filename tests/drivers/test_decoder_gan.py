@@ -67,7 +67,7 @@ def test_the_smoke_sweep_writes_its_files_and_repeats_nothing(swept):
 
 def test_a_second_driver_is_refused_at_once(swept):
     folder = Store.open(swept.options.storage) / "sweeps" / "decoder-gan-smoke"
-    with hold(folder, "driver"), pytest.raises(BusyError, match="wait until it ends"):
+    with hold(folder, "sweep"), pytest.raises(BusyError, match="wait until it ends"):
         decoder_gan.main(swept.options)
 
 

@@ -155,10 +155,12 @@ def test_a_second_driver_is_refused_and_leaves_the_first_one_alone(tmp_path, uri
     """It would delete the files of Tune and the request to stop under the first one."""
     sweep = sweep_of(tmp_path)
     monkeypatch.setattr(driver, "_run", lambda *arguments: {})
-    with hold(sweep.folder, "driver"):
+    with hold(sweep.folder, "sweep"):
         request_stop(sweep.folder)
         before = sorted(sweep.folder.list(recursive=True))
-        with pytest.raises(BusyError, match=f"process {os.getpid()} on .*: wait until it ends"):
+        with pytest.raises(
+            BusyError, match=f"is run by process {os.getpid()} on .*: wait until it ends"
+        ):
             run_sweep(sweep)
         assert sorted(sweep.folder.list(recursive=True)) == before
     assert not run_sweep(sweep).stopped

@@ -174,8 +174,10 @@ def test_the_models_mode_is_kept(model):
             r"noise_BKD has shape \(1, 16, 3\)",
         ),
         ({"labels_B": [0], "noise_BKD": torch.zeros(1, 16, 4), "seeds_B": [1]}, "not both"),
-        ({"labels_B": [0], "solver": "rk4"}, "solver must be one of"),
-        ({"labels_B": [0], "solver": "heun", "num_steps": 0}, "num_steps must be at least 1"),
+        ({"labels_B": [0], "solver": "rk4"}, "solver = rk4 is unknown: use one of"),
+        ({"labels_B": [0], "solver": "heun", "num_steps": 0}, "num_steps = 0 must be above 0"),
+        ({"labels_B": [0], "cfg_scale": -2.0}, r"cfg_scale = -2\.0 must be at least 1"),
+        ({"labels_B": [0], "rtol": float("nan")}, "rtol = nan must be above 0"),
         ({"labels_B": [0], "cfg_interval": (0.5, 0.2)}, "cfg_interval"),
     ],
 )

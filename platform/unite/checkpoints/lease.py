@@ -47,7 +47,17 @@ TELL_S = 2.0
 """Seconds of waiting after which that is said."""
 GENERATION = re.compile(r"generation (\d+)")
 
-Role = Literal["driver", "writer", ".results", ".manifest"]
+Role = Literal["driver", "writer", "sweep", ".results", ".manifest"]
+WAIT = "wait until it ends, or stop it there. Nothing was written. The same command goes on"
+BUSY = {
+    "sweep": f"is run by {{holder}}: {WAIT} with the trials that are left",
+    ".results": "gets the results of {holder}, for too long: stop it, if it hangs. The same "
+    "command goes on with what is measured here",
+    ".manifest": "gets a split of {holder}, for too long: stop it, if it hangs. The same command "
+    "goes on with the shards that are finished here",
+}
+"""Message to who comes second, by the role that another process has; of others: TRAINED."""
+TRAINED = f"is being trained by {{holder}}: {WAIT} from its last checkpoint."
 
 
 class BusyError(ValueError):
@@ -157,21 +167,8 @@ def _process() -> str:
 
 
 def _busy(run: Store, place: str, holder: str) -> BusyError:
-    holder = holder or "another process"
-    if place.endswith(".results"):
-        return BusyError(
-            f"{run} gets the results of {holder}, for too long: stop it, if it hangs. The same "
-            "command goes on with what is measured here"
-        )
-    if place.endswith(".manifest"):
-        return BusyError(
-            f"{run} gets a split of {holder}, for too long: stop it, if it hangs. The same command "
-            "goes on with the shards that are finished here"
-        )
-    return BusyError(
-        f"{run} is being trained by {holder}: wait until it ends, or stop it there. Nothing was "
-        "written. The same command goes on from its last checkpoint."
-    )
+    message = BUSY.get(place.rpartition("/")[2], TRAINED)
+    return BusyError(f"{run} {message.format(holder=holder or 'another process')}")
 
 
 @contextmanager

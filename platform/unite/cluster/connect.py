@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from unite import logs, terminal
 from unite.cluster import output
@@ -30,6 +30,9 @@ from unite.cluster.head import watch_head
 from unite.network import DEADLINE_S, DeadlineError, spare_loopback, within
 from unite.storage import Store
 from unite.words import count
+
+if TYPE_CHECKING:
+    from ray.util.placement_group import PlacementGroup
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = PACKAGE_ROOT.parent
@@ -84,6 +87,7 @@ FORWARDED = (
 OBJECT_STORE_BYTES = 1 * 2**30
 Node = Mapping[str, float]
 """CPU and GPU of one machine."""
+KINDS = ("CPU", "GPU")
 
 
 class CapacityError(RuntimeError):
@@ -182,21 +186,35 @@ def runtime_env() -> dict[str, Any]:
     return {"env_vars": env_vars | {"PYTHONPATH": os.pathsep.join(paths)}, **hook}
 
 
-def nodes(*, free: bool = False) -> list[Node]:
+def nodes(*, free: bool = False, ending: PlacementGroup | None = None) -> list[Node]:
     """Resources of each node of the joined cluster that lives and does not drain; all of them, or
-    what nobody holds."""
+    what nobody holds but the placement group that is `ending`."""
     import ray
     from ray._private.state import state
 
     # Ray has no public way to these; the pin on one Ray version is what makes it safe.
     draining = state.get_draining_nodes()
     left = state.available_resources_per_node() if free else {}
-    found = [
-        left.get(node["NodeID"], {}) if free else node["Resources"]
-        for node in ray.nodes()
-        if node["Alive"] and node["NodeID"] not in draining
-    ]
-    return [{kind: each.get(kind, 0.0) for kind in ("CPU", "GPU")} for each in found]
+    own = _held(ending) if ending else {}
+    found = []
+    for node in ray.nodes():
+        name = node["NodeID"]
+        if node["Alive"] and name not in draining:
+            parts = [left.get(name, {}), *own.get(name, ())] if free else [node["Resources"]]
+            found.append({kind: sum(part.get(kind, 0.0) for part in parts) for kind in KINDS})
+    return found
+
+
+def _held(group: PlacementGroup) -> dict[str, list[Node]]:
+    """Node -> bundles of a placement group on it; none of one that was removed."""
+    from ray.util import placement_group_table
+
+    table = placement_group_table(group)
+    held: dict[str, list[Node]] = {}
+    if table.get("state") in ("CREATED", "RESCHEDULING"):  # the latter has lost a node
+        for number, node in table["bundles_to_node_id"].items():
+            held.setdefault(node, []).append(table["bundles"][number])
+    return held
 
 
 def describe_cluster() -> dict[str, float]:

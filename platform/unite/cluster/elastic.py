@@ -1,9 +1,10 @@
 """Groups whose size follows the cluster (`cluster.num_workers` LOW..HIGH).
 
-The driver chooses the size of each group when it starts it, and a thread of rank 0 looks for room
-for a larger one, which the run then makes at its next checkpoint. Ray Train has elastic groups of
-its own (`ScalingConfig(num_workers=(low, high))`); they are resized in the middle of a step, at the
-cost of all since the last checkpoint, and to numbers that do not divide the batch.
+The size of each group is chosen when it starts, by the driver or, after a loss, by Ray Train's
+controller (`cluster/restarts.py`). A thread of rank 0 looks for room for a larger one, which the
+run then makes at its next checkpoint. Ray Train has elastic groups of its own
+(`ScalingConfig(num_workers=(low, high))`); they are resized in the middle of a step, at the cost of
+all since the last checkpoint, and to numbers that do not divide the batch.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from unite import terminal
 from unite.cluster.connect import CapacityError, Node, nodes
@@ -30,26 +32,48 @@ POLL_SECONDS = 1.0
 ROOM_POLL_SECONDS = 30.0
 
 
-def next_group(config: RunConfig, patience_s: float) -> WorkerGroup:
+class Search:
     """The largest group of a run with a range of workers that fits into what is free.
 
-    Waits `patience_s` for room for the smallest, then CapacityError.
+    What is free is looked at again and again: an ended group's resources come back one by one, and
+    fewer workers than the cluster holds are taken after SETTLE_SECONDS.
     """
-    cluster, batch_size = config.cluster, as_trained(config).training.batch_size
-    largest, began = sizes(cluster, batch_size)[-1], time.monotonic()
-    while True:
-        waited = time.monotonic() - began
+
+    def __init__(self, config: RunConfig, patience_s: float) -> None:
+        self.cluster = config.cluster
+        self.batch_size = as_trained(config).training.batch_size
+        self.patience_s = patience_s
+        self.began = time.monotonic()
+
+    def look(self, have: Sequence[Node], free: Sequence[Node]) -> WorkerGroup | None:
+        """The group, from all and the free resources of the nodes; None = look again.
+
+        CapacityError after `patience_s` without room for the smallest.
+        """
+        waited = time.monotonic() - self.began
         try:
-            free = nodes(free=True)
-            group = train_workers(cluster, free, batch_size=batch_size)
+            group = train_workers(self.cluster, free, batch_size=self.batch_size)
         except CapacityError:
-            if waited >= patience_s:
+            if waited >= self.patience_s:
                 raise
-        else:
-            if group.num_workers == largest or waited >= SETTLE_SECONDS:
-                terminal.tell(size_in_words(cluster, group, free, batch_size))
-                return group
+            return None
+        return None if self._grows(group, have) and waited < SETTLE_SECONDS else group
+
+    def _grows(self, group: WorkerGroup, have: Sequence[Node]) -> bool:
+        """True if the nodes hold a larger group than the one that fits now."""
+        with suppress(CapacityError):  # of a node that has just gone
+            most = train_workers(self.cluster, have, batch_size=self.batch_size)
+            return most.num_workers > group.num_workers
+        return False
+
+
+def next_group(config: RunConfig, patience_s: float) -> WorkerGroup:
+    """The group that a search finds, which is told; it looks once a second."""
+    search = Search(config, patience_s)
+    while (group := search.look(nodes(), free := nodes(free=True))) is None:
         time.sleep(POLL_SECONDS)
+    terminal.tell(size_in_words(config.cluster, group, free, search.batch_size))
+    return group
 
 
 def size_in_words(
@@ -63,6 +87,16 @@ def size_in_words(
         line += f": there is room for {room}, but only numbers that divide the batch of "
         line += f"{batch_size} are taken"
     return line
+
+
+def own_group(num_workers: int) -> WorkerGroup:
+    """The group of so many workers that this worker of Ray Train is one of."""
+    import ray
+
+    own = ray.get_runtime_context().get_assigned_resources()
+    return WorkerGroup(
+        num_workers=num_workers, cpus_per_worker=own.get("CPU", 0.0), use_gpu="GPU" in own
+    )
 
 
 class RoomWatch:

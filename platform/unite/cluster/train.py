@@ -15,14 +15,13 @@ import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from socket import gethostname
 from typing import Any
 
 from unite.checkpoints.lease import Lease, hold
 from unite.checkpoints.repair import latest_whole
 from unite.cluster.connect import ENVIRONMENT, CapacityError
-from unite.cluster.elastic import RoomWatch, next_group
+from unite.cluster.elastic import RoomWatch, next_group, own_group
 from unite.cluster.failures import is_controller_lost
 from unite.cluster.gauges import with_gauges
 from unite.cluster.losses import (
@@ -60,10 +59,10 @@ TrackerFactory = Callable[[bool, int], Tracker]
 def fit(job: Job, group: WorkerGroup, tracker_factory: TrackerFactory) -> dict[str, Any]:
     """Run a job on the joined cluster and return rank 0's summary.
 
-    A lost worker (killed, out of memory, node gone) restarts the group, `cluster.max_failures`
-    times in a row without a new checkpoint: inside Ray Train's controller (`cluster/restarts.py`),
-    or with a new one where every group is as large as the cluster allows then (a range of workers).
-    A group that leaves a node of which notice was given, or is cut off there, costs none of these.
+    A lost worker (killed, out of memory, node gone) restarts the group inside Ray Train's
+    controller (`cluster/restarts.py`), `cluster.max_failures` times in a row without a new
+    checkpoint. A group that leaves to grow, or a node of which notice was given, or that is cut off
+    there, costs none of these: a new controller starts the next one.
     An error of the run itself would only repeat, and is raised at once as TrainingError.
     CapacityError when others hold what the workers need for too long.
     """
@@ -110,6 +109,8 @@ def _raise_own(error: Exception, job: Job, group: WorkerGroup) -> None:
     if (reason := own_error(error)) is not None:
         raise TrainingError(reason) from error
     failure = getattr(error, "controller_failure", None)
+    if isinstance(failure, CapacityError):
+        raise failure from error
     if failure is not None and type(failure).__name__.startswith("WorkerGroupStartup"):
         raise _no_room(job, group, failure) from error
     if failure is not None and not is_controller_lost(error):
@@ -118,14 +119,14 @@ def _raise_own(error: Exception, job: Job, group: WorkerGroup) -> None:
 
 def _trainer(job: Job, group: WorkerGroup, tracker_factory: TrackerFactory) -> Any:
     from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
 
     from unite.cluster.restarts import RestartingTrainer
 
-    fixed = not is_range(job.config.cluster)
-    return (partial(RestartingTrainer, job=job) if fixed else TorchTrainer)(
+    return RestartingTrainer(
         _worker,
-        train_loop_config={"job": job, "group": group, "tracker_factory": tracker_factory},
+        job=job,
+        patience_s=_patience(job),
+        train_loop_config={"job": job, "tracker_factory": tracker_factory},
         scaling_config=ScalingConfig(
             num_workers=group.num_workers,
             use_gpu=group.use_gpu,
@@ -174,7 +175,7 @@ def _worker(settings: dict[str, Any]) -> dict[str, Any]:
     job: Job = settings["job"]
     world = World.current(get_device())
     set_threads(job.config.cluster.threads_per_worker, world.size)
-    asks = RoomWatch(job.config, settings["group"]) if world.is_main else nothing
+    asks = RoomWatch(job.config, own_group(world.size)) if world.is_main else nothing
     return train_rank(job, world, settings["tracker_factory"], ray_reader, notice, asks)
 
 

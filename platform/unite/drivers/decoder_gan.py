@@ -86,7 +86,7 @@ def main(options: GanSweepOptions) -> int:
     parents = [run.folder for run in own] or _given_parents(options)
     if options.dry_run:
         return _show(options, parents)
-    alone = hold(_kept(options), "driver", patience_s=0.0)
+    alone = hold(_kept(options), "sweep", patience_s=0.0)
     with alone, stop_on_signals(), _workers(options) as pool:
         left = [run.config for run in own if not is_trained(run)]
         begun = [prepare(config, resume="auto", allow_changes=False) for config in left]

@@ -106,7 +106,7 @@ def run_sweep(sweep: Sweep) -> SweepResult:
     for work in sweep.works:
         prepare(work.config, resume="auto", allow_changes=False)
     sweep.folder.check_writable()
-    with hold(sweep.folder, "driver", patience_s=0.0):
+    with hold(sweep.folder, "sweep", patience_s=0.0):
         return _run_alone(sweep)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from unite.config.schema import Precision, SamplingConfig, Solver
+from unite.config.validate import sampling_problems
 from unite.flow.guidance import GuidedPredictor
 from unite.flow.path import velocity
 from unite.flow.solvers import solve
@@ -61,7 +62,8 @@ def sample(
     Images are (B, C, H, W), to be clamped to [0, 1] (`model.domain.render` does). The noise
     is given, or made from one integer seed per sample, or fresh; so are sizes, by `mask_BK`. The
     remaining arguments are those of SamplingConfig. ValueError on labels, seeds or noise that do
-    not fit the model; IntegrationError when the flow leaves the finite numbers.
+    not fit the model and on settings out of range; IntegrationError when the flow leaves the finite
+    numbers.
     """
     if (labels_B is None) == (num is None):
         raise ValueError("give labels_B or num, the number of samples without a class")
@@ -75,6 +77,8 @@ def sample(
         atol=atol,
         rtol=rtol,
     )
+    if problems := list(sampling_problems(config)):
+        raise ValueError("; ".join(problems))
     samples = draw(model, labels_B, config, noise_BKD=noise_BKD, seeds_B=seeds_B, mask_BK=mask_BK)
     return samples.z_BKD, samples.reconstruction
 

@@ -87,7 +87,8 @@ def test_a_drained_node_is_left_without_a_lost_step(root, tmp_path, nodes):
     finally:
         process.kill()
     said = log.read_text()
-    assert "a node goes away in" in said and "a worker was lost" not in said
+    # The worker's own line on the notice may go with the node before Ray has passed it on.
+    assert "leaving: " in said and "a worker was lost" not in said
     (moved,) = read_interruptions(folder)
     assert moved.wasted == 0 and 320 < moved.seen == moved.resumed < 4 * 1500
 

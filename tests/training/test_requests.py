@@ -39,13 +39,15 @@ def notice(deadline: float, *nodes: str) -> Notice:
     return Notice(deadline=deadline, nodes=frozenset(nodes or ("a",)))
 
 
-def test_a_notice_makes_one_save_at_once_and_the_group_leaves_before_the_deadline():
+def test_a_notice_makes_one_save_at_once_and_the_group_leaves_before_the_deadline(caplog):
     clock = Clock()
     seen: list[Notice | None] = [None]
     asked = watch(seen, clock)
     assert asked() is Request.NONE
     seen.append(notice(1020.0))
     assert asked() is Request.SAVE
+    (told,) = caplog.messages
+    assert told.startswith("a node goes away in 20 s: the run saves now")
     answers = []
     while Request.LEAVE not in answers:
         clock.seconds += 1

@@ -48,8 +48,9 @@ def test_an_old_or_missing_python_is_named_with_the_cure(fresh, tmp_path, python
 
 
 def test_arguments_come_beside_those_of_all_tests(fresh):
-    last = fresh("-n", "test-all", "ARGS=-k flow").stdout.splitlines()[-1]
-    assert last.endswith("--all -k flow")
+    beside, alone = fresh("-n", "test-all", "ARGS=-k flow").stdout.splitlines()[-2:]
+    assert '--all -m "not (fault and long)" -k flow' in beside
+    assert '--all -m "fault and long" -k flow' in alone
 
 
 def test_an_installed_environment_is_not_installed_again(fresh, tmp_path):

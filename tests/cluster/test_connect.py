@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from unite.cluster import connect as joined
 from unite.cluster.connect import CapacityError, connect, nodes, runtime_env
 from unite.cluster.output import WORKER_HOOK, begin_worker
 from unite.drivers.signals import stop_on_signals
@@ -82,6 +83,20 @@ def test_workers_ask_their_own_cluster_whatever_else_runs_on_the_machine(ray_clu
     (found,) = ray_cluster.get(asked.remote(), timeout=60)
     assert found.node_id == node["NodeID"]
     assert WORKER_HOOK == f"{begin_worker.__module__}.{begin_worker.__name__}"
+
+
+def test_a_lost_node_that_the_cluster_still_counts_does_not_answer(ray_cluster, monkeypatch):
+    assert nodes(answering=True) == nodes() != []
+    asked = []
+
+    def refused(*place, **options):
+        asked.append(place)
+        return "connection refused"
+
+    monkeypatch.setattr(joined, "answers", refused)
+    assert nodes(answering=True) == []
+    (node,) = ray_cluster.nodes()
+    assert asked == [(node["NodeManagerAddress"], node["NodeManagerPort"])]
 
 
 def test_what_an_ending_group_holds_counts_as_free(ray_cluster):

@@ -40,7 +40,9 @@ def clock(monkeypatch, turned_clock):
 def cluster(monkeypatch, have: list[dict[str, float]], *seen: list[dict[str, float]]) -> None:
     """All that the nodes have, and what is free, look by look; the last stays."""
     looks = itertools.chain(seen, itertools.repeat(seen[-1]))
-    monkeypatch.setattr(elastic, "nodes", lambda free=False: next(looks) if free else have)
+    monkeypatch.setattr(
+        elastic, "nodes", lambda free=False, answering=True: next(looks) if free else have
+    )
 
 
 def test_the_largest_group_that_fits_and_divides_the_batch_is_taken(monkeypatch, clock):
@@ -90,6 +92,8 @@ def test_a_size_that_does_not_divide_the_batch_is_said():
         "taken"
     )
     assert size_in_words(RANGE.cluster, group(8), [node(20.0)], 32) == "8 workers of 2..8"
+    # Eight would fit, were it not for Ray Data beside them.
+    assert size_in_words(RANGE.cluster, group(4), [node(8.0)], 32) == "4 workers of 2..8"
 
 
 def test_room_is_asked_for_once_the_next_size_fits_beside_the_group(monkeypatch):

@@ -114,7 +114,8 @@ class Room:
         turned_clock(elastic, monotonic=lambda: self.now)
         monkeypatch.setattr(module, "nodes", self.nodes)
 
-    def nodes(self, *, free: bool = False, ending: object = None) -> list[dict[str, float]]:
+    def nodes(self, *, free=False, ending=None, answering=False) -> list[dict[str, float]]:
+        assert answering, "a lost node is there for a quarter of a minute"
         return [{"CPU": self.free if free else self.have, "GPU": 0.0}]
 
 
@@ -144,6 +145,7 @@ def test_the_first_group_is_the_drivers_and_the_next_one_what_is_free(sizes, roo
     room.have = room.free = 2.75  # a node is lost with the group
     assert decided(sizes) == 2
     assert caplog.messages == ["2 workers of 2..8"]
+    assert sizes._get_num_workers_for_resource_request() == 2, "the rest is Ray Data's"
     room.have = room.free = 9.0
     assert [decided(sizes), decided(sizes)] == [8, 8]
     assert caplog.messages[1:] == ["8 workers of 2..8"], "a size that stays is not told"

@@ -27,7 +27,7 @@ from unite.cluster.address import (
     too_late,
 )
 from unite.cluster.head import watch_head
-from unite.network import DEADLINE_S, DeadlineError, spare_loopback, within
+from unite.network import DEADLINE_S, DeadlineError, answers, spare_loopback, within
 from unite.storage import Store
 from unite.words import count
 
@@ -88,6 +88,8 @@ OBJECT_STORE_BYTES = 1 * 2**30
 Node = Mapping[str, float]
 """CPU and GPU of one machine."""
 KINDS = ("CPU", "GPU")
+ANSWER_S = 0.5
+"""Seconds in which a node takes a connection."""
 
 
 class CapacityError(RuntimeError):
@@ -186,9 +188,14 @@ def runtime_env() -> dict[str, Any]:
     return {"env_vars": env_vars | {"PYTHONPATH": os.pathsep.join(paths)}, **hook}
 
 
-def nodes(*, free: bool = False, ending: PlacementGroup | None = None) -> list[Node]:
+def nodes(
+    *, free: bool = False, ending: PlacementGroup | None = None, answering: bool = False
+) -> list[Node]:
     """Resources of each node of the joined cluster that lives and does not drain; all of them, or
-    what nobody holds but the placement group that is `ending`."""
+    what nobody holds but the placement group that is `ending`.
+
+    With `answering` each is asked: the cluster learns of a lost one a quarter of a minute later.
+    """
     import ray
     from ray._private.state import state
 
@@ -199,10 +206,15 @@ def nodes(*, free: bool = False, ending: PlacementGroup | None = None) -> list[N
     found = []
     for node in ray.nodes():
         name = node["NodeID"]
-        if node["Alive"] and name not in draining:
+        if node["Alive"] and name not in draining and (not answering or _answers(node)):
             parts = [left.get(name, {}), *own.get(name, ())] if free else [node["Resources"]]
             found.append({kind: sum(part.get(kind, 0.0) for part in parts) for kind in KINDS})
     return found
+
+
+def _answers(node: Mapping[str, Any]) -> bool:
+    place = node["NodeManagerAddress"], node["NodeManagerPort"]
+    return not answers(*place, patience_s=ANSWER_S)
 
 
 def _held(group: PlacementGroup) -> dict[str, list[Node]]:

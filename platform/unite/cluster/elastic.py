@@ -70,7 +70,11 @@ class Search:
 def next_group(config: RunConfig, patience_s: float) -> WorkerGroup:
     """The group that a search finds, which is told; it looks once a second."""
     search = Search(config, patience_s)
-    while (group := search.look(nodes(), free := nodes(free=True))) is None:
+    while True:
+        free = nodes(free=True, answering=True)
+        group = search.look(nodes(answering=True), free)
+        if group is not None:
+            break
         time.sleep(POLL_SECONDS)
     terminal.tell(size_in_words(config.cluster, group, free, search.batch_size))
     return group
@@ -83,7 +87,7 @@ def size_in_words(
     fewest, most = bounds(cluster)
     line = f"{count(group.num_workers, 'worker')} of {fewest}..{most}"
     room = min(most, group.fits(free))
-    if room > group.num_workers:
+    if room > group.num_workers == max(size for size in sizes(cluster, batch_size) if size <= room):
         line += f": there is room for {room}, but only numbers that divide the batch of "
         line += f"{batch_size} are taken"
     return line

@@ -106,19 +106,22 @@ class Sizes(FixedScalingPolicy):
         super().__init__(config)
         self.job = job
         self.patience_s = patience_s
-        self.size = 0
-        """Workers of the last group; 0 = none was started."""
+        self.size = super()._get_num_workers_for_resource_request()
+        self.is_first = True
         self.search: Search | None = None
+
+    def _get_num_workers_for_resource_request(self) -> int:
+        return self.size  # Ray Data counts on what is left
 
     def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
         """A size; CapacityError when there is none for too long."""
-        if not self.size:
-            self.size = self._get_num_workers_for_resource_request()
+        if self.is_first:
+            self.is_first = False
             return super().make_decision_for_non_running_worker_group()
         self._maybe_send_resource_request()
         self.search = self.search or Search(self.job.config, self.patience_s)
-        free = nodes(free=True, ending=LastGroup.placed)
-        group = self.search.look(nodes(), free)
+        free = nodes(free=True, ending=LastGroup.placed, answering=True)
+        group = self.search.look(nodes(answering=True), free)
         if group is None:
             return NoopDecision()
         if group.num_workers != self.size:

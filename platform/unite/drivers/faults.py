@@ -148,7 +148,8 @@ def lose_storage(scratch: Scratch, stack: ExitStack) -> Disturbed:
     there = {**places, "AWS_DEFAULT_REGION": "us-east-1", **login}
     stack.enter_context(variables(there))
     scratch = replace(scratch, storage=f"{bucket}/runs", environment=there)
-    training = _begun(scratch.training("storage", 1, UNTRACKED), stack, scratch.every)
+    more = ("--cluster.max-failures", "0", UNTRACKED)  # it costs no restart
+    training = _begun(scratch.training("storage", 1, *more), stack, scratch.every)
     at = time.time()
     proxy.mode = "refuse"
     time.sleep(AWAY_S)

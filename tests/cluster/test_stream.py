@@ -63,6 +63,24 @@ def test_same_tables_as_the_local_reader(stream, folder, seen, head_rows):
             assert table.to_pydict() == expected.to_pydict()
 
 
+def test_its_tasks_ask_for_no_cpu_of_which_ray_shares_whole_ones_alone(
+    stream, folder, ray_cluster, monkeypatch
+):
+    """Without a share there is no room for tables, and Ray Data's scheduler holds the GIL."""
+    asked, mapped = [], ray_cluster.data.Dataset.map_batches
+
+    def map_batches(self, *arguments, **options):
+        asked.append(options)
+        return mapped(self, *arguments, **options)
+
+    monkeypatch.setattr(ray_cluster.data.Dataset, "map_batches", map_batches)
+    shards = ShardSet.open(folder, "train", IMAGES)
+    reads = order_of(shards).reads(rank=0, world=1, samples_seen=0)
+    with contextlib.closing(stream.ray_reader(shards, reads, head_rows=0)) as tables:
+        assert next(iter(tables)).num_rows
+    assert {(options["num_cpus"], options["concurrency"]) for options in asked} == {(0, 2)}
+
+
 def test_ray_tasks_read_from_s3(stream, folder, s3):
     store = Store.open(f"{s3}/shards")
     for path in folder.iterdir():

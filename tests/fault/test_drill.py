@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ SECRETS = {
 
 STEPS = 96
 """Six intervals between checkpoints, of which a fault comes in the third."""
+SPOT_STEPS = (64, 512)
+"""Half of the steps beside a notice; a fast machine ends the shorter training before the node."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +48,12 @@ def scratch(tmp_path_factory):
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", DRILLS)
 def test_the_promise_is_kept(scratch, name):
-    (seen,) = run_drills([name], scratch)
+    for steps in SPOT_STEPS if name == "spot" else (STEPS,):
+        ours = replace(scratch, folder=scratch.folder / str(steps), steps=steps)
+        ours.folder.mkdir(exist_ok=True)
+        (seen,) = run_drills([name], ours)
+        if not any("ended before" in promise for promise in seen.broken):
+            break
     assert not seen.broken, json.dumps(seen.broken)
     assert seen.pause_s > 0
     left = [file for file in scratch.folder.rglob("*") if file.is_file() and _holds_secret(file)]

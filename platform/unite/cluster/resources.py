@@ -22,8 +22,8 @@ from unite.words import count
 
 T = TypeVar("T")
 
-# Ray Data needs CPU beside the workers, or its tasks wait for ever.
 DATA_CPUS = 0.5
+"""CPUs that are left to the tasks that read, and to Ray itself, beside the workers of a run."""
 MIN_WORKER_CPUS = 0.5
 GPU_WORKER_CPUS = 1.0
 """CPUs of an evaluation worker with a GPU, for decoding and feeding."""

@@ -43,8 +43,10 @@ BYTES_PER_PIPELINE = STREAM_BYTES // 4
 STREAM_BYTES: it reserves parts of them, and must never wait for room."""
 ROWS_PER_TASK = 1024
 BLOCK_BYTES = 32 * 2**20
-TASK_CPUS = 0.25
-PIPELINE_CPUS = 0.5
+TASKS = 2
+"""Tasks of a pipeline at a time. They ask for no CPU: what workers leave of a node is shared among
+all pipelines of the cluster in whole CPUs (`share = amount // pipelines` in Ray 2.60), and one that
+gets none has no room for its tables."""
 TABLES_AHEAD = 16
 
 
@@ -125,7 +127,8 @@ def _run(shards: ShardSet, reads: list[Read]) -> Iterator[pa.Table]:
             partial(_read_items, uri=shards.uri, columns=shards.columns),
             batch_size=None,
             batch_format="pyarrow",
-            num_cpus=TASK_CPUS,
+            num_cpus=0,
+            concurrency=TASKS,
             **preferred("decode"),
         )
     try:
@@ -147,9 +150,7 @@ def _context() -> DataContext:
     context.use_datasource_v2 = False
     context.target_max_block_size = BLOCK_BYTES
     context.execution_options.preserve_order = True
-    context.execution_options.resource_limits = ExecutionResources(
-        cpu=PIPELINE_CPUS, object_store_memory=STREAM_BYTES
-    )
+    context.execution_options.resource_limits = ExecutionResources(object_store_memory=STREAM_BYTES)
     return context
 
 

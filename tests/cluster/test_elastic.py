@@ -116,10 +116,10 @@ def test_a_group_that_cannot_grow_looks_for_nothing():
     assert RoomWatch(recipe("smoke"), group(1), look)() is Request.NONE
 
 
-def test_tasks_that_read_leave_a_group_without_room_and_that_is_no_fault():
+def test_others_may_leave_a_group_without_room_and_that_is_no_fault():
     narrow = replace(RANGE, {"cluster.num_workers": "1..2", "cluster.cpus_per_worker": 1.5})
     one = WorkerGroup(num_workers=1, cpus_per_worker=1.5, use_gpu=False)
     watch = RoomWatch(narrow, one)
-    # 0.25 of the node's other 0.5 CPUs read for the run: the group itself would not start so.
+    # Others hold 0.25 of what is kept for Ray Data: the group itself would not start so.
     assert watch.larger([node(0.25)]) == 0
     assert watch.larger([node(0.25), node(2.0)]) == 2

@@ -151,12 +151,12 @@ def test_the_first_group_is_the_drivers_and_the_next_one_what_is_free(sizes, roo
     assert caplog.messages[1:] == ["8 workers of 2..8"], "a size that stays is not told"
 
 
-def test_what_readers_of_the_ended_group_hold_is_waited_for(sizes, room):
+def test_what_others_hold_is_waited_for_a_while(sizes, room):
     decided(sizes)
     room.free = 8.25  # eight workers and half a CPU of Ray Data's
     assert decided(sizes) == 0
     room.now = elastic.SETTLE_SECONDS
-    assert decided(sizes) == 4, "they belong to another run"
+    assert decided(sizes) == 4, "it belongs to another run"
 
 
 def test_room_for_the_smallest_is_waited_for_and_then_the_driver_hears(sizes, room):

@@ -131,7 +131,7 @@ class RoomWatch:
         have = [*free, *[own] * self.group.num_workers]
         try:
             found = train_workers(self.cluster, have, batch_size=self.batch_size).num_workers
-        except CapacityError:  # tasks that read hold what is kept for them
+        except CapacityError:  # others hold what is kept for Ray Data
             return 0
         return found if found > self.group.num_workers else 0
 

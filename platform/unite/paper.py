@@ -8,7 +8,7 @@ are context, not a target, and `PaperFigure.source` says so.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from unite.config.schema import RunConfig
 
@@ -24,6 +24,8 @@ class Table:
     rows: Mapping[str, Mapping[str, float]]
     """Figures by row (a model or a setting) and metric. `_m` means 10^6, `_pct` per cent,
     `_mb` 10^6 bytes."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Key of our metric -> its name in `rows`. Empty: they are the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +95,13 @@ TABLES: dict[str, Table] = {
     "qm9": Table(
         source="Table 3",
         protocol="QM9, 10K samples",
+        names={
+            "match_pct": "match_pct",
+            "match_openbabel_pct": "match_pct",
+            "rmsd_matched": "rmsd_angstrom",
+            "valid_pct": "valid_pct",
+            "unique_pct": "unique_pct",
+        },
         rows={
             "UNITE-S": {
                 "match_pct": 99.37,
@@ -118,6 +127,12 @@ TABLES: dict[str, Table] = {
     "mp20": Table(
         source="Table 5",
         protocol="MP20, 10K samples",
+        names={
+            "match_valid_pct": "match_pct",
+            "struct_pct": "structural_pct",
+            "comp_pct": "compositional_pct",
+            "valid_pct": "overall_pct",
+        },
         rows={
             "UNITE-S": {
                 "structural_pct": 99.0,
@@ -264,7 +279,8 @@ def counterpart(metric: str, *, suite: str, row: str = "") -> PaperFigure | None
     if row not in table.rows:
         known = ", ".join(table.rows)
         raise ValueError(f"row: {row!r} is not in {table.source} of the paper; it has {known}")
-    value = table.rows[row].get(metric.lower())
+    key = table.names.get(metric, "") if table.names else metric.lower()
+    value = table.rows[row].get(key)
     if value is None:
         return None
     return PaperFigure(value=value, source=f"{table.source}, {row} ({table.protocol})")

@@ -57,7 +57,7 @@ def test_parts_of_a_joint_model_are_not_ranked_against_each_other():
             for r in rows
         ]
         evaluations = Evaluations(found=tuple(found))
-        none = {"logged": lambda name: None, "trials": [], "samples": {}}
+        none = {"logged": lambda name: None, "trials": [], "samples": {}, "kind": "structures"}
         runs.append(SimpleNamespace(evaluations=evaluations, **none))
     assert (best_of(runs).run, best_of(runs).reason) == (1, "highest match, molecules of 2 runs")
     assert best_of(runs[:1]).reason == "the only run with match, molecules"

@@ -68,7 +68,12 @@ def test_without_any_number_the_papers_rows_still_stand():
 
 @pytest.mark.parametrize(
     ("metric", "words"),
-    [("fd-pixels", "lower is better"), ("psnr", "higher is better"), ("total_mb", "")],
+    [
+        ("fd-pixels", "lower is better"),
+        ("psnr", "higher is better"),
+        ("total_mb", ""),
+        ("structure valid", "higher is better"),
+    ],
 )
 def test_which_way_is_better_is_said_where_there_is_one(metric, words):
     assert better_words(metric) == words
@@ -83,7 +88,15 @@ def test_each_part_of_a_joint_model_has_columns_of_its_own():
     outcomes = [Outcome(suite=row.card.suite, rows=(row,)) for row in rows]
     found = [Found(outcome=each, step=0, newest=True, read=bytes) for each in outcomes]
     evaluations = Evaluations(found=tuple(found))
-    run: Any = SimpleNamespace(evaluations=evaluations, logged=lambda name: None)
+    run: Any = SimpleNamespace(evaluations=evaluations, logged=lambda name: None, kind="structures")
     seen = summarise([run], Catalogue.of([run]))
     values = dict(zip([each.title for each in seen.columns], seen.rows[0], strict=True))
     assert values["valid, crystals"].value == 81.5 and values["valid, molecules"].value == 94
+    assert "FID" not in values, "no run is of images"
+    titles = [each.title for each in seen.columns]
+    paper = {row.source: dict(zip(titles, row.cells, strict=True)) for row in seen.paper}
+    assert {source: row["valid, crystals"] for source, row in paper.items()} == {
+        "Table 3: QM9": "",
+        "Table 5: MP20": "87.9",
+    }
+    assert paper["Table 3: QM9"]["valid, molecules"] == "94.9"

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 
+import pytest
+
+from unite.evaluation.card import MetricCard
+from unite.evaluation.results import Outcome, Row
 from unite.paper import TABLES
+from unite.reporting.catalogue import Catalogue
+from unite.reporting.evaluations import Evaluations, Found
 from unite.reporting.tables import finetune_words, paper_tables
 
 
@@ -73,6 +81,44 @@ def test_without_measured_runs_the_papers_figures_stand_alone(seen):
     for found in paper_tables(seen.data.runs, none, []):
         assert [each.ours for each in found.groups].count(True) == 0
         assert "makes ours" in found.note or "no training run of ours" in found.note
+
+
+def of_kind(kind, suite, **values):
+    """A run whose newest evaluation by a suite gave these values, in %."""
+    made = partial(MetricCard, suite=suite, step=1, checkpoint="c")
+    rows = tuple(Row(card=made(metric=key, value=value)) for key, value in values.items())
+    outcome = Outcome(suite=suite, rows=rows)
+    found = Found(outcome=outcome, step=1, newest=True, read=bytes)
+    info = SimpleNamespace(params={"domain.kind": kind})
+    evaluations = Evaluations(found=(found,))
+    return SimpleNamespace(evaluations=evaluations, trials=[], kind=kind, name=kind, info=info)
+
+
+@pytest.mark.parametrize(
+    ("runs", "places"),
+    [
+        ([], ["Table 1", "Table 2", "Table 6, top", "Table 6, bottom"]),
+        ([of_kind("molecules", "generation", valid_pct=90.0)], ["Table 3"]),
+        ([of_kind("crystals", "reconstruction", match_pct=99.0)], ["Table 5"]),
+        ([of_kind("structures", "generation-crystals", struct_pct=95.0)], ["Table 5"]),
+        ([of_kind("points", "generation", w1=1.0)], []),
+    ],
+)
+def test_the_tables_are_those_of_the_kinds_that_the_runs_are_of(runs, places):
+    found = paper_tables(runs, Catalogue.of(runs), [])
+    assert [each.source for each in found] == places
+    for each in found if runs else ():
+        assert set(group(each, "Ours")) == {run.name for run in runs}
+
+
+def test_a_match_by_another_rule_than_the_papers_has_a_column_of_its_own():
+    """The paper counts crystals that match where both are valid."""
+    run = of_kind("crystals", "reconstruction", match_pct=99.0, match_valid_pct=80.0)
+    (found,) = paper_tables([run], Catalogue.of([run]), [])
+    assert group(found, "Paper")["UNITE-S"]["match of valid"] == "75.7"
+    assert "match" not in group(found, "Paper")["UNITE-S"]
+    assert group(found, "Ours")[run.name] == {"match": "99", "match of valid": "80"}
+    assert found.better["structure valid"] == "higher is better"
 
 
 def test_a_fine_tuned_run_names_its_parent_and_asks_for_its_control():

@@ -184,8 +184,8 @@ def _tiny(
             precision="float32",
             log_every_steps=50,
         ),
-        checkpoint=CheckpointConfig(every_images=64_000),
-        evaluation=EvaluationConfig(every_images=64_000, num_images=512, num_samples=64),
+        checkpoint=CheckpointConfig(every_images=12_800),
+        evaluation=EvaluationConfig(every_images=12_800, num_images=512, num_samples=64),
         sampling=SamplingConfig(solver="heun", num_steps=25),
         cluster=ClusterConfig(threads_per_worker=2),
     )

@@ -108,6 +108,11 @@ class Catalogue:
         """A run's numbers in its newest evaluation by a suite."""
         return [e for e in self.of_run(run) if e.newest and e.card.suite == suite]
 
+    def kinds(self, runs: Sequence[ReportRun]) -> set[str]:
+        """Kinds of samples of all runs and of the parts of joint models; without runs images."""
+        parts = (entry.card.suite.partition("-")[2] for entry in self.entries)
+        return {*(run.kind for run in runs), *filter(None, parts)} or {"images"}
+
     def newest(self, run: int, metric: Metric) -> Entry | None:
         """A run's number in its newest evaluation."""
         return next((e for e in self.of_run(run) if e.newest and metric_of(e.card) == metric), None)

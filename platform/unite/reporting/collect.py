@@ -79,6 +79,11 @@ class ReportRun:
         """A training sample in words."""
         return str(self.progress.get("noun", "image"))
 
+    @property
+    def kind(self) -> str:
+        """Kind of its samples; runs of old are of images."""
+        return self.info.params.get("domain.kind", "images")
+
     def logged(self, name: str) -> float | None:
         """Last value of a metric in MLflow; None without one, or where it is no finite number."""
         value = self.info.metrics.get(name, math.nan)

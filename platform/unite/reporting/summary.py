@@ -2,17 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from unite.figures.dynamics import unit
 from unite.metrics.specs import SPECS, TRAINING, number, shown_name, shown_value, spec_of
 from unite.metrics.specs.spec import Spec
-from unite.paper import TABLES
+from unite.paper import TABLES, counterpart
 from unite.reporting.catalogue import Catalogue, Cell, Metric, in_words
 from unite.reporting.collect import ReportRun
 
-PAPER_MODELS = ("UNITE-B", "UNITE-L", "UNITE-XL")
+
+@dataclass(frozen=True, kw_only=True)
+class PaperModel:
+    """A model of the paper, and where its figures stand."""
+
+    name: str
+    kind: str
+    """Kind of the samples."""
+    source: str
+    """Places in the paper and the data, in words."""
+    tables: Mapping[str, str]
+    """Suite -> key of `unite.paper.TABLES`."""
+
+    def figure(self, metric: Metric) -> float | None:
+        """Its figure for one of our metrics; None where the paper has none."""
+        (suite, _, part), name = metric[0].partition("-"), metric[1]
+        if name == "params_m":  # reported counts are not the code's
+            suite, name = "generation", "params_m_true"
+        table = self.tables.get(suite, "")
+        if not table or part not in ("", self.kind) or self.name not in TABLES[table].rows:
+            return None
+        found = counterpart(name, suite=table, row=self.name)
+        return found.value if found else None
+
+
+IMAGES = {
+    "generation": "imagenet256_generation",
+    "reconstruction": "imagenet256_reconstruction",
+    "compute": "compute",
+}
+PAPER_MODELS = (
+    PaperModel(
+        name="UNITE-B",
+        kind="images",
+        source="Tables 1 and 2, Section 5.3: ImageNet 256x256, Inception",
+        tables=IMAGES,
+    ),
+    *(
+        PaperModel(
+            name=name,
+            kind="images",
+            source="Table 1: ImageNet 256x256, Inception",
+            tables=IMAGES,
+        )
+        for name in ("UNITE-L", "UNITE-XL")
+    ),
+    PaperModel(
+        name="UNITE-S",
+        kind="molecules",
+        source="Table 3: QM9",
+        tables=dict.fromkeys(("generation", "reconstruction"), "qm9"),
+    ),
+    PaperModel(
+        name="UNITE-S",
+        kind="crystals",
+        source="Table 5: MP20",
+        tables=dict.fromkeys(("generation", "reconstruction"), "mp20"),
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +109,8 @@ class Summary:
 
 def summarise(runs: Sequence[ReportRun], catalogue: Catalogue) -> Summary:
     """The table of all runs."""
-    columns = [_with_letters(column, catalogue) for column in _columns(runs, catalogue)]
+    kinds = catalogue.kinds(runs)
+    columns = [_with_letters(column, catalogue) for column in _columns(runs, catalogue, kinds)]
     warnings = []
     for column in columns:
         if column.letters:
@@ -63,7 +122,7 @@ def summarise(runs: Sequence[ReportRun], catalogue: Catalogue) -> Summary:
             tuple(_cell(run, index, column, catalogue) for column in columns)
             for index, run in enumerate(runs)
         ),
-        paper=tuple(_paper_row(model, columns) for model in PAPER_MODELS),
+        paper=tuple(_paper_row(model, columns) for model in PAPER_MODELS if model.kind in kinds),
         warnings=tuple(warnings),
     )
 
@@ -77,14 +136,14 @@ def logged_columns() -> dict[str, str]:
     }
 
 
-def _columns(runs: Sequence[ReportRun], catalogue: Catalogue) -> list[Column]:
+def _columns(runs: Sequence[ReportRun], catalogue: Catalogue, kinds: set[str]) -> list[Column]:
     """Columns in the order of the metrics' rows; the costs, which every run has, are last."""
     newest = sorted({(e.card.suite, e.card.metric) for e in catalogue.entries if e.newest})
     rows = [row for row in SPECS.values() if row.column == "runs" and row.family != TRAINING]
     columns = [
         Column(metric=metric, title=title_of(metric), unit=unit(row))
         for row in rows
-        if row.better
+        if row.better and (not row.domains or not kinds.isdisjoint(row.domains))
         for metric in _measured(row, newest)
     ]
     for name, words in logged_columns().items():
@@ -142,22 +201,10 @@ def _cell(run: ReportRun, index: int, column: Column, catalogue: Catalogue) -> C
     return Cell(text=entry.text, value=entry.card.value, entries=[entry], letter=letter)
 
 
-def _paper_row(model: str, columns: Sequence[Column]) -> PaperRow:
-    generation = TABLES["imagenet256_generation"].rows[model]
-    figures = {
-        ("generation", "fid"): generation.get("fid"),
-        ("generation", "is"): generation.get("is"),
-        ("reconstruction", "rfid"): TABLES["imagenet256_reconstruction"]
-        .rows.get(model, {})
-        .get("rfid"),
-        ("compute", "params_m"): generation.get("params_m_true"),
-        ("compute", "tflop_per_sample"): TABLES["compute"]
-        .rows.get(model, {})
-        .get("tflop_per_sample"),
-    }
-    values = [figures.get(column.metric) for column in columns]
+def _paper_row(model: PaperModel, columns: Sequence[Column]) -> PaperRow:
+    values = [model.figure(column.metric) for column in columns]
     return PaperRow(
-        name=model,
-        source="Tables 1 and 2, Section 5.3" if model == "UNITE-B" else "Table 1",
+        name=model.name,
+        source=model.source,
         cells=tuple("" if value is None else number(value) for value in values),
     )

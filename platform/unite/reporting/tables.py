@@ -1,4 +1,4 @@
-"""The paper's Tables 1, 2 and 6, with our numbers of the same kind in rows below.
+"""The paper's Tables 1, 2, 3, 5 and 6, with our numbers of the same kind in rows below.
 
 A column is one metric under its true name: an FD of ours never stands in the column of FID.
 """
@@ -20,6 +20,52 @@ PARAMETERS = "parameters (M)"
 PAPER_HEADS = {"params_m_true": PARAMETERS, "params_m": PARAMETERS}
 """Columns of the paper's figures; others are metrics. Reported counts are not the code's."""
 LEFT_OUT = ("params_m_reported",)
+AXES_OF = "images"
+"""Kind of the samples of the paper's sweeps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A table of models."""
+
+    title: str
+    table: str
+    """Key of `unite.paper.TABLES`."""
+    kind: str
+    """Kind of the samples."""
+    suites: tuple[str, ...]
+    """Suites whose numbers of ours stand in it."""
+    others: str = ""
+    """Table of models of others, which is folded until a click."""
+
+
+MODELS = (
+    Model(
+        title="Class-conditional generation",
+        table="imagenet256_generation",
+        kind="images",
+        suites=("generation",),
+        others="imagenet256_baselines",
+    ),
+    Model(
+        title="Reconstruction",
+        table="imagenet256_reconstruction",
+        kind="images",
+        suites=("reconstruction",),
+    ),
+    Model(
+        title="Molecules",
+        table="qm9",
+        kind="molecules",
+        suites=("reconstruction", "generation"),
+    ),
+    Model(
+        title="Crystals",
+        table="mp20",
+        kind="crystals",
+        suites=("reconstruction", "generation"),
+    ),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,37 +117,33 @@ class PaperTable:
 def paper_tables(
     runs: Sequence[ReportRun], catalogue: Catalogue, sweeps: Sequence[SweepView]
 ) -> list[PaperTable]:
-    """Tables 1, 2 and both halves of 6."""
-    models, baselines = TABLES["imagenet256_generation"], TABLES["imagenet256_baselines"]
+    """Tables of the kinds of samples that the runs are of: Tables 1, 2 and both halves of 6 for
+    images, 3 for molecules, 5 for crystals."""
+    kinds = catalogue.kinds(runs)
+    swept = [view.axis for view in sweeps]
     return [
-        _of_runs(
-            "Class-conditional generation",
-            models,
-            _rows(runs, catalogue, "generation"),
-            [(f"Paper: others, {baselines.protocol}", baselines)],
-        ),
-        _of_runs(
-            "Reconstruction",
-            TABLES["imagenet256_reconstruction"],
-            _rows(runs, catalogue, "reconstruction"),
-        ),
-        *(_of_axis(axis, sweeps) for axis in (NOISE, SHIFT)),
+        *(_of_runs(model, runs, catalogue) for model in MODELS if model.kind in kinds),
+        *(_of_axis(axis, sweeps) for axis in (NOISE, SHIFT) if AXES_OF in kinds or axis in swept),
     ]
 
 
-def _of_runs(
-    name: str, paper: Table, ours: Sequence[TableRow], others: Sequence[tuple[str, Table]] = ()
-) -> PaperTable:
+def _of_runs(model: Model, runs: Sequence[ReportRun], catalogue: Catalogue) -> PaperTable:
+    paper, ours = TABLES[model.table], _rows(runs, catalogue, model)
     groups = [RowGroup(title="Paper", rows=_of_table(paper))]
     if ours:
         groups.append(RowGroup(title="Ours: newest evaluation of a run", rows=ours, ours=True))
-    groups += [RowGroup(title=words, rows=_of_table(table), folded=True) for words, table in others]
+    if model.others:
+        table = TABLES[model.others]
+        title = f"Paper: others, {table.protocol}"
+        groups.append(RowGroup(title=title, rows=_of_table(table), folded=True))
     note = f"The paper's: {paper.protocol}"
     if any(cell.letter for row in ours for cell in row.cells.values()):
         note += "; letters are protocols, as in the table of runs"
     if not ours:
         note += "; no training run of ours has been measured yet"
-    return PaperTable(title=name, source=paper.source, head="Model", groups=groups, note=note)
+    return PaperTable(
+        title=model.title, source=paper.source, head="Model", groups=groups, note=note
+    )
 
 
 def _of_axis(axis: Axis, sweeps: Sequence[SweepView]) -> PaperTable:
@@ -126,8 +168,9 @@ def _of_axis(axis: Axis, sweeps: Sequence[SweepView]) -> PaperTable:
 def _of_table(table: Table) -> list[TableRow]:
     """Rows of the paper's table, without the parameters that it reports and the code has not."""
     metrics = dict.fromkeys(metric for row in table.rows.values() for metric in row)
+    ours = {theirs: key for key, theirs in table.names.items()}
     columns = {
-        PAPER_HEADS.get(metric) or shown_name(metric): {
+        PAPER_HEADS.get(metric) or shown_name(ours.get(metric, metric)): {
             name: row[metric] for name, row in table.rows.items() if metric in row
         }
         for metric in metrics
@@ -157,20 +200,23 @@ def _decimals(value: float) -> int:
     return len(f"{value:g}".partition(".")[2])
 
 
-def _rows(runs: Sequence[ReportRun], catalogue: Catalogue, suite: str) -> list[TableRow]:
-    """A row for each training run that has numbers of a suite; trials stand with their sweeps."""
+def _rows(runs: Sequence[ReportRun], catalogue: Catalogue, model: Model) -> list[TableRow]:
+    """A row for each training run that has numbers of a table; trials stand with their sweeps."""
     found = []
     for index, run in enumerate(runs):
+        whole = run.kind == model.kind
         ours = {
             shown_name(entry.card.metric): _cell(entry, catalogue)
-            for row in of_family(suite)
-            for entry in catalogue.of_suite(index, suite)
+            for suite in model.suites
+            for row in of_family(suite, model.kind)
+            for entry in catalogue.of_suite(index, suite if whole else f"{suite}-{model.kind}")
             if row.column and spec_of(entry.card.metric, suite) is row
         }
         if not ours or run.trials:
             continue
         # Table 2 has no sizes.
-        size = catalogue.newest(index, ("compute", "params_m")) if suite == "generation" else None
+        sized = "generation" in model.suites
+        size = catalogue.newest(index, ("compute", "params_m")) if sized else None
         ours |= {PARAMETERS: _cell(size, catalogue)} if size else {}
         note = run.info.params.get("model.sharing", "")
         words = f"{note} weights" if note else ""

@@ -12,35 +12,17 @@ from unite.metrics.atoms.judged import Number
 from unite.metrics.specs import shown_value
 from unite.paper import counterpart
 
-PAPER = {
-    "molecules": {
-        "match_pct": "match_pct",
-        "match_openbabel_pct": "match_pct",
-        "rmsd_matched": "rmsd_angstrom",
-        "valid_pct": "valid_pct",
-        "unique_pct": "unique_pct",
-    },
-    "crystals": {
-        "match_valid_pct": "match_pct",
-        "struct_pct": "structural_pct",
-        "comp_pct": "compositional_pct",
-        "valid_pct": "overall_pct",
-    },
-}
-"""Domain -> metric -> its name in the paper's table."""
-
 
 def atoms_row(card: MetricCard, error: float, truth: Number | None, kind: str) -> Row:
-    """A number of `kind` (of PAPER) with its standard error and the truth as its note; the truth is
-    on the card too."""
+    """A number of a `kind` of samples with its standard error and the truth as its note; the truth
+    is on the card too."""
     parts = [f"+- {error:.2g}"] if np.isfinite(error) else []
     if truth is not None and np.isfinite(truth[0]):
         value, spread, num = truth
         parts.append(f"truth {plus_minus(card.metric, value, spread)} ({num:,})")
         details = {"truth": value, "truth_error": spread if np.isfinite(spread) else None}
         card = replace(card, details={**card.details, **details})
-    name = PAPER[kind].get(card.metric)
-    paper = counterpart(name, suite=kind) if name else None
+    paper = counterpart(card.metric, suite=kind)
     return Row(card=card, paper=paper, note=", ".join(parts))
 
 

@@ -43,7 +43,8 @@ def spec_of(metric: str, family: str = "") -> Spec | None:
 
     Stored names are those of training (loss/l1, eval/psnr) and eval/<family>/<key>; a key may carry
     its extractor (fd-digits-cnn), a family the part of a joint model (generation-molecules), and
-    the paper's name is known too. Without a family that has the key, any family's row is taken.
+    the shown and the paper's names are known too. Without a family that has the key, any family's
+    row is taken.
     """
     short = metric.removeprefix(EVALUATION)
     if (TRAINING, short) in SPECS:

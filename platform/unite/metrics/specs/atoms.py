@@ -17,7 +17,7 @@ ROWS = (
     reconstruction(key="match_pct", name="match", paper="match rate", column="runs", judges=3,
                    logged=True, meaning="samples that are the true ones: molecules by types and "
                    "bonds in index order (native), crystals by StructureMatcher"),
-    reconstruction(key="match_openbabel_pct", name="match (Open Babel)",
+    reconstruction(key="match_openbabel_pct", name="match (Open Babel)", column="tables",
                    meaning="molecules that pymatgen's MoleculeMatcher maps onto the true ones"),
     reconstruction(key="match_valid_pct", name="match of valid", column="tables",
                    meaning="crystals that match, where both are valid; the others count as failed"),

@@ -57,8 +57,8 @@ class Spec:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Keys, and the paper's name in small letters."""
-        return (*self.keys, self.paper.lower()) if self.paper else self.keys
+        """Keys, and in small letters the shown name and the paper's."""
+        return (*self.keys, self.name.lower(), *filter(None, (self.paper.lower(),)))
 
     @property
     def logged_name(self) -> str:

@@ -118,6 +118,7 @@ def steps() -> list[Step]:
             *("train cifar10, as the recipe", "train", 90, "1,184/s on 2026-11-26"),
             **{**small, "recipe": "cifar10"},
         ),
+        measured("train cifar10, no graphs", "train", 90, "", **small, **CIFAR, graphs="off"),
         measured("train qm9", "train", 150, "", **small, recipe="qm9"),
         measured("train F=14, recompute", "train", 200, "", **{**f14, **SLOW, "chunk": 0}),
         measured(

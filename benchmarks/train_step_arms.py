@@ -100,14 +100,18 @@ class Ours:
     def __init__(self, setting: Setting) -> None:
         config = setting.config
         model = parallelize(setting.model(), config.training, setting.device)
+        world = World(device=setting.device)
+        self.objective = JointObjective(
+            model, config, setting.perceptual, setting.plan.total_images, world
+        )
         unused: Any = None
         self.trainer = Trainer(
             config=config,
             plan=setting.plan,
-            world=World(device=setting.device),
+            world=world,
             model=model,
             ema=Ema(model, config.optim.ema_decay),
-            objective=JointObjective(model, config, setting.perceptual, setting.plan.total_images),
+            objective=self.objective,
             stream=SimpleNamespace(bad=SimpleNamespace(total=0)),
             eval_batches=unused,
             writer=cast(CheckpointWriter, SimpleNamespace(settle=lambda: None)),

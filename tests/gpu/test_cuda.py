@@ -39,6 +39,7 @@ def config(tmp_path) -> RunConfig:
         "storage": str(tmp_path),
         "training.epochs": 8 * 32 / 1500,
         "training.log_every_steps": 4,
+        "training.graphs": "off",
         "checkpoint.every_images": 1_000_000,
         "evaluation.every_images": 1_000_000,
     }

@@ -201,6 +201,9 @@ class TrainingConfig:
     kernels: Literal["auto", "plain"] = field(default="auto", metadata=LATER)
     """auto = fused Triton kernels for the encoder where a GPU passes their probe, which computes
     the same to rounding; plain = torch's own operations everywhere."""
+    graphs: Literal["auto", "off"] = field(default="auto", metadata=LATER)
+    """auto = on a GPU, CUDA graphs replay the steps of a model that needs little memory, once they
+    have given what the plain step gives; off = never."""
     fit: Literal["auto", "as_set"] = field(default="auto", metadata=LATER)
     """auto = on a GPU, flow.chunk, training.gradient_checkpointing and training.micro_batch are
     chosen for its memory where they stand as in the recipe, which changes a step by rounding alone;

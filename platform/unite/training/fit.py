@@ -33,6 +33,7 @@ from unite.config.workers import sizes
 from unite.domains import build_domain
 from unite.models.kernels.choose import BF16_CAPABILITY
 from unite.models.unite import UNITE
+from unite.training.graphs import is_small
 from unite.training.memory import WorkerMemory, largest_micro_batch, worker_memory
 from unite.training.step import Address, TrainingStep
 from unite.words import GIB
@@ -102,6 +103,7 @@ class Fit:
             "recompute" if training.gradient_checkpointing else "no recompute",
             f"{flow.chunk or flow.steps} of {flow.steps} noisings at once",
             "compiled" if training.compile else "eager",
+            *(["CUDA graphs"] if is_small(training, self.needed.step, card.memory) else []),
         ]
         why = (
             f"about {self.needed.device / GIB:.3g} GiB of the {card.usable / GIB:.3g} that "

@@ -11,6 +11,7 @@ from unite.config.schema import RunConfig
 from unite.metrics.image_quality import Perceptual
 from unite.models.unite import UNITE
 from unite.training.exchange import GradientExchange
+from unite.training.graphs import CudaRecorder, GraphedStep, suits
 from unite.training.monitors import CollapseWatch, effective_rank, latent_std, samples_differ
 from unite.training.muon import build_optimizers
 from unite.training.objective import MicroBatch, Player, TensorParts, gradients_of
@@ -49,6 +50,11 @@ class JointObjective:
         )
         self.optimizers = ((self.members, 1.0),)
         self.step = TrainingStep(model, config, perceptual)
+        self.graphs = (
+            GraphedStep(self.step, self.parameters, CudaRecorder())
+            if suits(config, world.device)
+            else None
+        )
         training = config.training
         self.collapse = CollapseWatch(training.collapse_std, total_images, training.batch_size)
 
@@ -56,7 +62,7 @@ class JointObjective:
         return (self,)
 
     def zero_grad(self) -> None:
-        self.members.zero_grad()
+        (self.graphs or self.members).zero_grad()
 
     def backward(
         self, part: MicroBatch, images: int, scale: float, *, last: bool = True
@@ -64,7 +70,7 @@ class JointObjective:
         """Gradients of a micro-batch; with its `last` pass they leave for the other ranks."""
         weight = self._flow_weight(images)
         begin = self.exchange.expect if self.exchange and last else None
-        self.last = self.step.backward(
+        self.last = (self.graphs or self.step).backward(
             *part, flow_weight=weight, scale=scale, before_last_pass=begin
         )
         return self.last.terms

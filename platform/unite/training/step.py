@@ -73,15 +73,16 @@ class TrainingStep:
         labels_B: Tensor,
         address: Address,
         *,
-        flow_weight: float,
+        flow_weight: float | Tensor,
         scale: float = 1.0,
         before_last_pass: Callable[[], None] | None = None,
     ) -> StepLosses:
         """Add the gradients of `scale * loss` of one micro-batch to the parameters.
 
         `sample` is what the domain makes of a batch (images: float (B, C, H, W) in [0, 1]);
-        `flow_weight` is w_g after warm-up; `before_last_pass` is called before the last of the
-        backward passes, after which no gradient grows. Returns the unscaled terms.
+        `flow_weight` is w_g after warm-up, a number or a tensor (); `before_last_pass` is called
+        before the last of the backward passes, after which no gradient grows. Returns the unscaled
+        terms.
         """
         flow = self.config.flow
         sample = self.model.domain.augment(sample, address.keys(Purpose.FLIP))
@@ -167,7 +168,7 @@ class TrainingStep:
         address: Address,
         mask_BK: Tensor | None,
         *,
-        weight: float,
+        weight: float | Tensor,
     ) -> Tensor:
         config = self.config.flow
         chunk = config.chunk or config.steps
@@ -207,7 +208,7 @@ class TrainingStep:
         terms: dict[str, Tensor],
         reconstruction: Tensor,
         flow_loss: Tensor,
-        flow_weight: float,
+        flow_weight: float | Tensor,
     ) -> dict[str, Tensor]:
         total = reconstruction.detach() + flow_weight * self._flow_scale() * flow_loss
         named = {f"loss/{name}": value.detach() for name, value in terms.items()}

@@ -113,12 +113,12 @@ def steps() -> list[Step]:
             *("sampling, ours", "sampling", 200, "35/s at guidance 2"),
             **{**draws, "arms": ["heun float32", "heun"]},
         ),
-        measured("train cifar10, bfloat16", "train", 150, "7,000/s", **small, **CIFAR),
+        measured("train cifar10-gpu", "train", 150, "7,000/s", **small, **CIFAR),
         measured(
-            *("train cifar10, as the recipe", "train", 90, "1,184/s on 2026-11-26"),
+            *("train cifar10", "train", 90, "1,184/s on 2026-11-26"),
             **{**small, "recipe": "cifar10"},
         ),
-        measured("train cifar10, no graphs", "train", 90, "", **small, **CIFAR, graphs="off"),
+        measured("train cifar10-gpu, no graphs", "train", 90, "", **small, **CIFAR, graphs="off"),
         measured("train qm9", "train", 150, "", **small, recipe="qm9"),
         measured("train F=14, recompute", "train", 200, "", **{**f14, **SLOW, "chunk": 0}),
         measured(
@@ -141,7 +141,7 @@ def steps() -> list[Step]:
     ]
 
 
-CIFAR = {"recipe": "cifar10", "precision": "bfloat16", "compile": True, "batch": 512}
+CIFAR = {"recipe": "cifar10-gpu"}
 
 
 def toy_steps() -> list[Step]:

@@ -4,8 +4,7 @@ Trains with the platform's own loop on local shards, without Ray and MLflow, unt
 BENCHMARK_SECONDS (a variable, in seconds) is nearly over, then saves; the same call goes on from
 there. What is trained is evaluated by `jobs/evaluate.py`. --data holds cifar10/ and qm9_dft/.
 
-  cifar10   the recipe in its GPU setting (GPU_SETTING) to its end; reconstruction and 10,000
-            samples
+  cifar10   the recipe cifar10-gpu to its end; reconstruction and 10,000 samples
   fig5      Fig. 5 at the scale gpu: ends of the curves first, so that a part shows the trend
   qm9       the recipe to its end; 10,000 molecules
 """
@@ -56,14 +55,6 @@ UNFINISHED = 75
 """Exit code when the time is over; the same call goes on."""
 FIRST = ("14", "1")
 """Values of F that are trained first."""
-GPU_SETTING = {
-    "training.precision": "bfloat16",
-    "training.compile": True,
-    "training.batch_size": 512,
-    "optim.lr": 2e-3,
-}
-"""Fields of `cifar10` on a GPU. Four times the batch goes with twice the learning rate, the rule of
-the square root for optimisers that normalise their updates."""
 
 
 def main(arguments: argparse.Namespace) -> int:
@@ -99,9 +90,8 @@ def works(arguments: argparse.Namespace) -> Iterator[tuple[str, RunConfig]]:
         data = molecules(Path(arguments.data) / "qm9_dft", arguments.out / "runs" / "data" / "qm9")
     use_gpu = torch.cuda.is_available()
     changes = {"storage": storage, "data.train": str(data), "cluster.use_gpu": use_gpu}
-    if use_gpu and arguments.job == "cifar10":
-        changes |= GPU_SETTING
-    yield arguments.job, replace(recipe(arguments.job), changes)
+    name = {"cifar10": "cifar10-gpu"}.get(arguments.job, arguments.job)
+    yield arguments.job, replace(recipe(name), changes)
 
 
 def molecules(source: Path, folder: Path) -> Path:

@@ -30,6 +30,8 @@ USELESS = {
     "loss.perceptual.input_range": ({"loss.perceptual.weight": 0.0}, "0..1"),
     "model.encoder.in_context_start": ({"model.encoder.in_context_tokens": 0}, 2),
     "training.fit": ({"cluster.use_gpu": False}, "as_set"),
+    "training.graphs": ({"cluster.use_gpu": False}, "off"),
+    "training.kernels": ({"cluster.use_gpu": False}, "plain"),
     "training.exchange": ({"cluster.num_workers": 1}, "bfloat16"),
     "tracking.uri": ({"tracking.enabled": False}, "http://x"),
     "tracking.experiment": ({"tracking.enabled": False}, "x"),

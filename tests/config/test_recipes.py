@@ -109,10 +109,22 @@ def test_a_laptop_recipe_keeps_its_length_and_learning_rate_in_every_variant():
 
 
 def test_recipes_of_images_but_ours_have_every_variant_and_those_of_atoms_none():
-    ours = {"smoke", "digits-blurred"}
+    ours = {"smoke", "digits-blurred", "cifar10-gpu"}
     images = {name for name in BASES if isinstance(recipe(name).domain, ImagesConfig)}
     wanted = {f"{name}-{variant}" for name in images - ours for variant in VARIANTS}
     assert wanted == set(names()) - set(BASES)
+
+
+def test_cifar10_on_a_gpu_is_the_same_training_at_another_batch():
+    plain, gpu = (flatten(recipe(name)) for name in ("cifar10", "cifar10-gpu"))
+    assert {name: gpu[name] for name in gpu if gpu[name] != plain[name]} == {
+        "recipe": "cifar10-gpu",
+        "training.precision": "bfloat16",
+        "training.compile": True,
+        "training.batch_size": 512,
+        "optim.lr": 2e-3,
+        "cluster.use_gpu": True,
+    }
 
 
 def test_a_base_has_the_variants_that_its_sources_have(monkeypatch):

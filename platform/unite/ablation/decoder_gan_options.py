@@ -78,7 +78,7 @@ GAN_SCALES: dict[ScaleName, GanScale] = {
         },
     ),
     "gpu": GanScale(
-        parent="cifar10",
+        parent="cifar10-gpu",
         parents=2,
         seeds=3,
         recipe="gan",
@@ -95,7 +95,7 @@ class GanSweepOptions(CommonOptions):
 
     scale: ScaleName = "laptop"
     """smoke: seconds, learns nothing. laptop: blurred digits on 2 CPU cores. cifar10: one epoch of
-    cifar10-small, 300 steps of control and default arm on 2 CPU cores. gpu: the recipe cifar10."""
+    cifar10-small, 300 steps of control and default arm on 2 CPU cores. gpu: recipe cifar10-gpu."""
     run: tuple[str, ...] = ()
     """Parents that are there already, by name or folder; empty = the sweep trains the scale's."""
     parents: int = 0

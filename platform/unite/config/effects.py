@@ -83,6 +83,8 @@ ACTS_WHEN: Mapping[str, Condition] = {
     ),
     "training.exchange": SEVERAL_WORKERS,
     "training.fit": _on("cluster.use_gpu"),
+    "training.graphs": _on("cluster.use_gpu"),
+    "training.kernels": _on("cluster.use_gpu"),
     "tracking.uri": TRACKED,
     "tracking.experiment": TRACKED,
     "tracking.run_name": TRACKED,

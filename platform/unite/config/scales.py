@@ -80,12 +80,11 @@ SCALES: dict[ScaleName, Scale] = {
         },
     ),
     "gpu": Scale(
-        recipe="cifar10",
+        recipe="cifar10-gpu",
         epochs=30.0,
         seeds=2,
         num_samples=10_000,
         extractors=("small",),
-        fields={"cluster.use_gpu": True, "training.precision": "bfloat16"},
     ),
     # The paper's ablations: Base backbone, 120 epochs (Table 6), trained as the checkpoints were.
     "paper": Scale(

@@ -8,8 +8,6 @@ from unite.config.domains import ImagesConfig
 from unite.config.recipes import (
     BASES,
     ENCODER_SIZES,
-    PAPER,
-    VARIANTS,
     Base,
     encoder,
     names,
@@ -18,6 +16,7 @@ from unite.config.recipes import (
     variant_of,
 )
 from unite.config.serialise import diff, flatten
+from unite.config.variants import PAPER, VARIANTS
 
 # METHOD 3: field -> (paper, released, checkpoints).
 DIFFERENCES = {

@@ -8,9 +8,10 @@ import torch
 
 from unite.config.decisions import decisions
 from unite.config.files import write_yaml
-from unite.config.recipes import VARIANTS, describe, names, recipe
+from unite.config.recipes import describe, names, recipe
 from unite.config.schema import DomainConfig, FlowConfig, ModelConfig
 from unite.config.serialise import diff
+from unite.config.variants import VARIANTS
 from unite.domains import build_domain
 from unite.models import UNITE, parameter_counts
 from unite.tables import print_table

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unite.config.recipes import LENGTH_FIELDS, is_laptop, variant_of
+from unite.config.recipes import is_laptop, variant_of
+from unite.config.variants import LENGTH_FIELDS
 
 _STAGES = (
     "The released scheduler counts its stages (20, 30, 50) in loader batches but steps once per "

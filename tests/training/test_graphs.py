@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 import torch
 
+from trainers import straight_and_continued
 from unite.config.recipes import recipe
 from unite.config.serialise import replace as change
 from unite.domains import build_domain
+from unite.training import exchange, joint
 from unite.training.graphs import (
     CHECKS,
     MOST_SHAPES,
@@ -28,6 +30,8 @@ from unite.training.graphs import (
     tensors_of,
 )
 from unite.training.memory import worker_memory
+from unite.training.objective import MicroBatch
+from unite.training.parallelize import World
 from unite.training.setup import build_model
 from unite.training.step import Address, TrainingStep
 
@@ -279,6 +283,54 @@ def test_small_steps_are_recorded_and_large_ones_are_not(name, gib, recorded):
     assert is_small(config.training, step, gib * 2**30) is recorded
     for field in ({"graphs": "off"}, {"gradient_checkpointing": True}):
         assert not is_small(replace(config.training, **field), step, gib * 2**30)
+
+
+@pytest.fixture
+def recorders(monkeypatch) -> list[StandIn]:
+    """Joint training records here as on a card; the recorders that it made."""
+    made: list[StandIn] = []
+
+    def stand_in(step, parameters, _):
+        made.append(StandIn())
+        made[-1].graphed = GraphedStep(step, parameters, made[-1])
+        return made[-1].graphed
+
+    monkeypatch.setattr(joint, "suits", lambda config, device: True)
+    monkeypatch.setattr(joint, "CudaRecorder", StandIn)
+    monkeypatch.setattr(joint, "GraphedStep", stand_in)
+    return made
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_run_of_recorded_steps_goes_on_to_the_bit(smoke, recorders, accumulation):
+    """The resumed part records anew, at another step than the run without interruption."""
+    changes = {"training.epochs": 12 * 32 / 1500, "training.accumulation": accumulation}
+    straight_and_continued(change(smoke, changes), stop=4 * 32)
+    assert len(recorders) == 3 and not any(each.graphed.off for each in recorders)
+    whole, _, rest = (each.replays for each in recorders)
+    assert whole > rest > CHECKS
+
+
+def test_recorded_gradients_are_averaged_over_ranks(recorders, monkeypatch):
+    """They leave after the replay: a graph has no moment before the last pass."""
+
+    def both(flat, async_op):  # the other rank has the same gradients
+        flat.mul_(2)
+
+    monkeypatch.setattr(exchange.dist, "all_reduce", both)
+    found = []
+    for recorded in (True, False):
+        monkeypatch.setattr(joint, "suits", lambda config, device, recorded=recorded: recorded)
+        step = make()
+        ours = joint.JointObjective(step.model, step.config, None, 1000, World(size=2))
+        for number in range(READY + 2):
+            ours.zero_grad()
+            ours.backward(MicroBatch(*inputs(number)), number, 1.0)
+            ours.averaged()
+        found.append(ours.combine()[0])
+    assert len(recorders) == 1 and recorders[0].replays == CHECKS + 2
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_a_cpu_records_nothing():

@@ -81,7 +81,7 @@ def _lacking(figures, found):
 def test_counterpart_names_its_source():
     figure = counterpart("FID", suite="generation")
     assert figure.value == 2.12
-    assert "Table 1" in figure.source and "ImageNet" in figure.source
+    assert figure.place == "Table 1" and "ImageNet" in figure.source
     assert counterpart("total_flop", suite="compute").value == 6.7e20
     assert counterpart("fid", suite="ablation_noise_shift", row="0.75").value == 2.93
 

@@ -36,6 +36,11 @@ class PaperFigure:
     source: str
     """Table or section, row and protocol."""
 
+    @property
+    def place(self) -> str:
+        """Table or section alone."""
+        return self.source.partition(",")[0]
+
 
 TABLES: dict[str, Table] = {
     "imagenet256_generation": Table(

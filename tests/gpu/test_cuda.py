@@ -67,16 +67,13 @@ def test_a_step_reads_the_numbers_of_the_one_before(trainer: Trainer):
     assert len(set(seen)) == 4, "each answer is of another step"
 
 
-def test_no_step_between_log_points_waits_for_the_device(trainer: Trainer):
+def test_no_step_between_log_points_waits_for_the_device(trainer: Trainer, without_waits):
     for _ in range(2):  # what a first step makes may wait
         trainer.train_step(next(trainer.stream))
         trainer.images += trainer.plan.batch_size
     batch = next(trainer.stream)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with without_waits():
         trainer.train_step(batch)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_a_step_that_is_not_finite_is_named_though_it_is_read_later(trainer: Trainer):

@@ -23,7 +23,7 @@ ATOMS_DATA = ("(QM9", "(MP20")
 
 def cells(row: Row) -> tuple[str, str, str, str, str]:
     """Cells of a line of the table."""
-    paper = f"{number(row.paper.value)} ({row.paper.source.split(',')[0]})" if row.paper else ""
+    paper = f"{number(row.paper.value)} ({row.paper.place})" if row.paper else ""
     count = f"{row.card.num_samples:,}" if row.card.num_samples > 1 else ""
     value = shown_value(row.card.metric, row.card.value)
     return shown_name(row.card.metric), value, count, paper, row.note

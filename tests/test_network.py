@@ -110,6 +110,17 @@ def test_patience_ends_at_its_bound(clock):
     assert clock[0] == pytest.approx(900)
 
 
+def test_a_long_call_that_fails_at_its_end_is_made_again(clock):
+    """As a checkpoint of half an hour's upload, whose last request meets a store that is away."""
+    call = fails(1)
+
+    def long():
+        clock[0] += 2000
+        return call()
+
+    assert network.persist(long, 900, passing=lambda _: True, doing="saving") == 7
+
+
 def test_what_does_not_pass_is_raised_at_once(clock):
     with pytest.raises(ConnectionError):
         network.persist(fails(1), 900, passing=lambda _: False, doing="saving")

@@ -230,11 +230,23 @@ def test_file_uri_is_local(tmp_path):
         ("", "empty path"),
         ("ftpx://host/x", "ftpx://host/x"),
         ("s3://bucket/x?endpoint_override=127.0.0.1:1", "AWS_ENDPOINT_URL"),
+        ("s3:/bucket/runs", "s3:/bucket/runs is no s3:// URI: write s3://BUCKET/FOLDER"),
+        ("S3://bucket/runs", "write s3://BUCKET/FOLDER"),
+        ("s3://", "write s3://BUCKET/FOLDER"),
+        ("s3:///runs", "write s3://BUCKET/FOLDER"),
     ],
 )
 def test_unusable_uris_are_refused(uri, words):
     with pytest.raises(StorageError, match=words):
         Store.open(uri).exists()
+
+
+def test_keys_in_a_uri_are_refused_and_not_repeated():
+    """pyarrow takes them, and a place is written into configs, MLflow's tags and messages."""
+    with pytest.raises(StorageError, match="AWS_SECRET_ACCESS_KEY") as caught:
+        Store.open("s3://AKIA:planted@bucket/runs")
+    assert "planted" not in str(caught.value)
+    assert Store.open("s3://bucket/a@b").uri == "s3://bucket/a@b"
 
 
 def test_a_killed_writer_leaves_no_half_file(tmp_path):
@@ -268,9 +280,9 @@ def test_an_object_store_that_never_answers_is_given_up_at_our_deadline(monkeypa
         def get_file_info(self, path):
             blocked.wait()
 
-        open_output_stream = get_file_info
-
     blocked = threading.Event()
+    # The thread outlives the test: a client that it made later would have the next one's store.
+    monkeypatch.setattr("unite.storage.upload", lambda *_: blocked.wait())
     monkeypatch.setattr("unite.storage.DEADLINE_S", 0.05)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     store = Store("s3://bucket/runs")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import math
 import os
 import random
 import socket
@@ -64,18 +65,20 @@ def persist(
     passing: Callable[[Exception], bool],
     doing: str,
 ) -> T:
-    """The result of `call`, tried again while its errors are `passing`, for `patience_s` seconds.
+    """The result of `call`, tried again while its errors are `passing`, for `patience_s` seconds
+    since the first one: a long call that fails at its end has all of them.
 
     Pauses double up to half a minute and are random, so that many processes do not come back at
     once. One line a minute says that `doing` waits; the last error is raised.
     """
-    started, told, pause = time.monotonic(), -TELL_S, FIRST_PAUSE_S
+    failed, told, pause = None, -math.inf, FIRST_PAUSE_S
     while True:
         try:
             return call()
         except Exception as error:
             now = time.monotonic()
-            left = patience_s - (now - started)
+            failed = now if failed is None else failed
+            left = patience_s - (now - failed)
             if left <= 0 or not passing(error):
                 raise
             if now - told >= TELL_S:

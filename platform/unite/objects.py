@@ -33,7 +33,8 @@ ABSENT = ("NoSuchKey", "NotFound", "404")
 
 AWAY = re.compile(
     r"NETWORK_CONNECTION|SLOW_DOWN|SlowDown|INTERNAL_FAILURE|InternalError|SERVICE_UNAVAILABLE|"
-    r"ServiceUnavailable|REQUEST_TIMEOUT|curlCode|HTTP status 50\d|Could not connect|"
+    r"ServiceUnavailable|REQUEST_TIMEOUT|RequestTimeout\b|curlCode|HTTP status (429|5\d\d)|"
+    r"Could not connect|"
     r"[Tt]imeout on endpoint|timed out|[Cc]onnection (was )?(closed|reset)|did not answer within"
 )
 """Pattern of the errors of a store that is away or overloaded."""
@@ -184,6 +185,8 @@ def _asked(call: Callable[[], T], *, absent: bool = False) -> Any:
             return None
         if code in CONFLICTS:
             raise ConflictError(str(error)) from error
-        raise OSError(str(error)) from error
+        # boto3 tells no status: of a gateway before the store that has no words of S3, only that.
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        raise OSError(f"{error} (HTTP status {status})") from error
     except BotoCoreError as error:
         raise OSError(str(error)) from error

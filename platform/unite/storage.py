@@ -92,6 +92,7 @@ class Store:
         text = os.fspath(uri)
         if not text:
             raise StorageError("an empty path was given; name a folder or an s3:// URI")
+        _check_s3(text)
         if "://" not in text:
             path = Path(text).expanduser()
             text = str(path.parent.resolve() / path.name if path.is_file() else path.resolve())
@@ -319,6 +320,22 @@ class Store:
             raise
         except OSError as error:
             raise StorageError(f"cannot {verb} {self._full(name)}: {error}{hint}") from error
+
+
+def _check_s3(text: str) -> None:
+    """StorageError for what looks like an s3:// URI and would be read as a folder of this machine,
+    or holds keys, which would be written wherever the place is named."""
+    scheme, _, rest = text.partition(":")
+    if scheme.lower() != "s3":
+        return
+    bucket = rest.lstrip("/").partition("/")[0]
+    if "@" in bucket:
+        raise StorageError(
+            f"s3://***@{bucket.rpartition('@')[2]} holds keys: leave them out, and set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or use a role"
+        )
+    if not text.startswith(PREFIX) or not bucket or rest.startswith("///"):
+        raise StorageError(f"{text} is no s3:// URI: write s3://BUCKET/FOLDER")
 
 
 def _misfit(value: Any, fields: Mapping[str, type]) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -57,67 +55,69 @@ def test_errors_of_the_store_are_os_errors(s3, monkeypatch):
         upload(f"{s3}/x", [b"1"])
 
 
-@contextmanager
-def gateway(status: int, body: bytes) -> Iterator[str]:
-    """URL of what stands before a store and answers everything in its place."""
+class Gateway(BaseHTTPRequestHandler):
+    """What stands before a store, and answers everything in its place."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_):
-            pass
+    status, body = 500, b""
 
-        def answer(self):
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(body)
+    def log_message(self, *_):
+        pass
 
-        do_GET = do_PUT = do_POST = do_HEAD = answer
+    def answer(self):
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(self.body)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    do_GET = do_PUT = do_POST = do_HEAD = answer
+
+
+@pytest.fixture
+def gateway(s3, monkeypatch):
+    """The class of the answers of a gateway, to which the environment points."""
+    monkeypatch.setattr(objects, "ATTEMPTS", 1)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_address[1]}")
+    yield Gateway
+    server.shutdown()
+    server.server_close()
 
 
 def of_s3(code: str) -> bytes:
     return f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>m</Message></Error>".encode()
 
 
-@pytest.mark.parametrize(
-    ("status", "body", "away"),
-    [
-        (503, b"<html>Service Temporarily Unavailable</html>", True),
-        (502, b"<html>Bad Gateway</html>", True),
-        (504, b"", True),
-        (500, b"", True),
-        (429, b"<html>Too many</html>", True),
-        (503, of_s3("SlowDown"), True),
-        (503, of_s3("XMinioServerNotInitialized"), True),
-        (400, of_s3("RequestTimeout"), True),
-        (403, of_s3("AccessDenied"), False),
-        (400, of_s3("ExpiredToken"), False),
-        (403, of_s3("RequestTimeTooSkewed"), False),
-    ],
-)
-def test_a_store_that_is_away_is_known_whatever_answers_for_it(s3, monkeypatch, status, body, away):
+ANSWERS = [
+    (503, b"<html>Service Temporarily Unavailable</html>", True),
+    (502, b"<html>Bad Gateway</html>", True),
+    (504, b"", True),
+    (500, b"", True),
+    (429, b"<html>Too many</html>", True),
+    (503, of_s3("SlowDown"), True),
+    (503, of_s3("XMinioServerNotInitialized"), True),
+    (400, of_s3("RequestTimeout"), True),
+    (403, of_s3("AccessDenied"), False),
+    (400, of_s3("ExpiredToken"), False),
+    (403, of_s3("RequestTimeTooSkewed"), False),
+]
+
+
+def test_a_store_that_is_away_is_known_whatever_answers_for_it(gateway):
     """Of a load balancer without a backend, boto3's error holds no word of S3."""
-    monkeypatch.setattr(objects, "ATTEMPTS", 1)
-    calls = [
-        lambda: read_tagged("s3://b/x"),
-        lambda: write_if("s3://b/x", b"1", None),
-        lambda: upload("s3://b/x", [b"1"]),
-        lambda: Store("s3://b").list(),
-    ]
-    if status != 400:  # of a HEAD, the status is all that there is
-        calls.append(lambda: Store("s3://b").exists("x"))
-    with gateway(status, body) as url:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
-        for call in calls:
+    calls = {
+        "read": lambda: read_tagged("s3://b/x"),
+        "lock": lambda: write_if("s3://b/x", b"1", None),
+        "upload": lambda: upload("s3://b/x", [b"1"]),
+        "list": lambda: Store("s3://b").list(),
+        "look": lambda: Store("s3://b").exists("x"),
+    }
+    for gateway.status, gateway.body, away in ANSWERS:
+        for name, call in calls.items():
+            if name == "look" and gateway.status == 400:
+                continue  # of a HEAD, the status is all that there is
             with pytest.raises(OSError) as caught:
                 call()
-            assert is_away(caught.value) == away, caught.value
+            assert is_away(caught.value) == away, (name, caught.value)

@@ -59,6 +59,7 @@ class Gateway(BaseHTTPRequestHandler):
     """What stands before a store, and answers everything in its place."""
 
     status, body = 500, b""
+    protocol_version = "HTTP/1.1"  # which tells a client at once to go on with its data
 
     def log_message(self, *_):
         pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from unite.checkpoints import lease
 from unite.checkpoints.lease import BusyError, LostLeaseError, hold
 from unite.checkpoints.store import MARKER, CheckpointWriter, committed, folder_of
 from unite.config.schema import CheckpointConfig
-from unite.storage import Store
+from unite.storage import StorageError, Store
 
 HOLD = """
 import sys, time
@@ -170,6 +171,48 @@ def test_a_renewal_whose_answer_was_lost_is_no_loss(remote, monkeypatch):
         assert lease.write_if(held.uri, held._record(), held._tag) != held._tag
         held.check()
         assert not held.lost
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_lease_whose_answer_was_lost_is_no_other_process_s(remote, monkeypatch, before):
+    """boto3 asks again after a 500 or a cut connection: its second try meets the first one's."""
+    if before:
+        with hold(remote, "driver", patience_s=0.0):
+            pass
+    write, lost = lease.write_if, []
+
+    def stutter(uri, data, tag):
+        made = write(uri, data, tag)
+        if not lost:
+            lost.append(made)
+            write(uri, data, tag)
+        return made
+
+    monkeypatch.setattr(lease, "write_if", stutter)
+    with hold(remote, "driver", patience_s=0.0) as held:
+        assert lost and held.generation == 1 + before
+        held.check()
+
+
+def test_a_place_that_takes_no_lease_is_named(tmp_path, s3):
+    (tmp_path / "file").write_text("")
+    places = {f"{tmp_path}/file/run": "Not a directory", "s3://no-such-bucket/run": "NoSuchBucket"}
+    for place, why in places.items():
+        with pytest.raises(StorageError, match=f"cannot write {place}/driver: .*{why}"):
+            with hold(Store.open(place), "driver", patience_s=0.0):
+                pytest.fail("held")
+
+
+def test_a_full_disk_is_named_and_frees_the_lock(run, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(StorageError, match="No space left"):
+        patch.setattr(lease.os, "write", full)
+        with hold(run, patience_s=0.0):
+            pytest.fail("held")
+    with hold(run, patience_s=0.0):
+        pass
 
 
 def test_a_store_that_is_away_loses_nothing(remote, monkeypatch):

@@ -32,7 +32,7 @@ from typing import IO, Any, Literal
 
 from unite.checkpoints.layout import CheckpointError
 from unite.objects import ConflictError, read_tagged, write_if
-from unite.storage import Store
+from unite.storage import StorageError, Store
 
 logger = logging.getLogger(__name__)
 
@@ -110,12 +110,8 @@ def _locked(run: Store, role: Role, patience_s: float) -> Iterator[Lease]:
     absent = not place.parent.exists()
     file = _open_locked(place, run, patience_s)
     try:
-        file.seek(0)
-        before = GENERATION.search(file.read())
-        lease = Lease(int(before[1]) + 1 if before else 1)
-        file.truncate(0)
-        file.write(f"{_process()}\ngeneration {lease.generation}\n")
-        file.flush()
+        with _naming(place):
+            lease = Lease(_signed(file))
         yield lease
     finally:
         if absent and role == "driver":
@@ -123,11 +119,34 @@ def _locked(run: Store, role: Role, patience_s: float) -> Iterator[Lease]:
         file.close()
 
 
+def _signed(file: IO[str]) -> int:
+    """Generation of this process, once its name stands in the locked file."""
+    file.seek(0)
+    before = GENERATION.search(file.read())
+    generation = int(before[1]) + 1 if before else 1
+    # Past the file's buffer: on a full disk, closing the file would fail once more.
+    os.ftruncate(file.fileno(), 0)
+    os.write(file.fileno(), f"{_process()}\ngeneration {generation}\n".encode())
+    return generation
+
+
+@contextmanager
+def _naming(place: Path | str) -> Iterator[None]:
+    """Context in which an error of the place becomes a StorageError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {place}: {error}. Check that the place exists, is writable and has space"
+        ) from error
+
+
 def _open_locked(place: Path, run: Store, patience_s: float) -> IO[str]:
     """The open file, locked; BusyError when another process keeps it."""
     while True:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        file = place.open("a+")
+        with _naming(place):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file = place.open("a+")
         try:
             _wait(file, run, patience_s)
             if place.exists() and place.stat().st_ino == os.fstat(file.fileno()).st_ino:
@@ -174,7 +193,8 @@ def _busy(run: Store, place: str, holder: str) -> BusyError:
 @contextmanager
 def _leased(run: Store, role: Role, group: str, patience_s: float) -> Iterator[Lease]:
     lease = RemoteLease(f"{run.uri}/{role}", run=run, group=group)
-    lease.acquire(patience_s)
+    with _naming(lease.uri):
+        lease.acquire(patience_s)
     try:
         yield lease
     finally:
@@ -263,9 +283,7 @@ class RemoteLease(Lease):
 
     def _take(self, tag: str | None, record: dict[str, Any]) -> bool:
         self.generation = int(record.get("generation", 0)) + 1
-        try:
-            self._tag = write_if(self.uri, self._record(), tag)
-        except ConflictError:  # another one was faster, or its holder lives
+        if not self._written(tag):  # another one was faster, or its holder lives
             return False
         self._renewed = time.monotonic()
         threading.Thread(target=self._keep, name=f"lease of {self.run.name}", daemon=True).start()
@@ -282,16 +300,24 @@ class RemoteLease(Lease):
         if self.lost:
             return
         self._beat += 1
+        if self._written(self._tag):
+            self._renewed = time.monotonic()
+        else:
+            self.lost = True
+
+    def _written(self, tag: str | None) -> bool:
+        """Write the record over that of a tag; False when another process's stands there.
+
+        An earlier try may have arrived although its answer did not: then it is ours that does.
+        """
         try:
-            self._tag = write_if(self.uri, self._record(), self._tag)
+            self._tag = write_if(self.uri, self._record(), tag)
         except ConflictError:
-            # An earlier renewal may have arrived although its answer did not.
             found = read_tagged(self.uri)
             if found is None or _parsed(found[0]).get("id") != self._id:
-                self.lost = True
-                return
+                return False
             self._tag = found[1]
-        self._renewed = time.monotonic()
+        return True
 
     def _record(self, *, released: bool = False) -> bytes:
         record = {

@@ -173,7 +173,7 @@ def test_both_pools_find_the_same_with_killed_workers_too(benchmark, ray_cluster
 @pytest.mark.ray
 def test_the_stream_gives_the_pixels_of_torchvision(benchmark, ray_cluster, tmp_path, capsys):
     tree = photos(tmp_path / "tree", num=4)
-    arguments = ["--images", "128", "--rounds", "1", "--seconds", "0.1"]
+    arguments = ["--images", "64", "--rounds", "1", "--seconds", "0.1"]
     benchmark("stream", "--data", str(tree), *arguments).main()
     out = capsys.readouterr().out
     assert "largest difference of a pixel (original bytes): 0" in out

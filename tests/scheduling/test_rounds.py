@@ -229,6 +229,30 @@ def test_a_request_is_given_up_after_so_many_attempts_and_the_reasons_are_kept(s
     assert missing(storage) == []
 
 
+def test_a_request_whose_records_were_deleted_is_tried_again_on_the_same_cluster(storage, run):
+    """As docs/scheduled_evaluation.md says. The cluster has taken the ids of its first jobs."""
+    (request,) = missing(storage)
+    cluster = Cluster(*["error: no luck"] * 2)
+    assert run_round([request], cluster, max_attempts=2)[0].failed
+    request.records.delete()
+    work, said = run_round(missing(storage), cluster, max_attempts=2)
+    assert not work.failed, said
+    assert list(cluster.jobs)[2:] == [f"unite-evaluate-{request.digest}-3"]
+    assert [(a.number, a.status) for a in read_attempts(request.records)] == [(3, "succeeded")]
+
+
+def test_a_checkpoint_that_training_deletes_meanwhile_costs_no_attempts(storage, untrained_run):
+    """While a round waits for its places, training keeps the last checkpoints alone."""
+    run = untrained_run(storage, images=(256, 512))
+    first, second = missing(storage, order="oldest")
+    cluster = Cluster("error: it holds no model")
+    folder = run / f"checkpoints/{second.images:012d}"
+    work, said = run_round([first, second], cluster, at_once=1, sleep=lambda s: folder.delete())
+    assert not work.failed
+    assert [name.rpartition("-")[0][-16:] for name in cluster.jobs] == [first.digest] * 2
+    assert f"{second}: its checkpoint is gone" in said
+
+
 def test_a_failure_waits_behind_those_that_have_not_been_tried(storage, untrained_run):
     untrained_run(storage, images=(256, 512))
     first, second = missing(storage)

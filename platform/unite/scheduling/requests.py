@@ -11,6 +11,7 @@ import dataclasses
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from unite.checkpoints.layout import MARKER
 from unite.config.serialise import json_digest
 from unite.evaluation.arguments import EvaluateArguments, without_effect
 from unite.evaluation.images.features import NAMED
@@ -119,6 +120,12 @@ class EvaluationRequest:
     def records(self) -> Store:
         """Folder of the scheduler's records of it."""
         return Store(self.subject.home) / FOLDER / f"{self.suite}-{self.digest}"
+
+    @property
+    def is_gone(self) -> bool:
+        """True if a training has deleted the checkpoint, as it does but for the last and best."""
+        place = Store(self.subject.uri)
+        return "/checkpoints/" in place.uri and not place.exists(MARKER)
 
     def has_result(self, *, look_again: bool = True) -> bool:
         """True if the numbers are there, whoever asked for them; `look_again` as of `as_made`."""

@@ -122,6 +122,8 @@ class Round:
     """Requests that were given up."""
     _attempts: dict[str, list[Attempt]] = field(default_factory=dict)
     """Request's digest -> its attempts, as they were last read."""
+    _gone: set[str] = field(default_factory=set)
+    """Digests of requests whose checkpoint was deleted meanwhile."""
 
     def run(self) -> None:
         """Submit, look and submit again until every request has a result or was given up."""
@@ -151,16 +153,27 @@ class Round:
             self._read(request)
             # Another scheduler may have been faster, and its job may even have ended: then the
             # next look tells whether anything is left to do.
-            if self._attempts[request.digest] == seen:
-                self._submit_one(request)
+            if self._attempts[request.digest] == seen and not self._is_gone(request):
+                self._submit_one(request, known)
                 free -= 1
 
-    def _submit_one(self, request: EvaluationRequest) -> None:
-        attempt = Attempt.new(len(self._attempts[request.digest]) + 1, request.digest)
+    def _next(self, request: EvaluationRequest, known: Mapping[str, Job]) -> Attempt:
+        """The next attempt. Whoever deletes records has a request tried again, and the cluster
+        still knows the jobs that they were of: their ids are taken."""
+        attempts = self._attempts[request.digest]
+        attempt = Attempt.new(attempts[-1].number + 1 if attempts else 1, request.digest)
+        while (job := known.get(attempt.submission_id)) and job.status != "running":
+            if request.has_result():
+                break
+            attempt = Attempt.new(attempt.number + 1, request.digest)
+        return attempt
+
+    def _submit_one(self, request: EvaluationRequest, known: Mapping[str, Job]) -> None:
+        attempt = self._next(request, known)
         about = {"run": request.run, "images": str(request.images), "suite": request.suite}
         accepted = self.jobs.submit(attempt.submission_id, command(request), about)
         self._read(request)
-        if len(self._attempts[request.digest]) < attempt.number:
+        if attempt.number not in [each.number for each in self._attempts[request.digest]]:
             self._note(request, attempt)
         whose = "submitted" if accepted else "is another scheduler's job:"
         self.tell(f"{request}: attempt {attempt.number} {whose} {attempt.submission_id}")
@@ -190,14 +203,25 @@ class Round:
         self.tell(f"{request}: attempt {attempt.number} {OUTCOMES[attempt.status]}{why}")
 
     def _is_over(self, request: EvaluationRequest) -> bool:
-        """True if a request has its result or was given up."""
+        """True if a request has its result, was given up or lost its checkpoint."""
+        if request.digest in self._gone:
+            return True
         attempts, failures = self._attempts[request.digest], self._failures(request)
         last = attempts[-1].status if attempts else ""
         if last == "failed" and len(failures) >= self.max_attempts:
+            if self._is_gone(request):
+                return True
             self.failed.append(request)
             self.tell(f"{request}: given up after {len(failures)} attempts: {request.records}")
             return True
         return last == "elsewhere" or (last == "succeeded" and request.has_result())
+
+    def _is_gone(self, request: EvaluationRequest) -> bool:
+        """True, which is told, if its training keeps the checkpoint no more."""
+        if request.is_gone:
+            self._gone.add(request.digest)
+            self.tell(f"{request}: its checkpoint is gone")
+        return request.digest in self._gone
 
     def _failures(self, request: EvaluationRequest) -> list[Attempt]:
         return [each for each in self._attempts[request.digest] if each.status == "failed"]

@@ -11,12 +11,14 @@ import logging
 import math
 import os
 import random
+import re
 import socket
 import threading
 import time
 import urllib.request
 from collections.abc import Callable
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -27,6 +29,8 @@ TELL_S = 60.0
 """Seconds between two lines that say what is waited for."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 """Pauses between two tries, in seconds."""
+CREDENTIAL = re.compile(r"(^|[&;])\w*(passw|pwd|secret|token)\w*=", re.IGNORECASE)
+"""Pattern of a credential in the query of a URL."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -128,6 +132,15 @@ def spare_loopback() -> None:
         hosts += [each for each in LOOPBACK if each not in hosts]
     # Libraries disagree on which of the two spellings wins.
     os.environ["no_proxy"] = os.environ["NO_PROXY"] = ",".join(hosts)
+
+
+def holds_password(url: str) -> bool:
+    """True if a URL holds a credential, as user:password@HOST or as ?password=..."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # a path with brackets is no URL
+        return False
+    return parts.password is not None or CREDENTIAL.search(parts.query) is not None
 
 
 def proxy_of(url_scheme: str, host: str) -> str:

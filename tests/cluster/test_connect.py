@@ -54,6 +54,7 @@ def test_workers_of_a_named_cluster_go_to_the_store_of_their_driver(monkeypatch)
     for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.setenv(name, f"http://{name.lower()}")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:planted@mlflow")
     sent = runtime_env()["env_vars"]
     assert sent["AWS_ENDPOINT_URL_S3"] == "http://aws_endpoint_url_s3"
     assert sent["AWS_ENDPOINT_URL"] == "http://aws_endpoint_url"

@@ -91,11 +91,25 @@ def test_other_uris_are_refused(uri):
         resolve_uri(TrackingConfig(uri=uri), "/runs")
 
 
-@pytest.mark.parametrize("uri", ["http://me:secret@host:5000", "postgresql://me:secret@host/db"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "http://me:secret@host:5000",
+        "postgresql://me:secret@host/db",
+        "postgresql://me@host/db?sslmode=require&password=secret",
+        "mysql+pymysql://me@host/db?passwd=secret",
+        "https://host/?access_token=secret",
+    ],
+)
 def test_a_password_in_the_uri_is_refused_and_not_repeated(uri):
     with pytest.raises(TrackingError, match="MLFLOW_TRACKING_PASSWORD") as caught:
         resolve_uri(TrackingConfig(uri=uri), "/runs")
     assert "secret" not in str(caught.value)
+
+
+def test_settings_of_a_database_are_no_password():
+    uri = "postgresql://me@host/db?sslmode=require&sslkey=/keys/me.pem&keepalives=1"
+    assert resolve_uri(TrackingConfig(uri=uri), "/runs") == uri
 
 
 def test_a_relative_sqlite_file_becomes_absolute(tmp_path, monkeypatch):

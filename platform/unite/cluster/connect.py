@@ -27,7 +27,14 @@ from unite.cluster.address import (
     too_late,
 )
 from unite.cluster.head import watch_head
-from unite.network import DEADLINE_S, DeadlineError, answers, spare_loopback, within
+from unite.network import (
+    DEADLINE_S,
+    DeadlineError,
+    answers,
+    holds_password,
+    spare_loopback,
+    within,
+)
 from unite.storage import Store
 from unite.words import count
 
@@ -172,9 +179,12 @@ def own_sigterm() -> Iterator[None]:
 
 
 def runtime_env() -> dict[str, Any]:
-    """Environment in which workers import unite, installed or not, with non-secret settings."""
-    env_vars = {name: os.environ[name] for name in WORKER_ENVIRONMENT if name in os.environ}
-    env_vars |= {name: os.environ[name] for name in FORWARDED if name in os.environ}
+    """Environment in which workers import unite, installed or not, with non-secret settings.
+
+    Ray's dashboard shows it: a URL with a password in it stays here.
+    """
+    names = [name for name in (*WORKER_ENVIRONMENT, *FORWARDED) if name in os.environ]
+    env_vars = {n: os.environ[n] for n in names if not holds_password(os.environ[n])}
     if weights := env_vars.get("UNITE_WEIGHTS"):  # may be relative to this process's folder
         env_vars["UNITE_WEIGHTS"] = Store.open(weights).uri
     hook = {"worker_process_setup_hook": output.WORKER_HOOK}

@@ -25,6 +25,7 @@ from unite.config.schema import TrackingConfig
 from unite.network import (
     DEADLINE_S,
     DeadlineError,
+    holds_password,
     is_loopback,
     persist,
     proxy_of,
@@ -144,7 +145,7 @@ def _validated(uri: str, source: str) -> str:
             f"{source} is '{uri}', which is not supported. {reason}Use http(s)://HOST:PORT of an "
             "MLflow server or sqlite:////FOLDER/mlflow.db."
         )
-    if urlsplit(uri).password is not None:
+    if holds_password(uri):
         raise TrackingError(
             f"{source} holds a password, which would be written beside the run's metrics. Leave it "
             "out of the URI: MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD (or "
@@ -262,8 +263,7 @@ def reason_of(error: Exception) -> str:
     text = str(error)
     if match := SYSTEM_ERROR.search(text):
         return match[0]
-    lines = text.splitlines()
-    return (lines[0] if lines else type(error).__name__)[:300]
+    return (text.splitlines() or [type(error).__name__])[0][:300]
 
 
 @contextmanager

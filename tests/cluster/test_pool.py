@@ -125,7 +125,7 @@ def test_an_item_whose_worker_hangs_is_given_to_another(ray_cluster, monkeypatch
 @pytest.mark.ray
 @pytest.mark.slow
 def test_resources_that_others_hold_are_no_reason_to_hang(ray_cluster, monkeypatch):
-    monkeypatch.setattr("unite.cluster.pool.START_SECONDS", 2.0)
+    monkeypatch.setattr("unite.cluster.pool.START_SECONDS", 1.0)
 
     @ray_cluster.remote(num_cpus=4)
     class Hog:
@@ -134,7 +134,7 @@ def test_resources_that_others_hold_are_no_reason_to_hang(ray_cluster, monkeypat
 
     hog = Hog.remote()
     ray_cluster.get(hog.here.remote())
-    pool = Pool(lambda: print, WorkerArguments(num_workers=2))
+    pool = Pool(lambda: print, WorkerArguments(num_workers=2, wait_s=1.0))
     try:
         with pytest.raises(CapacityError, match="no worker could start within 2 s"):
             pool.run([1, 2], lambda item: None)

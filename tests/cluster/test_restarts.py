@@ -24,7 +24,7 @@ from unite.cluster.restarts import Restarts, Sizes
 from unite.cluster.train import _raise_own
 from unite.config.recipes import recipe
 from unite.config.serialise import replace
-from unite.storage import Store
+from unite.storage import StorageError, Store
 from unite.training.interruptions import present
 from unite.training.setup import Job
 
@@ -89,6 +89,18 @@ def test_what_is_no_loss_is_left_to_the_driver_and_not_counted(restarts, error):
     assert restarts.make_decision(error) is END
     assert restarts.losses.lost == 0
     assert present(restarts.job.folder) is None
+
+
+def test_a_storage_that_goes_away_while_a_loss_is_counted_is_left_to_the_driver(
+    restarts, monkeypatch
+):
+    """An error of the policy would end the controller, and the run with it."""
+
+    def away(run):
+        raise StorageError("cannot list s3://b/run: AWS Error SLOW_DOWN")
+
+    monkeypatch.setattr("unite.cluster.losses.latest", away)
+    assert restarts.make_decision(lost()) is END
 
 
 def test_a_group_that_dies_at_its_start_is_a_part_of_the_loss_before_it(restarts):

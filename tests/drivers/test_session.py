@@ -5,8 +5,11 @@ from types import SimpleNamespace
 import pytest
 
 import unite.drivers.session as session_module
-from unite.drivers.session import InProcess, Workers
+from unite import network
+from unite.drivers.session import AWAY_S, InProcess, Workers, compute
 from unite.evaluation.arguments import EvaluateArguments
+from unite.storage import StorageError
+from unite.training.watchdog import FLOOR_SECONDS
 
 
 def test_this_process_does_the_work_in_order_with_one_worker():
@@ -64,3 +67,28 @@ def test_without_gpus_one_kind_does_all(told):
     workers = Workers(EvaluateArguments(num_workers=3))
     workers.run(WORK, lambda done: None)
     assert told == [("cpu", 3), ("cpu", ["judge", "draw", "count"])]
+
+
+class Chunk:
+    """An item whose result a storage refuses at first."""
+
+    def __init__(self, *errors: str) -> None:
+        self.errors, self.computed = list(errors), 0
+
+    def compute(self, instruments: object) -> None:
+        self.computed += 1
+        if self.errors:
+            raise StorageError(self.errors.pop(0))
+
+
+def test_a_store_that_is_overloaded_ends_no_evaluation(turned_clock):
+    turned_clock(network, sleep=lambda seconds: None)
+    busy = "cannot write s3://b/x.npz: An error occurred (SlowDown) when calling PutObject"
+    item = Chunk(busy, busy)
+    compute(None, item)
+    assert item.computed == 3
+    refused = Chunk("cannot write s3://b/x.npz: An error occurred (AccessDenied)")
+    with pytest.raises(StorageError, match="AccessDenied"):
+        compute(None, refused)
+    assert refused.computed == 1
+    assert AWAY_S < FLOOR_SECONDS, "who waits is not taken for one that hangs"

@@ -24,6 +24,7 @@ from unite.drivers.sweep import run_sweep
 from unite.drivers.sweep_runs import publish, start_parent, training_run
 from unite.drivers.trial import Context, run_trial
 from unite.runs import RUN_FILE
+from unite.storage import StorageError
 from unite.training.runs import open_run, request_stop
 
 FD = "eval/generation/fd-pixels"
@@ -187,6 +188,30 @@ def test_what_would_only_repeat_is_returned_and_not_tried_again(
     works = {"a": sweep.works[0]}
     told = run_trial({"work": "a"}, works=works, context=context)
     assert told == {"state": state, "error": str(error)}
+
+
+def test_a_trial_is_tried_again_once_its_storage_is_back(tmp_path, monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise StorageError("cannot read s3://b/run: AWS Error SLOW_DOWN")
+
+    monkeypatch.setattr("unite.drivers.trial._run", fail)
+    sweep = sweep_of(tmp_path)
+    context = Context(sweep=sweep, parent=None, layout=None, login=None)
+    works = {"a": sweep.works[0]}
+    with pytest.raises(StorageError, match="SLOW_DOWN"):  # Tune starts it again
+        run_trial({"work": "a"}, works=works, context=context)
+    monkeypatch.setattr(trials, "persist", fail)
+    assert run_trial({"work": "a"}, works=works, context=context)["state"] == "failed"
+
+
+def test_a_trial_whose_results_cannot_be_published_ends_no_others(tmp_path, monkeypatch, caplog):
+    def fail(*arguments: object) -> None:
+        raise StorageError("cannot read s3://b/run: AWS Error SLOW_DOWN")
+
+    sweep = sweep_of(tmp_path)
+    monkeypatch.setattr(driver, "publish", fail)
+    driver._publish_ended(sweep, None, sweep.works[0])
+    assert "is published at the end of the sweep: cannot read s3://b/run" in caplog.text
 
 
 def test_a_training_that_was_resumed_tells_no_time_of_the_whole(tmp_path, monkeypatch):

@@ -37,7 +37,8 @@ Worker = Callable[[Item], None]
 MOST_LOSSES = 3
 """Number of workers lost to one item after which the item is held responsible."""
 START_SECONDS = 180.0
-"""Seconds of waiting for the first worker, or for a replacement when none is left."""
+"""Seconds of waiting for the first worker, or for a replacement when none is left; `wait_s` is
+added."""
 POLL_SECONDS = 1.0
 
 
@@ -92,6 +93,8 @@ class Pool(Generic[Item]):
         """`make_worker` is called once in each actor, at its first item; items of a `kind` take
         about as long as each other."""
         self.make_worker, self.asked, self.kind = make_worker, asked, kind
+        self.patience_s = START_SECONDS + asked.wait_s
+        """Seconds without a worker after which the work is given up: lost nodes may come back."""
         self.group: WorkerGroup | None = None
         """Workers that the cluster gives; known once there is work."""
         self.starting: dict[Any, Any] = {}
@@ -131,7 +134,7 @@ class Pool(Generic[Item]):
             self._end_late(items, losses)
             if self.leases:
                 alone_since = time.monotonic()
-            elif time.monotonic() - alone_since > START_SECONDS:
+            elif time.monotonic() - alone_since > self.patience_s:
                 raise self._nobody_starts()
             references = [*self.leases, *self.starting]
             for reference in ray.wait(references, num_returns=1, timeout=POLL_SECONDS)[0]:
@@ -245,7 +248,7 @@ class Pool(Generic[Item]):
     def _nobody_starts(self) -> CapacityError:
         assert self.group is not None
         return CapacityError(
-            f"no worker could start within {START_SECONDS:.0f} s: each needs {self.group.each}, "
+            f"no worker could start within {self.patience_s:.0f} s: each needs {self.group.each}, "
             f"and the cluster has {free_resources()}. Wait for other jobs, or set --wait-s for an "
             "autoscaling cluster."
         )

@@ -30,6 +30,7 @@ from unite.cluster.failures import is_controller_lost
 from unite.cluster.losses import Losses, Outage, TrainingError, own_error, reason_of_loss
 from unite.cluster.preemption import is_preempted
 from unite.config.workers import is_range
+from unite.storage import StorageError
 from unite.training.interruptions import note_ended
 from unite.training.setup import Job
 
@@ -83,6 +84,8 @@ class Restarts(DefaultFailurePolicy):
             self.losses.charge(error)
         except TrainingError as end:
             _say_why(error, end)
+            return False
+        except StorageError:  # it is away since a moment ago: the driver waits for it
             return False
         note_ended(self.job.folder, reason)
         return True

@@ -23,10 +23,14 @@ from unite.evaluation.arguments import WorkerArguments
 from unite.evaluation.chunks import Chunk
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.suite import Run, WorkItem
+from unite.network import persist
+from unite.objects import is_away
 from unite.sampling.precision import card_batch, device_memory
 from unite.words import count
 
 CPU_BATCH = 250
+AWAY_S = 240.0
+"""Seconds that a worker waits for an object store; less than the limit of an item that hangs."""
 
 
 @contextmanager
@@ -137,8 +141,16 @@ def make_worker(use_gpu: bool, batch_size: int) -> Worker[WorkItem]:
         torch.set_num_threads(1)
     usual = card_batch(device_memory(device)) if use_gpu else CPU_BATCH
     batch_size = batch_size or usual
-    return functools.partial(
-        WorkItem.compute, instruments=Instruments(device=device, batch_size=batch_size)
+    return functools.partial(compute, Instruments(device=device, batch_size=batch_size))
+
+
+def compute(instruments: Instruments, item: WorkItem) -> None:
+    """Compute an item; an object store that is away is asked again for AWAY_S."""
+    persist(
+        functools.partial(item.compute, instruments=instruments),
+        AWAY_S,
+        passing=is_away,
+        doing=str(item),
     )
 
 

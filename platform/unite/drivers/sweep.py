@@ -142,7 +142,7 @@ def _run(
     terminal.tell(f"{count(layout.concurrent, 'trial')} at once")
     works = {work.digest: work for work in left}
     items = [_item(sweep, work) for work in left]
-    watcher = Watcher(items, lambda key: publish(sweep, parent, works[key]))
+    watcher = Watcher(items, lambda key: _publish_ended(sweep, parent, works[key]))
     watcher.patience_s += cluster.wait_s
     context = Context(
         sweep=sweep, parent=parent, layout=layout, login=tracking.Login.of_this_process()
@@ -165,6 +165,14 @@ def _run(
         grid_s, results = time.monotonic() - grid_began, [_results(work) for work in left]
         note_sweep(sweep, left, results, layout.concurrent, ready_s, grid_s)
     return watcher.errors
+
+
+def _publish_ended(sweep: Sweep, parent: tracking.RunHandle | None, work: TrialGroup) -> None:
+    """Publish a run as soon as it is measured; an error would end all the others that train."""
+    try:
+        publish(sweep, parent, work)
+    except (OSError, RuntimeError, ValueError) as error:
+        logger.warning("%s is published at the end of the sweep: %s", work.digest, error)
 
 
 def _prepare_features(sweep: Sweep) -> None:

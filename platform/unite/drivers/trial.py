@@ -35,8 +35,10 @@ from unite.evaluation.request import open_evaluation
 from unite.evaluation.results import Outcome
 from unite.logs import show_worker_warnings
 from unite.metrics.errors import MetricError
+from unite.network import persist
+from unite.objects import is_away
 from unite.runs import STOP_FILE
-from unite.storage import Store
+from unite.storage import StorageError, Store
 from unite.training.flops import training_flops
 from unite.training.parallelize import World
 from unite.training.runs import Run, begin, open_run
@@ -66,16 +68,34 @@ def run_trial(
 ) -> dict[str, str]:
     """The trainable: train and measure the run `config["work"]`.
 
-    Errors of the run itself would only repeat, so they are returned; others let Tune try again.
+    Errors of the run itself would only repeat, so they are returned; others, and a storage that was
+    away, let Tune try again.
     """
     work = works[config["work"]]
     show_worker_warnings(f"{context.sweep.label(work.trials[0])}: ")
     try:
         return {"state": _run(work, context)}
     except OWN_ERRORS as error:
+        if is_away(error) and _answers_again(work, context):
+            raise
         return {"state": "failed", "error": str(error)}
     except CapacityError as error:
         return {"state": NO_ROOM, "error": str(error)}
+
+
+def _answers_again(work: TrialGroup, context: Context) -> bool:
+    """True once the storage answers; False when it stays away for `checkpoint.patience_s`."""
+    label = context.sweep.label(work.trials[0])
+    try:
+        persist(
+            context.sweep.folder.exists,
+            work.config.checkpoint.patience_s,
+            passing=is_away,
+            doing=f"the trial {label}",
+        )
+    except StorageError:
+        return False
+    return True
 
 
 def _run(work: TrialGroup, context: Context) -> str:

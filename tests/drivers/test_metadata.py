@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -102,6 +103,23 @@ def test_gcp_gives_half_a_minute_from_the_flag_on(service, turned_clock):
     assert gcp.ends_at() == 1030.0
     now = 1010.0
     assert gcp.ends_at() == 1030.0
+
+
+def test_an_answer_that_is_no_http_is_silence(monkeypatch):
+    """As of a service that is just ending: the agent asks on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            there, _ = listener.accept()
+            there.recv(10_000)
+            there.sendall(b"garbage\r\n\r\n")
+            there.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        host = f"127.0.0.1:{listener.getsockname()[1]}"
+        monkeypatch.setenv("GCE_METADATA_HOST", host)
+        with pytest.raises(MetadataError, match=f"{host}.* does not answer: .*garbage"):
+            Gcp().ends_at()
 
 
 def test_what_gcp_never_says_is_an_error(service):

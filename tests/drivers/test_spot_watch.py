@@ -8,8 +8,9 @@ import time
 
 import pytest
 
+from unite import network
 from unite.drivers.metadata import MetadataError
-from unite.drivers.spot_watch import watch
+from unite.drivers.spot_watch import START_S, find_in_time, watch
 
 
 class Sky:
@@ -52,6 +53,24 @@ def test_a_service_that_is_silent_for_a_while_is_asked_on_and_told_once(caplog):
         watch(Sky(silent), drained.append, every_s=1.0, once=True)
 
 
+def test_a_service_that_is_slow_when_the_machine_starts_is_asked_again(turned_clock):
+    """Nobody starts the agent of a node of `ray up` a second time."""
+    now = [0.0]
+    turned_clock(network, monotonic=lambda: now[0], sleep=lambda s: now.__setitem__(0, now[0] + s))
+    sky, answers = Sky(), [MetadataError("timed out"), MetadataError("503"), None]
+
+    def find() -> Sky:
+        if (error := answers.pop(0)) is not None:
+            raise error
+        return sky
+
+    assert find_in_time(find) is sky and not answers
+    answers += [MetadataError("nobody")] * 1000
+    with pytest.raises(MetadataError, match="nobody"):
+        find_in_time(find)
+    assert now[0] < 2 * START_S
+
+
 def test_a_drain_that_fails_is_tried_again_until_the_machine_is_gone(caplog):
     tries: list[float] = []
 
@@ -77,7 +96,10 @@ def test_a_drain_that_fails_is_tried_again_until_the_machine_is_gone(caplog):
         (["--address", "http://head:8265"], "--address 'http://head:8265'"),
         (["--address", "head:gcs"], "--address 'head:gcs'"),
         (["--address", "head:6379", "--every-s", "0"], "--every-s 0.0 must be above 0"),
-        (["--address", "head:6379", "--cloud", "aws"], "http://127.0.0.1:9/latest/api/token"),
+        (
+            ["--address", "head:6379", "--cloud", "aws", "--once"],
+            "http://127.0.0.1:9/latest/api/token",
+        ),
     ],
 )
 def test_bad_input_is_one_line(root, flags, words, monkeypatch):

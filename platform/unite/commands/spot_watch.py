@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from unite import terminal
 from unite.cluster.address import VARIABLE, named_address
 from unite.cluster.preemption import drain, own_node
 from unite.drivers.metadata import find_cloud
-from unite.drivers.spot_watch import watch
+from unite.drivers.spot_watch import find_in_time, watch
 
 
 def spot_watch(*, cloud: str, address: str, node: str, every_s: float, once: bool) -> None:
@@ -21,7 +22,7 @@ def spot_watch(*, cloud: str, address: str, node: str, every_s: float, once: boo
             f"--address {place!r} and {VARIABLE}: name the head of the cluster as HOST:PORT (6379 "
             "as a rule)"
         )
-    found = find_cloud(cloud)
+    found = find_cloud(cloud) if once else find_in_time(partial(find_cloud, cloud))
 
     def gone(ends: float) -> None:
         """Drain this machine's node; which one it is may have changed since the start."""

@@ -12,6 +12,7 @@ import time
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
+from http.client import HTTPException
 from typing import Protocol
 
 AWS_VARIABLE, AWS_PLACE = "AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://169.254.169.254"
@@ -135,5 +136,5 @@ def _ask(url: str, headers: dict[str, str], method: str = "GET") -> str | None:
             return None
         kind = RefusedError if error.code == 401 else MetadataError
         raise kind(f"{url} answers {error.code} {error.reason}") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, HTTPException, UnicodeDecodeError) as error:
         raise MetadataError(f"{url} does not answer: {error}") from error

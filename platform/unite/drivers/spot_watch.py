@@ -12,11 +12,24 @@ from collections.abc import Callable
 
 from unite import terminal
 from unite.drivers.metadata import Cloud, MetadataError
+from unite.network import persist
 
 logger = logging.getLogger(__name__)
 
+START_S = 60.0
+"""Seconds in which a metadata service answers for the first time: agents start with their machine,
+when it may be slow, and nobody starts one again."""
 Drain = Callable[[float], None]
 """Drains this machine's node, which is gone at a time in seconds since 1970."""
+
+
+def find_in_time(find: Callable[[], Cloud]) -> Cloud:
+    """The cloud, asked for again while no service answers; MetadataError after START_S."""
+    return persist(find, START_S, passing=_is_silent, doing="the agent of this machine")
+
+
+def _is_silent(error: Exception) -> bool:
+    return isinstance(error, MetadataError)
 
 
 def watch(cloud: Cloud, drain: Drain, *, every_s: float, once: bool = False) -> bool:

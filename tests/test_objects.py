@@ -100,6 +100,8 @@ ANSWERS = [
     (503, of_s3("SlowDown"), True),
     (503, of_s3("XMinioServerNotInitialized"), True),
     (400, of_s3("RequestTimeout"), True),
+    (501, of_s3("NotImplemented"), False),  # of a store without conditional writes
+    (507, of_s3("XMinioStorageFull"), False),
     (403, of_s3("AccessDenied"), False),
     (400, of_s3("ExpiredToken"), False),
     (403, of_s3("RequestTimeTooSkewed"), False),

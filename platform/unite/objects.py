@@ -33,7 +33,7 @@ ABSENT = ("NoSuchKey", "NotFound", "404")
 
 AWAY = re.compile(
     r"NETWORK_CONNECTION|SLOW_DOWN|SlowDown|INTERNAL_FAILURE|InternalError|SERVICE_UNAVAILABLE|"
-    r"ServiceUnavailable|REQUEST_TIMEOUT|RequestTimeout\b|curlCode|HTTP status (429|5\d\d)|"
+    r"ServiceUnavailable|REQUEST_TIMEOUT|RequestTimeout\b|curlCode|HTTP status (429|50[0234]|52\d)|"
     r"Could not connect|"
     r"[Tt]imeout on endpoint|timed out|[Cc]onnection (was )?(closed|reset)|did not answer within"
 )

@@ -66,6 +66,10 @@ def test_what_stands_in_for_data_is_named(data, says):
     assert re.match(f"is .*{says}|{says}", stand_in(data))
 
 
+def test_a_byte_order_mark_makes_no_other_kind_of_a_text():
+    assert kind_of(b"\xef\xbb\xbfIndex,Elements\r\n") == "text"
+
+
 def test_other_kinds_are_described():
     assert beginning(b"404 not found\nmore") == "is text that begins with '404 not found'"
     assert beginning(FILES["parquet"]) == "is a parquet file"

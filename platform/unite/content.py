@@ -71,6 +71,7 @@ def beginning(head: bytes) -> str:
 
 
 def _is_text(head: bytes) -> bool:
+    head = head.removeprefix(b"\xef\xbb\xbf")  # the byte order mark of Windows' editors
     try:
         text = head.decode()
     except UnicodeDecodeError as error:

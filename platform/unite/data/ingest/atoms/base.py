@@ -271,14 +271,16 @@ class AtomsIngest(Ingest):
             return 0.0
 
 
-def split_word(text: str | None, where: str) -> str:
-    """Split of a cell such as `train`, `val` or `test`; ShardError for another word."""
-    if not text:
+def split_word(cell: Any, where: str, said: str = "") -> str:
+    """Split of a cell such as `train`, `val` or `test`, of an empty one what the file's name has
+    `said`; ShardError for another word and for numbers, which say no split."""
+    word = said if cell is None or cell == "" else cell
+    if word == "":
         return ""
-    if text.lower() not in SPLIT_WORDS:
-        raise ShardError(f"{where}: the split {text!r} is none of train, val and test")
-    said = SPLIT_WORDS[text.lower()]
-    return "validation" if said == "eval" else said
+    found = SPLIT_WORDS.get(word.strip().lower()) if isinstance(word, str) else None
+    if not found:
+        raise ShardError(f"{where}: the split {word!r} is none of train, val and test")
+    return "validation" if found == "eval" else found
 
 
 def _refuse_leaks(rows: list[Row], source: str) -> None:

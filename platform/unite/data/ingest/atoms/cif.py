@@ -7,6 +7,7 @@ length for its size, makes dummies of unknown symbols, and is handed nothing tha
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -17,8 +18,22 @@ from unite.data.ingest.atoms.text import MOST_ATOMS, element_numbers
 
 MOST_LINES = 2 * MOST_ATOMS
 MAGNETIC = "_space_group_magn"
+MISFIT = 0.1
+"""Share by which a symmetry operation may change lengths squared and scalar products of a cell."""
+NO_GROUP = ("p1", "1", ".", "?")
+"""Names and numbers of space groups without symmetry, and of none."""
 _SYMBOL = re.compile(r"[A-Za-z]+")
 _CELL = re.compile(r"^\s*_cell_(?:length|angle)_(\w+)\s+([^\s(]+)", re.MULTILINE | re.IGNORECASE)
+_GROUP = re.compile(
+    r"^\s*_(?:symmetry|space_group)_\w*?(?:name_[\w-]+|number)\s+(?!_|loop_)(\S.*?)\s*$",
+    re.MULTILINE | re.IGNORECASE,
+)
+_OPERATIONS = re.compile(r"_symmetry_equiv_pos_as_xyz|_space_group_symop", re.IGNORECASE)
+_WORD = re.compile(
+    r"""^;.*?^;|'(?:[^'\n]|'(?=\S))*'|"(?:[^"\n]|"(?=\S))*"|\#[^\n]*|\S+""",
+    re.MULTILINE | re.DOTALL,
+)
+"""A value, name or comment of a CIF: a text between semicolons, in quotes, or one word."""
 
 
 def read_cif(text: str) -> dict[str, np.ndarray]:
@@ -27,17 +42,18 @@ def read_cif(text: str) -> dict[str, np.ndarray]:
     Atoms come in the parser's order, that of CDVAE's and ADiT's arrays: by electronegativity, equal
     elements as in the text.
 
-    ValueError "reason: details": too_large, unknown_element, bad_cell, nonfinite, disordered,
-    parse, or the extra that is missing.
+    ValueError "reason: details": too_large, unknown_element, hydrogens, bad_cell, nonfinite,
+    disordered, symmetry, parse, or the extra that is missing.
     """
     look(text)
     parser = installed.require("pymatgen.io.cif", "chem", "reading CIF files")
     try:
-        structure = parser.CifParser.from_str(text, frac_tolerance=0).parse_structures(
-            primitive=False
-        )[0]
+        reader = parser.CifParser.from_str(text, frac_tolerance=0)
+        structure = reader.parse_structures(primitive=False)[0]
     except Exception as error:  # it raises whatever a broken text leads it to
         raise ValueError(f"parse: {type(error).__name__}: {error}") from error
+    turns = [each.rotation_matrix for each in reader.symmetry_operations]
+    _check_symmetry(text, turns, structure.lattice.matrix)
     if not structure.is_ordered:
         raise ValueError("disordered: a site is shared or partly empty")
     return {
@@ -58,13 +74,47 @@ def look(text: str) -> None:
         raise ValueError(f"{TOO_LARGE}: a CIF of {text.count(chr(10)):,} lines")
     if MAGNETIC in text.casefold():
         raise ValueError("parse: the CIF is of a magnetic structure, which is not read")
-    symbols = _atom_symbols(text)
+    loops = [columns for columns in _loops(text) if _symbols(columns)]
+    symbols = [symbol for columns in loops for symbol in _symbols(columns)]
     if not symbols:
         raise ValueError("parse: the CIF has no loop of atoms with _atom_site_ columns")
     if len(symbols) > MOST_ATOMS:
         raise ValueError(f"{TOO_LARGE}: a CIF of {len(symbols):,} atoms")
     element_numbers(symbols)
+    for columns in loops:
+        _check_sites(columns)
     _check_cell(text)
+
+
+def _check_sites(columns: dict[str, list[str]]) -> None:
+    """ValueError for atoms that the parser would leave out: hydrogens that a site stands for with
+    its own, and sites whose occupancy is a dot, which it takes for 0."""
+    attached = columns.get("_atom_site_attached_hydrogens", [])
+    if any(word.strip("0.") not in ("", "?") for word in attached):
+        raise ValueError("hydrogens: some are attached to other atoms and have no coordinates")
+    if "." in columns.get("_atom_site_occupancy", []):
+        raise ValueError("disordered: the occupancy of a site is '.', not a number")
+
+
+def _check_symmetry(text: str, turns: Sequence[np.ndarray], cell_33: np.ndarray) -> None:
+    """ValueError where the parser has other symmetry operations than the crystal: none, as it does
+    not know the space group's name, or those of another setting, which do not fit the cell."""
+    names = [name.strip("'\"") for name in _GROUP.findall(text)]
+    named = [name for name in names if re.sub(r"[\s_]", "", name).lower() not in NO_GROUP]
+    if len(turns) == 1 and named and not _OPERATIONS.search(text):
+        raise ValueError(
+            f"symmetry: the CIF lists no symmetry operations, and those of its space group "
+            f"{named[0]!r} are not known"
+        )
+    metric_33 = cell_33 @ cell_33.T
+    lengths_3 = np.sqrt(np.diag(metric_33))
+    for turn_33 in turns:
+        change_33 = (turn_33.T @ metric_33 @ turn_33 - metric_33) / np.outer(lengths_3, lengths_3)
+        if np.abs(change_33).max() > MISFIT:
+            raise ValueError(
+                "symmetry: its operations are of another setting than the cell, such as hexagonal "
+                "and rhombohedral axes"
+            )
 
 
 def _check_cell(text: str) -> None:
@@ -82,24 +132,22 @@ def _check_cell(text: str) -> None:
     cell_vectors(np.where(np.isfinite(a_b_c), 10.0, a_b_c), corners)
 
 
-def _atom_symbols(text: str) -> list[str]:
-    """Symbols of the loop of atoms, without charges and numbers."""
-    columns: list[str] = []
-    symbols: list[str] = []
-    for line in map(str.strip, text.splitlines()):
-        if symbols and (not line or line.startswith(("_", "loop_", "data_", "#"))):
-            break
-        if line.startswith("loop_"):
-            columns = []  # those before were of another loop, such as of displacements
-        elif line.startswith("_atom_site_"):
-            columns.append(line.split()[0])
-        elif not line or line.startswith(("_", "data_", "#")):
-            continue
-        elif columns:
-            words = line.split()
-            wanted = ("_atom_site_type_symbol", "_atom_site_label")
-            places = [columns.index(name) for name in wanted if name in columns]
-            if places and len(words) > places[0]:
-                found = _SYMBOL.match(words[places[0]])
-                symbols.append(found[0].capitalize() if found else words[places[0]])
-    return symbols
+def _loops(text: str) -> Iterator[dict[str, list[str]]]:
+    """Columns of each loop by their names in small letters; rows may be broken over lines."""
+    for loop in re.split(r"(?im)^\s*loop_(?=\s)", text)[1:]:
+        words = (word for word in _WORD.findall(loop) if not word.startswith("#"))
+        names, values = [], []
+        for word in words:
+            is_name = word.startswith("_")
+            if word.lower().startswith(("data_", "save_")) or (is_name and values):
+                break
+            (names if is_name else values).append(word.lower() if is_name else word)
+        yield {name: values[place :: len(names)] for place, name in enumerate(names)}
+
+
+def _symbols(columns: dict[str, list[str]]) -> list[str]:
+    """Symbols of a loop of atoms, without charges and numbers; none of another loop."""
+    wanted = ("_atom_site_type_symbol", "_atom_site_label")
+    words = next((columns[name] for name in wanted if name in columns), [])
+    found = [(word, _SYMBOL.match(word.strip("'\""))) for word in words]
+    return [match[0].capitalize() if match else word for word, match in found]

@@ -31,7 +31,9 @@ from unite.data.ingest.atoms.rows import (
     nameless,
     opened,
     parquet_rows,
+    readable,
     told_apart,
+    unpacked,
 )
 from unite.data.ingest.atoms.text import MOST_ATOMS
 from unite.data.manifest import ShardError
@@ -44,8 +46,9 @@ LENGTHS, ANGLES, LATTICE = Column(name="lengths"), Column(name="angles"), Column
 CIF = Column(name="cif")
 ID = Column(name="material_id", aliases=("id",))
 SPLIT = Column(name="split")
-CSV = (".csv", ".csv.gz")
+CSV, CIFS = (".csv", ".csv.gz"), (".cif", ".cif.gz")
 FLOATS = ("frac", "lengths", "angles")
+BESIDE_TABLES = "CIF file beside tables"
 _BLOCK = re.compile(r"^(?=data_)", re.MULTILINE | re.IGNORECASE)
 
 
@@ -158,18 +161,20 @@ def _rows(source: str, faults: Faults) -> Iterator[Row]:
     if not store.exists():
         raise ShardError(f"the source {source} does not exist")
     if store.is_file():
-        read = _of_cif if store.name.lower().endswith(".cif") else _of_file
+        read = _of_cif if store.name.lower().endswith(CIFS) else _of_file
         yield from read(store, "", faults)
         return
     names = store.list(recursive=True)
     tables, texts = (
         [name for name in names if faults.takes(name, ends) and store.is_file(name)]
-        for ends in ((*CSV, ".parquet"), ".cif")
+        for ends in ((*CSV, ".parquet"), CIFS)
     )
     if not tables and not texts:
         raise ShardError(f"{source} holds no .csv, .csv.gz, .parquet or .cif")
     for name in tables:
         yield from _of_file(store, name, faults)
+    if tables and texts:
+        faults.add(BESIDE_TABLES, len(texts))
     if not tables:
         found = (row for name in texts for row in _of_cif(store, name, faults))
         yield from told_apart(found, str(store))
@@ -180,7 +185,7 @@ def _of_file(store: Store, name: str, faults: Faults) -> Iterator[Row]:
     kind = kind_of(head)
     if kind == "parquet":
         yield from _of_parquet(store, name)
-    elif kind in ("gzip", "text"):
+    elif kind in ("gzip", "text") or where.lower().endswith(CSV):
         said = split_of(name or store.name)
         with opened(store, name) as file:
             for place, cells in csv_rows(file, where, ("material_id", "cif"), ("split",), faults):
@@ -188,7 +193,7 @@ def _of_file(store: Store, name: str, faults: Faults) -> Iterator[Row]:
                     id=cells["material_id"] or nameless(place, str(store)),
                     where=place,
                     cells={"cif": cells["cif"]},
-                    split=split_word(cells.get("split") or said, place),
+                    split=split_word(cells.get("split"), place, said),
                 )
     else:
         why = store.stand_in(name) or beginning(head)
@@ -204,8 +209,12 @@ def _of_cif(store: Store, name: str, faults: Faults) -> Iterator[Row]:
         return
     where = f"{store}/{name}".rstrip("/")
     said = split_of(name) if "/" in name else ""
-    text = store.read(name).decode("utf-8-sig", "replace")
-    stem = (name or store.name).rpartition("/")[2].rpartition(".")[0]
+    with readable(where):
+        text = unpacked(store.read(name)).decode("utf-8-sig", "replace")
+    if len(text) > BLOCK:
+        faults.add(TOO_LARGE)
+        return
+    stem = re.sub(r"\.cif(\.gz)?$", "", (name or store.name).rpartition("/")[2], flags=re.I)
     blocks = [block for block in _BLOCK.split(text) if "_atom_site_" in block]
     if len(blocks) < 2:
         yield Row(id=stem, where=where, cells={"cif": text}, split=said)
@@ -229,6 +238,6 @@ def _of_parquet(store: Store, file: str) -> Iterator[Row]:
         yield Row(
             id=nameless(place, str(store)) if known in (None, "") else str(known),
             where=place,
-            split=split_word(cells.get("split") or said, place),
+            split=split_word(cells.get("split"), place, said),
             cells={column.name: cells[column.name] for column in wanted},
         )

@@ -50,6 +50,9 @@ CSV_COLUMNS = ("Index", "Elements", "XYZ_Ang")
 ID = Column(name="id", aliases=("index", "material_id", "Index"))
 SPLIT, SMILES = Column(name="split"), Column(name="smiles", aliases=("SMILES",))
 XYZ = (".xyz", ".extxyz")
+TAR = re.compile(r"\.tar\b|\.tgz$|\.tbz2?$")
+FROM_ZERO = "0"
+"""Id that QM9's indices do not have: they count from 1."""
 UNCHARACTERISED = "uncharacterised"
 _CHARGE = re.compile(r"\[[^\]]*?([+-]+)(\d*)(?::\d+)?\]")
 
@@ -110,20 +113,33 @@ class QM9Ingest(AtomsIngest):
             yield Row(id=row.id, where=row.where, cells=row.cells, split=parts.get(row.id, ""))
 
     def excluded(self, ids: Iterable[str]) -> Mapping[str, str]:
-        """The uncharacterised molecules of a source that holds QM9."""
-        left_out = splits.uncharacterised()
+        """The uncharacterised molecules of a source that holds QM9; ids from 0 are not its."""
+        ids = set(ids)
+        left_out = frozenset() if FROM_ZERO in ids else splits.uncharacterised()
         return {each: UNCHARACTERISED for each in ids if _index(each) in left_out}
 
     def split_of_ids(self, ids: Iterable[str]) -> Mapping[str, str]:
         """QM9's own split where all are of QM9, whole or not; else that of the hash."""
-        ids = list(ids)
-        whole = splits.qm9_split() if all(map(_index, ids)) else {}
-        if all(each in whole for each in ids):
-            return {each: whole[each] for each in ids}
-        return super().split_of_ids(ids)
+        indices = {each: str(_index(each)) for each in ids}
+        whole = splits.qm9_split() if "0" not in indices.values() else {}
+        if whole.keys() >= set(indices.values()):
+            return {each: whole[index] for each, index in indices.items()}
+        return super().split_of_ids(indices)
 
     def notes(self, rows: list[Row]) -> tuple[str, ...]:
         """Numbers of charged and of divided molecules that are kept."""
+        ids = [row.id for row in rows]
+        numbered = (
+            (
+                f"ids count from 0, those of QM9 from 1 to {splits.QM9_MOLECULES:,}: none is taken "
+                "for one of QM9, whose uncharacterised molecules would stay",
+            )
+            if FROM_ZERO in ids and all(map(str.isdecimal, ids))
+            else ()
+        )
+        return (*numbered, *self._charges(rows))
+
+    def _charges(self, rows: list[Row]) -> tuple[str, ...]:
         smiles = [text for row in rows if (text := row.cells.get("smiles"))]
         if not smiles:
             if self.require_neutral:
@@ -143,6 +159,8 @@ class QM9Ingest(AtomsIngest):
         """`numbers` and centred `positions` in A of a row of any form."""
         if self.require_neutral and (charge := net_charge(cells.get("smiles") or "")):
             raise ValueError(f"charged: net charge {charge:+d} by its SMILES")
+        if cells.get("drawn"):
+            raise ValueError("drawn: a drawing in the plane (the record says 2D), no geometry")
         if cells.get("cell"):
             raise ValueError(f"periodic: a frame in a cell, {cells['cell']}, is no molecule")
         numbers, positions = _arrays(cells)
@@ -228,29 +246,35 @@ def _rows(source: str, faults: Faults) -> Iterator[Row]:
 def _of_file(store: Store, faults: Faults) -> Iterator[Row]:
     head = store.head()
     kind = kind_of(head)
+    packed = kind == "gzip" or head[:3] == b"BZh"
+    name = store.name.lower().removesuffix(".gz").removesuffix(".bz2")
     if kind == "parquet":
         yield from _of_parquet(store, "")
     elif kind == "zip":
         yield from _of_tables(zip_members(store, ".csv", faults), store, faults)
-    elif kind == "tar" or (head[:3] == b"BZh" or kind == "gzip") and ".tar" in store.name:
+    elif kind == "tar" or packed and TAR.search(store.name.lower()):
         yield from _told_apart(_of_tar(store, faults), store)
-    elif kind == "text" and store.name.lower().endswith(".sdf"):
+    elif kind == "text" or packed or name.endswith((".csv", ".sdf", *XYZ)):  # of any encoding
         with opened(store) as file:
-            records = sdf_records(file, faults)
-            yield from _told_apart(_of_text(records, str(store), str(store)), store)
-    elif kind == "text" and store.name.lower().endswith(XYZ):
-        with opened(store) as file:
-            frames = xyz_frames(file.read().decode(), faults)
-            yield from _told_apart(_of_text(frames, str(store), str(store)), store)
-    elif kind == "text":
-        with opened(store) as file:
-            yield from _of_csv(file, str(store), "", faults)
+            yield from _of_texts(file, name, store, faults)
     else:
         why = store.stand_in() or beginning(head)
         raise ShardError(
             f"{store} {why}; molecules come as CSV, a wheel or zip of CSV, parquet, SDF, XYZ or a "
             "tar of XYZ"
         )
+
+
+def _of_texts(file: IO[bytes], name: str, store: Store, faults: Faults) -> Iterator[Row]:
+    """Rows of SDF, XYZ or CSV, as the file's `name` says, which is without that of its packing."""
+    place = str(store)
+    if name.endswith(".sdf"):
+        yield from _told_apart(_of_text(sdf_records(file, faults), place, place), store)
+    elif name.endswith(XYZ):
+        frames = xyz_frames(file.read().decode("utf-8-sig", "replace"), faults)
+        yield from _told_apart(_of_text(frames, place, place), store)
+    else:
+        yield from _of_csv(file, place, "", faults)
 
 
 def _of_tables(members: Iterable[tuple[str, Any]], store: Store, faults: Faults) -> Iterator[Row]:
@@ -279,7 +303,7 @@ def _of_csv(file: IO[bytes], where: str, said: str, faults: Faults) -> Iterator[
         yield Row(
             id=cells["Index"],
             where=place,
-            split=split_word(cells.get("split") or said, place),
+            split=split_word(cells.get("split"), place, said),
             cells={
                 "elements": cells["Elements"],
                 "coordinates": cells["XYZ_Ang"],
@@ -295,14 +319,14 @@ def _of_parquet(store: Store, file: str) -> Iterator[Row]:
         yield Row(
             id=nameless(place, str(store)) if known in (None, "") else str(known),
             where=place,
-            split=split_word(cells.get("split") or said, place),
+            split=split_word(cells.get("split"), place, said),
             cells={name: cells.get(name) for name in ("numbers", "positions", "smiles")},
         )
 
 
 def _of_tar(store: Store, faults: Faults) -> Iterator[Row]:
     for name, data in tar_members(store, XYZ, faults):
-        frames = xyz_frames(data.decode(errors="replace"), faults)
+        frames = xyz_frames(data.decode("utf-8-sig", "replace"), faults)
         yield from _of_text(frames, f"{store}/{name}", str(store))
 
 

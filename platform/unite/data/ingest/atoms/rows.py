@@ -259,15 +259,15 @@ def opened(store: Store, name: str = "") -> Iterator[IO[bytes]]:
         data = store.read(name)
         if why := stand_in(data[:HEAD_BYTES]):
             raise ShardError(f"{where} {why}")
-        unpacked = _unpacked(data)
-        if len(unpacked) > MOST_UNPACKED:
+        content = unpacked(data)
+        if len(content) > MOST_UNPACKED:
             raise ShardError(
                 f"{where} unpacks to more than {MOST_UNPACKED:,} bytes: unpack it first"
             )
-        yield io.BytesIO(unpacked)
+        yield io.BytesIO(content)
 
 
-def _unpacked(data: bytes) -> bytes:
+def unpacked(data: bytes) -> bytes:
     """Bytes behind gzip or bzip2, at most one more than are taken; others as they are."""
     import bz2
     import gzip

@@ -35,7 +35,8 @@ def xyz_frames(text: str, faults: Faults) -> Iterator[tuple[str, dict[str, str]]
     frame ends the reading: what is behind it cannot be told apart, and is counted by its lines that
     hold one whole number.
     """
-    lines = text.splitlines()
+    lines = re.split(r"\r\n|\n|\r", text)  # splitlines() also cuts comments at a form feed
+    lines = lines[:-1] if not lines[-1] else lines
     at = 0
     while at < len(lines):
         if not lines[at].strip():
@@ -105,7 +106,10 @@ def _is_periodic(said: dict[str, str]) -> bool:
 
 
 def sdf_records(file: IO[bytes], faults: Faults) -> Iterator[tuple[str, dict[str, str]]]:
-    """(name, cells) of each record of an SDF; records that are longer or of V3000 are counted."""
+    """(name, cells) of each record of an SDF; records that are longer or of V3000 are counted.
+
+    A record whose head says 2D and that has no height is a drawing: its cell `drawn` says so.
+    """
     for record in _records(file, faults):
         counts = record[3] if len(record) > 3 else ""
         size = _whole(counts[:3])
@@ -113,12 +117,14 @@ def sdf_records(file: IO[bytes], faults: Faults) -> Iterator[tuple[str, dict[str
         if "V3000" in counts or size < 0 or len(atoms) != size:
             faults.add(PARSE)
             continue
-        places = ([line[at : at + 10].strip() for at in (0, 10, 20)] for line in atoms)
+        places = [[line[at : at + 10].strip() for at in (0, 10, 20)] for line in atoms]
+        is_drawn = record[1][20:22] == "2D" and all(not z.strip("-0.") for *_, z in places)
         yield (
             record[0],
             {
                 "elements": ",".join(line[31:34].strip() for line in atoms),
                 "coordinates": ",".join(word for place in places for word in place),
+                **({"drawn": "2D"} if is_drawn else {}),
             },
         )
 
@@ -128,7 +134,7 @@ def _records(file: IO[bytes], faults: Faults) -> Iterator[list[str]]:
     lines: list[str] = []
     length = 0
     for raw in file:
-        line = raw.decode(errors="replace").rstrip("\r\n")
+        line = raw.decode(errors="replace").rstrip("\r\n").removeprefix("\ufeff")
         if line.startswith("$$$$"):
             if length > LARGEST_ROW:
                 faults.add(TOO_LARGE)

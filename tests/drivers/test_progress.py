@@ -7,7 +7,7 @@ import pytest
 
 from unite import terminal
 from unite.drivers import progress
-from unite.drivers.progress import Meter, follow_run, progress_line
+from unite.drivers.progress import Meter, follow_run, progress_line, waiting
 from unite.storage import Store
 
 
@@ -47,6 +47,19 @@ def test_what_measures_no_samples_adds_none(now):
     fit = Meter("fitting", [Job(samples=0)])
     now[0] += 15
     assert fit.add(Job(samples=0)) == "fitting: 0:15"
+
+
+def test_work_that_counts_nothing_is_told_once_it_lasts(monkeypatch):
+    told = []
+    monkeypatch.setattr(terminal, "tell", told.append)
+    with waiting("a moment"):
+        pass
+    late = threading.Event()
+    monkeypatch.setattr(progress, "PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr(terminal, "tell", lambda text: (told.append(text), late.set()))
+    with waiting("fitting"):
+        assert late.wait(10)
+    assert told == ["fitting ..."]
 
 
 def test_where_there_is_no_terminal_a_line_comes_every_ten_seconds(now, monkeypatch):

@@ -3,6 +3,7 @@
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 
 import pytest
@@ -93,7 +94,14 @@ def test_remarks_of_the_request_stand_before_those_of_its_first_suite(
     evaluation = request_of(suite=("entropy",))
     before, *_ = conclude(evaluation, lambda name: [])
     monkeypatch.setattr(type(evaluation), "remarks", ("Somebody else's weights.",))
-    after, *_ = conclude(evaluation, lambda name: [])
+    texts = []
+
+    def during(text):
+        texts.append(text)
+        return nullcontext()
+
+    after, *_ = conclude(evaluation, lambda name: [], during)
+    assert texts == ["computing the numbers of entropy"]
     assert after == replace(before, remarks=("Somebody else's weights.", *before.remarks))
 
 

@@ -20,6 +20,7 @@ from unite.config.schema import CheckpointConfig
 from unite.domains import build_domain
 from unite.drivers.delivery import nothing_to_send, run_handle, untracked
 from unite.drivers.evaluate import track, training_history
+from unite.drivers.progress import waiting
 from unite.drivers.session import session
 from unite.drivers.told import kept
 from unite.evaluation.arguments import CurveArguments
@@ -73,7 +74,8 @@ def _measure(evaluations: Sequence[Evaluation]) -> tuple[list[Row], int]:
     status = 0
     with session(evaluations[0].arguments) as work:
         for each in evaluations:
-            outcomes = conclude(compute(each, work), training_history(each.target))
+            done = compute(each, work)
+            outcomes = conclude(done, training_history(each.target), waiting)
             newest = drawn([row for outcome in outcomes for row in outcome.rows])
             try:
                 _send(each, outcomes, newest)

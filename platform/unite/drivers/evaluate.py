@@ -10,6 +10,7 @@ from functools import partial
 from unite import tracking
 from unite.config.effects import refuse_changed
 from unite.drivers.delivery import nothing_to_send, run_handle, send, untracked
+from unite.drivers.progress import waiting
 from unite.drivers.session import session
 from unite.drivers.told import kept
 from unite.evaluation.arguments import CompareArguments, EvaluateArguments
@@ -102,7 +103,7 @@ def evaluate(evaluation: Evaluation) -> list[Outcome]:
     """Compute the unfinished chunks, combine all and write the results."""
     with session(evaluation.arguments) as run:
         done = compute(evaluation, run)
-    return conclude(done, training_history(done.target))
+    return conclude(done, training_history(done.target), waiting)
 
 
 def training_history(target: Target) -> History:

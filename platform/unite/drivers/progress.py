@@ -57,6 +57,20 @@ def progress_line(
         yield show
 
 
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Context of work that counts nothing: a live line with its time; without a terminal a line
+    once it has lasted PLAIN_SECONDS."""
+    with progress_line(text, transient=True):
+        late = threading.Timer(PLAIN_SECONDS, terminal.tell, (f"{text} ...",))
+        if not terminal.console().is_terminal:
+            late.start()
+        try:
+            yield
+        finally:
+            late.cancel()
+
+
 def follow_run(run: Run, thread: threading.Thread) -> None:
     """Show the progress of a run that starts now, as its file tells it, until the thread ends.
 

@@ -8,7 +8,8 @@ outcomes = conclude(evaluation)
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from unite.checkpoints.lease import hold
@@ -118,16 +119,20 @@ def compute(evaluation: Evaluation, run: Run) -> Evaluation:
     return replace(evaluation, suites=suites)
 
 
-def conclude(evaluation: Evaluation, history: History) -> list[Outcome]:
+def conclude(
+    evaluation: Evaluation,
+    history: History,
+    during: Callable[[str], AbstractContextManager[object]] = nullcontext,
+) -> list[Outcome]:
     """Combine the results of `compute`, and write them.
 
-    results.json and report.md keep earlier results of other suites on this checkpoint.
+    results.json and report.md keep earlier results of other suites on this checkpoint. `during`
+    makes the context in which a suite's numbers are computed, which may take minutes, of its text.
     """
-    outcomes = [
-        outcome
-        for suite in evaluation.suites
-        for outcome in (*suite.found, combine(suite.informed(history)))
-    ]
+    outcomes: list[Outcome] = []
+    for suite in evaluation.suites:
+        with during(f"computing the numbers of {suite.suite}"):
+            outcomes += (*suite.found, combine(suite.informed(history)))
     if evaluation.remarks:
         outcomes[0] = replace(outcomes[0], remarks=(*evaluation.remarks, *outcomes[0].remarks))
     write_report(evaluation.home, outcomes)

@@ -5,12 +5,14 @@ import os
 import pathlib
 import signal
 import time
+from collections import Counter, deque
 from functools import partial
 
 import pytest
+from ray.exceptions import RayActorError, RayError
 
 from unite.cluster.connect import CapacityError
-from unite.cluster.pool import Pool, WorkError, WorkersLostError
+from unite.cluster.pool import Lease, Pool, WorkError, WorkersLostError
 from unite.evaluation.arguments import WorkerArguments
 
 
@@ -26,6 +28,31 @@ def test_a_ray_that_does_not_start_is_told(monkeypatch):
     monkeypatch.setattr("ray.init", fail)
     with pytest.raises(CapacityError, match="(?s)timed out during startup.*--num-workers 0"):
         Pool(lambda: print, WorkerArguments()).run([1], lambda item: None)
+
+
+def settle(pool, losses, monkeypatch, error: RayError) -> None:
+    """Let the pool see the end of an actor that held the only item."""
+
+    def fail(reference):
+        raise error
+
+    monkeypatch.setattr("ray.get", fail)
+    pool.leases["reference"] = Lease(actor=None, number=0, since=0.0)
+    pool._settle("reference", ["piece"], deque(), losses)
+
+
+def test_a_node_that_is_taken_with_notice_is_no_fault_of_the_item(monkeypatch):
+    """A fine-tuning of hours on spot nodes may meet many."""
+    pool = Pool(lambda: print, WorkerArguments())
+    losses, started = Counter[int](), []
+    monkeypatch.setattr(pool, "_start", lambda: started.append(1))
+    for _ in range(5):
+        settle(pool, losses, monkeypatch, RayActorError(preempted=True))
+    assert len(started) == 5 and not losses[0]
+    settle(pool, losses, monkeypatch, RayActorError())
+    settle(pool, losses, monkeypatch, RayActorError())
+    with pytest.raises(WorkersLostError, match="piece has cost 3 workers"):
+        settle(pool, losses, monkeypatch, RayActorError())
 
 
 @pytest.mark.ray

@@ -211,8 +211,8 @@ class Pool(Generic[Item]):
             self.idle.append(actor)
             raise WorkError(f"{items[number]}: {_message(error)}") from error
         except RayError as error:
-            losses[number] += 1
-            reason = _first_line(error)
+            losses[number] += not _is_preempted(error)
+            reason = _first_line(error).rstrip(".")
             logger.warning("lost a worker at %s (%s); it is replaced", items[number], reason)
             if losses[number] >= MOST_LOSSES:
                 raise WorkersLostError(
@@ -235,7 +235,7 @@ class Pool(Generic[Item]):
         try:
             ray.get(reference)
         except RayError as error:
-            self.failed_starts += 1
+            self.failed_starts += not _is_preempted(error)
             if self.failed_starts >= MOST_LOSSES:
                 raise WorkersLostError(f"workers do not start: {_first_line(error)}") from error
             self._start()
@@ -262,6 +262,11 @@ def _message(error: Any) -> str:
     text = str(cause)
     own = isinstance(cause, (ValueError, RuntimeError, OSError)) and text
     return text if own else f"{type(cause).__name__}: {text}"
+
+
+def _is_preempted(error: BaseException) -> bool:
+    """True for the end of a node that was taken with notice, of which no item is the cause."""
+    return getattr(error, "preempted", False)
 
 
 def _first_line(error: BaseException) -> str:

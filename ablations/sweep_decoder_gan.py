@@ -4,7 +4,7 @@
     python ablations/sweep_decoder_gan.py --run RUN --seeds 3 a run that is there
     python ablations/sweep_decoder_gan.py --dry-run           what would be trained
     python ablations/sweep_decoder_gan.py --scale cifar10 --data DIR   one epoch of cifar10-small
-    python ablations/sweep_decoder_gan.py --scale gpu --data DIR       the recipe cifar10
+    python ablations/sweep_decoder_gan.py --scale gpu --data DIR       the recipe cifar10-gpu
 
 The paper fine-tunes the decoder for 16 epochs with an adversary and finds rFID 1.01 -> 0.51 and
 gFID unchanged. Is it the adversary, its initialisation, or 16 more epochs? Arms: a control of the

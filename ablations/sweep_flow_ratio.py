@@ -8,7 +8,7 @@
 
 Each training step encodes a batch of images once and noises its latents F times. The second arm
 trains two encoders, so it also has more parameters; the third widens the shared encoder until the
-counts meet. --help ends with what the paper finds.
+counts meet. --help says what the paper finds.
 
 The same command again finishes an interrupted sweep and trains nothing twice.
 """

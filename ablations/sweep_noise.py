@@ -8,7 +8,7 @@
 In training, half of the latents reach the decoder as t z + (1 - t) eps with t drawn from
 [sigma, 1]: sigma = 1 is no noise at all, sigma = 0 is anything up to pure noise. Samples are never
 as clean as encodings, so a decoder that has only seen encodings draws them badly. Too much noise
-costs reconstruction. --help ends with what the paper finds.
+costs reconstruction. --help says what the paper finds.
 
 The same command again finishes an interrupted sweep and trains nothing twice.
 """

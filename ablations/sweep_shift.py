@@ -7,7 +7,7 @@
 
 Drawn times t are shifted by t <- alpha t / (1 + (alpha - 1) t): alpha under 1 moves them towards
 noise (t = 0), where a sample's content is decided; alpha = 0 means no shift. Sampling uses the same
-map for its grid. --help ends with what the paper finds.
+map for its grid. --help says what the paper finds.
 
 The same command again finishes an interrupted sweep and trains nothing twice.
 """

@@ -8,7 +8,7 @@
 The flow loss asks the denoiser to predict the clean latent. Without stop-gradient the latent also
 moves towards what is easy to predict. That may help, and it is one step from collapse (a constant
 latent is easiest), so latent/std stands beside the distances. Shared weights are coupled already.
---help ends with what the paper finds.
+--help says what the paper finds.
 
 The same command again finishes an interrupted sweep and trains nothing twice.
 """

@@ -226,10 +226,10 @@ def drill(
 
 @mlflow.command
 def push(file: Path) -> None:
-    """Send metrics that a run kept in a file, because its MLflow server was away, to MLflow.
+    """Send metrics that runs kept in files, because their MLflow server was away, to MLflow.
 
     Args:
-        file: The file that the run's log names.
+        file: The file that the run's log names, or a folder: of all runs below it.
     """
     from unite.commands.tracking import push as run
 

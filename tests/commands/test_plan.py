@@ -72,7 +72,7 @@ def test_the_bottleneck_of_64_gpus_is_named(capsys):
         (["digits", "--scale", "gpu"], "--scale gpu has no effect on the recipe digits"),
         (["flow_ratio", "--values", "5"], "'5' is not on axis flow_ratio"),
         (["flow_ratio", "--seeds", "-1"], "--seeds -1 must not be negative"),
-        (["sweep_nothing"], "unknown axis"),
+        (["sweep_nothing"], r"unknown axis 'sweep_nothing'\. Axes: flow_ratio, "),
         (["nothing"], "nothing"),
         (["digits", "--gpus", "0"], "--gpus 0"),
         (["unite-b", "--gpus", "96", "--rate", "1e14"], "--gpus 96 must divide .* = 1024"),

@@ -85,7 +85,7 @@ def tuned_runs(swept):
 
 def test_a_dry_run_tells_what_is_finished(swept, capsys):
     assert decoder_gan.main(replace(swept.options, dry_run=True)) == 0
-    assert "1 parent (smoke-seed-0), 2 fine-tunings: control, GE, trained" in (
+    assert "1 parent (smoke-seed-0), 2 fine-tunings: control; GE, trained; each" in (
         told := capsys.readouterr().out
     )
     assert "3 of 3 are finished" in told

@@ -118,5 +118,12 @@ def test_a_recipe_that_needs_data_is_refused_before_anything_starts(tmp_path):
         list(run_drills(["worker"], Scratch(recipe="unite-b", folder=tmp_path)))
 
 
+def test_no_drill_is_no_success(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["drill"])
+    assert ended.value.code == 2
+    assert "name one drill or several: worker, node, " in capsys.readouterr().err
+
+
 def test_the_command_line_names_every_drill():
     assert set(DRILLS) == {"worker", "node", "driver", "spot", "storage", "tracking"}

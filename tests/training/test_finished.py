@@ -152,6 +152,8 @@ def test_a_finished_run_says_how_to_train_longer(run):
         *("python", "jobs/train.py", "smoke", "--name", "mine"),
         *("--training.epochs", epochs, "--resume", run.folder.uri, "--allow-changes"),
     ]
+    anew = "python jobs/train.py smoke --training.epochs 1 --name mine --resume never"
+    assert f"  {anew}" in lines, "of the same length"
 
 
 def test_the_command_of_a_finished_run_loads_nothing_heavy(run):

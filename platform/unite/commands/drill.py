@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_args
 
 from unite.drivers.drill import Name, Observation, run_drills
 from unite.drivers.faults import Scratch, variables
@@ -20,7 +21,9 @@ COLUMNS = ("", "drill", "images lost", "promised", "longest pause, s", "typed", 
 
 
 def drill(names: Sequence[Name], *, recipe: str, steps: int, keep: bool, as_text: bool) -> None:
-    """Do drills in a temporary storage, which is removed unless `keep`."""
+    """Do drills in a temporary storage, removed unless `keep`; ValueError without names."""
+    if not names:
+        raise ValueError(f"name one drill or several: {', '.join(get_args(Name))}")
     # A user names a short folder for Ray where that of temporary files is too long for sockets.
     folder = Path(tempfile.mkdtemp(prefix="unite-drill-", dir=os.environ.get("RAY_TMPDIR") or None))
     scratch = Scratch(recipe=recipe, folder=folder, steps=steps)

@@ -289,6 +289,6 @@ def find_axis(name: str) -> Axis:
     short = name.rsplit("/", 1)[-1].removesuffix(".py").removeprefix("sweep_")
     if short not in AXES:
         close = difflib.get_close_matches(short, AXES, n=2)
-        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        hint = f"; did you mean {' or '.join(close)}?" if close else "."
         raise ValueError(f"unknown axis {name!r}{hint} Axes: {', '.join(AXES)}")
     return AXES[short]

@@ -108,7 +108,7 @@ def _show(options: GanSweepOptions, parents: Sequence[Store]) -> int:
     finished = sum(read_measured(piece) is not None for piece in pieces_of(options, begun))
     print(
         f"{count(len(parents), 'parent')} ({', '.join(folder.name for folder in parents)}), "
-        f"{count(tunings, 'fine-tuning')}: {', '.join(options.arms)}, each with "
+        f"{count(tunings, 'fine-tuning')}: {'; '.join(options.arms)}; each with "
         f"{count(options.seeds, 'seed')}; {finished} of {len(parents) + tunings} are finished"
     )
     print("nothing was started; the same command without --dry-run trains")

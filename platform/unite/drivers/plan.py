@@ -184,7 +184,8 @@ def _time_rows(run: Run) -> Iterator[tuple[str, str]]:
     left = _images_left(run, Plan.of(config, open_split(config, "train").num_rows))
     if not left or expect_training(config, left) is not None:
         return
-    terminal.tell("no earlier run tells how long it takes: timing a few steps")
+    if not config.cluster.use_gpu or torch.cuda.is_available():
+        terminal.tell("no earlier run tells how long it takes: timing a few steps")
     try:
         rate = measure_rate(config, threads=config.cluster.threads_per_worker)
     except ValueError as error:

@@ -114,12 +114,13 @@ def finished_lines(run: Run, report: Report, words: Sequence[str]) -> list[str]:
     told = report_lines(run, report)
     epochs = f"{2 * run.config.training.epochs:g}"
     longer = ["--training.epochs", epochs, "--resume", run.folder.uri, "--allow-changes"]
+    same, again = _without(words, *REPLACED), _without(words, "--resume")
     return [
         *aligned({"run": f"{run.folder} (finished; nothing to do)"}),
         *told,
-        f"  {command('python', 'jobs/train.py', *_without_replaced(words), *longer)}",
+        f"  {command('python', 'jobs/train.py', *same, *longer)}",
         "      train this run longer, here to twice its length",
-        f"  {command('python', 'jobs/train.py', *_without_replaced(words), '--resume', 'never')}",
+        f"  {command('python', 'jobs/train.py', *again, '--resume', 'never')}",
         "      train a new one beside it",
     ]
 
@@ -182,16 +183,14 @@ def _next(run: Run, report: Report) -> list[str]:
     ]
 
 
-def _without_replaced(words: Sequence[str]) -> list[str]:
-    """The words of a command without the flags that are set anew."""
+def _without(words: Sequence[str], *flags: str) -> list[str]:
+    """The words of a command without flags that have a value and are set anew."""
     kept: list[str] = []
     left = list(words)
     while left:
         word = left.pop(0)
-        if word in REPLACED:
+        if word in flags:
             left = left[1:]
-        elif (
-            word not in ("--allow-changes", "--dry-run") and word.partition("=")[0] not in REPLACED
-        ):
+        elif word not in ("--allow-changes", "--dry-run") and word.partition("=")[0] not in flags:
             kept.append(word)
     return kept

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from unite.cluster.losses import OWN_ERRORS
 from unite.storage import Store
-from unite.tracking import TrackingError, spool_folder
+from unite.tracking import TrackingError, open_tracker, spool_folder
 from unite.tracking.images import encode_image
 from unite.tracking.spool import Spool, Target
 
@@ -33,6 +34,15 @@ def test_runs_of_one_name_in_two_storages_do_not_share_a_spool(tmp_path):
     here, there = (spool_folder(Store.open(f"s3://{bucket}/run")) for bucket in ("a", "b"))
     assert here.parent == there.parent and here != there
     assert here.name.startswith("run-")
+
+
+def test_a_home_that_cannot_be_written_is_named_and_is_no_lost_worker(tmp_path, monkeypatch):
+    """As in a container whose user has no home of its own: a restart would only repeat it."""
+    (tmp_path / "home").write_text("")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with pytest.raises(TrackingError, match=r"kept in .*/home/\.cache/.*set HOME") as caught:
+        open_tracker(None, spool=spool_folder(Store.open("s3://bucket/run")))
+    assert isinstance(caught.value, OWN_ERRORS)
 
 
 def test_a_torn_last_line_is_not_read_and_is_repaired(tmp_path):

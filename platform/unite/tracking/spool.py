@@ -63,11 +63,18 @@ class Spool:
     """One folder; one process writes it, `push_spool` may read it later."""
 
     def __init__(self, folder: str | Path) -> None:
-        """Open `folder`, or create it."""
+        """Open `folder`, or create it; TrackingError names one that this user cannot make."""
         self.folder = Path(folder).expanduser().resolve()
         self.log = MetricsLog(_points_file(self.folder))
         self._store = Store.open(self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrackingError(
+                f"what MLflow does not have yet is kept in {self.folder}, which cannot be made: "
+                f"{error}. Open the place to this user; of runs on S3 it lies in the home folder, "
+                "so set HOME to one that can be written"
+            ) from error
         old = self.folder / METRICS_FILE
         if old.exists() and not self.points_file.exists():
             old.rename(self.points_file)

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import tyro
 
+from unite.checkpoints.export import write_export
+from unite.checkpoints.load import load
 from unite.checkpoints.store import CheckpointError
 from unite.drivers.evaluate import evaluate
 from unite.drivers.survey import find_checkpoints, survey
@@ -251,6 +253,13 @@ def test_a_checkpoint_that_training_deletes_meanwhile_costs_no_attempts(storage,
     assert not work.failed
     assert [name.rpartition("-")[0][-16:] for name in cluster.jobs] == [first.digest] * 2
     assert f"{second}: its checkpoint is gone" in said
+
+
+def test_weights_in_a_folder_called_checkpoints_are_not_gone(storage, run):
+    place = Store.open(f"{storage}/checkpoints/mine")
+    write_export(load(run.uri), run.read_json("config.json"), place)
+    (request,) = missing(storage, run=place.uri, suite=("compute",))
+    assert request.committed == 0 and not request.is_gone
 
 
 def test_a_failure_waits_behind_those_that_have_not_been_tried(storage, untrained_run):

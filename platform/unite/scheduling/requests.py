@@ -78,7 +78,7 @@ class EvaluationRequest:
     subject: Subject
     """The checkpoint."""
     committed: int
-    """Time at which it was committed, in nanoseconds since 1970."""
+    """Time at which it was committed, in nanoseconds since 1970; 0 for an export or a file."""
     measurement: Measurement
 
     def __str__(self) -> str:
@@ -124,8 +124,7 @@ class EvaluationRequest:
     @property
     def is_gone(self) -> bool:
         """True if a training has deleted the checkpoint, as it does but for the last and best."""
-        place = Store(self.subject.uri)
-        return "/checkpoints/" in place.uri and not place.exists(MARKER)
+        return self.committed > 0 and not Store(self.subject.uri).exists(MARKER)
 
     def has_result(self, *, look_again: bool = True) -> bool:
         """True if the numbers are there, whoever asked for them; `look_again` as of `as_made`."""

@@ -141,3 +141,16 @@ def test_posebusters_passes_methane_and_not_a_crowd(textbook_molecules):
     assert set(good) == set(chemistry.POSE_COLUMNS) and good["bond_lengths"]
     crowd = TASKS["posebusters"](fields([6, 1, 1, 8, 7], np.eye(5, 3) * 0.1))
     assert not any(crowd.values())
+
+
+def test_aromatic_bonds_are_single_and_double_in_an_sdf():
+    """Bonds of the format's aromatic type are for queries: what reads molecules may refuse them."""
+    needs("sdf")
+    angles = np.radians(60 * np.arange(6))
+    around = np.stack([np.cos(angles), np.sin(angles), np.zeros(6)], 1)
+    benzene = {"numbers": [6] * 6 + [1] * 6, "positions": [*(1.39 * around), *(2.48 * around)]}
+    block = chemistry.sdf({**benzene, "tolerance": 0.25, "name": "benzene"})["block"]
+    lines = block.splitlines()
+    assert lines[0] == "benzene" and lines[-1] == "$$$$"
+    orders = [int(line[6:9]) for line in lines[16:28]]
+    assert sorted(orders) == [1] * 9 + [2] * 3

@@ -174,7 +174,8 @@ def alike_crystals(fields: Mapping[str, Any]) -> Verdict:
 def sdf(fields: Mapping[str, Any]) -> Verdict:
     """`block`, the structure's record in an SDF file named by the field `name`.
 
-    Bonds are the distance rule's with RDKit's orders, single ones where it finds none.
+    Bonds are the distance rule's with RDKit's orders, single ones where it finds none; those of
+    aromatic rings are single and double, as the format's aromatic ones are for queries alone.
     """
     from rdkit import Chem
     from rdkit.Chem import rdDetermineBonds
@@ -182,6 +183,7 @@ def sdf(fields: Mapping[str, Any]) -> Verdict:
     molecule = _bonded(structure_of(fields), fields["tolerance"])
     try:
         rdDetermineBonds.DetermineBondOrders(molecule, charge=0)
+        Chem.Kekulize(molecule, clearAromaticFlags=True)
     except Exception:  # as above
         molecule = _bonded(structure_of(fields), fields["tolerance"])
     molecule.SetProp("_Name", fields["name"])

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch._functorch.config as settings_of_autograd
 
 from unite.checkpoints.export import write_export
 from unite.checkpoints.load import load
@@ -275,6 +276,26 @@ def test_the_combined_gradient_is_that_of_one_weighted_loss():
     scale = max(float(g.abs().max()) for g in expected)
     for ours, theirs in zip(gradients, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5 * scale)
+
+
+def test_compiled_blocks_give_both_terms_gradients():
+    """Code that was compiled for steps without an adversary serves those with one, too."""
+    start = {"adversarial.adversarial_start": 1.0, "discriminator.trunk": "frozen"}
+    found = []
+    with settings_of_autograd.patch(donated_buffer=True):
+        for compiled in (False, True):
+            made = stage({**start, "training.compile": compiled})
+            for block in made.model.decoder.blocks if compiled else ():
+                block.compile(fullgraph=True, backend="aot_eager_decomp_partition")
+            for images in (0, 1500):
+                made.decoder.zero_grad()
+                terms = made.decoder.backward(part(slice(0, 8)), images, 1.0)
+                assert ("loss/adversarial" in terms) is (images > 0)
+                found.append([g.clone() for g in made.decoder.combine()[0]])
+    for plain, compiled in zip(found[:2], found[2:], strict=True):
+        scale = max(float(g.abs().max()) for g in plain)
+        for one, other in zip(plain, compiled, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * scale)
 
 
 def test_the_discriminator_sees_reconstructions_in_8_bits(monkeypatch):

@@ -37,6 +37,7 @@ from unite.training.augment import augment
 from unite.training.monitors import AdversaryWatch
 from unite.training.muon import build_optimizers
 from unite.training.objective import MicroBatch, Player, TensorParts, gradients_of
+from unite.training.parallelize import compile_for_two_gradients
 from unite.training.schedule import Plan
 from unite.training.step import Address, TrainingStep
 
@@ -64,6 +65,8 @@ class AdversarialObjective:
     ) -> None:
         self.config, self.plan, self.model = config, plan, model
         self.step = TrainingStep(model, config, perceptual)
+        if config.training.compile:
+            compile_for_two_gradients()  # both terms' are taken through one pass of the decoder
         model.requires_grad_(False)
         judge = self._discriminator() if config.adversarial.weight > 0 else None
         model.decoder.requires_grad_(True)

@@ -120,6 +120,16 @@ def keep_compiled() -> None:
         os.environ.setdefault(variable, str(folder / name))
 
 
+def compile_for_two_gradients() -> None:
+    """Compile from here on so that a pass can be differentiated twice: its backward overwrites
+    nothing that it reads. What this process has compiled without that is dropped."""
+    import torch._functorch.config as settings
+
+    if settings.donated_buffer:
+        settings.donated_buffer = False  # part of the key under which compiled code is kept
+        torch.compiler.reset()
+
+
 def check_replicas(model: nn.Module, world: World) -> None:
     """Raise RuntimeError when ranks do not hold the same weights (a broken seed or resume)."""
     if world.size == 1:

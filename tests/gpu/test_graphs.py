@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,10 +12,11 @@ from unite.data.ingest.digits import prepare_digits
 from unite.data.loader import local_reader
 from unite.storage import Store
 from unite.tracking import Tracker
-from unite.training.graphs import CHECKS, WARM_UP
-from unite.training.parallelize import World
+from unite.training.graphs import CHECKS, WARM_UP, CudaRecorder, GraphedStep
+from unite.training.parallelize import World, parallelize
 from unite.training.runs import begin, open_run
-from unite.training.setup import Job, build_trainer
+from unite.training.setup import Job, build_model, build_trainer
+from unite.training.step import Address, TrainingStep
 
 pytestmark = [
     pytest.mark.gpu,
@@ -75,3 +77,43 @@ def test_a_replayed_step_does_not_wait_for_the_device(make, without_waits):
     with without_waits():
         trainer.train_step(batch)
     assert not trainer.objective.graphs.off
+
+
+def graphed(name: str, count: int, broken: bool = False) -> GraphedStep:
+    """A recorded step of a recipe after `count` micro-batches; `broken` waits for the device."""
+    config = recipe(name)
+    model = parallelize(build_model(config), config.training, CUDA)
+    step = TrainingStep(model, config, None)
+    if broken:
+        usual = step.tokenize
+
+        def waits(*given):
+            latent_BKD = usual(*given)
+            float(latent_BKD.sum())
+            return latent_BKD
+
+        step.tokenize = waits
+    ours = GraphedStep(step, list(model.parameters()), CudaRecorder())
+    for number in range(count):
+        arrays = model.domain.example_fields(8, np.random.default_rng(number))
+        fields = {key: torch.from_numpy(value).to(CUDA) for key, value in arrays.items()}
+        sample, labels_B = model.domain.to_sample(fields)
+        rows_B = torch.arange(8, device=CUDA) + 8 * number
+        where = Address(seed=0, epochs_B=torch.zeros_like(rows_B), rows_B=rows_B)
+        ours.zero_grad()
+        ours.backward(sample, labels_B, where, flow_weight=1.0)
+    return ours
+
+
+@pytest.mark.parametrize("name", ["qm9-tiny", "mp20-tiny"])
+def test_steps_of_atoms_are_recorded(name):
+    ours = graphed(name, READY + 1)
+    assert not ours.off and [shape.checks for shape in ours.shapes.values()] == [CHECKS]
+
+
+def test_a_step_that_waits_goes_on_without_a_graph_on_the_usual_stream():
+    ours = graphed("smoke", READY + 1, broken=True)
+    assert ours.off and torch.cuda.current_stream() == torch.cuda.default_stream()
+    torch.cuda.empty_cache()
+    buffers = list(ours.buffers.values())
+    assert buffers and all(bool(torch.isfinite(buffer).all()) for buffer in buffers)

@@ -7,22 +7,30 @@ from __future__ import annotations
 
 import logging
 import re
+from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from trainers import straight_and_continued
 from unite.config.recipes import recipe
 from unite.config.serialise import replace as change
 from unite.domains import build_domain
+from unite.flow import random
+from unite.models.unite import UNITE
 from unite.training import exchange, joint
 from unite.training.graphs import (
     CHECKS,
     MOST_SHAPES,
     WARM_UP,
+    CudaRecorder,
     GraphedStep,
     is_small,
     rebuilt,
@@ -331,6 +339,77 @@ def test_recorded_gradients_are_averaged_over_ranks(recorders, monkeypatch):
     assert len(recorders) == 1 and recorders[0].replays == CHECKS + 2
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+class Moves(TorchDispatchMode):
+    """Operations that read the host's memory for a card, or the card's for the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        tensors = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, torch.Tensor)]
+        # torch before 2.15 brings a number that is assigned by index from the host.
+        number = func is torch.ops.aten.index_put_.default and not args[2].dim()
+        reads = func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        if len({tensor.device.type for tensor in tensors}) > 1 or number or reads:
+            self.found.add(str(func))
+        return result
+
+
+@pytest.mark.parametrize("name", ["smoke", "qm9-tiny", "mp20-tiny"])
+def test_a_step_moves_nothing_between_host_and_card(name, monkeypatch):
+    """Traced without a card: forward passes alone, and noise in plain torch."""
+    monkeypatch.setattr(random, "_kernels", lambda device: None)
+    monkeypatch.setattr(torch.Tensor, "backward", lambda *given: None)
+    monkeypatch.setattr(torch.autograd, "backward", lambda *given: None)
+    config = recipe(name)
+    domain = build_domain(config.domain)
+    arrays = domain.example_fields(2, np.random.default_rng(0))
+    with FakeTensorMode(allow_non_fake_inputs=True), Moves() as moves:
+        with torch.device("cuda"):
+            model = UNITE(config.model, domain, config.flow)
+        for module in model.modules():
+            for key, buffer in module.named_buffers(recurse=False):
+                module._buffers[key] = buffer.to("cuda")
+        fields = {key: torch.from_numpy(value).to("cuda") for key, value in arrays.items()}
+        sample, labels_B = domain.to_sample(fields)
+        rows_B = torch.arange(2, device="cuda")
+        weight = torch.full((), 0.5, device="cuda")
+        moves.found.clear()
+        where = Address(seed=7, epochs_B=rows_B, rows_B=rows_B)
+        TrainingStep(model, config, None).backward(sample, labels_B, where, flow_weight=weight)
+    assert not moves.found
+
+
+def test_a_recording_that_fails_leaves_stream_and_memory_as_they_were(monkeypatch):
+    """torch before 2.15 leaves its own stream, and an allocator that hands out its pool."""
+    left: dict[str, Any] = {"stream": "own"}
+
+    @contextmanager
+    def graph(graph, pool, capture_error_mode):
+        left.update(stream="recording's", pool=pool)
+        yield
+
+    given = {
+        "graph": graph,
+        "CUDAGraph": lambda: SimpleNamespace(replay=None),
+        "graph_pool_handle": lambda: (0, 1),
+        "current_stream": lambda: SimpleNamespace(name=left["stream"], device_index=0),
+        "set_stream": lambda stream: left.update(stream=stream.name),
+    }
+    for name, value in given.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", lambda device, pool: left.pop("pool"))
+
+    def waits():
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    with pytest.raises(RuntimeError, match="not permitted"):
+        CudaRecorder()(waits)
+    assert left == {"stream": "own"}
 
 
 def test_a_cpu_records_nothing():

@@ -199,10 +199,11 @@ class GenerativeEncoder(nn.Module):
         if self.pair_bias is None or not num_tokens:
             return mask
         bias_h = self.pair_bias[index]
-        pair = torch.arange(start, start + min(num_tokens, num_registers), device=bias_h.device)
+        end = start + min(num_tokens, num_registers)
         pattern_SS = bias_h.new_zeros(length, length)
-        pattern_SS[pair, pair + num_registers] = 1.0
-        pattern_SS[pair + num_registers, pair] = 1.0
+        for offset in (num_registers, -num_registers):
+            # An assignment by index makes torch before 2.15 copy the number from the host and wait.
+            pattern_SS.diagonal(offset)[start:end].fill_(1.0)
         bias_1hSS = (bias_h[:, None, None] * pattern_SS)[None]
         return bias_1hSS if mask is None else bias_1hSS.masked_fill(~mask, -torch.inf)
 

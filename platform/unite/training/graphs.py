@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -67,11 +68,22 @@ class CudaRecorder:
         self.pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, body: Callable[[], StepLosses]) -> tuple[StepLosses, Replay]:
-        graph = torch.cuda.CUDAGraph()
-        # Other threads may use the card meanwhile: a checkpoint is copied, a batch is uploaded.
-        with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
-            losses = body()
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        try:
+            # Other threads may use the card meanwhile: a checkpoint is copied, a batch is uploaded.
+            with torch.cuda.graph(graph, pool=self.pool, capture_error_mode="thread_local"):
+                losses = body()
+        except BaseException:
+            self._leave(stream)
+            raise
         return losses, graph.replay
+
+    def _leave(self, stream: torch.cuda.Stream) -> None:
+        """End what torch before 2.15 leaves begun where a recording fails: its stream is the
+        current one, and memory is still handed out as while recording."""
+        torch.cuda.set_stream(stream)
+        with suppress(RuntimeError):  # torch has ended it
+            torch._C._cuda_endAllocateToPool(stream.device_index, self.pool)
 
 
 @dataclass(kw_only=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import pyarrow as pa
 import ray
@@ -17,8 +18,12 @@ from unite.cluster.labels import preferred
 from unite.cluster.stream import own_error, quiet
 from unite.data.ingest.prepare import ShardJob, run_job
 from unite.data.manifest import Shard
+from unite.network import persist
+from unite.objects import is_away
 
 TASK_CPUS = 1
+AWAY_S = 900.0
+"""Seconds that a task waits for an object store: one that ended would end all the others."""
 
 
 def write_shards(jobs: Sequence[ShardJob], num_cpus: float) -> Iterator[Shard]:
@@ -49,4 +54,9 @@ def write_shards(jobs: Sequence[ShardJob], num_cpus: float) -> Iterator[Shard]:
 
 def _run_jobs(items: pa.Table) -> Iterator[pa.Table]:
     for item in items.column("job").to_pylist():
-        yield pa.table({"shard": [pickle.dumps(run_job(pickle.loads(item)))]})
+        yield pa.table({"shard": [pickle.dumps(_written(pickle.loads(item)))]})
+
+
+def _written(job: ShardJob) -> Shard:
+    """The shard of a job; an object store that is away is asked again for AWAY_S."""
+    return persist(partial(run_job, job), AWAY_S, passing=is_away, doing=f"shard {job.name}")

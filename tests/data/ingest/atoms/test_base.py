@@ -71,3 +71,20 @@ def test_cifs_beside_tables_are_counted(tmp_path):
     faults = Faults()
     rows = list(MP20Ingest(source=str(tmp_path), out=str(tmp_path / "out")).rows(faults))
     assert [row.id for row in rows] == ["mp-1"] and faults.counts == {BESIDE_TABLES: 2}
+
+
+@pytest.mark.parametrize(("bare", "told"), [(1, False), (2, True), (3, True)])
+def test_molecules_whose_hydrogens_are_left_out_are_told(tmp_path, bare, told):
+    numbers = [[8, 7, 6]] * bare + [[8, 1, 1]] * (3 - bare)
+    notes = molecules(tmp_path, ["a", "b", "c"], numbers=numbers).splits[0].source.notes
+    assert any("without hydrogen" in note for note in notes) == told
+
+
+def test_texts_without_hydrogens_are_told_too(tmp_path):
+    (tmp_path / "x.xyz").write_text("2\na\nC 0 0 0\nN 0 0 1.1\n")
+    (note,) = (
+        plan(QM9Ingest(source=str(tmp_path / "x.xyz"), out=str(tmp_path / "out")))
+        .splits[0]
+        .source.notes
+    )
+    assert note.startswith("1 molecule of 1 without hydrogen: kept")

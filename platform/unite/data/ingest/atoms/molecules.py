@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -18,39 +18,16 @@ import tyro
 
 from unite import terminal
 from unite.config.domains import MoleculesConfig
-from unite.content import beginning, kind_of
-from unite.data.ingest.atoms import installed, splits
-from unite.data.ingest.atoms.base import UNITS, AtomsIngest, split_word
-from unite.data.ingest.atoms.rows import (
-    LARGEST_ROW,
-    TOO_LARGE,
-    Faults,
-    Row,
-    csv_rows,
-    flat_numbers,
-    nameless,
-    opened,
-    parquet_rows,
-    readable,
-    require_columns,
-    tar_members,
-    told_apart,
-    zip_members,
-)
-from unite.data.ingest.atoms.text import MOST_ATOMS, element_numbers, sdf_records, xyz_frames
+from unite.data.ingest.atoms import splits
+from unite.data.ingest.atoms.base import UNITS, AtomsIngest
+from unite.data.ingest.atoms.molecule_files import BUILTIN_QM9, molecule_rows
+from unite.data.ingest.atoms.rows import LARGEST_ROW, TOO_LARGE, Faults, Row, flat_numbers
+from unite.data.ingest.atoms.text import MOST_ATOMS, element_numbers
 from unite.data.ingest.prepare import begin, finish, plan, run_job
 from unite.data.manifest import ShardError, is_whole, read_manifest
-from unite.data.names import split_of
-from unite.domains.columns import NUMBERS, POSITIONS, Column
 from unite.storage import Store
 from unite.words import count
 
-BUILTIN_QM9 = "builtin:qm9"
-CSV_COLUMNS = ("Index", "Elements", "XYZ_Ang")
-ID = Column(name="id", aliases=("index", "material_id", "Index"))
-SPLIT, SMILES = Column(name="split"), Column(name="smiles", aliases=("SMILES",))
-XYZ = (".xyz", ".extxyz")
-TAR = re.compile(r"\.tar\b|\.tgz$|\.tbz2?$")
 FROM_ZERO = "0"
 """Id that QM9's indices do not have: they count from 1."""
 UNCHARACTERISED = "uncharacterised"
@@ -101,13 +78,13 @@ class QM9Ingest(AtomsIngest):
 
     def rows(self, faults: Faults) -> Iterator[Row]:
         """All molecules, or those of EDM's split."""
-        found = _rows(self.source, faults)
+        found = molecule_rows(self.source, faults)
         if self.split == "auto":
             yield from found
             return
         parts = splits.edm_split()
         for row in found:
-            known = row.id in parts or _index(row.id) in splits.uncharacterised()
+            known = row.id in parts or splits.qm9_index(row.id) in splits.uncharacterised()
             if not known:
                 raise ShardError(f"--split edm: {row.where} is no molecule of QM9 by its index")
             yield Row(id=row.id, where=row.where, cells=row.cells, split=parts.get(row.id, ""))
@@ -116,28 +93,19 @@ class QM9Ingest(AtomsIngest):
         """The uncharacterised molecules of a source that holds QM9; ids from 0 are not its."""
         ids = set(ids)
         left_out = frozenset() if FROM_ZERO in ids else splits.uncharacterised()
-        return {each: UNCHARACTERISED for each in ids if _index(each) in left_out}
+        return {each: UNCHARACTERISED for each in ids if splits.qm9_index(each) in left_out}
 
     def split_of_ids(self, ids: Iterable[str]) -> Mapping[str, str]:
         """QM9's own split where all are of QM9, whole or not; else that of the hash."""
-        indices = {each: str(_index(each)) for each in ids}
+        indices = {each: str(splits.qm9_index(each)) for each in ids}
         whole = splits.qm9_split() if "0" not in indices.values() else {}
         if whole.keys() >= set(indices.values()):
             return {each: whole[index] for each, index in indices.items()}
         return super().split_of_ids(indices)
 
     def notes(self, rows: list[Row]) -> tuple[str, ...]:
-        """Numbers of charged and of divided molecules that are kept."""
-        ids = [row.id for row in rows]
-        numbered = (
-            (
-                f"ids count from 0, those of QM9 from 1 to {splits.QM9_MOLECULES:,}: none is taken "
-                "for one of QM9, whose uncharacterised molecules would stay",
-            )
-            if FROM_ZERO in ids and all(map(str.isdecimal, ids))
-            else ()
-        )
-        return (*numbered, *self._charges(rows))
+        """Ids from 0, molecules without hydrogen, and those charged or divided that are kept."""
+        return (*_numbered_from_zero(rows), *_without_hydrogen(rows), *self._charges(rows))
 
     def _charges(self, rows: list[Row]) -> tuple[str, ...]:
         smiles = [text for row in rows if (text := row.cells.get("smiles"))]
@@ -186,15 +154,38 @@ def prepare_qm9(store: Store) -> None:
     finish(planned, [run_job(job) for job in planned.jobs])
 
 
+def _numbered_from_zero(rows: list[Row]) -> tuple[str, ...]:
+    """A note on rows whose ids are whole numbers from 0."""
+    ids = [row.id for row in rows]
+    if FROM_ZERO not in ids or not all(map(str.isdecimal, ids)):
+        return ()
+    return (
+        f"ids count from 0, those of QM9 from 1 to {splits.QM9_MOLECULES:,}: none is taken for one "
+        "of QM9, whose uncharacterised molecules would stay",
+    )
+
+
+def _without_hydrogen(rows: list[Row]) -> tuple[str, ...]:
+    """A note on rows most of which have no hydrogen, as where it is only implied."""
+    bare = sum(not _has_hydrogen(row.cells) for row in rows)
+    if 2 * bare <= len(rows):
+        return ()
+    return (
+        f"{count(bare, 'molecule')} of {len(rows):,} without hydrogen: kept. Where hydrogens are "
+        "only implied, add them to the source first: what is trained on has none either",
+    )
+
+
+def _has_hydrogen(cells: Mapping[str, Any]) -> bool:
+    if "numbers" in cells:
+        return cells["numbers"] is None or 1 in cells["numbers"]
+    return "H" in (cells["elements"] or "H").translate(_NO_BRACKETS).split(",")
+
+
 def net_charge(smiles: str) -> int:
     """Sum of the charges that a SMILES writes down."""
     signs = ((text[0], len(text), digits) for text, digits in _CHARGE.findall(smiles))
     return sum(int(f"{sign}{digits or length}") for sign, length, digits in signs)
-
-
-def _index(text: str) -> int:
-    """QM9's index of an id; 0 for an id that is none."""
-    return int(text) if text.isdecimal() and 0 < int(text) <= splits.QM9_MOLECULES else 0
 
 
 def _arrays(cells: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -222,127 +213,3 @@ def _arrays(cells: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 
 _NO_BRACKETS = str.maketrans("", "", "[]'\" ")
-
-
-def _rows(source: str, faults: Faults) -> Iterator[Row]:
-    """Rows of a source of any form."""
-    store = Store.open(installed.folder_of(source, BUILTIN_QM9, "qm9pack", "qm9"))
-    if not store.exists():
-        raise ShardError(f"the source {source} does not exist")
-    if store.is_file():
-        yield from _of_file(store, faults)
-        return
-    names = [name for name in store.list() if faults.takes(name, (".csv", ".parquet"))]
-    if not names:
-        raise ShardError(f"{source} holds no .csv and no .parquet; name a file of molecules")
-    tables = [name for name in names if name.lower().endswith(".csv")]
-    if tables:
-        yield from _of_tables(((name, opened(store, name)) for name in tables), store, faults)
-    for name in names:
-        if name not in tables:
-            yield from _of_parquet(store, name)
-
-
-def _of_file(store: Store, faults: Faults) -> Iterator[Row]:
-    head = store.head()
-    kind = kind_of(head)
-    packed = kind == "gzip" or head[:3] == b"BZh"
-    name = store.name.lower().removesuffix(".gz").removesuffix(".bz2")
-    if kind == "parquet":
-        yield from _of_parquet(store, "")
-    elif kind == "zip":
-        yield from _of_tables(zip_members(store, ".csv", faults), store, faults)
-    elif kind == "tar" or packed and TAR.search(store.name.lower()):
-        yield from _told_apart(_of_tar(store, faults), store)
-    elif kind == "text" or packed or name.endswith((".csv", ".sdf", *XYZ)):  # of any encoding
-        with opened(store) as file:
-            yield from _of_texts(file, name, store, faults)
-    else:
-        why = store.stand_in() or beginning(head)
-        raise ShardError(
-            f"{store} {why}; molecules come as CSV, a wheel or zip of CSV, parquet, SDF, XYZ or a "
-            "tar of XYZ"
-        )
-
-
-def _of_texts(file: IO[bytes], name: str, store: Store, faults: Faults) -> Iterator[Row]:
-    """Rows of SDF, XYZ or CSV, as the file's `name` says, which is without that of its packing."""
-    place = str(store)
-    if name.endswith(".sdf"):
-        yield from _told_apart(_of_text(sdf_records(file, faults), place, place), store)
-    elif name.endswith(XYZ):
-        frames = xyz_frames(file.read().decode("utf-8-sig", "replace"), faults)
-        yield from _told_apart(_of_text(frames, place, place), store)
-    else:
-        yield from _of_csv(file, place, "", faults)
-
-
-def _of_tables(members: Iterable[tuple[str, Any]], store: Store, faults: Faults) -> Iterator[Row]:
-    """Rows of those tables of a package that have coordinates; ShardError when none has."""
-    heads: dict[str, list[str]] = {}
-    found = False
-    for name, member in members:
-        with readable(f"{store}/{name}"), member as file:
-            data: IO[bytes] = file
-            head = data.readline().decode("utf-8-sig", "replace").strip().split(",")
-            heads[name] = head
-            if set(CSV_COLUMNS) <= set(head):
-                found = True
-                data.seek(0)
-                yield from _of_csv(data, f"{store}/{name}", split_of(name), faults)
-    if not heads:
-        raise ShardError(f"{store} holds no .csv")
-    if not found:
-        name = next(iter(heads))
-        require_columns(f"{store}/{name}", heads[name], CSV_COLUMNS)
-
-
-def _of_csv(file: IO[bytes], where: str, said: str, faults: Faults) -> Iterator[Row]:
-    """Rows of a table whose name says the split `said`."""
-    for place, cells in csv_rows(file, where, CSV_COLUMNS, ("SMILES", "split"), faults):
-        yield Row(
-            id=cells["Index"],
-            where=place,
-            split=split_word(cells.get("split"), place, said),
-            cells={
-                "elements": cells["Elements"],
-                "coordinates": cells["XYZ_Ang"],
-                "smiles": cells.get("SMILES"),
-            },
-        )
-
-
-def _of_parquet(store: Store, file: str) -> Iterator[Row]:
-    said = split_of(file)
-    for place, cells in parquet_rows(store, file, (NUMBERS, POSITIONS), (ID, SPLIT, SMILES)):
-        known = cells.get("id")
-        yield Row(
-            id=nameless(place, str(store)) if known in (None, "") else str(known),
-            where=place,
-            split=split_word(cells.get("split"), place, said),
-            cells={name: cells.get(name) for name in ("numbers", "positions", "smiles")},
-        )
-
-
-def _of_tar(store: Store, faults: Faults) -> Iterator[Row]:
-    for name, data in tar_members(store, XYZ, faults):
-        frames = xyz_frames(data.decode("utf-8-sig", "replace"), faults)
-        yield from _of_text(frames, f"{store}/{name}", str(store))
-
-
-def _of_text(
-    records: Iterator[tuple[str, dict[str, str]]], where: str, source: str
-) -> Iterator[Row]:
-    """Rows of records with names; a bare number is an index of QM9 in its own files alone."""
-    for number, (name, cells) in enumerate(records, start=1):
-        place, name = f"{where}#{number}", name.strip()
-        if index := re.fullmatch(r"(?:gdb|dsgdb9nsd)[ _]?0*(\d+)", name):
-            name = index[1]
-        elif name.isdecimal():
-            name = f"name-{name}"
-        yield Row(id=name or nameless(place, source), where=place, cells=cells)
-
-
-def _told_apart(rows: Iterable[Row], store: Store) -> list[Row]:
-    """Rows of text, by their names where these are identities; QM9's indices always are."""
-    return told_apart(rows, str(store), lambda name: bool(_index(name)))

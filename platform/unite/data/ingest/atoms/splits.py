@@ -44,6 +44,11 @@ def uncharacterised() -> frozenset[int]:
     return frozenset(value["indices"])
 
 
+def qm9_index(text: str) -> int:
+    """QM9's index of an id; 0 for an id that is none."""
+    return int(text) if text.isdecimal() and 0 < int(text) <= QM9_MOLECULES else 0
+
+
 def qm9_indices() -> list[int]:
     """The 130,831 indices of QM9 that are used, ascending."""
     return [each for each in range(1, QM9_MOLECULES + 1) if each not in uncharacterised()]

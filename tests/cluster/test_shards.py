@@ -1,4 +1,4 @@
-"""Shards that tasks of Ray Data write, without a cluster; with one: tests/drivers/test_prepare.py."""
+"""Shards that tasks of Ray Data write, without a cluster; with one: drivers/test_prepare.py."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ length for its size, makes dummies of unknown symbols, and is handed nothing tha
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -48,8 +49,10 @@ def read_cif(text: str) -> dict[str, np.ndarray]:
     look(text)
     parser = installed.require("pymatgen.io.cif", "chem", "reading CIF files")
     try:
-        reader = parser.CifParser.from_str(text, frac_tolerance=0)
-        structure = reader.parse_structures(primitive=False)[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # those that matter are reasons here
+            reader = parser.CifParser.from_str(text, frac_tolerance=0)
+            structure = reader.parse_structures(primitive=False)[0]
     except Exception as error:  # it raises whatever a broken text leads it to
         raise ValueError(f"parse: {type(error).__name__}: {error}") from error
     turns = [each.rotation_matrix for each in reader.symmetry_operations]

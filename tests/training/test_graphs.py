@@ -359,7 +359,7 @@ class Moves(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("name", ["smoke", "qm9-tiny", "mp20-tiny"])
+@pytest.mark.parametrize("name", ["smoke", "qm9-tiny", "mp20-tiny", "qm9-mp20"])
 def test_a_step_moves_nothing_between_host_and_card(name, monkeypatch):
     """Traced without a card: forward passes alone, and noise in plain torch."""
     monkeypatch.setattr(random, "_kernels", lambda device: None)

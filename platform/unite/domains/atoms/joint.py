@@ -49,9 +49,7 @@ class JointDomain(AtomsDomain):
         self.crystals = CrystalsDomain(config.crystals)
         self.shared = CrystalsDomain(config.shared)
         self.parts = (self.molecules, self.crystals)
-        # No tensor: weights are loaded into a model that is built without memory, domain and all.
-        self._molecule_types = np.zeros(MAX_ELEMENTS, bool)
-        self._molecule_types[list(config.molecules.elements) or slice(1, None)] = True
+        self._molecule_types = config.molecules.elements or range(1, MAX_ELEMENTS)
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -217,7 +215,9 @@ class JointDomain(AtomsDomain):
     def _as_molecules(self, atoms: Atoms) -> Atoms:
         """The logits of elements that no molecule has at the lowest number."""
         logits = atoms["logits"]
-        known = torch.from_numpy(self._molecule_types).to(logits.device, non_blocking=True)
+        known = torch.zeros(MAX_ELEMENTS, dtype=torch.bool, device=logits.device)
+        for number in self._molecule_types:  # each filled on the device: no list is copied there
+            known[number].fill_(True)
         lowest = torch.finfo(logits.dtype).min
         return {**atoms, "logits": logits.masked_fill(~known, lowest)}
 

@@ -1,5 +1,8 @@
 """Splits and identities that tables of atoms say, and what lies beside them."""
 
+import io
+import tarfile
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -88,3 +91,13 @@ def test_texts_without_hydrogens_are_told_too(tmp_path):
         .source.notes
     )
     assert note.startswith("1 molecule of 1 without hydrogen: kept")
+
+
+@pytest.mark.parametrize("kind", [QM9Ingest, MP20Ingest])
+def test_what_is_packed_and_no_csv_is_named(tmp_path, kind):
+    """Its first line would be a name of a thousand zeros."""
+    with tarfile.open(tmp_path / "x.gz", "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("x.cif"), io.BytesIO())
+    source = kind(source=str(tmp_path / "x.gz"), out=str(tmp_path / "out"))
+    with pytest.raises(ShardError, match=r"x\.gz is a tar file and no CSV$"):
+        list(source.rows(Faults()))

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from unite.content import HEAD_BYTES, stand_in
+from unite.content import HEAD_BYTES, beginning, kind_of, stand_in
 from unite.data.manifest import ShardError
 from unite.data.names import FOREIGN_NAME, foreign_part, shown
 from unite.data.parquet import match_footer, read_footer, read_row_group
@@ -123,6 +123,8 @@ def csv_rows(
 
     with readable(where):
         data = stream.read()
+        if kind_of(data[:HEAD_BYTES]) not in ("text", "unknown"):  # such as a tar that was packed
+            raise ShardError(f"{where} {beginning(data[:HEAD_BYTES])} and no CSV")
         head, width = _head(data, where)
         require_columns(where, head, wanted)
         names = [name for name in (*wanted, *optional) if name in head]

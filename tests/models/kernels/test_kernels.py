@@ -6,6 +6,8 @@ The interpreter does not know Triton's types: that its compiler takes the kernel
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -63,8 +65,18 @@ def test_every_kernel_compiles_for_a_card(capability, dtypes, tmp_path, monkeypa
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     made: dict[str, set[tuple[str, ...]]] = {}
+    on: list[torch.Tensor] = []
+
+    @contextmanager
+    def device_of(tensor: torch.Tensor) -> Iterator[None]:
+        on.append(tensor)
+        yield
+        on.pop()
+
+    monkeypatch.setattr(torch.cuda, "device_of", device_of)
 
     def compile_alone(self, *given, grid, warmup, **constants) -> None:
+        assert on, "a launch on the current device, which may not be the tensors'"
         values = {**dict(zip(self.arg_names, given, strict=False)), **constants}
         fixed = {p.name: values[p.name] for p in self.params if p.is_constexpr}
         types = {

@@ -72,7 +72,9 @@ def _(gate_value: Tensor, grad: Tensor) -> Tensor:
 def _launch(kernel, gate_value: Tensor, tensors: tuple[Tensor, ...], count: int) -> None:
     acc = tl.float64 if gate_value.dtype == torch.float64 else tl.float32
     width = gate_value.shape[-1] // 2
-    kernel[(triton.cdiv(count, BLOCK),)](*tensors, count, width, ACC=acc, BLOCK=BLOCK)
+    grid = (triton.cdiv(count, BLOCK),)
+    with torch.cuda.device_of(gate_value):  # Triton starts on the current device
+        kernel[grid](*tensors, count, width, ACC=acc, BLOCK=BLOCK)
 
 
 def _setup(ctx, inputs, output) -> None:

@@ -99,7 +99,8 @@ def keys(first: int, parts: tuple[int | Tensor, ...], like: Tensor) -> Tensor:
     padded = [*given, *[0] * (MOST_PARTS - len(given))]
     grid = (triton.cdiv(out.numel(), ROWS),)
     kernel: Any = _keys[grid]
-    kernel(out, first, out.numel(), *padded, N=len(given), TENSORS=tensors, R=ROWS)
+    with torch.cuda.device_of(out):  # Triton starts on the current device
+        kernel(out, first, out.numel(), *padded, N=len(given), TENSORS=tensors, R=ROWS)
     return out
 
 
@@ -110,5 +111,6 @@ def values(keys_B: Tensor, count: int, *, normal: bool) -> Tensor:
         # Rows first: CUDA takes no more than 65,535 programs along any other axis.
         grid = (len(keys_B), triton.cdiv((count + 1) // 2, WORDS))
         kernel: Any = _values[grid]
-        kernel(keys_B.contiguous(), out, count, NORMAL=normal, W=WORDS)
+        with torch.cuda.device_of(out):
+            kernel(keys_B.contiguous(), out, count, NORMAL=normal, W=WORDS)
     return out

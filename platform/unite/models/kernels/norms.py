@@ -139,17 +139,18 @@ def _gate_norm(
     given = _given(x, gate, branch, weight, shift, scale)
     _, length, width = x.shape
     kernel: Any = _forward[(x.shape[0] * length,)]
-    kernel(
-        *given,
-        residual,
-        out,
-        length,
-        width,
-        eps,
-        HAS_BRANCH=has_branch,
-        MODULATED=modulated,
-        **_sizes(x),
-    )
+    with torch.cuda.device_of(x):  # Triton starts on the current device
+        kernel(
+            *given,
+            residual,
+            out,
+            length,
+            width,
+            eps,
+            HAS_BRANCH=has_branch,
+            MODULATED=modulated,
+            **_sizes(x),
+        )
     return residual, out
 
 
@@ -178,23 +179,24 @@ def _gate_norm_backward(
     parts = sums.new_zeros(4, batch, blocks, width)
     given = _given(x, gate, branch, weight, None, scale)
     kernel: Any = _backward[(batch, blocks)]
-    kernel(
-        *given[:4],
-        given[5],
-        x if grad_residual is None else grad_residual,
-        grad_out,
-        dx,
-        dbranch,
-        parts,
-        length,
-        width,
-        eps,
-        HAS_BRANCH=branch is not None,
-        MODULATED=scale is not None,
-        HAS_GRAD=grad_residual is not None,
-        R=ROWS,
-        **_sizes(x),
-    )
+    with torch.cuda.device_of(x):  # Triton starts on the current device
+        kernel(
+            *given[:4],
+            given[5],
+            x if grad_residual is None else grad_residual,
+            grad_out,
+            dx,
+            dbranch,
+            parts,
+            length,
+            width,
+            eps,
+            HAS_BRANCH=branch is not None,
+            MODULATED=scale is not None,
+            HAS_GRAD=grad_residual is not None,
+            R=ROWS,
+            **_sizes(x),
+        )
     return dx, dbranch, parts.sum(2)
 
 

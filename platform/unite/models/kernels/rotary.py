@@ -147,7 +147,8 @@ def _launch(kernel, qkv: Tensor, kinds: int, tensors: tuple, total: int, eps: fl
     pairs = triton.next_power_of_2(width) // 2
     grid = (triton.cdiv(total, ROWS), kinds)
     sizes = {"E": width, "PAIRS": pairs, "R": ROWS, "ACC": acc}
-    kernel[grid](qkv, *tensors, total, length, heads, eps, **sizes)
+    with torch.cuda.device_of(qkv):  # Triton starts on the current device
+        kernel[grid](qkv, *tensors, total, length, heads, eps, **sizes)
 
 
 def _setup(ctx, inputs, output) -> None:

@@ -31,6 +31,8 @@ def cif(cell, rows, head="", columns=COLUMNS) -> str:
         (CUBE, SALT, "_space_group_IT_number 225", 8),
         (CUBE, SALT, "_symmetry_space_group_name_H-M 'P 1'\n_symmetry_Int_Tables_number 1", 2),
         (CUBE, SALT, "_symmetry_space_group_name_H-M ?\n_cell_volume 179.4", 2),
+        (CUBE, SALT, "_symmetry_space_group_name_H-M 'P 1'  # as drawn", 2),
+        (CUBE, SALT, "_symmetry_space_group_name_H-M P 1", 2),
         (CUBE, SALT, "", 2),
         (HEXAGONAL, ("Bi1 0 0 .234",), "_symmetry_space_group_name_H-M 'R -3 m'", 6),
         (RHOMBOHEDRAL, BISMUTH, f"_symmetry_space_group_name_H-M 'R -3 m :R'\n{INVERSION}", 2),

@@ -102,7 +102,7 @@ def _check_sites(columns: dict[str, list[str]]) -> None:
 def _check_symmetry(text: str, turns: Sequence[np.ndarray], cell_33: np.ndarray) -> None:
     """ValueError where the parser has other symmetry operations than the crystal: none, as it does
     not know the space group's name, or those of another setting, which do not fit the cell."""
-    names = [name.strip("'\"") for name in _GROUP.findall(text)]
+    names = [re.split(r"\s+#", name)[0].strip("'\"") for name in _GROUP.findall(text)]
     named = [name for name in names if re.sub(r"[\s_]", "", name).lower() not in NO_GROUP]
     if len(turns) == 1 and named and not _OPERATIONS.search(text):
         raise ValueError(

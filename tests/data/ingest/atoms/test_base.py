@@ -101,3 +101,21 @@ def test_what_is_packed_and_no_csv_is_named(tmp_path, kind):
     source = kind(source=str(tmp_path / "x.gz"), out=str(tmp_path / "out"))
     with pytest.raises(ShardError, match=r"x\.gz is a tar file and no CSV$"):
         list(source.rows(Faults()))
+
+
+@pytest.mark.parametrize(
+    ("column", "cells"),
+    [("numbers", [b"\x08\x01\x01"] * 2), ("id", [b"a", b"b"]), ("split", [b"train"] * 2)],
+)
+def test_a_column_of_bytes_is_named(tmp_path, column, cells):
+    """As those of prepared shards, and of texts that were written without their type."""
+    with pytest.raises(ShardError, match=f"parquet: the column '{column}' holds bytes; .*train"):
+        molecules(tmp_path, ["a", "b"], **{column: pa.array(cells, pa.binary())})
+
+
+def test_a_cif_stored_as_bytes_is_named(tmp_path):
+    cells = pa.array([b"data_x"] * 2, pa.binary())
+    pq.write_table(pa.table({"material_id": ["a", "b"], "cif": cells}), tmp_path / "x.parquet")
+    source = MP20Ingest(source=str(tmp_path / "x.parquet"), out=str(tmp_path / "out"))
+    with pytest.raises(ShardError, match="the column 'cif' holds bytes"):
+        list(source.rows(Faults()))

@@ -182,10 +182,22 @@ def parquet_rows(
     where, number = f"{store}/{file}".rstrip("/"), 0
     for group in range(read_footer(store.uri, file).num_row_groups):
         table = read_row_group(store.uri, file, group, columns)
+        _refuse_bytes(table, where)
         cells = {name: _cells(table.column(name)) for name in table.column_names}
         for row in range(table.num_rows):
             number += 1
             yield f"{where}#{number}", {name: each[row] for name, each in cells.items()}
+
+
+def _refuse_bytes(table: pa.Table, where: str) -> None:
+    """ShardError naming a column of bytes, which may be numbers of any size or texts."""
+    for name, kind in zip(table.column_names, table.schema.types, strict=True):
+        if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+            raise ShardError(
+                f"{where}: the column {name!r} holds bytes; store numbers as lists and texts as "
+                "strings. Folders that are prepared already are trained on as they are "
+                "(--data.train), not prepared again"
+            )
 
 
 def has_column(store: Store, file: str, column: Column) -> bool:

@@ -45,6 +45,7 @@ def test_a_recipe_takes_a_length_and_a_rate(capsys):
     text = printed(capsys, "digits", "--epochs", "2", "--rate", "1e10", "--gpus", "2")
     assert amount(text, "training images") == pytest.approx(3000, abs=64)
     assert "at 1e+10 FLOP/s, given" in text and "on 2 devices" in text
+    assert "training molecules" in printed(capsys, "qm9-tiny", "--rate", "1e10")
 
 
 def slowest(text: str) -> str:

@@ -15,6 +15,7 @@ from unite.config.effects import refuse_changed
 from unite.config.recipes import recipe
 from unite.config.schema import RunConfig
 from unite.config.serialise import replace
+from unite.domains import build_domain
 from unite.tables import print_table
 from unite.training.bottleneck import Machines, stages
 from unite.words import count, duration
@@ -54,8 +55,9 @@ def plan(
         works = [(_longer(recipe(name), options), ())]
     costs = [run_cost(config, trials) for config, trials in works]
     training, sampling = sum(c.training_flops for c in costs), sum(c.sampling_flops for c in costs)
+    noun = build_domain(works[0][0].domain).noun
     rows = [
-        ("training images", f"{sum(cost.images for cost in costs):,}"),
+        (f"training {noun}s", f"{sum(cost.images for cost in costs):,}"),
         ("optimiser steps", f"{sum(cost.steps for cost in costs):,}"),
         ("trained parameters", _range([cost.parameters for cost in costs])),
         ("training", f"{training:.4g} FLOP"),

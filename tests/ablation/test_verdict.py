@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -21,6 +22,7 @@ from unite.ablation.verdict import (
     verdict,
 )
 from unite.config.axes import find_axis
+from unite.evaluation.card import MetricCard
 
 FD, CNN, CS, RFD, RFID, PSNR, STD = (
     "eval/generation/fd-pixels",
@@ -39,17 +41,20 @@ FD, CNN, CS, RFD, RFID, PSNR, STD = (
         ((0.5, 0.6), (0.9, 1.0), "AGREES"),
         ((0.9, 1.0), (0.5, 0.6), "DISAGREES"),
         ((0.5, 0.9), (0.6, 1.0), "UNDECIDED"),
+        # Each beyond twice its standard error, as equal points are in one case of six.
+        ((0.5, 0.6), (0.7, 0.8), r"UNDECIDED \(.* standard error is 0.071: beyond 0.3 it"),
+        ((97.5, 95.5, 97.1), (90.2, 9.4, 39.5), "UNDECIDED"),
         ((0.5,), (0.9,), r"UNDECIDED \(one seed; the direction is the paper's"),
         ((0.9,), (0.5, 0.6), r"UNDECIDED \(one seed; the direction is the opposite"),
     ],
 )
-def test_a_difference_counts_beyond_twice_its_standard_error(better, worse, word):
+def test_a_difference_counts_beyond_its_confidence_interval(better, worse, word):
     assert re.match(word, decide(Estimate(values=better), Estimate(values=worse), 1.0))
 
 
 def test_the_rule_is_the_stated_one_at_its_edge():
     spread = Estimate(values=(0.0, 2.0))  # s^2 = 2, so the standard error of a difference is sqrt 2
-    apart = 2 * 2**0.5
+    apart = 4.302652729749464 * 2**0.5  # Student's t of 2 degrees of freedom at 97.5%
     near, far = (Estimate(values=(x, x + 2.0)) for x in (apart - 1e-9, apart + 1e-9))
     assert decide(spread, near, 1.0).startswith("UNDECIDED")
     assert decide(spread, far, 1.0).startswith("AGREES")
@@ -226,3 +231,51 @@ def test_without_a_finished_trial_there_is_a_verdict_and_no_figure(tmp_path):
     files = report_files(sweep, [], ["MISSING: everything"])
     assert sorted(files) == ["table6_top-verdict.txt", "table6_top.csv"]
     assert b"MISSING: everything" in files["table6_top-verdict.txt"]
+
+
+def with_cards(found, torch_of):
+    """The same trials with a card of every metric, of a version of torch for each trial."""
+    return [
+        replace(
+            each,
+            result=replace(
+                each.result,
+                cards={
+                    name: MetricCard(
+                        metric=name.rsplit("/")[-1],
+                        value=value,
+                        step=1,
+                        suite=name.split("/")[1],
+                        checkpoint=each.trial.digest,
+                        cfg_scale=each.trial.protocol.sampling.cfg_scale,
+                        versions={"torch": torch_of(each.trial)},
+                    ).to_dict()
+                    for name, value in each.result.metrics.items()
+                },
+            ),
+        )
+        for each in found
+    ]
+
+
+def test_trials_that_were_measured_differently_are_not_compared(tmp_path):
+    """A sweep that goes on after an update finds the results from before it."""
+    sweep, found = measured(tmp_path, "flow_ratio", like_the_paper)
+    alike = with_cards(found, lambda trial: "2.15")
+    assert verdict(sweep.axis, alike) == verdict(sweep.axis, found)
+    mixed = with_cards(found, lambda trial: "2.11" if trial.point == ("shared", "1") else "2.15")
+    lines = verdict(sweep.axis, mixed)
+    assert lines[0].startswith(
+        "UNDECIDED (not all measured alike: versions.torch 2.15 against 2.11): FD-pixels is 0.585"
+    )
+    assert sum(line.startswith("AGREES") for line in lines) == 2  # those without F = 1, shared
+    (told,) = [line for line in lines if line.startswith("NOT ALIKE")]
+    assert "2 trials measured otherwise than the others (versions.torch 2.11 against 2.15)" in told
+    first = next(each for each in mixed if each.trial.point == ("shared", "1"))
+    assert f"{first.run}/ablation/{first.trial.measurement}.json" in told
+
+
+def test_what_an_axis_varies_itself_is_no_difference_of_measuring(tmp_path):
+    sweep, found = measured(tmp_path, "cfg", lambda trial: {FD: 1.0})
+    lines = verdict(sweep.axis, with_cards(found, lambda trial: "2.15"))
+    assert not any("alike" in line.lower() for line in lines)

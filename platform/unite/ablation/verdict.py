@@ -1,31 +1,32 @@
 """Verdicts: points over seeds, compared with the paper's findings.
 
-The rule: a claim compares the means of two points. A difference beyond twice its standard error,
-sqrt(s1^2 / n1 + s2^2 / n2) with sample standard deviations over seeds, agrees or disagrees with the
-paper; a smaller one decides nothing. One seed has no spread, so it decides nothing either.
+The rule: a claim compares the means of two points. A difference beyond its 95% confidence interval
+(`intervals.py`), from sample standard deviations over seeds, agrees or disagrees with the paper; a
+smaller one decides nothing. One seed has no spread, so it decides nothing either, and numbers whose
+cards differ were measured differently, so their difference decides nothing.
 """
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from unite.ablation.results import Result
+from unite.ablation.alike import NAMED, unlike
+from unite.ablation.intervals import of_two_means
+from unite.ablation.results import Result, result_file
 from unite.ablation.roles import LATENT_STD, judged_by, like, shown_names
 from unite.ablation.trials import Trial
 from unite.config.axes import Axis, Cell, Claim, Point, Role
 from unite.metrics.specs import better_words, higher_is_better, shown_name, spec_of
 from unite.paper import TABLES
 from unite.training.monitors import has_learned
+from unite.words import count
 
 RULE = (
-    "Rule: means over seeds differ beyond twice the standard error of their difference, "
-    "sqrt(s1^2/n1 + s2^2/n2); otherwise, or with one seed, nothing is decided."
+    "Rule: means over seeds differ beyond the 95% confidence interval of their difference (Welch's "
+    "t, standard error sqrt(s1^2/n1 + s2^2/n2)); otherwise, or with one seed, nothing is decided."
 )
-DECISIVE = 2.0
-"""Number of standard errors beyond which a difference decides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,7 +131,8 @@ def paper_value(cell: Cell) -> float:
 
 
 def verdict(axis: Axis, measured: Sequence[Measured]) -> list[str]:
-    """Lines of plain text: each claim, our best point, collapsed latents, missing metrics."""
+    """Lines of plain text: each claim, our best point, collapsed latents, missing metrics, and
+    trials that were not measured alike."""
     lines = [
         _judge(axis, claim, measured, metric)
         for claim in axis.claims
@@ -138,6 +140,7 @@ def verdict(axis: Axis, measured: Sequence[Measured]) -> list[str]:
     ]
     lines += _best(axis, measured)
     lines += _collapsed(axis, measured)
+    lines += _not_alike(axis, measured)
     if axis.remark:
         lines.append(axis.remark)
     return [*lines, RULE]
@@ -187,7 +190,11 @@ def _judge(axis: Axis, claim: Claim, measured: Sequence[Measured], metric: str) 
         missing = first if better is None else second
         return f"NOT MEASURED: {short} at {missing}. {paper}"
     sign = -1.0 if higher_is_better(metric) else 1.0
+    points = (claim.better, claim.worse)
+    differing = unlike(axis, (each for each in measured if each.trial.point in points), metric)
     word = decide(better, worse, sign)
+    if differing:
+        word = f"UNDECIDED (not all measured alike: {next(iter(differing))})"
     return f"{word}: {short} is {better} at {first}, and {worse} at {second}. {paper}"
 
 
@@ -197,9 +204,12 @@ def decide(better: Estimate, worse: Estimate, sign: float) -> str:
     if better.std is None or worse.std is None:
         direction = "the paper's" if gain > 0 else "the opposite of the paper's"
         return f"UNDECIDED (one seed; the direction is {direction})"
-    error = math.sqrt(better.std**2 / len(better.values) + worse.std**2 / len(worse.values))
-    if abs(gain) <= DECISIVE * error:
-        return f"UNDECIDED (a difference of {abs(gain):.2g}, its standard error is {error:.2g})"
+    error, reach = of_two_means(better.values, worse.values)
+    if abs(gain) <= reach:
+        return (
+            f"UNDECIDED (a difference of {abs(gain):.2g}, its standard error is {error:.2g}: "
+            f"beyond {reach:.2g} it would decide)"
+        )
     return "AGREES with the paper" if gain > 0 else "DISAGREES with the paper"
 
 
@@ -254,3 +264,23 @@ def _collapsed(axis: Axis, measured: Iterable[Measured]) -> list[str]:
         < (training := each.trial.config.training).collapse_std
         and has_learned(each.result.images, training.batch_size)
     ]
+
+
+def _not_alike(axis: Axis, measured: Sequence[Measured]) -> list[str]:
+    """A line for each kind of measurement that few trials have, however many metrics show it."""
+    found: dict[str, dict[str, Measured]] = {}
+    for metric in shown_metrics(axis, measured):
+        for words, trials in unlike(axis, measured, metric).items():
+            found.setdefault(words, {}).update({each.trial.measurement: each for each in trials})
+    return [
+        f"NOT ALIKE: {count(len(trials), 'trial')} measured otherwise than the others ({words}), "
+        "so means, figure and best point mix what cannot be compared. Without "
+        f"{_results_of(trials.values())} the same command measures again."
+        for words, trials in found.items()
+    ]
+
+
+def _results_of(measured: Iterable[Measured]) -> str:
+    files = [f"{each.run}/{result_file(each.trial)}" for each in measured]
+    more = f" and {len(files) - NAMED} more" if len(files) > NAMED else ""
+    return ", ".join(files[:NAMED]) + more

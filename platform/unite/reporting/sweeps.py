@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from unite import tracking
+from unite.ablation.alike import varied_fields
 from unite.ablation.figure import metric_name, sweep_figure
 from unite.ablation.verdict import (
     RULE,
@@ -149,7 +150,7 @@ def _agree(known: Mapping[str, object], other: Mapping[str, object]) -> bool:
 
 def _protocol(axis: Axis, trial: SweepTrial) -> dict[str, object]:
     """Protocol fields of a trial's cards, without those that the axis varies."""
-    varied = {name.removeprefix("sampling.") for row in axis.fields.values() for name in row}
+    varied = varied_fields(axis)
     fields: dict[str, object] = {}
     for name, entry in sorted(trial.entries.items()):
         metric = name.removeprefix(PREFIX)

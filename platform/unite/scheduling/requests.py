@@ -114,6 +114,8 @@ class EvaluationRequest:
             "extractors": self.measurement.opened.needs,
             "sweep": [asked.cfg_sweep, asked.cfg_adaptive],
         }
+        if asked.reference:  # samples do not depend on it, their numbers do
+            content["reference"] = asked.reference
         return json_digest(content)
 
     @property

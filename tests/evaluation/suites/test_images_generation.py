@@ -95,3 +95,21 @@ def test_rates_say_what_they_were_measured_on(run_suites):
     card = next(row.card for row in outcome.rows if row.card.metric == "images_per_s")
     assert card.details.keys() == {"device", "threads", "batch", "workers"}
     assert "CPU" in card.details["device"]
+
+
+def test_numbers_against_other_real_images_are_not_those_that_were_asked_for(
+    request_of, run_suites, tmp_path
+):
+    """A schedule with another --reference found the numbers of the one before, and was content."""
+    pixels = {"extractor": ("pixels",), "seed": 5}
+    run_suites("generation", **pixels)
+
+    def is_kept(**changes) -> bool:
+        evaluation = request_of(suite=("generation",), **pixels, **changes)
+        return the_suite(evaluation).resolved().is_kept()
+
+    others = str(tmp_path / "others.npz")
+    np.savez(others, mu=np.full(64, 0.5), sigma=np.eye(64))
+    assert is_kept() and not is_kept(reference=others)
+    run_suites("generation", reference=others, **pixels)
+    assert is_kept(reference=others) and not is_kept()

@@ -110,10 +110,7 @@ class Extractors:
 
         One of the storage that is damaged is built again.
         """
-        home = (Store.open(self.storage) / REFERENCES).uri
-        task = ReferenceTask(
-            total=self.data.num_rows, home=home, data=self.data, images=self.images, source=source
-        )
+        task = self._task(source)
         file = out or reference_uri(self.storage, task)
         if not (_is_whole(file) if not out else Store.open(file).is_file()):
             run(f"reference statistics on {source.name}", work_items(task))
@@ -125,6 +122,17 @@ class Extractors:
                     raise
             task.folder.delete(CHUNKS)
         return file
+
+    def stored_reference(self, source: ExtractorSource) -> str:
+        """Reference file of an extractor in the storage; empty where there is none."""
+        file = reference_uri(self.storage, self._task(source))
+        return file if Store.open(file).is_file() else ""
+
+    def _task(self, source: ExtractorSource) -> ReferenceTask:
+        home = (Store.open(self.storage) / REFERENCES).uri
+        return ReferenceTask(
+            total=self.data.num_rows, home=home, data=self.data, images=self.images, source=source
+        )
 
     def check_given(self, given: str) -> None:
         """MetricError for a file that is no reference, or does not fit the first extractor."""

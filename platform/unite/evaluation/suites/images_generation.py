@@ -41,10 +41,12 @@ from unite.evaluation.suite import Run, common_fields
 from unite.evaluation.target import Target, check_labels
 from unite.lazy import torch
 from unite.metrics.accumulator import Arrays, Stack, Totals, merge_arrays
+from unite.metrics.errors import MetricError
 from unite.metrics.fidelity import FidelityPlan, FidelityStatistics, fidelity_metrics
 from unite.paper import model_counterpart
 from unite.sampling.grid import image_grid, png
 from unite.sampling.protocol import describe
+from unite.storage import Store
 
 GRID_VALUES = 64 * 3 * 256**2
 """Values (pixels times channels) of the images in the grid, at most."""
@@ -118,16 +120,33 @@ class Generation(FeatureSuite, Drawing):
         return (Outcome.load(self.folder / SEARCH),) if self.search else ()
 
     def is_kept(self) -> bool:
-        """True if the numbers are there; of a search, at the scale where one of its kind ended."""
+        """True if the numbers are there, against these real images; of a search, at the scale where
+        one of its kind ended."""
         if not self.search:
-            return super().is_kept()
+            return super().is_kept() and self._is_against_reference(self.folder)
         return any(self.at_scale(scale)._ended_search() for scale in SCALES)
 
     def _ended_search(self) -> bool:
         if not all(has_outcomes(place) for place in (self.folder, self.folder / SEARCH)):
             return False
         (found,) = read_outcomes(self.folder / SEARCH)
-        return found.rows[0].card.details["adaptive"] == (self.search == "adaptive")
+        is_kind = found.rows[0].card.details["adaptive"] == (self.search == "adaptive")
+        return is_kind and self._is_against_reference(self.folder / SEARCH)
+
+    def _is_against_reference(self, folder: Store) -> bool:
+        """True if a folder's numbers are against the statistics that are asked for; samples are the
+        same for all, so that one folder holds the numbers of the last that was asked for."""
+        file = self.given_reference
+        if not file and self.extractors:
+            file = self.extractors.stored_reference(self.sources[0])
+        if not file:
+            return True
+        try:
+            asked = Reference.digest_at(file, self.sources[0].id)
+        except MetricError:  # a damaged one of the storage is told and built again
+            return False
+        rows = [row for found in read_outcomes(folder) for row in found.rows]
+        return not rows or rows[0].card.reference == asked
 
     @property
     def plans(self) -> tuple[FidelityPlan, ...]:

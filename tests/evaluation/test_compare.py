@@ -3,6 +3,8 @@ from dataclasses import replace
 import pytest
 
 from unite.checkpoints.layout import checkpoint_digest
+from unite.drivers.evaluate import compare
+from unite.evaluation.arguments import CompareArguments
 from unite.evaluation.card import MetricCard
 from unite.evaluation.compare import check_comparisons, comparisons_of, print_comparisons, read_rows
 from unite.evaluation.results import Outcome, Row, write_outcomes
@@ -37,6 +39,20 @@ def test_numbers_of_two_protocols_are_refused_by_field(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "solver" in text
     assert "num_samples" in text
+
+
+def test_numbers_that_one_side_lacks_are_told(tmp_path, capsys):
+    """FID on one side and FD on the other are no pair, and no word said so."""
+    shared = row(metric="nfe")
+    a = write(tmp_path / "a", shared, row(metric="fid"), row(metric="is"))
+    b = write(tmp_path / "b", shared, row(metric="fd-pixels"), row(metric="psnr", suite="x"))
+    compare(CompareArguments(a=a, b=b))
+    told = capsys.readouterr().out.splitlines()[-3:]
+    assert told == [
+        "only A has generation: FID, IS",
+        "only B has generation: FD-pixels",
+        "only B has x: PSNR",
+    ]
 
 
 def test_nothing_in_common(tmp_path):

@@ -7,7 +7,14 @@ import pytest
 
 from tiny_run import never, value
 from unite.config.axes import CFG
-from unite.evaluation.guidance import FULL, SCALES, adaptive_sweep, full_sweep, too_few_to_search
+from unite.evaluation.guidance import (
+    FULL,
+    SCALES,
+    adaptive_sweep,
+    at_the_end,
+    full_sweep,
+    too_few_to_search,
+)
 
 
 class Curve:
@@ -59,6 +66,13 @@ def test_it_does_so_between_and_outside_of_the_grid(best, width):
     assert sweep.cost <= 4
 
 
+@pytest.mark.parametrize("search", [full_sweep, adaptive_sweep])
+def test_a_best_scale_at_the_end_of_the_grid_is_told(search):
+    """Both were called proven, and the minimum of the curve lay outside of what was tried."""
+    assert "largest that was tried, 4" in at_the_end(search(SCALES, Curve(4.4)))
+    assert not at_the_end(search(SCALES, Curve(2.2))) and not at_the_end(search(SCALES, Curve(1.0)))
+
+
 def test_a_misleading_coarse_look_still_costs_no_more_than_a_quarter():
     """The coarse curve has its minimum elsewhere: the answer may be open, but says so."""
 
@@ -85,7 +99,7 @@ def test_few_samples_are_swept_in_full(run_suites):
     assert value(adaptive, "best_cfg_scale") == value(full, "best_cfg_scale")
     assert value(adaptive, "samples_drawn") == len(SCALES) * 100
     assert "--cfg-adaptive needs 512 samples" in adaptive.remarks[0]
-    assert not full.remarks
+    assert not any("--cfg-adaptive" in remark for remark in full.remarks)
     assert (too_few_to_search(511) == "", too_few_to_search(512) == "") == (False, True)
 
 

@@ -14,7 +14,13 @@ from unite.drivers.progress import waiting
 from unite.drivers.session import session
 from unite.drivers.told import kept
 from unite.evaluation.arguments import CompareArguments, EvaluateArguments
-from unite.evaluation.compare import check_comparisons, comparisons_of, print_comparisons, read_rows
+from unite.evaluation.compare import (
+    check_comparisons,
+    comparisons_of,
+    left_out,
+    print_comparisons,
+    read_rows,
+)
 from unite.evaluation.finished import record_of, settle
 from unite.evaluation.report import print_outcomes
 from unite.evaluation.request import (
@@ -93,10 +99,13 @@ def _evaluate_recipe(arguments: EvaluateArguments, storage: str) -> None:
 
 def compare(arguments: CompareArguments) -> None:
     """Print two evaluations side by side; MetricError where they must not be compared."""
-    found = comparisons_of(read_rows(arguments.a), read_rows(arguments.b))
+    a, b = read_rows(arguments.a), read_rows(arguments.b)
+    found = comparisons_of(a, b)
     if not arguments.allow_different_cards:
         check_comparisons(found)
     print_comparisons(found)
+    for line in left_out(a, b):
+        print(line)
 
 
 def evaluate(evaluation: Evaluation) -> list[Outcome]:

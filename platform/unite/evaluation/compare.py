@@ -69,6 +69,21 @@ def comparisons_of(a: Sequence[Row], b: Sequence[Row]) -> list[Comparison]:
     return pairs
 
 
+def left_out(a: Sequence[Row], b: Sequence[Row]) -> list[str]:
+    """Lines that name the numbers that one evaluation alone has, by suite."""
+    sides = {"A": (a, b), "B": (b, a)}
+    return [
+        f"only {side} has {suite}: {', '.join(shown_name(card.metric) for card in cards)}"
+        for side, (mine, others) in sides.items()
+        for suite, cards in groupby(_alone(mine, others), key=lambda card: card.suite)
+    ]
+
+
+def _alone(mine: Sequence[Row], others: Sequence[Row]) -> list[MetricCard]:
+    there = {(row.card.suite, row.card.metric) for row in others}
+    return [row.card for row in mine if (row.card.suite, row.card.metric) not in there]
+
+
 def check_comparisons(pairs: Sequence[Comparison]) -> None:
     """MetricError naming every field in which cards differ, unless none does."""
     merged: Differences = {}

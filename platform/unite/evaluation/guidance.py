@@ -165,6 +165,19 @@ def too_few_to_search(num_samples: int) -> str:
     )
 
 
+def at_the_end(sweep: Sweep) -> str:
+    """Note that no larger scale was there to be worse; empty where one was.
+
+    The other end of the grid needs none: at 1 there is no guidance.
+    """
+    if sweep.best < len(sweep.scales) - 1:
+        return ""
+    return (
+        f"The best scale is the largest that was tried, {sweep.scales[-1]:g}: the distance may be "
+        "lower beyond it (--cfg-scale)."
+    )
+
+
 def prefix(suite: Generation, share: float) -> list[WorkItem]:
     """The first chunks of a suite: at most `share` of them, at least one."""
     items = work_items(suite)
@@ -195,6 +208,7 @@ def _outcome(best: Generation, sweep: Sweep) -> Outcome:
         "The best scale has a neighbour that was not measured on all samples: --cfg-sweep would "
         "tell for certain."
     )
+    told = (few, "" if sweep.closed else open_end, at_the_end(sweep))
     content = {"metric": name, "total": best.total, **asdict(sweep), "card": scale.of_many()}
     return Outcome(
         suite=SUITE,
@@ -203,7 +217,7 @@ def _outcome(best: Generation, sweep: Sweep) -> Outcome:
             Row(card=scale, note=f"lowest {name}, scales {SCALES[0]:g} to {SCALES[-1]:g}"),
             Row(card=drawn, note=f"a full sweep draws {len(SCALES) * best.total:,}"),
         ),
-        remarks=tuple(remark for remark in (few, "" if sweep.closed else open_end) if remark),
+        remarks=tuple(remark for remark in told if remark),
         files={
             "cfg_sweep.json": json.dumps(content, indent=1).encode(),
             "cfg_sweep.png": picture(_figure(sweep, name)).png,

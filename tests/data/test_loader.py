@@ -189,6 +189,14 @@ def test_a_bad_row_in_a_wholly_bad_row_group_is_replaced_by_one_of_the_next(numb
     assert set(values[np.isin(got.rows_B, list(bad))]) == {0}
 
 
+def test_a_file_without_rows_is_not_read_for_a_substitute(tmp_path):
+    none = pa.table({"image": pa.nulls(0), "label": pa.nulls(0)})
+    pq.write_table(none, tmp_path / "c.parquet")  # after the last row group of b
+    shards = write_numbers(tmp_path, rows=2, group=1)
+    with pytest.raises(BadDataError, match="row 1 is bad"):
+        take(shards, 1, domain=NumbersDomain({1}), data=config(shuffle_window=1), batch_size=2)
+
+
 def test_a_wholly_bad_set_aborts(numbers):
     with pytest.raises(BadDataError, match="row .* is bad, and so are all of the .* rows .*broken"):
         take(numbers, 1, domain=NumbersDomain(set(range(ROWS))), batch_size=4)

@@ -33,6 +33,14 @@ def test_files_without_a_split_are_both(tmp_path):
     assert "data.eval" in text
 
 
+def test_files_without_rows_are_no_shared_ones(tmp_path):
+    for split, seed in {"train": 0, "test": 1}.items():
+        write_shard(tmp_path / f"{split}-0.parquet", seed)
+        none = pa.table({"image": pa.array([], pa.binary()), "label": pa.array([], pa.int64())})
+        pq.write_table(none, tmp_path / f"{split}-1.parquet")
+    assert describe_shared(*opened(tmp_path, tmp_path)) == ""
+
+
 def test_splits_share_nothing(tmp_path):
     write_shard(tmp_path / "x-train.parquet", 0)
     write_shard(tmp_path / "x-test.parquet", 1)

@@ -135,6 +135,15 @@ def test_no_rows(tmp_path):
         ShardSet.open(tmp_path, "train", IMAGES)
 
 
+def test_a_file_without_rows_may_have_columns_of_no_type(tmp_path):
+    write_shard(tmp_path / "a.parquet", [1, 0])
+    none = pa.table({"image": pa.nulls(0), "label": pa.nulls(0)})
+    pq.write_table(none, tmp_path / "b.parquet")
+    shards = ShardSet.open(tmp_path, "train", IMAGES)
+    assert shards.labels().tolist() == [1, 0]
+    assert shards.files == ("a.parquet",)
+
+
 def test_manifest_of_another_version(prepared):
     value = prepared.read_json(MANIFEST)
     prepared.write_json(MANIFEST, {**value, "schema_version": 99})

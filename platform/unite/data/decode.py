@@ -149,6 +149,8 @@ def _spares(bad: Pick, shards: ShardSet) -> Iterator[Pick]:
     groups, row = shards.row_groups, bad.window.value(ROW_ID, bad.offset)
     own = bisect_right(groups, row, key=lambda group: group.first_row) - 1
     for number in dict.fromkeys((own, (own + 1) % len(groups))):
+        if not groups[number].num_rows:
+            continue  # its columns may have no type, and could not be read
         columns = shards.read(number).to_pydict()
         window = Window(columns, np.arange(groups[number].num_rows))
         first = row + 1 - groups[own].first_row if number == own else 0

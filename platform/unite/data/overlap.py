@@ -52,6 +52,8 @@ def _origin(shards: ShardSet) -> tuple[str | None, ...]:
 def _sizes(shards: ShardSet) -> dict[str, Sizes]:
     sizes: dict[str, Sizes] = {}
     for group in shards.row_groups:
+        if not group.num_rows:
+            continue  # files without rows are alike in any two sets
         sizes[group.file] = (*sizes.get(group.file, ()), (group.num_rows, group.bytes))
     return sizes
 

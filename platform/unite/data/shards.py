@@ -114,8 +114,9 @@ class ShardSet:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Names of the shards, sorted, relative to `uri`."""
-        return tuple(dict.fromkeys(group.file for group in self.row_groups))
+        """Names of the shards that hold rows, sorted, relative to `uri`."""
+        # Columns of a file without rows may have no type, so nothing reads it.
+        return tuple(dict.fromkeys(group.file for group in self.row_groups if group.num_rows))
 
     def read(self, group: int, start: int = 0, stop: int | None = None) -> pa.Table:
         """Rows start..stop of the row group of that number: `columns` and ROW_ID (int64)."""

@@ -4,7 +4,7 @@ import pytest
 
 from unite.data.folder import ParquetFolder, holds_parquet
 from unite.data.manifest import ShardError
-from unite.storage import Store
+from unite.storage import StorageError, Store
 
 
 @pytest.fixture
@@ -47,6 +47,23 @@ def test_a_link_to_nowhere_is_an_error_and_to_a_blob_is_not(folder, tmp_path):
     assert folder().sizes == {"train-0.parquet": 15, "train-1.parquet": 4}
     (tmp_path / "train-2.parquet").symlink_to("absent")
     with pytest.raises(ShardError, match="train-2.parquet is a link that leads nowhere"):
+        folder()
+
+
+def test_a_link_to_itself_is_one_to_nowhere(folder, tmp_path):
+    (tmp_path / "self").symlink_to("self")
+    assert folder("train-0.parquet").sizes == {"train-0.parquet": 15}
+    (tmp_path / "train-1.parquet").symlink_to("train-1.parquet")
+    with pytest.raises(ShardError, match="train-1.parquet is a link that leads nowhere"):
+        folder()
+
+
+def test_a_folder_that_cannot_be_listed_is_named(folder, tmp_path, monkeypatch):
+    def refuse(place: str) -> None:
+        raise PermissionError(13, "Permission denied", place)
+
+    monkeypatch.setattr("unite.data.folder.os.scandir", refuse)
+    with pytest.raises(StorageError, match=f"cannot list {tmp_path}: .*Permission denied"):
         folder()
 
 

@@ -14,7 +14,7 @@ import pyarrow.fs as pafs
 
 from unite.data.manifest import ShardError
 from unite.data.names import FOREIGN_NAME, SPLITS, is_foreign, select_files, shown, splits_said
-from unite.storage import Store
+from unite.storage import StorageError, Store
 
 _SUFFIX = ".parquet"
 _NUMBERED = re.compile(r"(.*?)(\d+)-of-(\d+)(.*)")
@@ -93,8 +93,13 @@ def _local(place: str) -> dict[str, int | None]:
         return {}
     listed: dict[str, int | None] = {}
     # By hand, because pyarrow leaves out such links and stumbles over names that are not UTF-8.
-    for entry in os.scandir(place):
-        if entry.is_dir():
+    # Of os.path, because entries raise for a link that leads to itself.
+    try:
+        entries = list(os.scandir(place))
+    except OSError as error:
+        raise StorageError(f"cannot list {place}: {error}") from error
+    for entry in entries:
+        if os.path.isdir(entry.path):
             listed[entry.name] = None
         elif os.path.exists(entry.path):
             listed[entry.name] = entry.stat().st_size

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
@@ -89,3 +91,15 @@ def test_a_local_read_is_not_tried_again(tmp_path, failing):
     with pytest.raises(ShardError, match="input/output error"):
         shards.read(0)
     assert len(attempts) == 1
+
+
+def test_a_file_that_is_written_anew_is_read_by_its_new_footer(tmp_path):
+    """The old one would read 8 bytes of a float as a whole number."""
+    file = tmp_path / "train-0.parquet"
+    images = [b"a", b"b"]
+    pq.write_table(pa.table({"image": images, "label": [0, 1]}), file)
+    assert ShardSet.open(tmp_path, "train", IMAGES).labels().tolist() == [0, 1]
+    pq.write_table(pa.table({"image": images, "label": [0.0, 1.0]}), file)
+    os.utime(file, ns=(1, 1))  # clocks of some file systems are coarse
+    with pytest.raises(ShardError, match="the column label is of type double"):
+        ShardSet.open(tmp_path, "train", IMAGES)

@@ -36,13 +36,19 @@ class UnreachableError(ConnectionError):
     """A store did not answer, although it was asked again; the data may be in order."""
 
 
-@lru_cache(maxsize=4096)
 def read_footer(uri: str, file: str) -> pq.FileMetaData:
     """A shard's footer, kept: over a network it costs as many requests as a row group.
 
     ShardError when it is no parquet file, UnreachableError when the store does not answer.
     """
-    store, file = place_of(uri, file)
+    store, name = place_of(uri, file)
+    # A local file may be written anew while this process lives; to ask a network costs too much.
+    return _footer(store, name, store.time(name) if store.is_local else 0)
+
+
+@lru_cache(maxsize=4096)
+def _footer(store: Store, file: str, time_ns: int) -> pq.FileMetaData:
+    """Footer of a file that was written at `time_ns`."""
     return _patiently(
         store, file, lambda: pq.read_metadata(store.path(file), filesystem=store.filesystem)
     )

@@ -16,6 +16,11 @@ from unite.config.validate import FRACTIONS, NOT_NEGATIVE, POSITIVE, validate, w
 BASE = recipe("digits")
 CHECKS = {
     "channels": ({"domain.channels": 2}, "domain.channels = 2 must be 1 (grey) or 3 (RGB)"),
+    "seed": (
+        {"training.seed": 2**64},
+        "training.seed = 18446744073709551616 must lie in -9223372036854775808.."
+        "18446744073709551615",
+    ),
     "size 0": ({"domain.size": 0}, "domain.size = 0 must be above 0"),
     "patch 0": ({"domain.patch": 0}, "domain.patch = 0 must be above 0"),
     "patch": (

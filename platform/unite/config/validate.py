@@ -27,6 +27,8 @@ INITIAL_WEIGHTS_KEPT = 0.01
 """Share of the initial weights in the average at the end, above which a warning is due."""
 LPIPS_SMALLEST_SIDE = 16
 """Pixels of the smallest image that LPIPS can halve four times."""
+SEEDS = (-(2**63), 2**64 - 1)
+"""Smallest and largest seed that torch takes."""
 POSITIVE = (
     "model.num_registers",
     "model.latent_dim",
@@ -157,6 +159,9 @@ def _ranges(config: RunConfig) -> Iterator[str]:
     for name in FRACTIONS:
         if not 0 <= values[name] <= 1:
             yield f"{name} = {values[name]} must lie in 0..1"
+    least, most = SEEDS
+    if not least <= config.training.seed <= most:
+        yield f"training.seed = {config.training.seed} must lie in {least}..{most}"
 
 
 def _shapes(config: RunConfig) -> Iterator[str]:

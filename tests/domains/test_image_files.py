@@ -114,6 +114,12 @@ def test_kinds_that_start_programs_are_not_tried(monkeypatch) -> None:
         open_image(file_of(Image.new("RGB", (8, 8)), "PPM"))
 
 
+def test_what_is_none_of_the_kinds_is_named_alike_each_time() -> None:
+    """Pillow's text holds an address of memory, which went into lists of bad rows."""
+    with pytest.raises(ValueError, match="it begins like none of JPEG, PNG, .*, TIFF$"):
+        decode_image(b"\0\0\0 ftypavif", 8, 3)
+
+
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF"])
 def test_kinds_that_are_read(kind) -> None:
     pixels = decode_image(file_of(Image.new("RGB", (8, 8), (200, 100, 50)), kind), 8, 3)

@@ -11,7 +11,7 @@ import io
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from unite.content import HEAD_BYTES, stand_in
 
@@ -40,6 +40,10 @@ def open_image(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     except Exception as error:  # Pillow's readers raise whatever a broken file leads them to.
         if why := stand_in(data[:HEAD_BYTES]):
             raise ValueError(f"not a readable image: it {why}") from error
+        if isinstance(error, UnidentifiedImageError):  # its text is an address of memory
+            raise ValueError(
+                f"not a readable image: it begins like none of {', '.join(formats)}"
+            ) from error
         raise _unreadable(error) from error
     _check_size(*image.size)
     return image

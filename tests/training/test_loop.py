@@ -17,6 +17,8 @@ from unite.checkpoints.store import (
 )
 from unite.config.schema import RunConfig
 from unite.config.serialise import replace
+from unite.data.bad_rows import BadDataError
+from unite.data.decode import Batch
 from unite.runs import STOP_FILE
 from unite.storage import StorageError, Store
 from unite.training.interruptions import Interruption, read_interruptions
@@ -298,6 +300,33 @@ def test_an_older_checkpoint_begins_a_branch(smoke, make_trainer):
     assert_same(final_parts(replace(smoke, {"name": "trunk"})), read(continued.writer.run))
     again = open_run(smoke, resume=older.uri)
     assert again.resume_from == folder_of(branch.folder, 256), "the same command continues"
+
+
+def test_each_config_has_a_branch_of_its_own(smoke, make_trainer):
+    make_trainer(replace(smoke, {"name": "trunk"})).run()
+    older = folder_of(Store.open(smoke.storage) / "trunk", 128)
+    how = {"resume": older.uri, "allow_changes": True}
+    slower, faster = (replace(smoke, {"optim.lr": lr}) for lr in (1e-3, 8e-3))
+    make_trainer(slower, **how).run()
+    first, second = open_run(slower, **how), open_run(faster, **how)
+    assert first.resume_from == folder_of(first.folder, 256), "the same command continues"
+    assert second.folder.name == "trunk-from-128-2"
+    assert second.resume_from == older
+    make_trainer(faster, **how)
+    assert open_run(faster, **how).folder == second.folder
+    assert open_run(smoke, resume=older.uri).folder.name == "trunk-from-128-3"
+    changed = open_run(faster, resume=first.folder.name, allow_changes=True)
+    assert changed.folder == first.folder, "a branch can be changed by its name"
+
+
+def test_held_out_images_of_which_none_can_be_read_are_said(smoke, make_trainer):
+    trainer = make_trainer(smoke)
+    batch = next(iter(trainer.eval_batches()))
+    fields = {name: values[:0] for name, values in batch.fields.items()}
+    nothing = Batch(rows_B=batch.rows_B[:0], epochs_B=batch.epochs_B[:0], fields=fields)
+    trainer.eval_batches = lambda: iter([nothing])
+    with pytest.raises(BadDataError, match="none of the first images of data.eval can be read"):
+        trainer.run()
 
 
 def test_a_checkpoint_of_another_architecture_is_refused_by_key(smoke, make_trainer):

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from unite.config.schema import RunConfig
+from unite.data.bad_rows import BadDataError
 from unite.models.unite import UNITE
 from unite.sampling.generator import draw
 from unite.sampling.grid import image_grid
@@ -38,7 +39,8 @@ def evaluate_reconstruction(
 ) -> dict[str, float]:
     """Mean of the domain's metrics over this rank's batches and all ranks: {"eval/psnr": dB, ...}.
 
-    `batches` are data-room batches; rows are counted once each.
+    `batches` are data-room batches; rows are counted once each. BadDataError when they hold none,
+    because none can be read.
     """
     sums: dict[str, float] = {}
     count = 0
@@ -53,6 +55,12 @@ def evaluate_reconstruction(
     # A rank may have had no batch, and so know no name: whole dicts are exchanged, not numbers.
     parts = world.gather((sums, count))
     total = sum(rows for _, rows in parts)
+    if not total:
+        raise BadDataError(
+            f"none of the first {model.domain.noun}s of data.eval can be read, as many as "
+            "evaluation.num_images says (the log has the reasons): repair data.eval, or name "
+            "another folder"
+        )
     names = {name: None for part, _ in parts for name in part}
     return {f"eval/{name}": sum(p.get(name, 0.0) for p, _ in parts) / total for name in names}
 

@@ -5,6 +5,7 @@ The name defaults to recipe and config digest, so the same command finds the sam
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from dataclasses import replace as replace_dataclass
 from typing import Any
@@ -54,8 +55,8 @@ def open_run(config: RunConfig, *, resume: str = "auto", allow_changes: bool = F
 
     `resume`: "auto" (continue this config's run when it exists), "never" (a new run beside it),
     or a run's name, or a run or checkpoint folder. A checkpoint that is not its run's newest begins
-    a branch, a run of its own beside it. ValueError names the changed fields when a run would
-    continue under another config and `allow_changes` is not set.
+    a branch, a run of its own beside it, for each config another. ValueError names the changed
+    fields when a run would continue under another config and `allow_changes` is not set.
     """
     storage = Store.open(config.storage or default_storage())
     weights = config.weights and absolute(config.weights)  # workers have another current folder
@@ -97,9 +98,21 @@ def _continue_at(config: RunConfig, place: Store, allow_changes: bool) -> Run:
     run = _at(config, folder, allow_changes)
     if checkpoint is None or run.resume_from is None or checkpoint.name == run.resume_from.name:
         return run
-    beside = Store(f"{folder.uri}-from-{int(checkpoint.name)}")
-    branch = _at(config, beside, allow_changes, parent=folder)
-    return replace_dataclass(branch, resume_from=branch.resume_from or checkpoint)
+    return _branch(config, folder, checkpoint)
+
+
+def _branch(config: RunConfig, parent: Store, checkpoint: Store) -> Run:
+    """The branch that this config began at a checkpoint of `parent`, or a new one beside others.
+
+    Each config has a branch of its own, so that none goes on where another one ended.
+    """
+    for number in itertools.count(1):
+        end = f"-{number}" if number > 1 else ""
+        beside = Store(f"{parent.uri}-from-{int(checkpoint.name)}{end}")
+        branch = _at(config, beside, True, parent=parent)
+        if not beside.exists(CONFIG_FILE) or not changed_fields(branch.config, beside):
+            return replace_dataclass(branch, resume_from=branch.resume_from or checkpoint)
+    raise AssertionError("unreachable")
 
 
 def _at(config: RunConfig, folder: Store, allow_changes: bool, parent: Store | None = None) -> Run:

@@ -106,6 +106,15 @@ def test_results_move_with_their_storage_and_end_when_the_parent_trains_on(swept
     assert [read_measured(piece) for piece in pieces] == [None] * 3
 
 
+def test_results_of_other_versions_are_measured_again(swept, monkeypatch):
+    """A control of before an update stood beside an arm of after it."""
+    (parent,) = (run.folder for run in decoder_gan._own_parents(swept.options))
+    pieces = pieces_of(swept.options, [parent.uri])
+    assert all(read_measured(piece) for piece in pieces)
+    monkeypatch.setattr(decoder_gan_piece, "library_versions", lambda: {"torch": "99"})
+    assert [read_measured(piece) for piece in pieces] == [None] * 3
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -28,6 +28,8 @@ from unite.drivers.evaluate import evaluate
 from unite.evaluation.arguments import EvaluateArguments
 from unite.evaluation.drawing import Drawing
 from unite.evaluation.request import Evaluation, open_evaluation
+from unite.flow import NOISE_VERSION
+from unite.metrics.versions import library_versions
 from unite.storage import Store
 from unite.tracking import Tracker
 from unite.training.finetune import find_parent, named
@@ -68,7 +70,10 @@ class Piece:
 
 
 def read_measured(piece: Piece) -> Measured | None:
-    """The result of a piece; None when there is none, or of another run or checkpoint."""
+    """The result of a piece; None when there is none, or of another run, checkpoint or version.
+
+    Those that were kept before their versions were count as of any.
+    """
     folder = Store.open(piece.folder)
     if not folder.is_file(piece.file):
         return None
@@ -76,6 +81,8 @@ def read_measured(piece: Piece) -> Measured | None:
     newest = latest(run)
     now = (run.name, newest and checkpoint_digest(newest), _protocol(piece))
     if now != (Store(kept["run"]).name, kept.pop("checkpoint"), kept.pop("protocol")):
+        return None
+    if kept.pop("versions", versions := _versions()) != versions:
         return None
     return Measured(**kept | {"run": run.uri})
 
@@ -105,6 +112,7 @@ def compute(piece: Piece) -> None:
     kept = asdict(result) | {
         "checkpoint": checkpoint_digest(checkpoint),
         "protocol": _protocol(piece),
+        "versions": _versions(),
     }
     Store.open(piece.folder).write(piece.file, json.dumps(kept, indent=1).encode())
 
@@ -171,6 +179,11 @@ def _protocol(piece: Piece) -> list[object]:
     fields = [[name, piece.fields[name]] for name in sorted(piece.fields)]
     known = [piece.samples, list(piece.extractors), piece.recipe, piece.epochs, SETS]
     return [*known, fields] if fields else known
+
+
+def _versions() -> dict[str, str]:
+    """Versions behind the numbers: an arm and its control are compared under the same ones."""
+    return library_versions() | {"noise": NOISE_VERSION}
 
 
 def _measure(checkpoint: Store, piece: Piece) -> tuple[Mapping[str, float], Mapping[str, float]]:

@@ -113,3 +113,5 @@ def test_numbers_against_other_real_images_are_not_those_that_were_asked_for(
     assert is_kept() and not is_kept(reference=others)
     run_suites("generation", reference=others, **pixels)
     assert is_kept(reference=others) and not is_kept()
+    np.savez(others, mu=np.full(64, 0.4), sigma=np.eye(64))
+    assert not is_kept(reference=others)  # the same file, written again

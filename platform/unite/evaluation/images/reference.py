@@ -156,15 +156,6 @@ class Reference:
             raise MetricError(f"{uri}: {error}") from error
         return reference
 
-    @classmethod
-    @cache
-    def digest_at(cls, uri: str, extractor: ExtractorId) -> str:
-        """Digest of the statistics in a file, as numbers on an extractor name them, unchecked."""
-        folder, name = _split_uri(uri)
-        arrays = _read_npz(folder.read(name))
-        found = cls(**_statistics(arrays), **_described(arrays, uri, None))
-        return replace(found, extractor=extractor).digest
-
     def _meta(self) -> dict[str, Any]:
         return {
             "version": VERSION,
@@ -194,6 +185,21 @@ class Reference:
         for name, width in widths.items():
             if width != num:
                 raise MetricError(f"{name} has {width} features and mu has {num}")
+
+
+def digest_at(uri: str, extractor: ExtractorId) -> str:
+    """Digest of the statistics in a file, as numbers on an extractor name them; nothing else of it
+    is checked. It is read again once it was written again."""
+    folder, name = _split_uri(uri)
+    return _digest_at(uri, folder.time(name), extractor)
+
+
+@cache
+def _digest_at(uri: str, time: int, extractor: ExtractorId) -> str:
+    folder, name = _split_uri(uri)
+    arrays = _read_npz(folder.read(name))
+    found = Reference(**_statistics(arrays), **_described(arrays, uri, None))
+    return replace(found, extractor=extractor).digest
 
 
 def _statistics(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:

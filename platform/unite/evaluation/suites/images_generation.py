@@ -33,7 +33,7 @@ from unite.evaluation.images.distances import (
 )
 from unite.evaluation.images.features import metric_name
 from unite.evaluation.images.guards import ImageGuard, bias_warning
-from unite.evaluation.images.reference import Reference
+from unite.evaluation.images.reference import Reference, digest_at
 from unite.evaluation.images.suite import FeatureSuite, extractors_of
 from unite.evaluation.instruments import Instruments
 from unite.evaluation.results import Outcome, Row, has_outcomes, read_outcomes
@@ -142,7 +142,7 @@ class Generation(FeatureSuite, Drawing):
         if not file:
             return True
         try:
-            asked = Reference.digest_at(file, self.sources[0].id)
+            asked = digest_at(file, self.sources[0].id)
         except MetricError:  # a damaged one of the storage is told and built again
             return False
         rows = [row for found in read_outcomes(folder) for row in found.rows]

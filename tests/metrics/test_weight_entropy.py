@@ -112,6 +112,12 @@ def test_megabytes_add_up():
         entropy.part("separate_denoiser")
 
 
+def test_random_state_leaves_cards_alone(monkeypatch):
+    """torch's fork of random states would start every GPU of a machine, and warn of it."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert random_state(build, seed=0)
+
+
 def test_random_state_depends_on_config_and_seed_alone():
     torch.manual_seed(5)
     before = torch.random.get_rng_state()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from types import SimpleNamespace
 
@@ -141,7 +142,7 @@ def test_a_rank_that_waits_tells_once_and_goes_on(tmp_path, caplog):
     thread.start()
     assert inside.wait(60)
     for _ in range(2):
-        watchdog._tell(run, 3, thread.ident, steps.dog, 75.0)
+        watchdog._tell(run, 3, thread.ident, steps.dog, 75.0, lambda: False)
     release.set()
     thread.join()
     assert caplog.text.count("has been 1:15 in the step after 320 images") == 1
@@ -149,6 +150,48 @@ def test_a_rank_that_waits_tells_once_and_goes_on(tmp_path, caplog):
     assert report.startswith("rank 3 on ") and "in average_" in report
     assert "waiting for the other ranks" in report
     assert hang_told(run) == "", "it is not what hangs"
+
+
+def test_a_rank_whose_device_waits_for_others_does_not_end_itself(tmp_path, monkeypatch, caplog):
+    """On a GPU the collectives wait on the device, and the rank in any launch or upload that finds
+    its queue full: while rank 0 waits 15 minutes for storage, the others stand in the middle of
+    their next step."""
+    ended, inside, release = [], threading.Event(), threading.Event()
+    monkeypatch.setattr(os, "_exit", ended.append)
+
+    def train_step() -> None:
+        inside.set()
+        while not release.is_set():
+            time.sleep(0.01)
+
+    thread, steps = threading.Thread(target=train_step), Steps()
+    for _ in range(10):
+        steps.step(1.0)
+    thread.start()
+    assert inside.wait(60)
+    queued = SimpleNamespace(query=lambda: False)
+    monkeypatch.setattr(torch.cuda, "default_stream", lambda device: queued)
+    world, run = World(device=torch.device("cuda", 0)), Store.open(tmp_path)
+    try:
+        watchdog._tell(run, 1, thread.ident, steps.dog, 301.0, world.is_busy)
+        assert not ended and hang_told(run) == "", "another rank is to blame"
+        assert "limit by its own steps: waiting for its device" in caplog.text
+        queued.query = lambda: True
+        watchdog._tell(run, 1, thread.ident, steps.dog, 302.0, world.is_busy)
+    finally:
+        release.set()
+        thread.join()
+    assert ended == [watchdog.EXIT_CODE], "the device has done all that it was given"
+    assert hang_told(run).startswith("rank 1 on ")
+
+
+def test_a_device_that_cannot_be_asked_is_not_busy(monkeypatch):
+    def broken(device: torch.device) -> None:
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch.cuda, "default_stream", broken)
+    assert not World(device=torch.device("cuda", 0)).is_busy()
+    assert not World().is_busy()
 
 
 HANGS = """

@@ -212,6 +212,7 @@ def train_rank(
                 world.rank,
                 lambda: trainer.images,
                 lambda seconds: world.wait_at_most(seconds + outages),
+                world.is_busy,
             ):
                 return trainer.run()
         finally:

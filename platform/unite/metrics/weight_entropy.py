@@ -137,7 +137,7 @@ def random_state(build: Callable[[], nn.Module], seed: int) -> dict[str, Tensor]
     every matrix that it starts at zero (adaLN modulation, final projection) is drawn
     Xavier-uniform, as the paper's figures say. The caller's random state is left alone.
     """
-    with torch.random.fork_rng(), torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad():  # a GPU's stays out of it
         torch.manual_seed(seed)
         parameters = dict(build().named_parameters())
         for tensor in parameters.values():

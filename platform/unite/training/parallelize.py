@@ -57,6 +57,15 @@ class World:
     def is_main(self) -> bool:
         return self.rank == 0
 
+    def is_busy(self) -> bool:
+        """True if the device has work that is not done; for any thread, and without a wait."""
+        if self.device.type != "cuda":
+            return False
+        try:
+            return not torch.cuda.default_stream(self.device).query()
+        except RuntimeError:  # it is broken, and the training thread will see why
+            return False
+
     def average_(self, tensors: Iterable[Tensor]) -> None:
         """Replace tensors by their mean over ranks, in place, in buckets."""
         if self.size == 1:

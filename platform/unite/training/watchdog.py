@@ -6,6 +6,10 @@ others, for data, storage or its device is not to blame, and only tells; one tha
 own computation ends its process, so that the group starts again. For how long a rank waits for
 others follows from the same steps (`Watchdog.patience`).
 
+On a GPU a rank does not wait for others itself: its device does, in the collectives that are
+queued there, and the rank stops wherever the queue is full, in whatever it computes. So a rank
+whose device is busy waits for it.
+
 A library that holds the interpreter's lock stops that thread too: then a timer outside of Python
 writes the stacks to the error stream and ends the process after SILENT_SECONDS. A process that does
 not run at all (stopped, swapped out) has neither, and no stack can be had of it: Ray's health check
@@ -49,6 +53,7 @@ ERRORS = 2
 """Number of the process's error stream, which Ray keeps and shows."""
 EXIT_CODE = 70
 COMPUTING = "computing"
+DEVICE = "waiting for its device"
 WAITS = {
     "average_": "waiting for the other ranks",
     "gather": "waiting for the other ranks",
@@ -57,7 +62,7 @@ WAITS = {
     "_require_insured": "waiting for room in the storage",
     "wait": "waiting for a checkpoint",
     "settle": "waiting for its device or a checkpoint's copy",
-    "read": "waiting for its device",
+    "read": DEVICE,
     "_save": "saving",
     "_evaluate": "evaluating",
     "__next__": "waiting for data",
@@ -118,10 +123,12 @@ def watched(
     rank: int,
     images: Callable[[], int],
     wait_at_most: Callable[[float], None] = lambda seconds: None,
+    is_busy: Callable[[], bool] = lambda: False,
 ) -> Iterator[None]:
     """Context in which this thread trains, and is watched.
 
     `wait_at_most` is told for how many seconds this rank is to wait for others, when it changes.
+    `is_busy` tells whether the rank's device has work that is not done.
     """
     over, thread = threading.Event(), threading.get_ident()
     dog = Watchdog(images)
@@ -132,7 +139,7 @@ def watched(
         while not over.wait(POLL_SECONDS):
             faulthandler.dump_traceback_later(SILENT_SECONDS, exit=True, file=ERRORS)
             if (seconds := dog.late()) and not over.is_set():
-                _tell(run, rank, thread, dog, seconds)
+                _tell(run, rank, thread, dog, seconds, is_busy)
             if dog.patience != patience:
                 patience = dog.patience
                 wait_at_most(patience)
@@ -147,11 +154,20 @@ def watched(
         faulthandler.cancel_dump_traceback_later()
 
 
-def _tell(run: Store, rank: int, thread: int, dog: Watchdog, seconds: float) -> None:
+def _tell(
+    run: Store,
+    rank: int,
+    thread: int,
+    dog: Watchdog,
+    seconds: float,
+    is_busy: Callable[[], bool],
+) -> None:
     """Tell once of a late step; end the process if this rank is what hangs."""
     frames: dict[int, Any] = sys._current_frames()
     stack = traceback.extract_stack(frames[thread]) if thread in frames else []
     state = doing([frame.name for frame in stack])
+    if state == COMPUTING and is_busy():
+        state = DEVICE
     if dog.told and state != COMPUTING:
         return
     dog.told = True

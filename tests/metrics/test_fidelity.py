@@ -102,7 +102,7 @@ def test_metrics_are_named_for_their_extractor():
     plan = plan_of(60)
     statistics = added(plan, count(plan))
     toy = against(reference_of(plan_of(70), 1), statistics)
-    assert {metric_name(OTHER, name) for name in toy} == {
+    assert {metric_name(OTHER, name) for name in (*toy, "kid_std")} == {
         "fd-toy",
         "cs-toy",
         "cs_std-toy",
@@ -207,3 +207,14 @@ def test_wrong_input_is_refused():
         FidelityStatistics.zeros(plan).merge(count(bare)[0].to_arrays())
     with pytest.raises(MetricError, match="must be positive"):
         plan_of(0)
+
+
+@pytest.mark.parametrize(("total", "spreads"), [(1000, False), (1001, True)])
+def test_kid_has_a_spread_where_its_subsets_differ(total, spreads):
+    """A hundred times all samples were told to have a spread of 1e-16."""
+    plan = plan_of(total)
+    statistics = added(plan, count(plan, chunk=500, batch=500))
+    real = added(plan, count(plan, seed=1, chunk=500, batch=500))
+    values = fidelity_metrics(statistics, real.result(), real.kept()[1])
+    assert ("kid_std" in values) == spreads
+    assert not spreads or values["kid_std"] > 1e-9

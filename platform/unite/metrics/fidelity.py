@@ -21,7 +21,7 @@ from unite.metrics.errors import MetricError
 from unite.metrics.frechet import Gaussian
 from unite.metrics.inception_score import ScoreSums
 from unite.metrics.moments import Moments
-from unite.metrics.neighbours import kernel_distance, manifold_metrics
+from unite.metrics.neighbours import KID_SUBSET_SIZE, kernel_distance, manifold_metrics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -167,7 +167,8 @@ def fidelity_metrics(
     """Fidelity metrics by the names that they have on Inception: fid, is, kid, precision, ...
 
     Frechet distance always; Inception Score when there are logits; KID, precision, recall, density
-    and coverage when the real side kept features. `_std` is a spread over splits or subsets.
+    and coverage when the real side kept features. `_std` is a spread over splits or subsets; KID
+    has none where every subset is all that a side has, and thereby the same.
     MetricError when the sides do not fit.
     """
     values = {"fid": real.distance(statistics.result())}
@@ -175,7 +176,9 @@ def fidelity_metrics(
         values["is"], values["is_std"] = statistics.scores.result()
     if real_kept_MF is not None:
         fake, kept = torch.from_numpy(statistics.kept()[1]), torch.from_numpy(real_kept_MF)
-        values["kid"], values["kid_std"] = kernel_distance(fake, kept)
+        values["kid"], spread = kernel_distance(fake, kept)
+        if min(len(fake), len(kept)) > KID_SUBSET_SIZE:
+            values["kid_std"] = spread
         values |= manifold_metrics(fake, kept)
     return values
 

@@ -197,6 +197,16 @@ def test_splits_within_each_class(tmp_path):
         both(root)
 
 
+def test_classes_that_are_numbers_are_said_where_text_sorts_them_otherwise(tmp_path):
+    found = listed(write(tmp_path / "a", "2/0.png", "10/0.png", "1/0.png"))
+    assert found.class_names == ("1", "10", "2")
+    (note,) = [each for each in found.notes if "as text" in each]
+    assert "class 1 has label 0; with leading zeros (01)" in note
+    for names in (("0/0.png", "1/0.png"), ("01/0.png", "10/0.png"), ("2/0.png", "10a/0.png")):
+        notes = listed(write(tmp_path / names[-1][:2], *names)).notes
+        assert not any("as text" in note for note in notes)
+
+
 def test_what_lies_beside_the_classes_is_counted(tmp_path):
     root = write(tmp_path / "x", "train/ant/0.JPEG", "val/ant/0.JPEG", "logo.png", "train/1.png")
     for source in both(root):

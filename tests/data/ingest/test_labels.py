@@ -141,6 +141,16 @@ def test_lists_that_cannot_be_used(read, text, message):
         read(text)
 
 
+def test_a_column_for_each_class_is_refused(read):
+    """As of skin lesions (ISIC 2018): the first class against all others would be two classes."""
+    cells = ("1.0,0.0,0.0", "0.0,1.0,0.0", "0.0,0.0,1.0", "0.0,1.0,0.0")
+    rows = [f"{image[:-4]},{row}" for image, row in zip(IMAGES, cells, strict=True)]
+    with pytest.raises(ShardError, match="line 1: MEL, NV, BCC are columns of 0 and 1, one for"):
+        read(lines("image,MEL,NV,BCC", *rows))
+    inverse = [f"{image},{n % 2},{1 - n % 2}" for n, image in enumerate(IMAGES)]
+    assert set(read(lines("image,class,easy", *inverse)).values()) == {"0", "1"}
+
+
 def test_a_list_that_is_not_there(tmp_path):
     with pytest.raises(ShardError, match="absent.csv is no file"):
         read_labels(str(tmp_path / "absent.csv"), IMAGES, SUFFIXES, "SOURCE")

@@ -104,6 +104,7 @@ def classify(
             *notes,
             *said,
             *_notes_on_folders(listing, below, root, {*classes.values(), *unused}, naming),
+            *_notes_on_order(labels),
             *_notes_on_split(uri, split),
         ),
     )
@@ -167,6 +168,21 @@ def _notes_on_folders(
     if len(classes) == 1:
         notes.append(f"one class only, {next(iter(classes))}: is this the folder of the classes?")
     return notes
+
+
+def _notes_on_order(labels: Mapping[str, int]) -> list[str]:
+    """A note when classes are numbers, and text sorts them otherwise: 10 comes before 2."""
+    if not all(name.isascii() and name.isdecimal() for name in labels):
+        return []
+    by_number = sorted(labels, key=int)
+    if [*labels] == by_number:
+        return []
+    example = next(name for name in by_number if labels[name] != int(name))
+    zeros = min(labels, key=len).zfill(max(map(len, labels)))
+    return [
+        f"labels follow the order of class names as text: class {example} has label "
+        f"{labels[example]}; with leading zeros ({zeros}) text and numbers have one order"
+    ]
 
 
 def _notes_on_split(uri: str, split: str) -> list[str]:

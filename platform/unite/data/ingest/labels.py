@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from unite.data.manifest import ShardError
+from unite.data.names import shown
 from unite.storage import Store
 
 SEPARATORS = (",", "\t", ";", " ")
@@ -80,6 +81,7 @@ def read_labels(
     files = Files(paths, suffixes)
     rows, column = _rows(uri, _text(uri), files)
     class_column = _class_column(uri, rows, column, files)
+    _refuse_one_hot(uri, rows, column, files)
     boxes = _head(rows[0], class_column) == KAGGLE_BOXES
     found: dict[str, tuple[str, int]] = {}
     for row in rows:
@@ -207,6 +209,25 @@ def _class_column(uri: str, rows: list[Row], column: int, files: Files) -> int:
         return heads[0]
     width = max(len(row.cells) for row in rows)
     return column + 1 if column + 1 < width else column - 1
+
+
+def _refuse_one_hot(uri: str, rows: list[Row], column: int, files: Files) -> None:
+    """ShardError for a list with a column for each class: 1 in that of the class, 0 in others."""
+    first, *others = rows
+    heads = {_head(first, number) for number in range(len(first.cells))}
+    if not others or heads & CLASS_HEADS or len(first.cells) < 3 or column >= len(first.cells):
+        return
+    if files.named(first.cells[column]):
+        return
+    for row in others:
+        cells = [cell.strip() for cell in (*row.cells[:column], *row.cells[column + 1 :])]
+        if not set(cells) <= {"0", "1", "0.0", "1.0"} or sum(map(float, cells)) != 1:
+            return
+    names = [name for number, name in enumerate(first.cells) if number != column]
+    raise ShardError(
+        f"--labels {uri}, line {first.line}: {shown(names)} are columns of 0 and 1, one for each "
+        "class; write one column `class` that holds its name"
+    )
 
 
 def _class(uri: str, row: Row, column: int) -> str:

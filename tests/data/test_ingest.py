@@ -344,6 +344,25 @@ def test_two_preparations_that_end_at_once_are_both_in_the_manifest(parquet, tmp
     assert not planned["train"].store.exists(UNFINISHED)
 
 
+def test_splits_may_be_prepared_before_the_other_one_is_finished(tree, tmp_path):
+    """Held-out images alone wait: they take the classes of the training set."""
+    out = tmp_path / "out"
+    held_out = plan(config(tree, out, split="eval"))
+    begin(held_out)
+    done = [run_job(held_out.jobs[0])]
+    train = plan(config(tree, out))
+    begin(train)
+    run_job(train.jobs[0])
+    finish(held_out, [*done, *map(run_job, held_out.jobs[1:])])
+    assert set(read_manifest(Store.open(out))) == {"eval"}
+    prepare(config(tree, out))
+    assert set(read_manifest(Store.open(out))) == {"eval", "train"}
+
+    begin(plan(config(tree, tmp_path / "other")))
+    with pytest.raises(ShardError, match="preparation of split 'train' in .*: finish it first"):
+        plan(config(tree, tmp_path / "other", split="eval"))
+
+
 def test_finished_preparations_say_so_without_ray(tree, tmp_path):
     chosen = config(tree, tmp_path / "out", rows_per_shard=5)
     assert not is_complete(plan(chosen))

@@ -103,6 +103,11 @@ def write_manifest(store: Store, splits: dict[str, SplitManifest]) -> None:
     store.write_json(MANIFEST, {"schema_version": SCHEMA_VERSION, "splits": sections})
 
 
+def marker(split: str) -> str:
+    """File that says that a preparation of a split is running or was interrupted."""
+    return f"{UNFINISHED}/{split}.json"
+
+
 def is_whole(store: Store, manifest: SplitManifest) -> bool:
     """True if all shards of a split lie in the folder, in their size."""
     there = store.infos()

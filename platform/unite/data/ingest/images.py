@@ -21,7 +21,7 @@ from unite.data.ingest.builtin import BUILTINS
 from unite.data.ingest.classes import Naming
 from unite.data.ingest.kind import Ingest
 from unite.data.ingest.source import Record, Source
-from unite.data.manifest import ShardError, read_manifest
+from unite.data.manifest import ShardError, marker, read_manifest
 from unite.domains.image_files import open_image
 from unite.domains.transforms import decode_image
 from unite.storage import Store
@@ -134,6 +134,11 @@ class ImagesIngest(Ingest):
     def sources(self, out: Store) -> dict[str, Source]:
         """The one split; a held-out set takes the classes of the training set in `out`."""
         train = (read_manifest(out) or {}).get("train") if self.split == "eval" else None
+        if self.split == "eval" and train is None and out.is_file(marker("train")):
+            raise ShardError(
+                f"the preparation of split 'train' in {out} is running or was interrupted, and "
+                "held-out images take its classes: finish it first, by the same command"
+            )
         naming = Naming(
             labels_file=self.labels, class_names=train.class_names if train is not None else None
         )

@@ -25,6 +25,7 @@ from unite.data.manifest import (
     SplitManifest,
     content_digest,
     encoding_name,
+    marker,
     parse_shard,
     read_manifest,
     write_manifest,
@@ -113,7 +114,7 @@ def begin(plan: Plan) -> None:
     """Mark the folder as unfinished: StorageError when it is not writable."""
     with hold(plan.store, ".manifest"):  # who ends now must not remove the folder of this mark
         for part in plan.splits:
-            plan.store.write_json(_marker(part.split), {"fingerprint": part.fingerprint})
+            plan.store.write_json(marker(part.split), {"fingerprint": part.fingerprint})
 
 
 def run_job(job: ShardJob) -> Shard:
@@ -153,7 +154,7 @@ def finish(plan: Plan, shards: Sequence[Shard]) -> dict[str, SplitManifest]:
         for job in plan.jobs:
             plan.store.delete(f"{UNFINISHED}/{job.name}.json")
         for part in plan.splits:
-            plan.store.delete(_marker(part.split))
+            plan.store.delete(marker(part.split))
         if not _records(plan.store):
             plan.store.delete(UNFINISHED)
     return manifests
@@ -241,10 +242,10 @@ def _finished(
         changed = _changed(before, {**_origin(source), **ingest.describe()}, hint)
         require_same(store, split, before.get("fingerprint"), fingerprint, changed)
         return {shard.file: shard for shard in manifest.shards}
-    if not store.is_file(_marker(split)):
+    if not store.is_file(marker(split)):
         require_empty(store, split)
         return {}
-    found = store.read_json(_marker(split), {}).get("fingerprint")
+    found = store.read_json(marker(split), {}).get("fingerprint")
     require_same(store, split, found, fingerprint, hint)
     records = [store.read_json(f"{UNFINISHED}/{name}", {}, ShardError) for name in _records(store)]
     shards = [parse_shard(record["shard"]) for record in records if "shard" in record]
@@ -273,7 +274,8 @@ def require_same(store: Store, split: str, found: str | None, wanted: str, hint:
 
 def require_empty(store: Store, split: str, own: Collection[str] = ()) -> None:
     """ShardError when a folder holds parquet of a split that is not described, nor among `own`."""
-    described = read_manifest(store) is not None
+    # Another split may be in the making in the same folder.
+    described = read_manifest(store) is not None or store.exists(UNFINISHED)
     strangers = [
         name
         for name in store.list()
@@ -290,10 +292,6 @@ def require_empty(store: Store, split: str, own: Collection[str] = ()) -> None:
 def _records(store: Store) -> list[str]:
     """Names in the folder of records, without unfinished files of a killed process."""
     return [name for name in store.list(UNFINISHED) if not name.startswith(".")]
-
-
-def _marker(split: str) -> str:
-    return f"{UNFINISHED}/{split}.json"
 
 
 def _origin(source: Source) -> dict[str, Any]:

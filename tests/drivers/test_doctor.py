@@ -151,6 +151,11 @@ def test_gpus_that_ray_counts_and_torch_does_not_see_fail() -> None:
     assert [(each.ok, each.found) for each in unused] == [(True, "A100 40 GiB, Ray counts 0")]
 
 
+def test_gpus_that_the_driver_counts_and_torch_cannot_use_fail() -> None:
+    assert failing(node(driver_gpus=1)) == {}
+    assert failing(node(gpus=[], driver_gpus=1)) == {"GPUs": "head: none, the driver counts 1"}
+
+
 def test_a_storage_that_cannot_be_written_is_exit_code_1_and_json_says_so(
     tmp_path, capsys, monkeypatch
 ) -> None:

@@ -5,9 +5,13 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+import torch
 
+from unite.cluster.resources import reachable_nodes
 from unite.drivers import machine
 from unite.tracking import Login
+from unite.training import timings
+from unite.training.memory import gpu_memory
 
 
 def test_facts_of_this_machine(tmp_path) -> None:
@@ -18,6 +22,19 @@ def test_facts_of_this_machine(tmp_path) -> None:
     assert list(tmp_path.iterdir()) == []
     assert "error" not in machine.storage_facts(str(tmp_path / "runs"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU that torch can use")
+def test_a_gpu_whose_driver_is_too_old_is_no_gpu(monkeypatch) -> None:
+    """The driver counts it, and torch can ask it nothing: runs on CPUs go on, the doctor tells."""
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(RuntimeError):
+        torch.cuda.get_device_name(0)
+    assert timings.machine.__wrapped__().endswith(timings.count(os.cpu_count(), "core"))
+    assert gpu_memory() == 0 and reachable_nodes()[0]["GPU"] == 0
+    found = machine.facts("", "")
+    assert (found["gpus"], found["driver_gpus"]) == ([], 1)
 
 
 def test_a_server_that_is_not_there_is_named() -> None:

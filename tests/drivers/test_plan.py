@@ -123,6 +123,19 @@ def test_workers_that_do_not_fit_into_the_machine_are_warned_of(changes, machine
     assert "GiB" in describe_memory(config, NEEDED)
 
 
+def test_only_a_gpu_that_trains_decides_on_the_cut(monkeypatch) -> None:
+    """A laptop's card of 2 GiB does not refuse what a cluster's cards are to train."""
+    monkeypatch.setattr(plans.torch.cuda, "is_available", lambda: True)
+    small = plans.Card(name="a small card", memory=2 * GIB)
+    monkeypatch.setattr(plans.Card, "of", lambda device: small)
+    config = replace(recipe("unite-b"), {"cluster.use_gpu": True})
+    with pytest.raises(ValueError, match="a small card has"):
+        plans.describe_cut(config)
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    assert "each worker cuts it" in plans.describe_cut(config)
+    assert plans._as_cut(config) == config
+
+
 def test_a_cluster_is_private_unless_it_is_named(monkeypatch) -> None:
     assert connect.is_private()
     monkeypatch.setenv("RAY_ADDRESS", "auto")

@@ -217,12 +217,13 @@ def asked_of_autoscaler(wanted: ClusterConfig | WorkerArguments) -> Iterator[Non
 def reachable_nodes() -> list[Node]:
     """The nodes of the cluster that `connect` joins, or of the one that it would start."""
     import ray
-    import torch
+
+    from unite.training.memory import usable_gpus
 
     if ray.is_initialized() or not is_private():
         connect()
         return nodes()
-    return [{"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}]
+    return [{"CPU": float(os.cpu_count() or 1), "GPU": float(usable_gpus())}]
 
 
 def free_resources() -> str:

@@ -136,8 +136,10 @@ def _size(facts: Facts, needs: int) -> Iterator[Finding]:
     node, gpus = facts["host"], facts["gpus"]
     names = ", ".join(f"{gpu['name']} {gpu['memory'] / GIB:.0f} GiB" for gpu in gpus) or "none"
     yield Finding(check="CPUs", node=node, found=count(facts["cpus"], "core"))
-    counted = facts.get("ray_gpus", len(gpus))
-    told = "" if counted == len(gpus) else f", Ray counts {counted}"
+    counted, whose = facts.get("driver_gpus", len(gpus)), "the driver"
+    if "ray_gpus" in facts:
+        counted, whose = facts["ray_gpus"], "Ray"
+    told = "" if counted == len(gpus) else f", {whose} counts {counted}"
     cure = "install the GPU's driver, in containers NVIDIA's toolkit, and a torch built for it"
     row = Finding(check="GPUs", node=node, found=names + told)
     yield row.unless(counted <= len(gpus), cure)

@@ -43,6 +43,7 @@ def facts(storage: str, tracking: str, login: Login | None = None) -> Facts:
         "code": code_digest()[:12],
         "cpus": len(os.sched_getaffinity(0)),
         "gpus": _gpus(),
+        "driver_gpus": _driver_gpus(),
         "memory": _memory(),
         "shared_memory": _free("/dev/shm"),
         "storage": storage_facts(storage) if storage else {},
@@ -106,8 +107,17 @@ def _version(package: str) -> str:
 def _gpus() -> list[dict[str, Any]]:
     import torch
 
-    found = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
+    from unite.training.memory import usable_gpus
+
+    found = [torch.cuda.get_device_properties(i) for i in range(usable_gpus())]
     return [{"name": each.name, "memory": each.total_memory} for each in found]
+
+
+def _driver_gpus() -> int:
+    """GPUs that the driver counts, those that torch cannot use too."""
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _memory() -> int:

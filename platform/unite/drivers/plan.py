@@ -107,11 +107,11 @@ def _cost_rows(config: RunConfig, plan: Plan, noun: str) -> dict[str, str]:
 def describe_cut(config: RunConfig) -> str:
     """Choice of `training.fit` for this machine's GPU, in words; empty where nothing is chosen.
 
-    ValueError when its memory is too small.
+    ValueError when its memory is too small. On a cluster that is joined others train.
     """
     if not config.cluster.use_gpu or not fits(config):
         return ""
-    if not torch.cuda.is_available():
+    if not _trains_here():
         return "each worker cuts it to fit its GPU (training.fit = auto)"
     card = Card.of(torch.device("cuda", 0))
     return choose(config, card).describe(card)
@@ -119,9 +119,14 @@ def describe_cut(config: RunConfig) -> str:
 
 def _as_cut(config: RunConfig) -> RunConfig:
     """The config with the cut that this machine's GPU gets."""
-    if not config.cluster.use_gpu or not torch.cuda.is_available():
+    if not config.cluster.use_gpu or not _trains_here():
         return config
     return choose(config, Card.of(torch.device("cuda", 0))).config
+
+
+def _trains_here() -> bool:
+    """True if this machine's GPU is one that trains."""
+    return is_private() and torch.cuda.is_available()
 
 
 def _warnings(config: RunConfig, shards: ShardSet, plan: Plan) -> Iterator[str]:

@@ -190,10 +190,10 @@ def choose_device(name: str) -> torch.device:
             torch.empty(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"--device {name!r} is none here; use cpu, cuda or cuda:1") from error
-    missing = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
-    if missing:
+    usable = torch.cuda.device_count() if accelerated else 0  # an old driver counts its GPUs, too
+    if device.type == "cuda" and (device.index or 0) >= usable:
         raise ValueError(
-            f"--device {name}: this machine has {torch.cuda.device_count()} CUDA devices; use cpu"
+            f"--device {name}: this machine has {usable} CUDA devices that torch can use; use cpu"
         )
     return device
 

@@ -122,11 +122,19 @@ def machine_memory() -> int:
     return total
 
 
+def usable_gpus() -> int:
+    """Number of this machine's GPUs that torch can use.
+
+    `device_count` asks the driver, and also counts those that a driver too old for this torch, or
+    one that is not ready, cannot start: any other question on them raises.
+    """
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def gpu_memory() -> int:
     """Memory of this machine's smallest GPU in bytes; 0 without one."""
     sizes = [
-        torch.cuda.get_device_properties(index).total_memory
-        for index in range(torch.cuda.device_count())
+        torch.cuda.get_device_properties(index).total_memory for index in range(usable_gpus())
     ]
     return min(sizes, default=0)
 

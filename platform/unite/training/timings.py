@@ -21,6 +21,7 @@ import torch
 from unite.config.schema import RunConfig
 from unite.storage import StorageError, Store
 from unite.training.flops import training_flops
+from unite.training.memory import usable_gpus
 from unite.words import clock, count, duration
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ SHORTEST_S = 1.0
 @functools.cache
 def machine() -> str:
     """The kind of this machine: its processor, number of cores, GPUs."""
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    gpus = [torch.cuda.get_device_name(i) for i in range(usable_gpus())]
     return ", ".join([_processor(), count(os.cpu_count() or 1, "core"), *gpus])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from unite.ablation.intervals import CONFIDENCE, Interval, of_pairs, of_two_means
+from unite.ablation.intervals import CONFIDENCE, Interval, of_two_means
 
 
 @pytest.mark.parametrize(("first", "second"), [(2, 2), (3, 3), (2, 5), (40, 30)])
@@ -20,12 +20,6 @@ def test_two_means_are_judged_as_by_welch(first, second):
     assert interval.error == pytest.approx(expected)
 
 
-def test_pairs_are_judged_as_by_the_paired_test():
-    a, b = np.random.default_rng(0).normal(size=(2, 3))
-    found = stats.ttest_rel(a, b).confidence_interval(CONFIDENCE)
-    assert of_pairs((a - b).tolist()).reach == pytest.approx((found.high - found.low) / 2)
-
-
 def test_equal_points_of_few_seeds_are_rarely_told_apart():
     """Twice the standard error told 18% of them apart with two seeds."""
     values = np.random.default_rng(0).normal(size=(2000, 2, 2))
@@ -37,4 +31,3 @@ def test_equal_points_of_few_seeds_are_rarely_told_apart():
 
 def test_values_without_any_spread_have_no_interval():
     assert of_two_means([1.0, 1.0], [2.0, 2.0]) == Interval(0.0, 0.0)
-    assert of_pairs([1.0, 1.0]) == Interval(0.0, 0.0)

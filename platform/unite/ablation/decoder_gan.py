@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from unite.ablation.intervals import of_pairs
 from unite.metrics.specs import direction
 from unite.tables import markdown_lines
 from unite.words import count
@@ -30,11 +29,10 @@ ARMS: dict[str, dict[str, object]] = {
 """Arm -> changes of the fine-tuning's settings; weight 0.75 where none is named."""
 RULE = (
     "Rule: differences to the control are paired (same parent, seed, rows, sample seeds, solver); "
-    "one beyond the 95% confidence interval of its mean (Student's t) decides, of three pairs or "
-    "more."
+    "one beyond two standard errors of its mean decides, of three pairs or more."
 )
 DECISIVE = 2.0
-"""Number of standard errors of the sampling within which generation is unchanged."""
+"""Number of standard errors beyond which a difference decides."""
 Verdict = Literal["HOLDS", "FAILS", "UNDECIDED"]
 
 
@@ -70,8 +68,6 @@ class Difference(NamedTuple):
     mean: float
     error: float
     """Standard error of the mean; NaN for a single pair."""
-    reach: float
-    """Half the width of its confidence interval; infinite for a single pair."""
     relative: float
     """Mean of the differences relative to the control, 0.1 = 10%."""
     pairs: int
@@ -91,9 +87,7 @@ def difference(
         return None
     values = [mine - other for mine, other in both]
     relative = statistics.fmean((mine - other) / abs(other) for mine, other in both)
-    reach = of_pairs(values).reach if len(values) > 1 else math.inf
-    error = standard_error(values)
-    return Difference(statistics.fmean(values), error, reach, relative, len(values))
+    return Difference(statistics.fmean(values), standard_error(values), relative, len(values))
 
 
 def standard_error(values: Sequence[float]) -> float:
@@ -103,7 +97,7 @@ def standard_error(values: Sequence[float]) -> float:
 
 def better(found: Difference, metric: str) -> Verdict:
     """Verdict on "the arm is better than its control by this metric"."""
-    if found.pairs < FEWEST_PAIRS or abs(found.mean) <= found.reach:
+    if found.pairs < FEWEST_PAIRS or abs(found.mean) <= DECISIVE * found.error:
         return "UNDECIDED"
     gain = found.mean if direction(metric.rpartition("/")[2]) == "higher" else -found.mean
     return "HOLDS" if gain > 0 else "FAILS"

@@ -36,18 +36,9 @@ def of_two_means(a: Sequence[float], b: Sequence[float]) -> Interval:
     total = sum(part for part, _ in parts)
     if total == 0:
         return Interval(0.0, 0.0)
-    freedom = total**2 / sum(part**2 / degrees for part, degrees in parts)
-    return _interval(math.sqrt(total), freedom)
-
-
-def of_pairs(differences: Sequence[float]) -> Interval:
-    """Interval of the mean of paired differences; ValueError for fewer than two."""
-    error = statistics.stdev(differences) / math.sqrt(len(differences))
-    return _interval(error, len(differences) - 1)
-
-
-def _interval(error: float, freedom: float) -> Interval:
     # Imported here, because whoever plans a sweep judges nothing.
     from scipy.special import stdtrit
 
+    freedom = total**2 / sum(part**2 / degrees for part, degrees in parts)
+    error = math.sqrt(total)
     return Interval(error, float(stdtrit(freedom, (1 + CONFIDENCE) / 2)) * error)

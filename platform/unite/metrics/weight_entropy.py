@@ -137,8 +137,8 @@ def random_state(build: Callable[[], nn.Module], seed: int) -> dict[str, Tensor]
     every matrix that it starts at zero (adaLN modulation, final projection) is drawn
     Xavier-uniform, as the paper's figures say. The caller's random state is left alone.
     """
-    with torch.random.fork_rng(devices=[]), torch.no_grad():  # a GPU's stays out of it
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.default_generator.manual_seed(seed)  # of the CPU: a GPU's state is left alone
         parameters = dict(build().named_parameters())
         for tensor in parameters.values():
             if tensor.ndim == 2 and not tensor.any():

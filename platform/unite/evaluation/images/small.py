@@ -135,7 +135,7 @@ def fit_extractor(
     num_held_out = max(1, round(options.held_out * len(order)))
     held_out, train = order[:num_held_out], order[num_held_out:]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         network = SmallNetwork(image_shape, num_classes, options.width, options.num_features)
     network.to(device)
     with exact_convolutions():

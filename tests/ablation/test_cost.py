@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from unite.ablation import cost as costs
 from unite.ablation.cost import evaluations, measure_rate, run_cost, sweep_lines
 from unite.ablation.options import SweepOptions
 from unite.ablation.trials import expand
@@ -97,3 +99,15 @@ def test_a_step_that_takes_minutes_is_not_tried(monkeypatch):
     config = replace(recipe("unite-b"), {"cluster.use_gpu": False})
     with pytest.raises(ValueError, match="a step of 32 images .* takes about .* here$"):
         measure_rate(config)
+
+
+def test_the_first_step_of_a_gpu_is_over_before_time_is_taken(monkeypatch):
+    done = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda *device: done.append("wait"))
+    monkeypatch.setattr(costs, "measure_matmul_rate", lambda device, dtype: 1e15)
+    monkeypatch.setattr(costs, "_step", lambda *given: lambda: done.append("step"))
+    monkeypatch.setattr(costs.time, "perf_counter", lambda: done.append("clock") or len(done))
+    assert measure_rate(replace(recipe("smoke"), {"cluster.use_gpu": True})) > 0
+    timed = ["clock", *costs.MEASURED_STEPS * ["step"], "wait", "clock"]
+    assert done == ["step", "wait", *timed]

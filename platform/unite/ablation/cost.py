@@ -147,6 +147,12 @@ def measure_rate(config: RunConfig, *, threads: int = 0) -> float:
         torch.set_num_threads(before)
 
 
+def _wait(device: torch.device) -> None:
+    """Block until a GPU has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 def _as_joint(config: RunConfig) -> RunConfig:
     """The config of joint training with the length, batch and precision of `config`."""
     config = as_trained(config)
@@ -166,11 +172,11 @@ def _timed_steps(config: RunConfig, device: torch.device) -> float:
         )
     one_step = _step(config, device, images)
     one_step()
+    _wait(device)  # for the first step, too, which compiles
     started = time.perf_counter()
     for _ in range(MEASURED_STEPS):
         one_step()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
+    _wait(device)
     return per_image * images * MEASURED_STEPS / (time.perf_counter() - started)
 
 

@@ -133,9 +133,7 @@ def usable_gpus() -> int:
 
 def gpu_memory() -> int:
     """Memory of this machine's smallest GPU in bytes; 0 without one."""
-    sizes = [
-        torch.cuda.get_device_properties(index).total_memory for index in range(usable_gpus())
-    ]
+    sizes = [torch.cuda.get_device_properties(index).total_memory for index in range(usable_gpus())]
     return min(sizes, default=0)
 
 

@@ -65,7 +65,7 @@ def test_workers_of_one_process_reuse_their_model(request_of, run_suites):
     worker = make_worker(False, 64)
     for work in work_items(suite):
         worker(work)
-    instruments = worker.keywords["instruments"]
+    (instruments,) = worker.args
     assert suite.model(instruments) is suite.model(instruments)
 
 

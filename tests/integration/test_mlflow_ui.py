@@ -260,6 +260,7 @@ def test_the_compare_page_draws_the_varied_field_against_an_evaluation(
     metrics = page.get_by_role("combobox").nth(1)
     metrics.click()
     for name in (FD, LATENT_STD, "loss/total"):
+        metrics.fill(name)  # the list is drawn only as far as it is seen
         page.get_by_title(name, exact=True).first.wait_for()
 
 
